@@ -1,0 +1,66 @@
+"""Chat sessions in RAM, each made durable atomically.
+
+>>> from session_manager import SessionManager
+>>> with SessionManager() as m:
+...     _ = m.add_message("telegram:42", "user", "Hello!")
+...     [message.to_dict() for message in m.get_history("telegram:42")]
+[{'role': 'user', 'content': 'Hello!'}]
+"""
+
+from session_manager.errors import (
+    ClosedError,
+    ConflictError,
+    CorruptSessionError,
+    ForkedError,
+    InvalidKeyError,
+    InvalidMessageError,
+    InvalidStorageError,
+    ReadOnlyError,
+    ReentrantCallError,
+    SaveError,
+    SaveFailedError,
+    SaveOutcomeUnknownError,
+    SessionExistsError,
+    SessionManagerError,
+    SessionNotFoundError,
+    StorageError,
+    StorageLockedError,
+    UnsupportedFormatError,
+)
+from session_manager.manager import Health, SessionManager
+from session_manager.model import Message, Session, Version
+from session_manager.store import Commit, Finding, SessionInfo, Store
+from session_manager.stores import open_store
+
+__all__ = [
+    "ClosedError",
+    "Commit",
+    "ConflictError",
+    "CorruptSessionError",
+    "Finding",
+    "ForkedError",
+    "Health",
+    "InvalidKeyError",
+    "InvalidMessageError",
+    "InvalidStorageError",
+    "Message",
+    "ReadOnlyError",
+    "ReentrantCallError",
+    "SaveError",
+    "SaveFailedError",
+    "SaveOutcomeUnknownError",
+    "Session",
+    "SessionExistsError",
+    "SessionInfo",
+    "SessionManager",
+    "SessionManagerError",
+    "SessionNotFoundError",
+    "StorageError",
+    "StorageLockedError",
+    "Store",
+    "UnsupportedFormatError",
+    "Version",
+    "open_store",
+]
+
+__version__ = "0.1.0"

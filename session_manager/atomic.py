@@ -1,0 +1,192 @@
+"""Reading a file whole, and replacing one so that a power cut leaves the old one or the new one.
+
+The order of a replacement: everything is encoded → a temporary file in the same directory, new (``O_EXCL``), 0600, with
+a random name → written in a loop → ``fsync`` → closed → the file to be replaced is checked → renamed over it →
+``fsync`` of the directory → done. Without the first sync the new name may hold nothing after a power cut, without the
+second it may not be there (Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014).
+
+A sync that failed is never tried again on the same file: Linux has marked the pages clean, and a second one succeeds
+without having written them (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX
+ATC 2020). The file is thrown away, and one fresh attempt is made from memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import stat as stat_module
+from collections.abc import Callable, Sequence
+
+from session_manager.files import Files
+
+__all__ = [
+    "NotRegularError",
+    "OutcomeUnknownError",
+    "Signature",
+    "read_whole",
+    "remove_orphans",
+    "replace",
+    "signature",
+]
+
+_ORPHAN = re.compile(r"\.tmp-[0-9a-f]{16}\Z")
+_CHUNK = 1024 * 1024
+
+#: A file's device, inode, size in bytes, and time of modification in nanoseconds.
+Signature = tuple[int, int, int, int]
+
+
+class OutcomeUnknownError(Exception):
+    """The file may have been replaced, but that may not survive a power cut. The cause is the `OSError`."""
+
+
+class NotRegularError(Exception):
+    """A name is a link, a directory, a FIFO, …: ``args[0]`` says which."""
+
+
+def signature(status: os.stat_result) -> Signature:
+    """Return what tells whether a file is still the one that it was."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def read_whole(files: Files, name: str, until: bytes | None = None) -> tuple[bytes, os.stat_result]:
+    """Return a file's bytes, and its status.
+
+    :param until: read no further than the chunk in which this byte first occurs.
+    :raises NotRegularError: if it is not a regular file.
+    :raises OSError: if it cannot be read, or is not there.
+    """
+    fd = None
+    try:
+        fd = files.open_read(name)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
+            raise
+    if fd is None:
+        raise NotRegularError("a symbolic link or a special file")
+    try:
+        status = files.fstat(fd)
+        if not stat_module.S_ISREG(status.st_mode):
+            raise NotRegularError("a directory" if stat_module.S_ISDIR(status.st_mode) else "a special file")
+        chunks = []
+        while chunk := files.read(fd, _CHUNK if until is None else 8192):
+            chunks.append(chunk)
+            if until is not None and until in chunk:
+                break
+    finally:
+        files.close(fd)
+    return b"".join(chunks), status
+
+
+def replace(files: Files, name: str, buffers: Sequence[bytes], check: Callable[[], None]) -> Signature:
+    """Replace a file, or create it; when this returns, it survives a power cut.
+
+    :param buffers: the bytes of the new file.
+    :param check: called just before the rename; what it raises leaves the old file as it is.
+    :returns: what the new file is known by.
+    :raises OSError: the old file is untouched, and nothing else is left behind.
+    :raises OutcomeUnknownError: the file was renamed, but the directory was not synced.
+    """
+    try:
+        temporary, known = _written(files, buffers)
+    except _SyncFailedError:
+        temporary, known = "", None
+    if known is None:
+        temporary, known = _written(files, buffers)
+    renamed = False
+    try:
+        check()
+        _rename(files, temporary, name)
+        renamed = True
+    finally:
+        if not renamed:
+            _discard(files, temporary)
+    failure = _sync_failure(files)
+    if failure is not None:
+        raise OutcomeUnknownError from failure
+    return known
+
+
+class _SyncFailedError(OSError):
+    pass
+
+
+def _written(files: Files, buffers: Sequence[bytes]) -> tuple[str, Signature]:
+    """Write a temporary file and make it durable; return its name."""
+    temporary = f".tmp-{secrets.token_hex(8)}"
+    complete = False
+    try:
+        fd = files.open_new(temporary)
+        try:
+            _write_all(files, fd, buffers)
+            try:
+                files.sync(fd)
+            except OSError as error:
+                raise _SyncFailedError(*error.args) from error
+            known = signature(files.fstat(fd))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                files.close(fd)
+            raise
+        files.close(fd)
+        complete = True
+    finally:
+        if not complete:
+            _discard(files, temporary)
+    return temporary, known
+
+
+def _write_all(files: Files, fd: int, buffers: Sequence[bytes]) -> None:
+    left: list[bytes | memoryview] = [buffer for buffer in buffers if buffer]
+    while left:
+        written = files.write(fd, left)
+        if written <= 0:
+            raise OSError(errno.EIO, "nothing was written")
+        done = 0
+        while done < len(left) and written >= len(left[done]):
+            written -= len(left[done])
+            done += 1
+        del left[:done]
+        if written:
+            left[0] = memoryview(left[0])[written:]
+
+
+def _rename(files: Files, temporary: str, name: str) -> None:
+    """Rename; an error after which the temporary name is gone leaves the outcome unknown."""
+    failure = None
+    try:
+        files.rename(temporary, name)
+    except OSError as error:
+        failure = error
+    if failure is None:
+        return
+    try:
+        there = files.stat(temporary) is not None
+    except OSError:
+        there = False
+    if there:
+        raise failure
+    raise OutcomeUnknownError from failure
+
+
+def _sync_failure(files: Files) -> OSError | None:
+    try:
+        files.sync_directory()
+    except OSError as error:
+        return error
+    return None
+
+
+def _discard(files: Files, name: str) -> None:
+    with contextlib.suppress(OSError):
+        files.unlink(name)
+
+
+def remove_orphans(files: Files, names: Sequence[str]) -> None:
+    """Remove the temporary files that a killed writer left. Call it only under the directory's lock."""
+    for name in names:
+        if _ORPHAN.match(name):
+            _discard(files, name)

@@ -1,0 +1,265 @@
+"""Changes: a session is the fold of its changes.
+
+A change says what one call did. Each is a small immutable value that carries the time of its call
+(``at``), and `apply` is the specification of what each one does. Stores write changes, the manager
+keeps the pending ones, and `session_manager.rebase` reconciles those of two writers.
+
+``spare`` is a range of positions (first, one past the last) that stay although the change would drop
+them: messages of another writer that the call did not see. Only rebasing gives one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from functools import reduce
+from typing import Any
+
+import attrs
+
+from session_manager.json_value import copy_value, same
+from session_manager.model import _NOTHING, MAX_REFS, Message, Session, _Owned, _owned
+from session_manager.view import View
+
+__all__ = [
+    "Append",
+    "Change",
+    "Clear",
+    "Edit",
+    "Fold",
+    "Remove",
+    "Replace",
+    "SetSummary",
+    "Spare",
+    "Truncate",
+    "UpdateMetadata",
+    "apply",
+    "digest",
+    "fold",
+]
+
+Spare = tuple[int, int]
+
+
+def _characters(text: str) -> str:
+    return f"<{len(text)} characters>"
+
+
+def _count(items: Any) -> str:
+    return f"<{len(items)}>"
+
+
+@attrs.frozen(kw_only=True)
+class Change:
+    """What one call did to a session, and when.
+
+    :param at: the time of the call, aware, UTC. ``updated`` never goes back behind it.
+    """
+
+    at: datetime
+
+    def _apply(self, session: Session) -> Session:
+        raise NotImplementedError
+
+    def _changed(self, session: Session, **fields: Any) -> Session:
+        updated = max(session.updated, self.at)
+        return attrs.evolve(session, updated=updated, **fields)
+
+
+@attrs.frozen(kw_only=True)
+class Append(Change):
+    """New messages at the end, at the next positions (`add_message`, `add`, `turn`).
+
+    With `turn` they bear that ref, and it joins the session's `refs` (without messages, too). No effect if
+    the ref is in `refs` already, or if `guard` is set and is not the session's generation.
+    """
+
+    messages: tuple[Message, ...] = attrs.field(default=(), repr=_count)
+    turn: str | None = None
+    guard: str | None = None
+
+    def _apply(self, session: Session) -> Session:
+        if self.turn is not None and self.turn in session.refs:
+            return session
+        if self.guard is not None and self.guard != session.generation:
+            return session
+        if self.turn is None and not self.messages:
+            return session
+        refs = session.refs if self.turn is None else (*session.refs, self.turn)[-MAX_REFS:]
+        return self._changed(session, refs=refs, **_appended(session, session.messages, self.messages, self.turn))
+
+
+@attrs.frozen(kw_only=True)
+class Truncate(Change):
+    """The messages before position `start` go, to the archive if there is one (`truncate_history`)."""
+
+    start: int
+    spare: Spare | None = None
+
+    def _apply(self, session: Session) -> Session:
+        kept = session.messages[session.index(self.start) :]
+        spared = _spared(session, self.spare, before=self.start)
+        if len(kept) + len(spared) == len(session.messages):
+            return session
+        return self._changed(session, messages=spared.appended(kept) if spared else kept)
+
+
+@attrs.frozen(kw_only=True)
+class Remove(Change):
+    """The message at `position` goes (`remove_last`)."""
+
+    position: int
+
+    def _apply(self, session: Session) -> Session:
+        if session.at(self.position) is None:
+            return session
+        index = session.index(self.position)
+        before, after = session.messages[:index], session.messages[index + 1 :]
+        return self._changed(session, messages=before.appended(after) if after else before)
+
+
+@attrs.frozen(kw_only=True)
+class Edit(Change):
+    """The message at `position` becomes `message` (`update_last`, `update_message`).
+
+    It keeps its position and turn, and its ref unless `message` has one.
+    """
+
+    position: int
+    message: Message
+
+    def _apply(self, session: Session) -> Session:
+        old = session.at(self.position)
+        if old is None:
+            return session
+        new = self.message._placed(self.position, old.turn, ref=old.ref)
+        if old == new and (old.ref, old.created_at) == (new.ref, new.created_at) and same(old.metadata, new.metadata):
+            return session
+        messages = session.messages.to_list()
+        messages[session.index(self.position)] = new
+        return self._changed(session, messages=View(messages))
+
+
+@attrs.frozen(kw_only=True)
+class Replace(Change):
+    """All messages go, not to the archive, and these are appended; the summary stays (`set_history`)."""
+
+    messages: tuple[Message, ...] = attrs.field(default=(), repr=_count)
+    spare: Spare | None = None
+
+    def _apply(self, session: Session) -> Session:
+        spared = _spared(session, self.spare)
+        if len(spared) == len(session.messages) and not self.messages:
+            return session
+        return self._changed(session, **_appended(session, spared, self.messages, None))
+
+
+@attrs.frozen(kw_only=True)
+class Clear(Change):
+    """All messages, the summary and the archive go; the session gets this new generation (`clear`).
+
+    Metadata, ``created``, ``refs``, ``end`` and the count of revisions stay. Always an effect.
+    """
+
+    generation: str
+    spare: Spare | None = None
+
+    def _apply(self, session: Session) -> Session:
+        spared = _spared(session, self.spare)
+        return self._changed(session, messages=spared, summary="", generation=self.generation)
+
+
+@attrs.frozen(kw_only=True)
+class Fold(Change):
+    """The messages from `start` to before `stop` go, to the archive, and become `summary` (`summarize`).
+
+    No effect unless `digest` is still that of the session's generation, summary and these messages.
+    """
+
+    summary: str = attrs.field(repr=_characters)
+    start: int
+    stop: int
+    digest: str
+
+    def _apply(self, session: Session) -> Session:
+        if digest(session, self.start, self.stop) != self.digest:
+            return session
+        before = session.messages[: session.index(self.start)]
+        after = session.messages[session.index(self.stop) :]
+        messages = before.appended(after) if before else after
+        if len(messages) == len(session.messages) and self.summary == session.summary:
+            return session
+        return self._changed(session, messages=messages, summary=self.summary)
+
+
+@attrs.frozen(kw_only=True)
+class SetSummary(Change):
+    """The summary becomes `text` (`set_summary`)."""
+
+    text: str = attrs.field(repr=_characters)
+
+    def _apply(self, session: Session) -> Session:
+        return session if self.text == session.summary else self._changed(session, summary=self.text)
+
+
+@attrs.frozen(kw_only=True)
+class UpdateMetadata(Change):
+    """Keys of the session's metadata are set (`items`) and removed (`update_metadata`)."""
+
+    _items: _Owned = attrs.field(default=_NOTHING, repr=_count, converter=_owned)
+    removed: tuple[str, ...] = attrs.field(default=(), repr=_count)
+
+    @property
+    def items(self) -> dict[str, Any]:
+        """What was set, a fresh copy."""
+        return {key: copy_value(value) for key, value in self._items.items()}
+
+    def _apply(self, session: Session) -> Session:
+        merged = {key: value for key, value in session._metadata.items() if key not in self.removed}
+        merged.update(self._items)
+        if same(merged, dict(session._metadata)):
+            return session
+        return self._changed(session, metadata=_Owned(merged))
+
+
+def apply(session: Session, change: Change) -> Session:
+    """Return the session after a change: the very same object if the change has no effect.
+
+    A pure function. ``updated`` becomes the later of it and the change's ``at``; ``revision`` stays, it
+    counts durable states.
+    """
+    return change._apply(session)
+
+
+def fold(session: Session, changes: Iterable[Change]) -> Session:
+    """Return the session after all of the changes, in order."""
+    return reduce(apply, changes, session)
+
+
+def digest(session: Session, start: int, stop: int) -> str:
+    """Return what a `Fold` of the positions from `start` to before `stop` is bound to, in hex.
+
+    The SHA-256 of the standard `json`, ASCII, keys sorted, without spaces, of
+    ``[generation, summary, [[position, object], …]]``.
+    """
+    messages = session.messages[session.index(start) : session.index(stop)]
+    value = [session.generation, session.summary, [[message.position, message._object] for message in messages]]
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def _appended(
+    session: Session, kept: View[Message], messages: tuple[Message, ...], turn: str | None
+) -> Mapping[str, Any]:
+    placed = [message._placed(session.end + number, turn) for number, message in enumerate(messages)]
+    return {"messages": kept.appended(placed), "end": session.end + len(placed)}
+
+
+def _spared(session: Session, spare: Spare | None, before: int | None = None) -> View[Message]:
+    """Return the messages that `spare` keeps, of those before a position."""
+    if spare is None:
+        return View()
+    first, last = spare if before is None else (spare[0], min(spare[1], before))
+    return session.messages[session.index(first) : session.index(last)]

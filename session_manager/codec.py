@@ -1,0 +1,262 @@
+r"""JSON bytes: how a message, and the state of a session, are encoded.
+
+**A message** is one line, UTF-8, without a line feed in it::
+
+    {"position":0,"created_at":"2026-01-02T03:04:05.000006Z","message":{…},"metadata":{…},"ref":"…","turn":"…"}
+
+``message`` is the provider's object. ``metadata``, ``ref`` and ``turn`` are absent when there is none. Times are
+RFC 3339, UTC, with microseconds unless they are zero. A message with a lone surrogate, which UTF-8
+does not have, is written in ASCII with ``\uXXXX`` escapes, that line only.
+
+**A state** is what a file says of a session before its messages: see `State`.
+
+Readers ignore fields that they do not know. What an older reader would misread needs a new format.
+Nothing here raises an error that holds text of a session: `DecodeError` carries a place and a reason.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+
+from session_manager.errors import InvalidMessageError
+from session_manager.json_value import checked_copy
+from session_manager.model import Message, Session
+from session_manager.view import View
+
+__all__ = [
+    "DecodeError",
+    "State",
+    "decode_json",
+    "decode_messages",
+    "decode_state",
+    "encode_json",
+    "encode_message",
+    "encode_state",
+    "encoded_size",
+    "session_of",
+]
+
+T = TypeVar("T")
+
+
+class DecodeError(Exception):
+    """Bytes that are not what they should be.
+
+    :param offset: where, in bytes from the start of what was to be decoded.
+    :param reason: what is wrong, without any of the text.
+    """
+
+    def __init__(self, offset: int, reason: str) -> None:
+        super().__init__(offset, reason)
+        self.offset = offset
+        self.reason = reason
+
+
+class _Line(msgspec.Struct, omit_defaults=True):
+    position: int
+    created_at: datetime
+    message: dict[str, Any]
+    metadata: dict[str, Any] | None = None
+    ref: str | None = None
+    turn: str | None = None
+
+
+class State(msgspec.Struct, kw_only=True):
+    """What is stored of a session besides its messages, in the order in which it is written."""
+
+    key: str
+    generation: str
+    revision: int
+    created: datetime
+    updated: datetime
+    #: When the last message was written; null if there is none. Lists and expiry need no more.
+    last_message_at: datetime | None = None
+    #: The first message's position, or ``end``.
+    start: int
+    end: int
+    refs: tuple[str, ...] = ()
+    summary: str = ""
+    metadata: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies an empty default
+    #: How many messages there are.
+    count: int
+
+
+_encoder = msgspec.json.Encoder()
+_decode_line = msgspec.json.Decoder(_Line).decode
+_decode_lines = msgspec.json.Decoder(list[_Line]).decode
+_decode_state = msgspec.json.Decoder(State).decode
+_decode_any = msgspec.json.Decoder().decode
+
+
+def encode_json(value: Any) -> bytes:
+    """Return a checked JSON value, or a struct of them, in one line of UTF-8."""
+    try:
+        return _encoder.encode(value)
+    except UnicodeEncodeError:
+        pass
+    return json.dumps(msgspec.to_builtins(value), separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def decode_json(data: bytes | memoryview) -> Any:
+    """Return the JSON value that some bytes encode, strictly (no NaN, no infinity).
+
+    :raises DecodeError: if they encode none.
+    """
+    return _decoded(_decode_any, lambda value: value, data)
+
+
+def encode_message(message: Message) -> bytes:
+    """Return the line of a message that has a position, without a line end."""
+    metadata = dict(message._metadata) or None
+    assert message.position is not None
+    return encode_json(
+        _Line(message.position, message.created_at, message._object, metadata, message.ref, message.turn)
+    )
+
+
+def encoded_size(message: Message) -> int:
+    """Return how many bytes a message's object and metadata are, encoded in UTF-8."""
+    size = len(encode_json(message._object))
+    return size + len(encode_json(dict(message._metadata))) if message._metadata else size
+
+
+def decode_messages(data: bytes | memoryview) -> View[Message]:
+    """Return the messages of a JSON array of message lines.
+
+    :param data: ``[``, a line feed, lines separated by a comma and a line feed, a line feed, ``]``.
+    :raises DecodeError: if a line is not a message, or positions do not increase.
+    """
+    try:
+        lines = _decode_lines(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
+        lines = None
+    if lines is None:
+        lines = _lines_one_by_one(bytes(data))
+    previous = -1
+    for number, line in enumerate(lines):
+        kind = line.message.get("role", line.message.get("type") if "role" not in line.message else None)
+        if not isinstance(kind, str) or not kind:
+            raise DecodeError(_line_offset(data, number), "a message without a role or type")
+        if line.position <= previous:
+            raise DecodeError(_line_offset(data, number), "positions do not increase")
+        if line.created_at.tzinfo is not timezone.utc:
+            raise DecodeError(_line_offset(data, number), "a time that is not UTC")
+        previous = line.position
+    restore = Message._restore
+    return View(
+        [restore(line.message, line.created_at, line.metadata, line.ref, line.position, line.turn) for line in lines]
+    )
+
+
+def _lines_one_by_one(data: bytes) -> list[_Line]:
+    lines = []
+    offset = 2
+    for raw in data[2:-2].split(b",\n"):
+        try:
+            line = _decoded(_decode_line, lambda value: msgspec.convert(value, _Line), raw)
+        except DecodeError as error:
+            failure = DecodeError(offset + error.offset, error.reason)
+        else:
+            lines.append(line)
+            offset += len(raw) + 2
+            continue
+        raise failure
+    return lines
+
+
+def _line_offset(data: bytes | memoryview, number: int) -> int:
+    lines = bytes(data).split(b"\n")
+    return sum(len(line) + 1 for line in lines[: number + 1])
+
+
+def encode_state(session: Session) -> State:
+    """Return the state of a session."""
+    return State(
+        key=session.key,
+        generation=session.generation,
+        revision=session.revision,
+        created=session.created,
+        updated=session.updated,
+        last_message_at=session.last_message_at,
+        start=session.start,
+        end=session.end,
+        refs=session.refs,
+        summary=session.summary,
+        metadata=dict(session._metadata),
+        count=len(session.messages),
+    )
+
+
+def decode_state(data: bytes) -> State:
+    """Return the state that some bytes encode.
+
+    :raises DecodeError: if they encode none, or an impossible one.
+    """
+    state: State = _decoded(_decode_state, lambda value: msgspec.convert(value, State), data)
+    if min(state.revision - 1, state.start, state.end - state.start, state.end - state.start - state.count) < 0:
+        raise DecodeError(0, "impossible numbers")
+    if not state.created.tzinfo is state.updated.tzinfo is timezone.utc:
+        raise DecodeError(0, "a time that is not UTC")
+    return state
+
+
+def session_of(state: State, messages: View[Message]) -> Session:
+    """Return the session of a state and its messages.
+
+    :raises DecodeError: if they do not belong together.
+    """
+    first = messages[0].position if messages else state.end
+    last = messages[-1].position if messages else -1
+    if len(messages) != state.count or first != state.start or last is None or last >= state.end:
+        raise DecodeError(0, "the header and the messages do not belong together")
+    return Session(
+        key=state.key,
+        generation=state.generation,
+        created=state.created,
+        updated=state.updated,
+        messages=messages,
+        summary=state.summary,
+        metadata=state.metadata,
+        end=state.end,
+        refs=state.refs,
+        revision=state.revision,
+    )
+
+
+def _decoded(fast: Callable[[Any], T], convert: Callable[[Any], T], data: bytes | memoryview) -> T:
+    """Decode by msgspec; by the standard library what msgspec refuses (lone surrogates)."""
+    failure = None
+    try:
+        return fast(data)
+    except msgspec.ValidationError:
+        failure = DecodeError(0, "JSON, but not what belongs here")
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        pass
+    if failure is None:
+        try:
+            text = bytes(data).decode()
+            return convert(checked_copy(json.loads(text, parse_constant=_no_constant, parse_float=_finite)))
+        except json.JSONDecodeError as error:
+            failure = DecodeError(error.pos, "is not JSON")
+        except (msgspec.MsgspecError, InvalidMessageError):
+            failure = DecodeError(0, "JSON, but not what belongs here")
+        except (ValueError, RecursionError):
+            failure = DecodeError(0, "is not JSON")
+    raise failure
+
+
+def _no_constant(_: str) -> NoReturn:
+    raise ValueError
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError
+    return value

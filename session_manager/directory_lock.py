@@ -1,0 +1,83 @@
+"""One writer for a directory: an exclusive lock on ``.lock`` in it, held for as long as a store lives.
+
+The lock is the operating system's (``flock``, by filelock): a holder that is killed has let go of it. The file
+is never deleted, for two processes could then each hold one. Who holds it stands in ``.holder``
+beside it: ``{"pid":…,"host":…,"started":…}``; that is a courtesy, not a lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+from typing import TYPE_CHECKING, Any
+
+from session_manager.atomic import NotRegularError, read_whole
+from session_manager.errors import StorageError, StorageLockedError
+from session_manager.files import Files
+from session_manager.model import utc_now
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+__all__ = ["DirectoryLock"]
+
+_LOCK = ".lock"
+_HOLDER = ".holder"
+
+
+class DirectoryLock:
+    """The lock of an open directory, taken.
+
+    :param files: the directory.
+    :raises StorageLockedError: at once, if somebody else holds it, in this process or another.
+    :raises StorageError: if the file system cannot lock.
+    """
+
+    def __init__(self, files: Files) -> None:
+        import filelock  # noqa: PLC0415 - it imports asyncio, which a manager in RAM does not need
+
+        self._files = files
+        self._lock: BaseFileLock = filelock.FileLock(
+            os.path.join(files.path, _LOCK), timeout=0, mode=0o600, thread_local=False, fallback_to_soft=False
+        )
+        locked = False
+        try:
+            self._lock.acquire()
+        except filelock.Timeout:
+            locked = True
+        except (OSError, NotImplementedError) as error:
+            raise StorageError(files.path, "cannot be locked") from error
+        if locked:
+            raise StorageLockedError(files.path, _holder(files))
+        with contextlib.suppress(OSError):
+            self._sign()
+
+    def _sign(self) -> None:
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "started": utc_now().isoformat()}
+        temporary = f".tmp-{secrets.token_hex(8)}"
+        fd = self._files.open_new(temporary)
+        try:
+            self._files.write(fd, [json.dumps(holder).encode()])
+        finally:
+            self._files.close(fd)
+        self._files.rename(temporary, _HOLDER)
+
+    def release(self) -> None:
+        """Let go of it, from any thread; idempotent."""
+        if self._lock.is_locked:
+            with contextlib.suppress(OSError):
+                self._files.unlink(_HOLDER)
+        self._lock.release()
+
+
+def _holder(files: Files) -> dict[str, Any]:
+    try:
+        holder = json.loads(read_whole(files, _HOLDER)[0])
+    except (OSError, ValueError, RecursionError, NotRegularError):
+        return {}
+    if not isinstance(holder, dict):
+        return {}
+    return {field: holder.get(field) for field in ("pid", "host", "started")}

@@ -1,0 +1,89 @@
+"""An entry: what the manager keeps of one session in RAM. Immutable, so that every step is one assignment.
+
+At every moment ``session == fold(durable, pending)``. A write *freezes* the changes that it carries until its outcome
+is known; calls made meanwhile are appended, and mean the state that the write would leave.
+
+* It **landed**: that state becomes the durable one, and the frozen changes leave the list.
+* It did not, or failed: the list stays as it is.
+* Nobody knows: the commit is kept as ``unknown``, and settled before anything else is written.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from session_manager.changes import Change, apply
+from session_manager.model import Session
+from session_manager.rebase import rebase
+from session_manager.store import Commit
+from session_manager.view import View
+
+__all__ = ["Entry"]
+
+
+@attrs.frozen
+class Entry:
+    """A session in RAM."""
+
+    #: What the manager shows.
+    session: Session
+    #: The last state that is known to be durable; of revision 0, and without messages, if there is none.
+    durable: Session
+    #: The calls since then, in order.
+    pending: View[Change] = attrs.field(factory=View)
+    #: A write under way, or whose outcome is unknown.
+    unknown: Commit | None = None
+
+    @classmethod
+    def of(cls, session: Session) -> Entry:
+        """Return the entry of a session as it was loaded, or just created."""
+        return cls(session, session)
+
+    @property
+    def dirty(self) -> bool:
+        """Whether there is something to save."""
+        return bool(self.pending) or self.unknown is not None or self.durable.revision == 0
+
+    def changed(self, change: Change, *, keep: bool) -> Entry:
+        """Return the entry after a call: itself if the call has no effect.
+
+        :param keep: whether there is a store, to which the change is still to be written.
+        """
+        session = apply(self.session, change)
+        if session is self.session:
+            return self
+        if not keep:
+            return Entry(session, session)
+        return Entry(session, self.durable, self.pending.appended((change,)), self.unknown)
+
+    def commit(self, token: str) -> Commit:
+        """Freeze the pending changes: return what is to be written."""
+        session = attrs.evolve(self.session, revision=self.durable.revision + 1)
+        return Commit(session, tuple(self.pending), self.durable.version, token=token)
+
+    def landed(self, commit: Commit) -> Entry:
+        """Return the entry after a write landed."""
+        session = attrs.evolve(self.session, revision=commit.session.revision)
+        return Entry(session, commit.session, self.pending[len(commit.changes) :])
+
+    def writing(self, commit: Commit) -> Entry:
+        """Return the entry while a write is under way, or nobody knows whether it landed."""
+        return attrs.evolve(self, unknown=commit)
+
+    def not_landed(self) -> Entry:
+        """Return the entry after a write that did not happen."""
+        return attrs.evolve(self, unknown=None)
+
+    def rebased(self, newer: Session | None, blank: Session) -> Entry | None:
+        """Return the entry over what the store holds now; `None` if nothing is left to keep.
+
+        :param newer: what it holds; `None`: nothing.
+        :param blank: a new session, which stands for one that was deleted.
+        :raises ConflictError: if they cannot be reconciled; this entry is still right.
+        """
+        if newer is None and self.durable.revision == 0:
+            return self
+        result = rebase(self.durable, blank if newer is None else newer, self.pending)
+        if newer is None and not result.pending:
+            return None
+        return Entry(result.session, result.durable, View(result.pending))

@@ -1,0 +1,291 @@
+"""Every error that this library raises.
+
+::
+
+    SessionManagerError
+    ├── InvalidKeyError (ValueError)
+    ├── InvalidMessageError (ValueError)
+    ├── SessionNotFoundError (KeyError)
+    ├── SessionExistsError (ValueError)
+    ├── InvalidStorageError (ValueError)
+    ├── ClosedError (RuntimeError)
+    ├── ForkedError (RuntimeError)
+    ├── ReadOnlyError (RuntimeError)
+    ├── ReentrantCallError (RuntimeError)
+    ├── ConflictError
+    └── StorageError
+        ├── StorageLockedError
+        ├── SaveError
+        │   ├── SaveFailedError
+        │   └── SaveOutcomeUnknownError
+        ├── CorruptSessionError
+        └── UnsupportedFormatError
+
+An error carries its evidence as attributes and can be pickled. None of them, and nothing in their
+``__context__``, holds the text of a message, a summary or metadata: they name places and lengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = [
+    "ClosedError",
+    "ConflictError",
+    "CorruptSessionError",
+    "ForkedError",
+    "InvalidKeyError",
+    "InvalidMessageError",
+    "InvalidStorageError",
+    "ReadOnlyError",
+    "ReentrantCallError",
+    "SaveError",
+    "SaveFailedError",
+    "SaveOutcomeUnknownError",
+    "SessionExistsError",
+    "SessionManagerError",
+    "SessionNotFoundError",
+    "StorageError",
+    "StorageLockedError",
+    "UnsupportedFormatError",
+]
+
+_SHOWN_KEY = 80
+
+
+def _shown(key: object) -> str:
+    text = ascii(key)
+    return text if len(text) <= _SHOWN_KEY else f"{text[:_SHOWN_KEY]}… ({len(text)} characters)"
+
+
+class SessionManagerError(Exception):
+    """The base of every error of this library.
+
+    A subclass passes all of its arguments, by position, to `Exception`, so that the default
+    pickling rebuilds it, and says its sentence in `_sentence`.
+    """
+
+    def _sentence(self) -> str:
+        return Exception.__str__(self)
+
+    def __str__(self) -> str:
+        return self._sentence()
+
+
+class InvalidKeyError(SessionManagerError, ValueError):
+    """A session key that no store could keep: such as an empty one."""
+
+    def __init__(self, key: object, reason: str) -> None:
+        shown = key if isinstance(key, str | int | float | bytes | None) else f"<{type(key).__name__}>"
+        super().__init__(shown, reason)
+        #: What was given as the key (a type's name in ``<>`` for anything but plain values).
+        self.key: object = shown
+        #: What is wrong with it.
+        self.reason: str = reason
+
+    def _sentence(self) -> str:
+        return f"invalid session key {_shown(self.key)}: {self.reason}"
+
+
+class InvalidMessageError(SessionManagerError, ValueError):
+    """A message, summary or metadata that is not JSON, or not a message. Nothing has changed."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        #: The place in the value, such as ``content[0].image.data``; ``""`` for the value itself.
+        self.path: str = path
+        #: What is wrong there, such as ``bytes is not JSON``.
+        self.reason: str = reason
+
+    def _sentence(self) -> str:
+        return f"{self.path or 'message'}: {self.reason}"
+
+
+class SessionNotFoundError(SessionManagerError, KeyError):
+    """There is no session with this key."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        #: The key that was asked for.
+        self.key: str = key
+
+    def _sentence(self) -> str:
+        return f"no session {_shown(self.key)}"
+
+
+class SessionExistsError(SessionManagerError, ValueError):
+    """There is a session with this key already, and it would be overwritten."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        #: The key that is taken.
+        self.key: str = key
+
+    def _sentence(self) -> str:
+        return f"session {_shown(self.key)} exists already"
+
+
+class InvalidStorageError(SessionManagerError, ValueError):
+    """A storage URL or path that cannot be what it says. Nothing was created."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(url, reason)
+        #: The URL or path as it was given.
+        self.url: str = url
+        #: What is wrong, and the right URL where there is one.
+        self.reason: str = reason
+
+    def _sentence(self) -> str:
+        return f"storage {_shown(self.url)}: {self.reason}"
+
+
+class ClosedError(SessionManagerError, RuntimeError):
+    """The manager or store is closed."""
+
+    def _sentence(self) -> str:
+        return "this session manager is closed"
+
+
+class ForkedError(SessionManagerError, RuntimeError):
+    """The manager was opened before ``fork()``, in the parent process."""
+
+    def _sentence(self) -> str:
+        return "this session manager was opened before fork(): open it in the worker"
+
+
+class ReadOnlyError(SessionManagerError, RuntimeError):
+    """The storage was opened read-only."""
+
+    def _sentence(self) -> str:
+        return "this storage was opened read-only"
+
+
+class ReentrantCallError(SessionManagerError, RuntimeError):
+    """A signal handler or finalizer called the manager in the middle of one of its own calls.
+
+    The call was refused, and nothing has changed. Set a flag in the handler instead.
+    """
+
+    def _sentence(self) -> str:
+        return (
+            "a signal handler or finalizer called the session manager in the middle of a call: set a flag there instead"
+        )
+
+
+class ConflictError(SessionManagerError):
+    """The store holds another version of the session than the one that a write was based on."""
+
+    def __init__(self, key: str, expected: Any, actual: Any, reason: str = "") -> None:
+        super().__init__(key, expected, actual, reason)
+        #: The session's key.
+        self.key: str = key
+        #: The `Version` that the write was based on, or `None` (no such session).
+        self.expected: Any = expected
+        #: The `Version` that the store holds, or `None` (no such session).
+        self.actual: Any = actual
+        #: What cannot be reconciled, if it is more than the version.
+        self.reason: str = reason
+
+    def _sentence(self) -> str:
+        why = f": {self.reason}" if self.reason else ""
+        return f"session {_shown(self.key)} is at {self.actual}, not at {self.expected}{why}"
+
+
+class StorageError(SessionManagerError):
+    """The storage could not be read or written; the `OSError` is its ``__cause__``."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        #: The file or directory.
+        self.path: str = path
+        #: What went wrong.
+        self.reason: str = reason
+
+    def _sentence(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class StorageLockedError(StorageError):
+    """Another process, or another manager of this one, has the storage open for writing."""
+
+    def __init__(self, path: str, holder: Mapping[str, Any] | None = None) -> None:
+        SessionManagerError.__init__(self, path, holder)
+        self.path = path
+        self.reason = "is open elsewhere"
+        #: Who has it: ``pid``, ``host`` and ``started`` (RFC 3339, UTC), as far as they are known.
+        self.holder: dict[str, Any] = dict(holder or {})
+
+    def _sentence(self) -> str:
+        holder = self.holder
+        who = (
+            f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('started')}"
+            if holder
+            else "another process"
+        )
+        return f"{self.path} is open in {who}: close it there first"
+
+
+class SaveError(StorageError):
+    """A save did not succeed. The session is dirty: save it again."""
+
+
+class SaveFailedError(SaveError):
+    """A save failed. The stored bytes are the old ones, and the session is still dirty."""
+
+    def __init__(self, key: str | None, reason: str, failures: Mapping[str, Exception] | None = None) -> None:
+        SessionManagerError.__init__(self, key, reason, failures)
+        self.path = ""
+        self.reason = reason
+        #: The session's key; `None` if several were to be saved.
+        self.key: str | None = key
+        #: With `save_all` and `close`: each key that could not be saved, and why.
+        self.failures: dict[str, Exception] = dict(failures or {})
+
+    def _sentence(self) -> str:
+        what = f"session {_shown(self.key)}" if self.key is not None else f"{len(self.failures)} sessions"
+        return f"{what} not saved: {self.reason}"
+
+
+class SaveOutcomeUnknownError(SaveError):
+    """The new bytes are there, but may not survive a power cut. Save again to settle it."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        SessionManagerError.__init__(self, key, reason)
+        self.path = ""
+        self.reason = reason
+        #: The session's key.
+        self.key: str = key
+
+    def _sentence(self) -> str:
+        return f"session {_shown(self.key)}: it is unknown whether it was saved: {self.reason}"
+
+
+class CorruptSessionError(StorageError):
+    """A stored session is damaged. It is never overwritten; `delete` moves it to quarantine."""
+
+    def __init__(self, key: str, path: str, offset: int | None, reason: str) -> None:
+        SessionManagerError.__init__(self, key, path, offset, reason)
+        #: The session's key.
+        self.key: str = key
+        self.path = path
+        #: The byte in the file where the damage was noticed, from 0; `None` if it has no place.
+        self.offset: int | None = offset
+        self.reason = reason
+
+    def _sentence(self) -> str:
+        place = "" if self.offset is None else f", byte {self.offset}"
+        return f"session {_shown(self.key)} is damaged: {self.path}{place}: {self.reason}"
+
+
+class UnsupportedFormatError(StorageError):
+    """A file of a format that this version does not know: a newer version wrote it."""
+
+    def __init__(self, path: str, found: str, supported: str) -> None:
+        SessionManagerError.__init__(self, path, found, supported)
+        self.path = path
+        self.reason = f"format {found}, and this version reads {supported}"
+        #: The format that the file names.
+        self.found: str = found
+        #: The newest format that this version reads.
+        self.supported: str = supported

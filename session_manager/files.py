@@ -1,0 +1,169 @@
+"""An open directory, and the dozen operations on it that all disk access goes through.
+
+A store is given the class (or a factory of it); tests give a faulting or a recording one. Every operation takes a plain
+name, never a path, and works on the directory's descriptor, so that nobody can swap the directory
+under it. Symbolic links are never followed.
+
+POSIX is what this was written and tested for. Without ``dir_fd`` (Windows) the operations work on joined paths and the
+directory is not synced; macOS gets ``F_FULLFSYNC``. Both are untested.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import stat as stat_module
+from collections.abc import Sequence
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["Files", "create_directory"]
+
+_log = logging.getLogger("session_manager")
+
+_FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
+_HAS_DIR_FD = os.open in os.supports_dir_fd
+_MAX_BUFFERS = 1024
+_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_BINARY = getattr(os, "O_BINARY", 0)
+
+
+class Files:
+    """An open directory. Any thread may use it; `close_directory` only when no call is running.
+
+    :param path: the directory, which must exist.
+    :raises OSError: each method, as the system call does.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | getattr(os, "O_CLOEXEC", 0)) if _HAS_DIR_FD else None
+
+    def _at(self, name: str) -> str:
+        return name if _HAS_DIR_FD else os.path.join(self.path, name)
+
+    def names(self) -> list[str]:
+        """Return the names in the directory, in no order."""
+        return os.listdir(self.path if self._fd is None else self._fd)
+
+    def stat(self, name: str) -> os.stat_result | None:
+        """Return what a name is (a link itself, not its target); `None` if there is no such name."""
+        try:
+            return os.stat(self._at(name), dir_fd=self._fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def fstat(self, fd: int) -> os.stat_result:
+        """Return what an open file is."""
+        return os.fstat(fd)
+
+    def open_read(self, name: str) -> int:
+        """Open a file for reading, without waiting (a FIFO), and without following a link."""
+        return os.open(self._at(name), _READ | _BINARY, dir_fd=self._fd)
+
+    def open_new(self, name: str) -> int:
+        """Create a file, which must not exist, for writing; its mode is 0600 under any umask."""
+        fd = os.open(self._at(name), _NEW | _BINARY, 0o600, dir_fd=self._fd)
+        if hasattr(os, "fchmod"):
+            try:
+                os.fchmod(fd, 0o600)
+            except BaseException:
+                os.close(fd)
+                raise
+        return fd
+
+    def read(self, fd: int, size: int) -> bytes:
+        """Read at most `size` bytes; ``b""`` is the end."""
+        return os.read(fd, size)
+
+    def write(self, fd: int, buffers: Sequence[bytes | memoryview]) -> int:
+        """Write some of the buffers, in order, and return how many bytes."""
+        if hasattr(os, "writev"):
+            return os.writev(fd, buffers[:_MAX_BUFFERS])
+        return os.write(fd, b"".join(buffers))  # pragma: no cover - Windows
+
+    def sync(self, fd: int) -> None:
+        """Make a file's bytes and size survive a power cut. Never call it again after it failed."""
+        if _FULL_SYNC is not None:
+            try:
+                fcntl.fcntl(fd, _FULL_SYNC)
+            except OSError as error:
+                if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
+                    raise
+            else:
+                return
+        os.fsync(fd)
+
+    def close(self, fd: int) -> None:
+        """Close a file; an error here means that its bytes may be missing."""
+        os.close(fd)
+
+    def rename(self, source: str, target: str) -> None:
+        """Give a file another name, replacing what has it, atomically."""
+        os.replace(self._at(source), self._at(target), src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def unlink(self, name: str) -> None:
+        """Remove a name."""
+        os.unlink(self._at(name), dir_fd=self._fd)
+
+    def sync_directory(self) -> None:
+        """Make the names in the directory survive a power cut."""
+        if self._fd is not None:
+            self.sync(self._fd)
+
+    def close_directory(self) -> None:
+        """Close the directory; idempotent. Later calls fail."""
+        if self._fd is not None and self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+
+def create_directory(path: str) -> None:
+    """Create a directory and its missing parents, each 0700, and make their names durable.
+
+    The deepest directory that was there already is made durable as well: its creator may have
+    been killed before that.
+
+    :param path: an absolute path.
+    :raises OSError: if it cannot be created, or is not a directory.
+    """
+    missing = []
+    place = Path(path)
+    while not place.exists():
+        missing.append(place)
+        place = place.parent
+    if not place.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
+    _sync_path(place.parent, required=False)
+    for directory in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            directory.mkdir(0o700)
+            directory.chmod(0o700)
+        _sync_path(directory.parent, required=True)
+    if os.name == "posix" and stat_module.S_IMODE(os.stat(path).st_mode) & 0o077:
+        _log.warning("%s is open to other users: the keys of its sessions are not private (chmod 700)", path)
+
+
+def _sync_path(path: Path, *, required: bool) -> None:
+    if not _HAS_DIR_FD:  # pragma: no cover - Windows
+        return
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        if required:
+            raise
+        return
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if required or error.errno not in (errno.EINVAL, errno.EROFS, errno.EBADF):
+            raise
+    finally:
+        os.close(fd)

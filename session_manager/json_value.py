@@ -1,0 +1,181 @@
+"""JSON values: checked and copied on the way in, copied on the way out, compared with their types.
+
+A JSON value here is what `json.loads` may return: `dict` with `str` keys, `list`, `str`, `int`,
+`float`, `bool` or `None`. Refused is what no JSON text stands for (NaN, infinities, bytes, tuples, sets,
+other keys, circular values, and a surrogate pair written as two characters, which JSON reads back as
+one), and what readers refuse: integers of more than 4,300 digits (`sys.set_int_max_str_digits`)
+and more than 200 levels.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from session_manager.errors import InvalidMessageError
+
+__all__ = ["MAX_LEVELS", "checked_copy", "checked_text", "copy_value", "same"]
+
+MAX_LEVELS = 200
+_INT_LIMIT = 10**4300
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+_PLAIN_KEY = re.compile(r"[A-Za-z_$@][A-Za-z0-9_$@.-]{0,63}\Z")
+_SHOWN_KEY = 40
+
+_Items = Iterator[tuple[Any, Any]]
+_Frame = tuple[Any, Any, _Items]
+
+
+def checked_copy(value: object, root: str = "") -> Any:
+    """Return a deep copy of `value` in the base types of JSON, or raise.
+
+    One walk, without recursion, that checks, copies and knows its path.
+
+    :param value: anything.
+    :param root: what the value is called in an error's path, such as ``"metadata"``.
+    :raises InvalidMessageError: with the path of the first thing that is not JSON.
+
+    >>> checked_copy({"content": [{"image": {"data": b"x"}}]})
+    Traceback (most recent call last):
+    ...
+    session_manager.errors.InvalidMessageError: content[0].image.data: bytes is not JSON
+    """
+    result: list[Any] = [None]
+    frames: list[_Frame] = [(None, result, iter(((0, value),)))]
+    path: list[Any] = []
+    while frames:
+        _, target, items = frames[-1]
+        for key, item in items:
+            kind = type(item)
+            if kind is str:
+                if not item.isascii() and _has_pair(item):
+                    raise InvalidMessageError(_place(root, [*path, key]), _PAIR_REASON)
+            elif item is None or kind is bool:
+                pass
+            elif isinstance(item, dict | list):
+                path.append(key)
+                fresh: Any = {} if isinstance(item, dict) else list.copy(item)
+                target[key] = fresh
+                frames.append((item, fresh, _items(item, fresh, root, path)))
+                if len(path) > MAX_LEVELS:
+                    raise _too_deep(root, frames, path)
+                break
+            else:
+                leaf, reason = _leaf(item)
+                if reason is not None:
+                    raise InvalidMessageError(_place(root, [*path, key]), reason)
+                target[key] = leaf
+                continue
+            target[key] = item
+        else:
+            frames.pop()
+            if path:
+                path.pop()
+    return result[0]
+
+
+_PAIR_REASON = "a surrogate pair given as two characters is not JSON: give the character itself"
+
+
+def _items(source: Any, fresh: Any, root: str, path: list[Any]) -> _Items:
+    if type(fresh) is list:
+        return enumerate(fresh)
+    items = dict.copy(source).items()
+    if all(type(key) is str and key.isascii() for key, _ in items):
+        return iter(items)
+    return iter([(_checked_key(key, root, path), value) for key, value in items])
+
+
+def _checked_key(key: object, root: str, path: list[Any]) -> str:
+    if not isinstance(key, str):
+        raise InvalidMessageError(_place(root, path), f"an object key of type {type(key).__name__} is not JSON")
+    if _has_pair(key):
+        raise InvalidMessageError(_place(root, path), f"in an object key, {_PAIR_REASON}")
+    return str.__str__(key)
+
+
+def _leaf(item: Any) -> tuple[Any, str | None]:
+    """Return (the value in its base type, what is wrong with it or `None`)."""
+    if isinstance(item, int):
+        if -_INT_LIMIT < item < _INT_LIMIT:
+            return int.__int__(item), None
+        return item, "an integer of more than 4,300 digits"
+    if isinstance(item, float):
+        return float.__float__(item), None if math.isfinite(item) else "NaN and infinities are not JSON"
+    if isinstance(item, str):
+        return str.__str__(item), _PAIR_REASON if _has_pair(item) else None
+    return item, f"{type(item).__name__} is not JSON"
+
+
+def _has_pair(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _PAIR.search(text) is not None
+    return False
+
+
+def checked_text(value: object, path: str, *, empty: bool = True) -> str:
+    """Return `value` as a plain `str` that JSON can hold.
+
+    :param path: what it is called in an error.
+    :param empty: whether ``""`` is allowed.
+    :raises InvalidMessageError: if it is anything else.
+    """
+    if not isinstance(value, str):
+        raise InvalidMessageError(path, f"must be a string, not {type(value).__name__}")
+    if not empty and not value:
+        raise InvalidMessageError(path, "must not be empty")
+    if _has_pair(value):
+        raise InvalidMessageError(path, _PAIR_REASON)
+    return str.__str__(value)
+
+
+def _too_deep(root: str, frames: list[_Frame], path: list[Any]) -> InvalidMessageError:
+    sources = [id(source) for source, _, _ in frames[1:]]
+    for depth, identity in enumerate(sources):
+        if identity in sources[:depth]:
+            return InvalidMessageError(_place(root, path[: depth + 1]), "a circular value is not JSON")
+    return InvalidMessageError(_place(root, path[:8]) + "…", f"more than {MAX_LEVELS} levels")
+
+
+def _place(root: str, path: list[Any]) -> str:
+    """Join the keys of a path, of which the first is the pseudo-key of the value itself."""
+    place = root
+    for key in path[1:]:
+        if isinstance(key, int):
+            place += f"[{key}]"
+        elif _PLAIN_KEY.match(key):
+            place += f".{key}" if place else str.__str__(key)
+        else:
+            place += f"[{key[:_SHOWN_KEY]!a}{'…' if len(key) > _SHOWN_KEY else ''}]"
+    return place
+
+
+def copy_value(value: Any) -> Any:
+    """Return a deep copy of a checked value."""
+    if type(value) is dict:
+        return {key: copy_value(item) if type(item) in _CONTAINERS else item for key, item in value.items()}
+    if type(value) is list:
+        return [copy_value(item) if type(item) in _CONTAINERS else item for item in value]
+    return value
+
+
+_CONTAINERS = frozenset((dict, list))
+
+
+def same(one: Any, other: Any) -> bool:
+    """Say whether two checked values are equal, ``True``, ``1`` and ``1.0`` being three.
+
+    >>> same({"a": 1}, {"a": 1.0}), same([1], [True]), same({"a": [None]}, {"a": [None]})
+    (False, False, True)
+    """
+    if type(one) is not type(other):
+        return False
+    if type(one) is dict:
+        return len(one) == len(other) and all(key in other and same(value, other[key]) for key, value in one.items())
+    if type(one) is list:
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)

@@ -1,0 +1,119 @@
+"""The files of picoclaw in a directory: found at open, read when touched, removed once superseded."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from datetime import datetime, timezone
+
+from session_manager import picoclaw
+from session_manager.atomic import NotRegularError, read_whole
+from session_manager.codec import DecodeError
+from session_manager.errors import CorruptSessionError, InvalidKeyError, StorageError
+from session_manager.files import Files
+from session_manager.model import Session
+from session_manager.names import check_key
+from session_manager.snapshot_format import SUFFIX
+
+__all__ = ["LegacyFiles"]
+
+
+class LegacyFiles:
+    """picoclaw's files in a directory. Of each, the key is read at once and nothing else is kept.
+
+    A file that cannot be read damages every key that picoclaw would have put there.
+
+    :param files: the directory.
+    :param names: what is in it.
+    :raises OSError: if a file cannot be read.
+    """
+
+    def __init__(self, files: Files, names: Iterable[str]) -> None:
+        self._files = files
+        self._names: dict[str, list[str]] = {}
+        self._damaged: dict[str, str] = {}
+        for name in sorted(names):
+            if name.endswith(SUFFIX) or not picoclaw.is_candidate(name):
+                continue
+            try:
+                key = picoclaw.key_in(read_whole(files, name)[0])
+            except (DecodeError, NotRegularError):
+                self._damaged[name.removesuffix(".json")] = name
+                continue
+            if key is not None:
+                self._names.setdefault(key, []).append(name)
+
+    def keys(self) -> list[str]:
+        """Return the keys; of a file that tells none, its stem."""
+        stems = []
+        for stem in list(self._damaged):
+            with contextlib.suppress(InvalidKeyError):
+                stems.append(check_key(stem))
+        return [*self._names, *stems]
+
+    def names_of(self, key: str, *, damaged: bool) -> list[str]:
+        """Return the files of a key.
+
+        :param damaged: with the one that cannot be read and may be its.
+        """
+        stem = picoclaw.stem_of(key)
+        unreadable = [self._damaged[stem]] if damaged and stem in self._damaged else []
+        return [*self._names.get(key, ()), *unreadable]
+
+    def load(self, key: str) -> Session | None:
+        """Return a session; `None` if no file has it.
+
+        :raises CorruptSessionError: if its file is damaged, or two files have it.
+        :raises StorageError: if it cannot be read.
+        """
+        names = self.names_of(key, damaged=True)
+        if not names:
+            return None
+        path = os.path.join(self._files.path, names[0])
+        if names[0] not in self._names.get(key, ()):
+            raise CorruptSessionError(key, path, 0, "does not parse, so that nobody knows whose it is")
+        if len(self._names[key]) > 1:
+            raise CorruptSessionError(key, path, None, f"{names[1]} has the same key")
+        failure: DecodeError | None = None
+        try:
+            data, status = read_whole(self._files, names[0])
+            session = picoclaw.decode(data, _modified(status))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError(path, f"cannot be read: {error.strerror}") from error
+        except NotRegularError as error:
+            failure = DecodeError(0, f"is {error}")
+        except DecodeError as error:
+            failure = error
+        if failure is not None:
+            raise CorruptSessionError(key, path, failure.offset, failure.reason)
+        if session.key != key:
+            raise CorruptSessionError(key, path, 0, "is the file of another session")
+        return session
+
+    def superseded(self, key: str) -> None:
+        """Remove the files of a key that has a snapshot of ours now, which is durable.
+
+        One that cannot be removed does no harm: ours wins, and the next save tries again.
+        """
+        for name in self._names.get(key, ()):
+            try:
+                self._files.unlink(name)
+            except FileNotFoundError:
+                pass
+            except OSError:
+                return
+        self._names.pop(key, None)
+
+    def forget(self, key: str) -> None:
+        """Forget the files of a key, which are gone."""
+        self._names.pop(key, None)
+        stem = picoclaw.stem_of(key)
+        if self._damaged.get(stem) is not None and self._files.stat(self._damaged[stem]) is None:
+            del self._damaged[stem]
+
+
+def _modified(status: os.stat_result) -> datetime:
+    return datetime.fromtimestamp(status.st_mtime_ns // 1000 / 1e6, timezone.utc)

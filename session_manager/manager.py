@@ -1,0 +1,525 @@
+"""`SessionManager`: chat sessions in RAM, each made durable by a save."""
+
+from __future__ import annotations
+
+import enum
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Final, TypeVar
+
+import attrs
+from typing_extensions import Self
+
+from session_manager.changes import (
+    Append,
+    Change,
+    Clear,
+    Edit,
+    Remove,
+    Replace,
+    SetSummary,
+    Truncate,
+    UpdateMetadata,
+)
+from session_manager.codec import encoded_size
+from session_manager.errors import (
+    CorruptSessionError,
+    InvalidMessageError,
+    SessionManagerError,
+    UnsupportedFormatError,
+)
+from session_manager.json_value import checked_text
+from session_manager.model import Clock, Message, Session, utc, utc_now
+from session_manager.names import check_key
+from session_manager.residents import STORAGE, Residents, random_id
+from session_manager.store import Finding, SessionInfo, Store
+from session_manager.stores import open_store
+
+__all__ = ["Health", "SessionManager"]
+
+
+class _Given(enum.Enum):
+    NOTHING = "nothing"
+
+
+M = TypeVar("M", bound="SessionManager")
+
+_NOTHING: Final = _Given.NOTHING
+_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+
+@attrs.frozen
+class Health:
+    """How a manager is doing."""
+
+    #: Where the sessions live, such as ``<SnapshotStore '/srv/chats'>``; ``"memory:"`` for RAM only.
+    store: str
+    #: How many sessions are in RAM.
+    resident: int
+    #: The keys of those that have something to save.
+    dirty: tuple[str, ...]
+    #: Of those, each whose last save failed, and why.
+    failures: Mapping[str, Exception]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no save has failed since it last worked."""
+        return not self.failures
+
+
+class SessionManager:
+    """Keeps chat sessions in RAM behind one lock, and makes each of them durable by `save`.
+
+    Any thread may call any method. Calls on what is in RAM take microseconds, whatever the disk does; a session that is
+    not in RAM is read when it is touched. After `fork` the child must open its own. A method that is
+    given a damaged session raises `CorruptSessionError`; it never shows an empty history, and never overwrites.
+
+    :param storage: where sessions live: ``"snapshot:PATH"``, a bare path, a `Store`; nothing or ``"memory:"``
+        keeps them in RAM only. `None` and ``""`` do so too, with a warning: an unset variable, say.
+    :param clock: gives the time, aware; the system's by default.
+    :param random_id: gives the random ids of generations and writes.
+    :param max_message_bytes: the largest message: the UTF-8 bytes of its encoded object and metadata.
+    :raises InvalidStorageError: if the URL or path cannot be what it says.
+    :raises StorageLockedError: if another process has the storage open.
+    :raises StorageError: if it cannot be opened.
+
+    >>> with SessionManager() as m:
+    ...     m.add_message("telegram:42", "user", "hi").position
+    0
+    """
+
+    def __init__(
+        self,
+        storage: str | os.PathLike[str] | Store | _Given | None = _NOTHING,
+        *,
+        clock: Clock = utc_now,
+        random_id: Callable[[], str] = random_id,
+        max_message_bytes: int = _MAX_MESSAGE_BYTES,
+    ) -> None:
+        if storage is None or storage == "":
+            warnings.warn(
+                f'storage is {storage!r}, so nothing is saved: give a path, or "memory:" if that is meant',
+                stacklevel=2,
+            )
+        self._clock = clock
+        self._max_message_bytes = max_message_bytes
+        self._owns_store = not isinstance(storage, Store)
+        self._residents = Residents(_store(storage), random_id)
+
+    # Reading
+
+    def get(self, key: str) -> Session | None:
+        """Return a picture of a session; `None` if there is none.
+
+        :raises CorruptSessionError: if it is damaged.
+        """
+        entry = self._residents.touch(self._checked(key))
+        return None if entry is None else entry.session
+
+    def get_or_create(self, key: str) -> Session:
+        """Return a picture of a session, which is created, unsaved, if there is none."""
+        return self._residents.create(self._checked(key), self._now()).session
+
+    def get_history(self, key: str) -> list[Message]:
+        """Return the messages as a new list; ``[]`` if there is no such session."""
+        session = self.get(key)
+        return [] if session is None else session.messages.to_list()
+
+    def get_summary(self, key: str) -> str:
+        """Return the summary; ``""`` if there is none, or no such session."""
+        session = self.get(key)
+        return "" if session is None else session.summary
+
+    def __contains__(self, key: object) -> bool:
+        """Say whether there is such a session; a damaged one is there."""
+        checked = self._checked(key)
+        store = self._residents.store
+        if self._residents.entry(checked) is not None or store is None:
+            return self._residents.entry(checked) is not None
+        with self._residents.hold(checked):
+            try:
+                return store.version(checked) is not None
+            except (CorruptSessionError, UnsupportedFormatError):
+                return True
+
+    def __len__(self) -> int:
+        return len(self._all_keys(""))
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the keys that there are now, sorted; damaged sessions' too."""
+        return iter(self._all_keys(""))
+
+    def list_sessions(self, prefix: str = "") -> list[SessionInfo]:
+        """Describe the sessions whose keys start with `prefix`, the one with the most recent message first.
+
+        Histories are not loaded. A session without messages counts from its creation. A damaged one comes last,
+        with its `SessionInfo.error`.
+        """
+        infos = [self._describe(key) for key in self._all_keys(prefix)]
+        there = [info for info in infos if info is not None]
+        return sorted(there, key=lambda info: -_recency(info))
+
+    def _describe(self, key: str) -> SessionInfo | None:
+        entry = self._residents.entry(key)
+        store = self._residents.store
+        if entry is not None or store is None:
+            return None if entry is None else SessionInfo.of(entry.session)
+        with self._residents.hold(key):
+            try:
+                return store.describe(key)
+            except SessionManagerError as error:
+                return SessionInfo(key=key, error=error)
+
+    def _all_keys(self, prefix: str) -> list[str]:
+        self._residents.check_open()
+        keys = {key for key in self._residents.entries() if key.startswith(prefix)}
+        store = self._residents.store
+        if store is not None:
+            with self._residents.hold(STORAGE):
+                keys.update(store.keys(prefix))
+        return sorted(keys)
+
+    # Writing
+
+    def add_message(
+        self,
+        key: str,
+        role: str,
+        content: Any = "",
+        *,
+        name: str | None = None,
+        tool_calls: Any = None,
+        tool_call_id: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+        created_at: datetime | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        ref: str | None = None,
+    ) -> Message:
+        """Append a message, built of these parts (see `Message`); the session is created if it is missing.
+
+        :returns: the message, with its position.
+        :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
+        """
+        checked, at = self._checked(key), self._now()
+        message = Message(
+            role,
+            content,
+            name=name,
+            tool_calls=tool_calls,
+            tool_call_id=tool_call_id,
+            extra=extra,
+            created_at=at if created_at is None else created_at,
+            metadata=metadata,
+            ref=ref,
+        )
+        self._check_size(message)
+        return self._append(checked, (message,), at)[-1]
+
+    def add(self, key: str, *messages: object) -> list[Message]:
+        """Append messages, all or none; the session is created if it is missing.
+
+        :param messages: each a `Message`, a mapping, or an SDK's object (see `Message.of`).
+        :returns: them, with their positions.
+        :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
+        """
+        checked, at = self._checked(key), self._now()
+        return self._append(checked, self._messages(messages, at), at)
+
+    def _append(self, key: str, messages: tuple[Message, ...], at: datetime) -> list[Message]:
+        change = Append(at=at, messages=messages)
+        while (changed := self._residents.change(key, lambda _: change)) is None:
+            self._residents.create(key, at)
+        after = changed[1].messages
+        return after[len(after) - len(messages) :].to_list()
+
+    def set_summary(self, key: str, text: str) -> bool:
+        """Set the summary; `False` and no effect if there is no such session.
+
+        :raises InvalidMessageError: if it is not a string that JSON can hold.
+        """
+        checked, at = self._checked(key), self._now()
+        summary = checked_text(text, "summary")
+        return self._residents.change(checked, lambda _: SetSummary(at=at, text=summary)) is not None
+
+    def set_history(self, key: str, messages: Iterable[object]) -> bool:
+        """Replace all messages; the summary stays. `False` and no effect if there is no such session.
+
+        :param messages: as for `add`.
+        :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
+        """
+        checked, at = self._checked(key), self._now()
+        new = self._messages(tuple(messages), at)
+        return self._residents.change(checked, lambda _: Replace(at=at, messages=new)) is not None
+
+    def truncate_history(self, key: str, keep_last: int) -> int:
+        """Drop all but the last `keep_last` messages.
+
+        :returns: how many were dropped; 0 if the session is missing or not longer than that, and then
+            ``updated`` stays. With `keep_last` of 0 or less, all are.
+        """
+        checked, at = self._checked(key), self._now()
+        _check_type(keep_last, (int,), "keep_last must be an int")
+
+        def truncate(session: Session) -> Change | None:
+            drop = len(session.messages) - max(keep_last, 0)
+            if drop <= 0:
+                return None
+            first = session.messages[drop].position if drop < len(session.messages) else session.end
+            assert first is not None
+            return Truncate(at=at, start=first)
+
+        return _dropped(self._residents.change(checked, truncate))
+
+    def remove_last(self, key: str) -> Message | None:
+        """Remove the last message, and return it; `None` if there is none."""
+        checked, at = self._checked(key), self._now()
+
+        def remove(session: Session) -> Change | None:
+            last = _last_position(session)
+            return None if last is None else Remove(at=at, position=last)
+
+        changed = self._residents.change(checked, remove)
+        return changed[0].messages[-1] if changed is not None and changed[0].messages else None
+
+    def update_last(self, key: str, message: object) -> bool:
+        """Replace the last message (a reply that grows while it streams, say); `False` if there is none.
+
+        It keeps its position, its turn, and, unless the new one brings its own, its ref and time.
+
+        :raises InvalidMessageError: as `add` does.
+        """
+        return self._edit(key, message, _last_position)
+
+    def update_message(self, key: str, where: int | str, message: object) -> bool:
+        """Replace a message (one that was edited in the chat, say); `False` if it is not there.
+
+        :param where: its position (an int), or its ref (a string; the last message that has it).
+        :raises InvalidMessageError: as `add` does.
+        """
+        _check_type(where, (int, str), "where must be a position (int) or a ref (str)")
+
+        def position(session: Session) -> int | None:
+            if isinstance(where, int):
+                return None if session.at(where) is None else where
+            return next((one.position for one in reversed(session.messages) if one.ref == where), None)
+
+        return self._edit(key, message, position)
+
+    def _edit(self, key: str, message: object, find: Callable[[Session], int | None]) -> bool:
+        checked, at = self._checked(key), self._now()
+        (new,) = self._messages((message,), at)
+        keeps_time = not isinstance(message, Message)
+        found = False
+
+        def edit(session: Session) -> Change | None:
+            nonlocal found
+            position = find(session)
+            old = None if position is None else session.at(position)
+            found = old is not None
+            if position is None or old is None:
+                return None
+            timed = new._placed(None, None, created_at=old.created_at) if keeps_time else new
+            return Edit(at=at, position=position, message=timed)
+
+        self._residents.change(checked, edit)
+        return found
+
+    def update_metadata(self, key: str, items: Mapping[str, Any], removed: Iterable[str] = ()) -> bool:
+        """Set keys of the session's metadata, and remove others; `False` if there is no such session.
+
+        :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
+        """
+        checked, at = self._checked(key), self._now()
+        names = tuple(checked_text(name, "removed") for name in removed)
+        change = UpdateMetadata(at=at, items=items, removed=names)
+        return self._residents.change(checked, lambda _: change) is not None
+
+    def clear(self, key: str) -> int:
+        """Drop all messages and the summary; metadata and creation time stay.
+
+        :returns: how many messages there were.
+        """
+        checked, at = self._checked(key), self._now()
+        generation = self._residents.new_id()
+        return _dropped(self._residents.change(checked, lambda _: Clear(at=at, generation=generation)))
+
+    # Saving
+
+    def save(self, key: str) -> bool:
+        """Make a session durable.
+
+        When this returns, the session as it was when this was called survives a crash and a power cut. What is
+        changed meanwhile stays dirty, for the next save.
+
+        :returns: whether something was written; `False` if there was nothing new, no such session in
+            RAM, or no storage.
+        :raises SaveFailedError: the stored bytes are the old ones, and the session is still dirty.
+        :raises SaveOutcomeUnknownError: the new bytes are there, but may not survive a power cut.
+        :raises CorruptSessionError: its file was damaged meanwhile, and is not overwritten.
+        :raises ConflictError: another writer changed the same message (see `reload`).
+        """
+        return self._residents.save(check_key(key))
+
+    def save_all(self) -> int:
+        """Save every session that has something to save; try all, then raise.
+
+        :returns: how many were written.
+        :raises SaveFailedError: with ``failures``, the keys that were not saved, and why.
+        """
+        return self._residents.save_all()
+
+    def reload(self, key: str) -> list[Change]:
+        """Give up a session's unsaved changes, and read it from the store again.
+
+        :returns: the changes given up, oldest first.
+        :raises StorageError: if it cannot be read; nothing has changed.
+        """
+        return self._residents.reload(self._checked(key))
+
+    def delete(self, key: str) -> bool:
+        """Delete a session for good, durably; a damaged one is moved to quarantine.
+
+        :returns: whether there was one.
+        :raises SaveFailedError: it could not be deleted, and is still there.
+        :raises SaveOutcomeUnknownError: it is gone, but may come back after a power cut: delete it again.
+        """
+        return self._residents.delete(self._checked(key))
+
+    def fork(self, key: str, new_key: str) -> Session:
+        """Copy a session, as it is now, to a new key; the copy is durable when this returns.
+
+        :returns: the copy, of a generation of its own, created now.
+        :raises SessionNotFoundError: if there is no session `key`.
+        :raises SessionExistsError: if there is a session `new_key`.
+        :raises SaveError: if it could not be saved.
+        """
+        return self._residents.fork(self._checked(key), check_key(new_key), self._now())
+
+    # The storage
+
+    def compact(self, key: str) -> None:
+        """Reclaim what the session's file wastes."""
+        checked = self._checked(key)
+        store = self._residents.store
+        if store is not None:
+            with self._residents.hold(checked):
+                store.compact(checked)
+
+    def verify(self) -> list[Finding]:
+        """Read everything that is stored, check all that can be checked, and return what is wrong."""
+        store = self._residents.store
+        findings: list[Finding] = []
+        for key in self._all_keys(""):
+            if store is not None:
+                with self._residents.hold(key):
+                    findings += store.verify(key)
+        if store is not None:
+            with self._residents.hold(STORAGE):
+                findings += store.strays()
+        return findings
+
+    def health(self) -> Health:
+        """Say how the manager is doing, from RAM."""
+        self._residents.check_open()
+        store = self._residents.store
+        entries = self._residents.entries()
+        dirty = sorted(key for key, entry in entries.items() if store is not None and entry.dirty)
+        where = "memory:" if store is None else repr(store)
+        return Health(where, len(entries), tuple(dirty), self._residents.failures())
+
+    def close(self, *, save: bool = True) -> None:
+        """Save what is dirty, and let go of the storage; idempotent. Afterwards calls raise `ClosedError`.
+
+        Calls that are running are waited for. A `Store` that was given is not closed.
+
+        :param save: `False` gives up what is not saved.
+        :raises SaveFailedError: something could not be saved, and the manager stays open.
+        """
+        if self._residents.close(save=save) and self._owns_store and self._residents.store is not None:
+            self._residents.store.close()
+
+    def __enter__(self) -> Self:
+        self._residents.check_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        residents: Residents | None = getattr(self, "_residents", None)
+        unsaved = None if residents is None else residents.abandon()
+        if residents is None or unsaved is None:
+            return
+        if unsaved:
+            warnings.warn(
+                f"{unsaved} unsaved sessions in an unclosed {self!r}", ResourceWarning, stacklevel=1, source=self
+            )
+        if self._owns_store and residents.store is not None:
+            residents.store.close()
+
+    def __repr__(self) -> str:
+        store = self._residents.store
+        return f"<SessionManager {'memory:' if store is None else repr(store)}>"
+
+    # Checks
+
+    def _checked(self, key: object) -> str:
+        self._residents.check_open()
+        return check_key(key)
+
+    def _now(self) -> datetime:
+        return utc(self._clock(), "clock()")
+
+    def _messages(self, values: tuple[object, ...], at: datetime) -> tuple[Message, ...]:
+        """Check what is to become messages; the place of an error among several is ``messages[i]``."""
+        messages = []
+        for number, value in enumerate(values):
+            failure = None
+            try:
+                message = Message.of(value, created_at=at)
+                self._check_size(message)
+                messages.append(message)
+            except InvalidMessageError as error:
+                failure = error
+            if failure is not None:
+                if len(values) == 1:
+                    raise failure
+                separator = "." if failure.path and not failure.path.startswith("[") else ""
+                raise InvalidMessageError(f"messages[{number}]{separator}{failure.path}", failure.reason)
+        return tuple(messages)
+
+    def _check_size(self, message: Message) -> None:
+        size = encoded_size(message)
+        if size > self._max_message_bytes:
+            raise InvalidMessageError("", f"{size:,} bytes, more than max_message_bytes={self._max_message_bytes:,}")
+
+
+def _store(storage: str | os.PathLike[str] | Store | _Given | None) -> Store | None:
+    if isinstance(storage, Store):
+        return storage
+    if storage is None or isinstance(storage, _Given) or storage in ("", "memory:"):
+        return None
+    return open_store(storage)
+
+
+def _check_type(value: object, types: tuple[type, ...], rule: str) -> None:
+    if not isinstance(value, types) or isinstance(value, bool):
+        raise TypeError(f"{rule}, not {type(value).__name__}")
+
+
+def _recency(info: SessionInfo) -> float:
+    time = info.last_message_at or info.created
+    return float("-inf") if time is None else time.timestamp()
+
+
+def _last_position(session: Session) -> int | None:
+    return session.messages[-1].position if session.messages else None
+
+
+def _dropped(changed: tuple[Session, Session] | None) -> int:
+    return 0 if changed is None else len(changed[0].messages) - len(changed[1].messages)

@@ -1,0 +1,381 @@
+"""The values: `Message` and `Session`. Immutable, without I/O, safe to share between threads."""
+
+from __future__ import annotations
+
+import enum
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timezone
+from typing import Any, Final
+
+import attrs
+
+from session_manager.errors import InvalidMessageError
+from session_manager.json_value import checked_copy, checked_text, copy_value, same
+from session_manager.view import View
+
+__all__ = ["MAX_REFS", "Clock", "Message", "Session", "Version", "utc", "utc_now"]
+
+#: How many answered deliveries a session remembers.
+MAX_REFS = 256
+
+#: Gives the time: any callable that returns an aware `datetime`.
+Clock = Callable[[], datetime]
+
+
+class _Absent(enum.Enum):
+    ABSENT = "absent"
+
+
+_ABSENT: Final = _Absent.ABSENT
+_FIELDS = ("role", "content", "name", "tool_calls", "tool_call_id")
+
+
+def utc_now() -> datetime:
+    """Return the time of the system's clock, aware, in UTC."""
+    return datetime.now(timezone.utc)
+
+
+def utc(value: object, path: str) -> datetime:
+    """Return an aware datetime in UTC.
+
+    :param path: what it is called in an error.
+    :raises InvalidMessageError: if it is not a `datetime`, is naive, or is out of range in UTC.
+    """
+    if not isinstance(value, datetime):
+        raise InvalidMessageError(path, f"must be a datetime, not {type(value).__name__}")
+    if value.tzinfo is timezone.utc and type(value) is datetime:
+        return value
+    if value.utcoffset() is None:
+        raise InvalidMessageError(path, "a naive datetime: give it a timezone")
+    try:
+        moved = value.astimezone(timezone.utc)
+    except OverflowError:
+        pass
+    else:
+        return datetime.combine(moved.date(), moved.time(), timezone.utc)
+    raise InvalidMessageError(path, "out of range in UTC")
+
+
+class _Owned(dict[str, Any]):
+    """A checked JSON object that nobody else holds and nobody changes: it is shared, not copied."""
+
+
+_NOTHING: Final = _Owned()
+
+
+def _owned(value: object, path: str = "metadata") -> _Owned:
+    if type(value) is _Owned:
+        return value
+    if not isinstance(value, Mapping):
+        raise InvalidMessageError(path, f"must be an object, not {type(value).__name__}")
+    return _Owned(checked_copy(dict(value), path)) if value else _NOTHING
+
+
+@attrs.frozen(init=False, eq=False, repr=False)
+class Message:
+    """A message as providers and frameworks exchange it, and what is ours about it.
+
+    The object is any JSON object with a non-empty string ``role``, or without a role and with a
+    non-empty string ``type`` (OpenAI chat and Responses items, Anthropic messages, …). It is
+    checked and copied when the message is built, and comes back unchanged from `to_dict`. Unknown
+    roles and fields are kept.
+
+    Two messages are equal if their objects are, ``True``, ``1`` and ``1.0`` being three.
+
+    :param role: such as ``"user"``, ``"assistant"``, ``"tool"``; not empty.
+    :param content: a string, a list of parts, …; `None` is null; without it there is no ``content``.
+    :param name, tool_calls, tool_call_id: put into the object unless `None`.
+    :param extra: further fields of the object.
+    :param created_at: when it was written, aware; now by the system's clock if it is missing.
+    :param metadata: the user's own notes, a JSON object; never sent to a model.
+    :param ref: the channel's own id of the message, such as Telegram's; not empty.
+    :raises InvalidMessageError: with the place of what is not JSON, or not a message.
+
+    >>> message = Message("user", "hi", name="Ada")
+    >>> message.to_dict()
+    {'role': 'user', 'content': 'hi', 'name': 'Ada'}
+    >>> Message.from_dict({"role": "user", "content": "hi"}) == Message("user", "hi")
+    True
+    """
+
+    _object: dict[str, Any]
+    #: When it was written: aware, UTC.
+    created_at: datetime
+    _metadata: _Owned
+    #: The channel's own id of the message, or `None`.
+    ref: str | None
+    #: Its number in the session, never used twice there; `None` before it was added, provisional until saved.
+    position: int | None
+    #: The ref of the turn that added it, or `None`.
+    turn: str | None
+
+    def __init__(
+        self,
+        role: str,
+        content: Any = _ABSENT,
+        *,
+        name: str | None = None,
+        tool_calls: Any = None,
+        tool_call_id: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+        created_at: datetime | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        ref: str | None = None,
+    ) -> None:
+        given: dict[str, Any] = {"role": role}
+        if content is not _ABSENT:
+            given["content"] = content
+        optional = {"name": name, "tool_calls": tool_calls, "tool_call_id": tool_call_id}
+        given.update({field: value for field, value in optional.items() if value is not None})
+        if extra is not None:
+            given.update(_extra(extra))
+        self._fill(given, created_at, metadata, ref)
+
+    def _fill(
+        self,
+        given: dict[str, Any],
+        created_at: datetime | None,
+        metadata: Mapping[str, Any] | None,
+        ref: str | None,
+    ) -> None:
+        checked = checked_copy(given)
+        _check_kind(checked)
+        self.__attrs_init__(
+            checked,
+            utc_now() if created_at is None else utc(created_at, "created_at"),
+            _NOTHING if metadata is None else _owned(metadata),
+            None if ref is None else checked_text(ref, "ref", empty=False),
+            None,
+            None,
+        )
+
+    @classmethod
+    def from_dict(
+        cls,
+        object: Mapping[str, Any],
+        *,
+        created_at: datetime | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        ref: str | None = None,
+    ) -> Message:
+        """Return a message whose object is `object`, every key of it being the provider's.
+
+        ``Message.from_dict(d).to_dict() == d``, types included, for every JSON object with a role or a type.
+
+        :raises InvalidMessageError: as the constructor does.
+        """
+        if not isinstance(object, Mapping):
+            raise InvalidMessageError("", f"must be a JSON object, not {type(object).__name__}")
+        message = cls.__new__(cls)
+        message._fill(dict(object), created_at, metadata, ref)
+        return message
+
+    @classmethod
+    def of(cls, value: object, *, created_at: datetime | None = None) -> Message:
+        """Return `value` as a message: a `Message` as it is, a mapping, or an SDK's object.
+
+        An SDK's object is one with ``model_dump`` (pydantic): what
+        ``model_dump(mode="json", exclude_none=True)`` gives is taken.
+
+        :param created_at: the time for what has none; the system's clock if it is missing.
+        :raises InvalidMessageError: if it is something else, or not a message.
+        """
+        if isinstance(value, Message):
+            return value
+        if isinstance(value, Mapping):
+            return cls.from_dict(value, created_at=created_at)
+        dump = getattr(value, "model_dump", None)
+        if callable(dump) and not isinstance(value, type):
+            return cls.from_dict(dump(mode="json", exclude_none=True), created_at=created_at)
+        raise InvalidMessageError("", f"must be a Message, a mapping or an SDK's object, not {type(value).__name__}")
+
+    @classmethod
+    def _restore(
+        cls,
+        object: dict[str, Any],
+        created_at: datetime,
+        metadata: dict[str, Any] | None = None,
+        ref: str | None = None,
+        position: int | None = None,
+        turn: str | None = None,
+    ) -> Message:
+        """Build a message of parts that were checked before and belong to it alone."""
+        message = cls.__new__(cls)
+        message.__attrs_init__(object, created_at, _Owned(metadata) if metadata else _NOTHING, ref, position, turn)
+        return message
+
+    def _placed(
+        self, position: int | None, turn: str | None, *, ref: str | None = None, created_at: datetime | None = None
+    ) -> Message:
+        """Return this message at a position, added by a turn.
+
+        :param ref: its ref if it has none.
+        :param created_at: another time for it.
+        """
+        message = Message.__new__(Message)
+        message.__attrs_init__(
+            self._object, created_at or self.created_at, self._metadata, self.ref or ref, position, turn
+        )
+        return message
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the object, exactly as it was given, as a fresh copy."""
+        copy: dict[str, Any] = copy_value(self._object)
+        return copy
+
+    @property
+    def role(self) -> str | None:
+        """The object's ``role``; `None` for an item that has only a ``type``."""
+        role: str | None = self._object.get("role")
+        return role
+
+    @property
+    def content(self) -> Any:
+        """The object's ``content``, a fresh copy; `None` if it is null or absent."""
+        return copy_value(self._object.get("content"))
+
+    @property
+    def name(self) -> Any:
+        """The object's ``name``, or `None`."""
+        return copy_value(self._object.get("name"))
+
+    @property
+    def tool_calls(self) -> Any:
+        """The object's ``tool_calls``, a fresh copy, or `None`."""
+        return copy_value(self._object.get("tool_calls"))
+
+    @property
+    def tool_call_id(self) -> Any:
+        """The object's ``tool_call_id``, or `None`."""
+        return copy_value(self._object.get("tool_call_id"))
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The object's other fields, a fresh copy."""
+        return {key: copy_value(value) for key, value in self._object.items() if key not in _FIELDS}
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The user's notes, a fresh copy."""
+        return {key: copy_value(value) for key, value in self._metadata.items()}
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Message):
+            return NotImplemented
+        return self._object is other._object or same(self._object, other._object)
+
+    def __hash__(self) -> int:
+        return hash(frozenset((key, value) for key, value in self._object.items() if type(value) is str))
+
+    def __repr__(self) -> str:
+        content = self._object.get("content")
+        size = f"{len(content)} characters" if isinstance(content, str) else f"content {type(content).__name__}"
+        kind = self._object.get("role") or self._object["type"]
+        place = "" if self.position is None else f", position {self.position}"
+        return f"<Message {kind[:40]!a}: {size}{place}>"
+
+
+def _extra(extra: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not isinstance(extra, Mapping):
+        raise InvalidMessageError("extra", f"must be an object, not {type(extra).__name__}")
+    for field in _FIELDS:
+        if field in extra:
+            raise InvalidMessageError(f"extra.{field}", "give it as an argument, or use Message.from_dict")
+    return extra
+
+
+def _check_kind(checked: dict[str, Any]) -> None:
+    field = "role" if "role" in checked or "type" not in checked else "type"
+    if field not in checked:
+        raise InvalidMessageError("role", "a message needs a non-empty string role, or a type")
+    checked_text(checked[field], field, empty=False)
+
+
+@attrs.frozen
+class Version:
+    """Which durable state of which incarnation of a session."""
+
+    #: The random id of the incarnation.
+    generation: str
+    #: How many durable states there were, from 1.
+    revision: int
+
+
+def _view(messages: Iterable[Message]) -> View[Message]:
+    return messages if isinstance(messages, View) else View(messages)
+
+
+@attrs.frozen(repr=False, kw_only=True)
+class Session:
+    """A picture of a session at one moment.
+
+    >>> from datetime import datetime, timezone
+    >>> now = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    >>> Session(key="telegram:42", generation="9f", created=now, updated=now)
+    <Session 'telegram:42': 0 messages, summary of 0 characters, revision 0>
+    """
+
+    #: Its name, conventionally ``channel:chat[:topic]``.
+    key: str
+    #: A random id that it got when it was created; deleted and created again, or cleared, is another one.
+    generation: str
+    #: When it was created: aware, UTC.
+    created: datetime
+    #: When it was last changed: aware, UTC.
+    updated: datetime
+    #: The history: an immutable sequence, positions increasing.
+    messages: View[Message] = attrs.field(factory=View, converter=_view)
+    #: What older messages were summarized to; ``""`` if there is no summary.
+    summary: str = ""
+    _metadata: _Owned = attrs.field(default=_NOTHING, converter=_owned, hash=False)
+    #: The position that the next message gets.
+    end: int = 0
+    #: The deliveries that were answered, the last 256, oldest first.
+    refs: tuple[str, ...] = ()
+    #: How many durable states it had; 0 if it was never saved.
+    revision: int = 0
+
+    @property
+    def version(self) -> Version | None:
+        """The durable state that this is, or was made on; `None` if there is none yet."""
+        return Version(self.generation, self.revision) if self.revision else None
+
+    @property
+    def start(self) -> int:
+        """The position of the first message; `end` if there is none."""
+        position = self.messages[0].position if self.messages else self.end
+        assert position is not None
+        return position
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The user's notes on the session, a fresh copy."""
+        return {key: copy_value(value) for key, value in self._metadata.items()}
+
+    @property
+    def last_message_at(self) -> datetime | None:
+        """When the last message was written (aware, UTC); `None` if there is none."""
+        return self.messages[-1].created_at if self.messages else None
+
+    def index(self, position: int) -> int:
+        """Return how many messages have a lower position (where in `messages` that one is, or would be)."""
+        return bisect_left(self.messages, position, key=_position)
+
+    def at(self, position: int) -> Message | None:
+        """Return the message at a position, or `None` if it is not there (any more)."""
+        index = self.index(position)
+        if index < len(self.messages) and self.messages[index].position == position:
+            return self.messages[index]
+        return None
+
+    def __repr__(self) -> str:
+        return (
+            f"<Session {self.key[:80]!a}: {len(self.messages)} messages, "
+            f"summary of {len(self.summary)} characters, revision {self.revision}>"
+        )
+
+
+def _position(message: Message) -> int:
+    assert message.position is not None
+    return message.position

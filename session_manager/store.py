@@ -1,0 +1,217 @@
+"""The contract of a store. Read this docstring, then `session_manager.stores.memory`."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+import attrs
+
+from session_manager.changes import Change
+from session_manager.errors import (
+    CorruptSessionError,
+    SessionManagerError,
+    StorageError,
+    UnsupportedFormatError,
+)
+from session_manager.json_value import copy_value
+from session_manager.model import _NOTHING, Message, Session, Version, _Owned
+
+__all__ = ["MAX_TOKENS", "Commit", "Finding", "SessionInfo", "Store"]
+
+#: How many of a session's last writes a shared store can still tell apart.
+MAX_TOKENS = 64
+
+
+@attrs.frozen
+class Commit:
+    """What one write makes durable."""
+
+    #: The session as it is to be, at its new revision.
+    session: Session
+    #: The changes that lead from `base` to it.
+    changes: tuple[Change, ...]
+    #: What the store must hold; `None`: no such session, and `session` is written whole.
+    base: Version | None
+    #: The (position, message) pairs that the changes dropped, for the archive.
+    archived: tuple[tuple[int, Message], ...] = attrs.field(default=(), repr=lambda pairs: f"<{len(pairs)}>")
+    #: A random id of this write, by which a shared store tells whether it landed.
+    token: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class SessionInfo:
+    """A description of a session, without its messages."""
+
+    #: Its name.
+    key: str
+    #: How many messages it has.
+    count: int = 0
+    #: When it was created: aware, UTC; `None` if it is damaged.
+    created: datetime | None = None
+    #: When it was last changed: aware, UTC; `None` if it is damaged.
+    updated: datetime | None = None
+    #: When the last message was written: aware, UTC; `None` if there is none.
+    last_message_at: datetime | None = None
+    #: The position of the first message.
+    start: int = 0
+    #: The position that the next message gets.
+    end: int = 0
+    #: Whether it has a summary.
+    has_summary: bool = False
+    _metadata: _Owned = attrs.field(default=_NOTHING, repr=False)
+    #: Its durable state; `None` if it was never saved, or is damaged.
+    version: Version | None = None
+    #: What is wrong with it, if it cannot be read.
+    error: SessionManagerError | None = None
+
+    @property
+    def metadata(self) -> dict[str, object]:
+        """The user's notes on the session, a fresh copy."""
+        return {key: copy_value(value) for key, value in self._metadata.items()}
+
+    @classmethod
+    def of(cls, session: Session) -> SessionInfo:
+        """Describe a session."""
+        return cls(
+            key=session.key,
+            count=len(session.messages),
+            created=session.created,
+            updated=session.updated,
+            last_message_at=session.last_message_at,
+            start=session.start,
+            end=session.end,
+            has_summary=bool(session.summary),
+            metadata=session._metadata,
+            version=session.version,
+        )
+
+
+@attrs.frozen
+class Finding:
+    """Something wrong that `verify` found."""
+
+    #: The session's key; `None` if the file does not tell.
+    key: str | None
+    #: The file, or the storage.
+    path: str
+    #: The byte in the file, if it has a place.
+    offset: int | None
+    #: What is wrong.
+    reason: str
+
+
+class Store(abc.ABC):
+    """Where sessions live.
+
+    **Durability.** When `write` and `delete` return, what they did survives a crash and a power cut, as far as
+    the store can (`MemoryStore` cannot). Each is atomic: a reader sees the old session or the
+    new one. When they raise, nothing has changed, except after `SaveOutcomeUnknownError`.
+
+    **Concurrency.** Calls for different keys may run at once, from any threads. The caller never runs two calls
+    for the same key at once; `keys` may run beside anything.
+
+    **Conflicts.** A session has a `Version`: the generation that it got when it was created, and
+    the count of its durable states. A write names the version that it is based on, and does nothing but raise
+    `ConflictError` if the store holds another one.
+
+    **Errors.** Of this library's, never a driver's: `CorruptSessionError` and `UnsupportedFormatError` for what
+    cannot be read, which is never overwritten; `StorageError` for a storage that cannot be read;
+    `SaveFailedError` and `SaveOutcomeUnknownError` for one that cannot be written. The driver's error
+    is the ``__cause__``.
+
+    Keys are checked by the caller (`session_manager.names.check_key`).
+    """
+
+    @abc.abstractmethod
+    def load(self, key: str) -> Session | None:
+        """Return a session as it was last written, with its revision; `None` if there is none.
+
+        :raises CorruptSessionError: if it is damaged.
+        :raises UnsupportedFormatError: if a newer version wrote it.
+        :raises StorageError: if it cannot be read.
+        """
+
+    @abc.abstractmethod
+    def write(self, commit: Commit) -> None:
+        """Make a commit durable.
+
+        :raises ConflictError: if the store does not hold `Commit.base`; nothing has changed.
+        :raises CorruptSessionError: if what it holds is damaged; nothing has changed.
+        :raises SaveFailedError: nothing has changed.
+        :raises SaveOutcomeUnknownError: ask `landed` before the next write of this session.
+        """
+
+    @abc.abstractmethod
+    def landed(self, commit: Commit) -> bool | None:
+        """Settle a write whose outcome was unknown: whether it is durable now.
+
+        A store of one process may write the whole state once more to find out.
+
+        :returns: `True`: it is durable. `False`: it did not happen. `None`: nobody can tell any more.
+        :raises SaveError: it is still unknown.
+        """
+
+    @abc.abstractmethod
+    def delete(self, key: str, expected: Version | None = None) -> bool:
+        """Delete a session, durably; a damaged one is moved to quarantine, if there is one.
+
+        :param expected: delete only this version of it.
+        :returns: whether there was one (and, with `expected`, whether it was that version).
+        :raises SaveFailedError: nothing has changed.
+        :raises SaveOutcomeUnknownError: delete it again.
+        """
+
+    @abc.abstractmethod
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """Iterate over the keys that start with `prefix`, damaged sessions' too, in no order."""
+
+    @abc.abstractmethod
+    def version(self, key: str) -> Version | None:
+        """Return the version that the store holds, cheaply; `None` if there is none.
+
+        :raises StorageError: as `load` does.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Let go of the storage; idempotent. Other calls then fail."""
+
+    def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
+        """Make commits of different sessions durable; return what each raised, in their order.
+
+        A store may have a more efficient implementation.
+        """
+        return [self._attempt(commit) for commit in commits]
+
+    def _attempt(self, commit: Commit) -> Exception | None:
+        try:
+            self.write(commit)
+        except SessionManagerError as error:
+            return error
+        return None
+
+    def describe(self, key: str) -> SessionInfo | None:
+        """Describe a session; `None` if there is none. A store may do so without reading its messages.
+
+        :raises StorageError: as `load` does.
+        """
+        session = self.load(key)
+        return None if session is None else SessionInfo.of(session)
+
+    def compact(self, key: str) -> None:
+        """Reclaim what a session's file wastes; a store that wastes nothing does nothing."""
+
+    def verify(self, key: str) -> list[Finding]:
+        """Check all that can be checked of a session; return what is wrong, without raising for damage."""
+        try:
+            self.load(key)
+        except (CorruptSessionError, UnsupportedFormatError, StorageError) as error:
+            offset = error.offset if isinstance(error, CorruptSessionError) else None
+            return [Finding(key, error.path, offset, error.reason)]
+        return []
+
+    def strays(self) -> list[Finding]:
+        """Return what lies in the storage like a session, but belongs to none."""
+        return []

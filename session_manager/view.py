@@ -1,0 +1,108 @@
+"""An immutable sequence that can be appended to at the cost of what is new.
+
+A `View` is a window (start, stop) on a list that is shared with other views and only ever grows at its
+end. A longer view appends in place, if the list ends where this view stops, and copies otherwise; so
+every view stays what it was.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar, overload
+
+T = TypeVar("T")
+
+__all__ = ["View"]
+
+
+class View(Sequence[T]):
+    """An immutable sequence; safe to share between threads.
+
+    :param items: what it holds, copied.
+
+    >>> one = View([1, 2])
+    >>> two = one.appended([3])
+    >>> list(one), list(two), list(two[1:]), two[-1]
+    ([1, 2], [1, 2, 3], [2, 3], 3)
+
+    It equals a `View`, list or tuple of equal items.
+    """
+
+    __slots__ = ("_growing", "_items", "_start", "_stop")
+
+    def __init__(self, items: Iterable[T] = ()) -> None:
+        self._items: list[T] = list(items)
+        self._start = 0
+        self._stop = len(self._items)
+        self._growing = threading.Lock()
+
+    def _window(self, start: int, stop: int) -> View[T]:
+        alive = stop - start
+        if len(self._items) - alive > alive:
+            return View(self._items[start:stop])
+        view: View[T] = View.__new__(View)
+        view._items, view._start, view._stop, view._growing = self._items, start, stop, self._growing
+        return view
+
+    def appended(self, new: Sequence[T]) -> View[T]:
+        """Return a view of these items and `new` after them, at the cost of `new` in the usual case.
+
+        A list that another view has grown past this one's end, or is growing now (the lock is never
+        waited for, so that a signal handler cannot hang here), is copied.
+        """
+        grown = False
+        if self._growing.acquire(blocking=False):
+            try:
+                if len(self._items) == self._stop:
+                    self._items.extend(new)
+                    grown = True
+            finally:
+                self._growing.release()
+        if not grown:
+            return View([*self._items[self._start : self._stop], *new])
+        return self._window(self._start, self._stop + len(new))
+
+    def to_list(self) -> list[T]:
+        """Return a new list of the items."""
+        return self._items[self._start : self._stop]
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._items[self._start : self._stop])
+
+    def __reversed__(self) -> Iterator[T]:
+        return reversed(self._items[self._start : self._stop])
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> View[T]: ...
+    def __getitem__(self, index: int | slice) -> T | View[T]:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            if step == 1:
+                return self._window(self._start + start, self._start + max(start, stop))
+            return View(self.to_list()[index])
+        number = index + len(self) if index < 0 else index
+        if not 0 <= number < len(self):
+            raise IndexError("index out of range")
+        return self._items[self._start + number]
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, View):
+            return self.to_list() == other.to_list()
+        if isinstance(other, list | tuple):
+            return self.to_list() == list(other)
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return f"<View of {len(self)}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return View, (self.to_list(),)
