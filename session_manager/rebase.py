@@ -15,8 +15,8 @@ Change         over a newer state                      if the session is gone
 Append         stays; its guard follows                stays; its guard follows
 Replace        spares what was not seen                spares everything
 Clear          spares what was not seen                an empty `Replace`
-Truncate       as it is within what was seen; else     dropped
-               spares what was not seen
+Truncate       as it is within what was seen; else     spares everything: of its own
+               spares what was not seen                unsaved messages they go
 Remove, Edit   of an own message: follow it.           own: follow it. Other: dropped
                Of another: it must be there as it was
                seen, else `ConflictError`, unless a
@@ -133,7 +133,7 @@ class _Rebase:
             case Remove() | Edit():
                 position = self._target(change, moot=moot)
                 return None if position is None else attrs.evolve(change, position=position)
-            case Truncate() | Fold() | SetSummary() | UpdateMetadata() if self.gone:
+            case Fold() | SetSummary() | UpdateMetadata() if self.gone:
                 return None
             case Truncate(start=start, spare=spare) if start > self.seen_end or spare is not None:
                 return Truncate(at=change.at, start=self._own_start(start), spare=self._spare(spare))

@@ -1,0 +1,16 @@
+"""Options of the long runs, and the profiles of hypothesis."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("quick", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("long", parent=settings.get_profile("quick"), max_examples=1000, stateful_step_count=100)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+def pytest_addoption(parser):
+    parser.addoption("--walks", type=int, default=1000, help="how many random walks of three writers")
+    parser.addoption("--first-walk", type=int, default=0, help="the seed of the first walk")
