@@ -52,6 +52,8 @@ __all__ = [
 ]
 
 _SHOWN_KEY = 80
+_SHOWN_BITS = 128
+_PLAIN = (str, bytes, float, bool, type(None))
 
 
 def _shown(key: object) -> str:
@@ -77,7 +79,8 @@ class InvalidKeyError(SessionManagerError, ValueError):
     """A session key that no store could keep: such as an empty one."""
 
     def __init__(self, key: object, reason: str) -> None:
-        shown = key if isinstance(key, str | int | float | bytes | None) else f"<{type(key).__name__}>"
+        plain = key.bit_length() <= _SHOWN_BITS if type(key) is int else type(key) in _PLAIN
+        shown = key if plain else f"<{type(key).__name__}>"
         super().__init__(shown, reason)
         #: What was given as the key (a type's name in ``<>`` for anything but plain values).
         self.key: object = shown

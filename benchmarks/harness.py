@@ -1,0 +1,116 @@
+"""How everything here is measured: contestants take turns, so that what disturbs the machine disturbs all alike."""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+__all__ = ["Case", "Contestant", "Figure", "Measured", "Samples", "Target", "measure", "timed"]
+
+#: One run: prepares what it needs, and returns how many seconds each timed step took.
+Contestant = Callable[[], Sequence[float]]
+
+
+def timed(step: Callable[[], object]) -> float:
+    """Return how many seconds a step takes, without those that freeing its result takes."""
+    started = time.perf_counter()
+    _result = step()
+    return time.perf_counter() - started
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a figure must not exceed."""
+
+    limit: float
+    #: Of the ratio to the floor, or of the subject's own seconds.
+    of: Literal["ratio", "seconds"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A line of the table: one contestant compared with another."""
+
+    name: str
+    subject: str
+    floor: str
+    target: Target | None = None
+    #: What is compared.
+    statistic: Literal["median", "p99"] = "median"
+
+
+@dataclass(frozen=True)
+class Case:
+    """Contestants that run interleaved, and what is to be read off them."""
+
+    name: str
+    contestants: Mapping[str, Contestant]
+    figures: Sequence[Figure]
+    rounds: int
+
+
+@dataclass
+class Samples:
+    """The seconds that the steps of one contestant took."""
+
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        """The middle one."""
+        return statistics.median(self.seconds)
+
+    @property
+    def p99(self) -> float:
+        """The one that 99 of 100 do not exceed (of less than 100, the slowest)."""
+        return sorted(self.seconds)[math.ceil(len(self.seconds) * 0.99) - 1]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A figure with its samples."""
+
+    workload: str
+    case: str
+    figure: Figure
+    subject: Samples
+    floor: Samples
+
+    @property
+    def ratio(self) -> float:
+        """How many times the floor the subject is."""
+        if self.figure.statistic == "p99":
+            return self.subject.p99 / self.floor.p99
+        return self.subject.median / self.floor.median
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; `None` if there is none."""
+        target = self.figure.target
+        if target is None:
+            return None
+        return (self.ratio if target.of == "ratio" else getattr(self.subject, self.figure.statistic)) <= target.limit
+
+
+def measure(workload: str, case: Case, tell: Callable[[int], None]) -> list[Measured]:
+    """Run a case: one round to warm up, then A B, B A, A B, … .
+
+    :param tell: called with the number of each round.
+    """
+    names = list(case.contestants)
+    for name in names:
+        case.contestants[name]()
+    samples = {name: Samples() for name in names}
+    gc.collect()
+    for number in range(case.rounds):
+        tell(number)
+        for name in names if number % 2 == 0 else reversed(names):
+            samples[name].seconds.extend(case.contestants[name]())
+    return [
+        Measured(workload, case.name, figure, samples[figure.subject], samples[figure.floor]) for figure in case.figures
+    ]

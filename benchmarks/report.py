@@ -1,0 +1,104 @@
+"""What is printed, and what is written as JSON."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.harness import Measured, Samples, Target
+
+__all__ = ["Progress", "document", "table"]
+
+_HEADINGS = ("workload", "figure", "floor", "floor p99", "median", "p99", "ratio", "target", "")
+_NUMBERS = range(2, 7)
+
+
+class Progress:
+    """Says on the standard error what is running: one line that changes on a terminal, else a line a case."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._last = 0.0
+
+    def say(self, text: str) -> None:
+        """Say what is being done now."""
+        print(f"\r\x1b[K{text}" if self._terminal else text, end="" if self._terminal else "\n", file=sys.stderr)
+        sys.stderr.flush()
+
+    def round(self, text: str, number: int, rounds: int) -> None:
+        """Say, on a terminal and not too often, how far it is."""
+        now = time.monotonic()
+        if self._terminal and now - self._last > 0.2:
+            self._last = now
+            self.say(f"{text}: {number} of {rounds}")
+
+    def done(self) -> None:
+        """Leave the terminal's line empty."""
+        if self._terminal:
+            self.say("")
+
+
+def table(measured: Iterable[Measured]) -> str:
+    """Return the table."""
+    rows = [_HEADINGS, *map(_row, measured)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    rows.insert(1, tuple("-" * width for width in widths))
+    return "\n".join("  ".join(_aligned(row, widths)).rstrip() for row in rows)
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> Iterable[str]:
+    for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
+        yield cell.rjust(width) if column in _NUMBERS else cell.ljust(width)
+
+
+def _row(one: Measured) -> tuple[str, ...]:
+    return (
+        one.workload,
+        one.figure.name,
+        _time(one.floor.median),
+        _time(one.floor.p99),
+        _time(one.subject.median),
+        _time(one.subject.p99),
+        f"{one.ratio:.2f}",
+        _target(one.figure.target),
+        {True: "ok", False: "missed", None: ""}[one.met],
+    )
+
+
+def _time(seconds: float) -> str:
+    for unit, scale in (("us", 1e6), ("ms", 1e3)):
+        if seconds * scale < 1000:
+            return f"{seconds * scale:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def _target(target: Target | None) -> str:
+    if target is None:
+        return ""
+    return f"<= {_time(target.limit)}" if target.of == "seconds" else f"<= {target.limit:g} x floor"
+
+
+def document(environment: Mapping[str, Any], measured: Iterable[Measured]) -> dict[str, Any]:
+    """Return the whole as a JSON object; times are in seconds."""
+    return {"environment": dict(environment), "figures": [_entry(one) for one in measured]}
+
+
+def _entry(one: Measured) -> dict[str, Any]:
+    target = one.figure.target
+    return {
+        "workload": one.workload,
+        "case": one.case,
+        "figure": one.figure.name,
+        "statistic": one.figure.statistic,
+        "subject": {"name": one.figure.subject, **_summary(one.subject)},
+        "floor": {"name": one.figure.floor, **_summary(one.floor)},
+        "ratio": one.ratio,
+        "target": None if target is None else {"limit": target.limit, "of": target.of},
+        "met": one.met,
+    }
+
+
+def _summary(samples: Samples) -> dict[str, Any]:
+    return {"median": samples.median, "p99": samples.p99, "samples": len(samples.seconds)}

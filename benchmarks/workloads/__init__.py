@@ -1,0 +1,28 @@
+"""The workloads. Each is a generator of cases, which prepares a case, yields it, and tidies up when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from benchmarks.harness import Case
+from benchmarks.place import Place
+from benchmarks.workloads.add_message import add_message
+from benchmarks.workloads.get_history import get_history
+from benchmarks.workloads.import_package import import_package
+from benchmarks.workloads.open_directory import open_directory
+from benchmarks.workloads.reader import reader
+from benchmarks.workloads.save import save
+from benchmarks.workloads.save_all import save_all
+
+__all__ = ["WORKLOADS"]
+
+#: By the name that the command knows them by; their docstring is the command's help.
+WORKLOADS: dict[str, Callable[[Place], Iterator[Case]]] = {
+    "save": save,
+    "open": open_directory,
+    "add": add_message,
+    "history": get_history,
+    "reader": reader,
+    "import": import_package,
+    "save-all": save_all,
+}

@@ -1,0 +1,273 @@
+"""The errors: their tree, what they carry, and what the package exports."""
+
+from __future__ import annotations
+
+import copy
+import enum
+import pickle
+import re
+import types
+
+import pytest
+
+import session_manager
+from session_manager import errors
+from session_manager.errors import (
+    ClosedError,
+    ConflictError,
+    CorruptSessionError,
+    ForkedError,
+    InvalidKeyError,
+    InvalidMessageError,
+    InvalidStorageError,
+    ReadOnlyError,
+    ReentrantCallError,
+    SaveError,
+    SaveFailedError,
+    SaveOutcomeUnknownError,
+    SessionExistsError,
+    SessionManagerError,
+    SessionNotFoundError,
+    StorageError,
+    StorageLockedError,
+    UnsupportedFormatError,
+)
+from session_manager.model import Version
+from session_manager.names import check_key
+
+TREE = {
+    "SessionManagerError": ("Exception",),
+    "InvalidKeyError": ("SessionManagerError", "ValueError"),
+    "InvalidMessageError": ("SessionManagerError", "ValueError"),
+    "SessionNotFoundError": ("SessionManagerError", "KeyError"),
+    "SessionExistsError": ("SessionManagerError", "ValueError"),
+    "InvalidStorageError": ("SessionManagerError", "ValueError"),
+    "ClosedError": ("SessionManagerError", "RuntimeError"),
+    "ForkedError": ("SessionManagerError", "RuntimeError"),
+    "ReadOnlyError": ("SessionManagerError", "RuntimeError"),
+    "ReentrantCallError": ("SessionManagerError", "RuntimeError"),
+    "ConflictError": ("SessionManagerError",),
+    "StorageError": ("SessionManagerError",),
+    "StorageLockedError": ("StorageError",),
+    "SaveError": ("StorageError",),
+    "SaveFailedError": ("SaveError",),
+    "SaveOutcomeUnknownError": ("SaveError",),
+    "CorruptSessionError": ("StorageError",),
+    "UnsupportedFormatError": ("StorageError",),
+}
+
+V1, V2 = Version("9f", 1), Version("9f", 2)
+HOLDER = {"pid": 7, "host": "bee", "started": "2026-01-02T03:04:05+00:00"}
+
+#: Each error as it is raised, what it carries, and what it says.
+EXAMPLES = [
+    (
+        InvalidKeyError("", "is empty"),
+        {"key": "", "reason": "is empty"},
+        "invalid session key '': is empty",
+    ),
+    (
+        InvalidMessageError("content[0].image", "bytes is not JSON"),
+        {"path": "content[0].image", "reason": "bytes is not JSON"},
+        "content[0].image: bytes is not JSON",
+    ),
+    (
+        InvalidMessageError("", "bytes is not JSON"),
+        {"path": "", "reason": "bytes is not JSON"},
+        "message: bytes is not JSON",
+    ),
+    (SessionNotFoundError("a:1"), {"key": "a:1"}, "no session 'a:1'"),
+    (SessionExistsError("a:1"), {"key": "a:1"}, "session 'a:1' exists already"),
+    (
+        InvalidStorageError("x.db", "is a directory"),
+        {"url": "x.db", "reason": "is a directory"},
+        "storage 'x.db': is a directory",
+    ),
+    (ClosedError(), {}, "this session manager is closed"),
+    (ForkedError(), {}, "this session manager was opened before fork(): open it in the worker"),
+    (ReadOnlyError(), {}, "this storage was opened read-only"),
+    (
+        ReentrantCallError(),
+        {},
+        "a signal handler or finalizer called the session manager in the middle of a call: set a flag there instead",
+    ),
+    (
+        ConflictError("a:1", V1, V2),
+        {"key": "a:1", "expected": V1, "actual": V2, "reason": ""},
+        f"session 'a:1' is at {V2}, not at {V1}",
+    ),
+    (
+        ConflictError("a:1", None, V2, "both edited it"),
+        {"key": "a:1", "expected": None, "actual": V2, "reason": "both edited it"},
+        f"session 'a:1' is at {V2}, not at None: both edited it",
+    ),
+    (StorageError("/c", "is full"), {"path": "/c", "reason": "is full"}, "/c: is full"),
+    (
+        StorageLockedError("/c", HOLDER),
+        {"path": "/c", "reason": "is open elsewhere", "holder": HOLDER},
+        "/c is open in process 7 on bee since 2026-01-02T03:04:05+00:00: close it there first",
+    ),
+    (
+        StorageLockedError("/c"),
+        {"path": "/c", "reason": "is open elsewhere", "holder": {}},
+        "/c is open in another process: close it there first",
+    ),
+    (SaveError("/c", "is full"), {"path": "/c", "reason": "is full"}, "/c: is full"),
+    (
+        SaveFailedError("a:1", "is full"),
+        {"key": "a:1", "reason": "is full", "failures": {}, "path": ""},
+        "session 'a:1' not saved: is full",
+    ),
+    (
+        SaveFailedError(None, "OSError", {"a:1": OSError("full"), "b:2": OSError("full")}),
+        {"key": None, "reason": "OSError", "path": ""},
+        "2 sessions not saved: OSError",
+    ),
+    (
+        SaveOutcomeUnknownError("a:1", "no sync"),
+        {"key": "a:1", "reason": "no sync", "path": ""},
+        "session 'a:1': it is unknown whether it was saved: no sync",
+    ),
+    (
+        CorruptSessionError("a:1", "/c/a", 12, "cut off"),
+        {"key": "a:1", "path": "/c/a", "offset": 12, "reason": "cut off"},
+        "session 'a:1' is damaged: /c/a, byte 12: cut off",
+    ),
+    (
+        CorruptSessionError("a:1", "/c/a", None, "is twice"),
+        {"key": "a:1", "path": "/c/a", "offset": None, "reason": "is twice"},
+        "session 'a:1' is damaged: /c/a: is twice",
+    ),
+    (
+        UnsupportedFormatError("/c/a", "session_manager/2", "session_manager/1"),
+        {
+            "path": "/c/a",
+            "found": "session_manager/2",
+            "supported": "session_manager/1",
+            "reason": "format session_manager/2, and this version reads session_manager/1",
+        },
+        "/c/a: format session_manager/2, and this version reads session_manager/1",
+    ),
+]
+IDS = [f"{type(error).__name__}-{number}" for number, (error, _, _) in enumerate(EXAMPLES)]
+
+
+def test_the_tree_is_the_one_that_was_promised():
+    bases = {name: tuple(base.__name__ for base in getattr(errors, name).__bases__) for name in errors.__all__}
+    assert bases == TREE
+
+
+def test_the_docstring_draws_the_tree():
+    drawn = {}
+    parents = ["Exception"]
+    for line in re.findall(r"^    .*Error.*$", errors.__doc__.split("::")[1], re.MULTILINE):
+        depth = (line.index(line.strip("│├└─ ")) - 4) // 4
+        name, other = re.fullmatch(r"(\w+)(?: \((\w+)\))?", line.strip("│├└─ ")).groups()
+        parents[depth + 1 :] = [name]
+        drawn[name] = (parents[depth],) if other is None else (parents[depth], other)
+    assert drawn == TREE
+
+
+def test_every_error_has_an_example_here():
+    assert {type(error) for error, _, _ in EXAMPLES} | {SessionManagerError} == {
+        getattr(errors, name) for name in errors.__all__
+    }
+
+
+def test_every_error_is_in_all_of_its_module_and_of_the_package():
+    defined = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
+    assert set(errors.__all__) == defined
+    assert defined <= set(session_manager.__all__)
+    assert {name for name in session_manager.__all__ if name.endswith("Error")} == defined
+
+
+def test_what_the_package_exports_is_what_it_lists():
+    names = {
+        name
+        for name, value in vars(session_manager).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    assert session_manager.__all__ == sorted(names)
+
+
+@pytest.mark.parametrize(("error", "attributes", "sentence"), EXAMPLES, ids=IDS)
+def test_an_error_carries_its_evidence_and_says_a_sentence(error, attributes, sentence):
+    assert {name: getattr(error, name) for name in attributes} == attributes
+    assert str(error) == sentence
+
+
+@pytest.mark.parametrize(("error", "attributes", "sentence"), EXAMPLES, ids=IDS)
+def test_an_error_survives_pickling_and_copying(error, attributes, sentence):
+    pickled = [pickle.loads(pickle.dumps(error, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
+    for again in [*pickled, copy.copy(error), copy.deepcopy(error)]:
+        assert type(again) is type(error)
+        assert {name: getattr(again, name) for name in attributes} == attributes
+        assert str(again) == sentence
+        assert repr(again) == repr(error)
+
+
+def test_failures_survive_pickling():
+    error = SaveFailedError(None, "2", {"a": CorruptSessionError("a", "/c/a", 3, "cut off"), "b": OSError(28, "full")})
+    failures = pickle.loads(pickle.dumps(error)).failures
+    assert {key: str(failure) for key, failure in failures.items()} == {
+        "a": "session 'a' is damaged: /c/a, byte 3: cut off",
+        "b": "[Errno 28] full",
+    }
+
+
+def test_a_key_error_says_a_sentence_and_not_a_bare_repr():
+    error = SessionNotFoundError("telegram:42")
+    assert isinstance(error, KeyError)
+    assert str(error) == "no session 'telegram:42'"
+
+
+class _Number(enum.IntEnum):
+    ONE = 1
+
+
+class _Local(str):
+    __slots__ = ()
+
+    def __reduce__(self):
+        raise TypeError
+
+
+class _LocalInt(int):
+    def __reduce__(self):
+        raise TypeError
+
+
+BAD_KEYS = {
+    "huge int": 10**5000,
+    "negative huge int": -(10**5000),
+    "enum": _Number.ONE,
+    "str that does not pickle": _Local(""),
+    "int that does not pickle": _LocalInt(5),
+    "object": object(),
+    "list": [1],
+    "bytes": b"\xff",
+    "None": None,
+    "bool": True,
+    "float": 1.5,
+    "lone surrogate": "\ud800",
+}
+
+
+@pytest.mark.parametrize("key", BAD_KEYS.values(), ids=BAD_KEYS)
+def test_an_invalid_key_of_any_kind_can_be_said_and_pickled(key):
+    with pytest.raises(InvalidKeyError) as caught:
+        check_key(key)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert again.key == caught.value.key
+    assert str(again) == str(caught.value)
+    assert str(again).startswith("invalid session key ")
+    assert str(again).isascii()
+
+
+def test_a_long_or_binary_key_is_shown_short_and_in_one_printable_line():
+    for key in ["x" * 5000, "\u2028\x1b[31m\n" * 500]:
+        for error in [InvalidKeyError(key, "is long"), SessionNotFoundError(key), SaveFailedError(key, "is full")]:
+            assert len(str(error)) < 200
+            assert str(error).replace("…", "").isprintable()
+            assert str(error).replace("…", "").isascii()
+            assert error.key == key
