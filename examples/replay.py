@@ -28,7 +28,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -53,7 +53,7 @@ DIALOGUES: dict[str, list[dict[str, Any]]] = {
         {"role": "system", "content": "You help people to travel."},
         {"role": "user", "content": "How do I get to Oslo tomorrow?"},
         {"role": "assistant", "content": None, "tool_calls": [FLIGHT]},
-        {"role": "tool", "tool_call_id": "call_1", "name": "find_flights", "content": '[{"flight": "X1", "at": "7:40"}]'},
+        {"role": "tool", "tool_call_id": "call_1", "content": '[{"flight": "X1", "at": "7:40"}]'},
         {"role": "assistant", "content": "X1 leaves at 7:40."},
         {"role": "user", "content": "So early? 😴"},
         {"role": "assistant", "content": "It is the only one."},
@@ -83,8 +83,11 @@ def read_conversations(path: str | None) -> Conversations:
     :raises ReplayError: if it is not such a file.
     """
     if path is None:
-        lines = [(f"{name}:{chat}", dialogue) for chat in range(10) for name, dialogue in DIALOGUES.items()]
-        return {key: [Message.from_dict(message) for message in dialogue] for key, dialogue in lines}
+        return {
+            f"{name}:{chat}": [Message.from_dict(message) for message in dialogue]
+            for chat in range(20)
+            for name, dialogue in DIALOGUES.items()
+        }
     conversations: Conversations = {}
     try:
         with open(path, encoding="utf-8") as file:
@@ -133,15 +136,16 @@ class Tally:
     messages: int = 0
     lost: int = 0
     duplicated: int = 0
+    problems: list[str] = field(default_factory=list)
 
     @property
     def good(self) -> bool:
-        """Whether everything is there, once."""
-        return not self.lost and not self.duplicated
+        """Whether all that must be there is there, once."""
+        return not self.problems
 
 
 def check(storage: str, conversations: Conversations, acknowledged: dict[str, int]) -> Tally:
-    """Compare what a fresh manager reads with the conversations, and print what is wrong.
+    """Compare what a fresh manager reads with the conversations.
 
     Each session must hold the first messages of its conversation, at least those that were acknowledged.
     """
@@ -154,7 +158,7 @@ def check(storage: str, conversations: Conversations, acknowledged: dict[str, in
         tally.lost += lost
         tally.duplicated += duplicated
         if lost or duplicated:
-            print(f"\n{key}: {len(history)} messages, of which {duplicated} too many; {lost} lost")
+            tally.problems.append(f"{key}: {len(history)} messages, {lost} lost, {duplicated} duplicated")
     return tally
 
 
@@ -163,6 +167,8 @@ def compare(conversation: list[Message], history: list[Message], acknowledged: i
 
     :param acknowledged: how many messages of the conversation it must have.
     """
+    if history == conversation[: len(history)]:
+        return max(acknowledged - len(history), 0), 0
     matcher = SequenceMatcher(None, conversation, history, autojunk=False)
     blocks = [block for block in matcher.get_matching_blocks() if block.size]
     there = sum(block.size for block in blocks)
@@ -207,7 +213,7 @@ class Replay:
         self._storage = storage
         self._conversations = conversations
         self._chance = chance
-        self._total = sum(len(messages) for messages in conversations.values())
+        self._total = self._left = sum(len(messages) for messages in conversations.values())
         self._acknowledged: dict[str, int] = {}
         self._progress = Progress()
         #: How many workers were killed.
@@ -220,10 +226,10 @@ class Replay:
         :raises ReplayError: if there is too little left to replay for so many kills.
         """
         tally = self._check()
-        if tally.good and kills >= self._total - tally.messages > 0 or kills > self._total - tally.messages:
-            raise ReplayError(f"{self._total - tally.messages} messages are left to replay, too few for {kills} kills")
+        if tally.good and kills and self._left <= kills:
+            raise ReplayError(f"{self._left} messages are left to replay, too few for {kills} kills")
         while tally.good and self.kills < kills:
-            self._run_killed(kills - self.kills, self._total - tally.messages)
+            self._run_killed(kills - self.kills)
             tally = self._check()
         if tally.good:
             self._run_to_the_end()
@@ -232,19 +238,20 @@ class Replay:
         return tally
 
     def _check(self) -> Tally:
-        return check(self._storage, self._conversations, self._acknowledged)
+        tally = check(self._storage, self._conversations, self._acknowledged)
+        self._left = self._total - tally.messages
+        return tally
 
-    def _run_killed(self, kills: int, left: int) -> None:
-        """Run a worker, and kill it at a random moment, so that something is left for the kills after this one.
+    def _run_killed(self, kills: int) -> None:
+        """Run a worker, and kill it at a random moment; it always leaves something to do for the kills after this one.
 
-        :param kills: how many are to come, with this one.
-        :param left: how many messages are to come, more than kills.
+        :param kills: how many are to come, with this one: fewer than messages.
         """
-        limit = left - kills
-        kill_after = self._chance.randint(1, min(limit, 2 * left // (kills + 1)))
+        limit = self._left - kills
+        kill_after = self._chance.randint(1, min(limit, 2 * self._left // (kills + 1)))
         with self._start(limit) as worker:
             try:
-                for count, _ in enumerate(self._acknowledgements(worker), 1):
+                for count in self._acknowledgements(worker):
                     if count == kill_after:
                         time.sleep(self._chance.uniform(0, DELAY))
                         worker.kill()
@@ -255,7 +262,8 @@ class Replay:
         self.kills += 1
 
     def _run_to_the_end(self) -> None:
-        with self._start(self._total) as worker:
+        """Run a worker until it has done all that is left."""
+        with self._start(self._left) as worker:
             try:
                 for _ in self._acknowledgements(worker):
                     pass
@@ -269,15 +277,15 @@ class Replay:
     def _start(self, limit: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen([*self._command, str(limit)], stdout=subprocess.PIPE)  # noqa: S603 - this very program
 
-    def _acknowledgements(self, worker: subprocess.Popen[bytes]) -> Iterator[None]:
-        """Take down what a worker acknowledges, until it ends."""
+    def _acknowledgements(self, worker: subprocess.Popen[bytes]) -> Iterator[int]:
+        """Take down what a worker acknowledges, and count it, until the worker ends."""
         assert worker.stdout is not None
-        for line in worker.stdout:
+        for acknowledged, line in enumerate(worker.stdout, 1):
             key, count = json.loads(line)
             self._acknowledged[key] = count
-            done = sum(self._acknowledged.values())
+            done = self._total - self._left + acknowledged
             self._progress.show(f"{done} of {self._total} messages, {self.kills} kills")
-            yield
+            yield acknowledged
 
 
 # The command line
@@ -287,7 +295,7 @@ def arguments() -> argparse.Namespace:
     """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(description="Replay conversations through a manager that is killed all the time.")
     parser.add_argument("chats", nargs="?", metavar="CHATS.jsonl", help="the conversations (default: built-in ones)")
-    parser.add_argument("--storage", help="where the sessions are kept, and nothing else (default: a temporary place)")
+    parser.add_argument("--storage", help="where the sessions are kept (default: for as long as all is well)")
     parser.add_argument("--threads", type=int, default=8, help="how many conversations go on at once (default: 8)")
     parser.add_argument("--kills", type=int, default=20, help="how often the worker is killed (default: 20)")
     parser.add_argument("--seed", type=int, help="what decides when it is killed (default: a new one each time)")
@@ -309,6 +317,7 @@ def replay(options: argparse.Namespace, conversations: Conversations) -> bool:
     tally = run.run(options.kills)
     if tally.good and not options.storage:
         shutil.rmtree(storage)
+    print(*tally.problems, sep="\n", end="\n" if tally.problems else "")
     print(
         f"{tally.sessions} sessions, {tally.messages} messages, {run.kills} kills, "
         f"{tally.lost} lost, {tally.duplicated} duplicated"

@@ -78,7 +78,7 @@ class SnapshotStore(Store):
         self._closed = False
         self._cache = LineCache(cache_bytes)
         self._known: dict[str, _Known] = {}
-        #: Writes and deletions that were done, but may not survive a power cut.
+        #: Writes and deletions that were begun, and of which nobody knows whether they survive a power cut.
         self._doubtful: dict[str, Commit] = {}
         self._undeleted: set[str] = set()
         self._hashed: dict[str, str] = {}
@@ -244,6 +244,7 @@ class SnapshotStore(Store):
 
     def _remove(self, key: str, name: str, *, damaged: bool) -> None:
         """Remove a session's files: older ones first, so that none of them comes back after a power cut."""
+        self._undeleted.add(key)
         try:
             for legacy in self._legacy.names_of(key, damaged=damaged):
                 self._drop(legacy, damaged=damaged)
@@ -255,7 +256,6 @@ class SnapshotStore(Store):
         self._names.discard(name)
         self._known.pop(name, None)
         self._doubtful.pop(key, None)
-        self._undeleted.add(key)
         try:
             self._files.sync_directory()
         except OSError as error:
