@@ -1,0 +1,271 @@
+"""Real processes and signals: who may open what, kill -9, fork, Ctrl-C, and the system calls of a save."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import warnings
+
+import pytest
+
+from session_manager import ForkedError, ReentrantCallError, SessionManager, StorageLockedError
+
+DEADLINE = 60
+
+
+def start(code, *arguments):
+    """Start a Python process that runs some code; it says what it has to say on its standard output."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+HOLD = """
+    import sys
+    from session_manager import SessionManager
+    m = SessionManager(sys.argv[1])
+    m.add_message("k", "user", "from the holder")
+    m.save("k")
+    print("open", flush=True)
+    sys.stdin.readline()
+    m.close()
+"""
+
+
+def test_a_second_process_is_refused_at_once_and_told_who_has_it(tmp_path):
+    with start(HOLD, tmp_path / "chats") as holder:
+        assert holder.stdout.readline() == "open\n"
+        before = time.monotonic()
+        with pytest.raises(StorageLockedError) as raised:
+            SessionManager(tmp_path / "chats")
+        assert time.monotonic() - before < 5
+        assert raised.value.holder["pid"] == holder.pid
+        assert set(raised.value.holder) == {"pid", "host", "started"}
+        assert str(holder.pid) in str(raised.value)
+        holder.communicate("\n", DEADLINE)
+    with SessionManager(tmp_path / "chats") as m:
+        assert len(m.get_history("k")) == 1
+
+
+def test_when_the_holder_is_killed_it_opens_at_once_with_all_of_it(tmp_path):
+    with start(HOLD, tmp_path / "chats") as holder:
+        assert holder.stdout.readline() == "open\n"
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait(DEADLINE)
+    with SessionManager(tmp_path / "chats") as m:
+        assert [message.content for message in m.get_history("k")] == ["from the holder"]
+
+
+def test_a_second_manager_of_one_process_is_refused_too(tmp_path):
+    with SessionManager(tmp_path / "chats") as m:
+        with pytest.raises(StorageLockedError) as raised:
+            SessionManager(tmp_path / "chats")
+        assert raised.value.holder["pid"] == os.getpid()
+        m.add_message("k", "user", "still works")
+        m.save("k")
+
+
+def test_close_from_another_thread_lets_go_of_the_lock(tmp_path):
+    m = SessionManager(tmp_path / "chats")
+    closer = threading.Thread(target=m.close)
+    closer.start()
+    closer.join(DEADLINE)
+    SessionManager(tmp_path / "chats").close()
+
+
+def test_the_lock_file_is_never_deleted(tmp_path):
+    SessionManager(tmp_path / "chats").close()
+    inode = (tmp_path / "chats" / ".lock").stat().st_ino
+    SessionManager(tmp_path / "chats").close()
+    assert (tmp_path / "chats" / ".lock").stat().st_ino == inode
+
+
+WORK = """
+    import itertools, sys
+    from session_manager import SessionManager
+    m = SessionManager(sys.argv[1])
+    have = len(m.get_history("k"))
+    for number in itertools.count(have):
+        m.add_message("k", "user", str(number))
+        m.save("k")
+        print(number, flush=True)
+"""
+
+
+def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path):
+    acknowledged = -1
+    for killed in range(12):
+        with start(WORK, tmp_path / "chats") as worker:
+            for _ in range(1 + 3 * killed % 7):
+                acknowledged = int(worker.stdout.readline())
+            os.kill(worker.pid, signal.SIGKILL)
+            rest = worker.stdout.read().split("\n")
+            acknowledged = max([acknowledged, *(int(line) for line in rest[:-1])])
+            worker.wait(DEADLINE)
+        with SessionManager(tmp_path / "chats") as m:
+            texts = [int(message.content) for message in m.get_history("k")]
+            assert texts == list(range(len(texts)))
+            assert len(texts) - 1 in (acknowledged, acknowledged + 1)
+            acknowledged = len(texts) - 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_is_told_to_open_its_own_even_while_a_thread_holds_the_lock(tmp_path):
+    m = SessionManager(tmp_path / "chats")
+    m.add_message("k", "user", "a")
+    held, leave = threading.Event(), threading.Event()
+
+    def hold():
+        m._residents._guard.run(lambda: (held.set(), leave.wait(DEADLINE)))
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(DEADLINE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if not child:
+        code = 1
+        try:
+            calls = [lambda: m.get("k"), lambda: m.save("k"), lambda: m.add_message("k", "user"), lambda: m.close()]
+            refused = 0
+            for call in calls:
+                try:
+                    call()
+                except ForkedError:
+                    refused += 1
+            del m
+            code = 0 if refused == len(calls) else 2
+        finally:
+            os._exit(code)
+    end = time.monotonic() + DEADLINE
+    pid = 0
+    while not pid and time.monotonic() < end:
+        pid, status = os.waitpid(child, os.WNOHANG)
+    leave.set()
+    holder.join(DEADLINE)
+    if not pid:
+        os.kill(child, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(status) == 0
+    with pytest.raises(StorageLockedError):
+        SessionManager(tmp_path / "chats")
+    m.save("k")
+    m.close()
+
+
+def test_a_signal_handler_that_calls_the_manager_in_the_middle_of_a_call_is_refused_and_nothing_breaks(tmp_path):
+    m = SessionManager(tmp_path / "chats")
+    m.add_message("k", "user", "0")
+    outcomes = {"added": 0, "refused": 0}
+
+    def handler(number, frame):
+        try:
+            m.add_message("k", "user", "from the handler")
+            m.save("k")
+            outcomes["added"] += 1
+        except ReentrantCallError:
+            outcomes["refused"] += 1
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0007)
+    try:
+        end = time.monotonic() + 2
+        added = 1
+        while time.monotonic() < end and added < 1500:
+            m.add_message("k", "user", str(added))
+            added += 1
+            if not added % 10:
+                m.save("k")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    m.save("k")
+    texts = [message.content for message in m.get_history("k")]
+    assert [text for text in texts if text != "from the handler"] == [str(number) for number in range(added)]
+    assert outcomes["added"] > 0
+    m.close()
+    with SessionManager(tmp_path / "chats") as again:
+        assert [message.content for message in again.get_history("k")] == texts
+
+
+def test_ctrl_c_at_any_moment_neither_loses_nor_doubles(tmp_path):
+    m = SessionManager(tmp_path / "chats")
+    interrupts = 0
+
+    def handler(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, handler)
+    added = 0
+    try:
+        end = time.monotonic() + 3
+        while time.monotonic() < end and interrupts < 300:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0003 + 0.00001 * (added % 97))
+                while True:
+                    m.add_message("k", "user", str(added))
+                    added += 1
+                    m.save("k")
+            except KeyboardInterrupt:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                interrupts += 1
+                # An interrupt after the append, but before it was counted: it is there, and counts.
+                added = len(m.get_history("k"))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    m.save("k")
+    texts = [message.content for message in m.get_history("k")]
+    assert interrupts > 20
+    assert texts == [str(number) for number in range(len(texts))]
+    m.close()
+    with SessionManager(tmp_path / "chats") as again:
+        assert [message.content for message in again.get_history("k")] == texts
+
+
+TRACED = """
+    import os, sys
+    from session_manager import SessionManager
+    m = SessionManager(sys.argv[1])
+    m.add_message("k", "user", "one")
+    m.save("k")
+    m.add_message("k", "user", "two")
+    os.write(2, b"BEGIN")
+    m.save("k")
+    os.write(2, b"ACKNOWLEDGED")
+"""
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_the_order_of_the_system_calls_of_a_save(tmp_path):
+    trace = tmp_path / "trace"
+    calls = "openat,write,writev,pwrite64,fsync,fdatasync,close,rename,renameat,renameat2,fchmod"
+    command = ["strace", "-f", "-o", trace, "-e", f"trace={calls}", sys.executable, "-c", textwrap.dedent(TRACED)]
+    done = subprocess.run([*command, tmp_path / "chats"], capture_output=True, timeout=DEADLINE, check=False)
+    if b"PTRACE" in done.stderr or b"ptrace" in done.stderr:
+        pytest.skip("this machine does not let strace trace")
+    lines = trace.read_text().split("BEGIN", 1)[1].split("\n")[1:]
+    last = next(number for number, line in enumerate(lines) if "ACKNOWLEDGED" in line)
+    between = [line for line in lines[:last] if not line.strip().endswith("resumed>)")]
+    steps = [re.search(r"(\w+)\((.*)", line).groups() for line in between if "(" in line]
+    assert [name for name, _ in steps] == ["openat", "fchmod", "writev", "fsync", "close", "renameat", "fsync"]
+    opened = steps[0][1]
+    directory = opened.split(",")[0]
+    for flag in ("O_EXCL", "O_CREAT", "O_NOFOLLOW", "O_CLOEXEC", "0600", '".tmp-'):
+        assert flag in opened
+    temporary = opened.rsplit("=", 1)[1].strip()
+    assert steps[2][1].startswith(f"{temporary},")
+    assert steps[3][1].startswith(f"{temporary})")
+    assert steps[5][1].startswith(f"{directory}, ")
+    assert '"k.session.json"' in steps[5][1]
+    assert steps[6][1].startswith(f"{directory})")
