@@ -267,8 +267,8 @@ def demo(storage: str) -> bool:
         type_line(bot, "/quit")
     print()
     kept = compare(expected, stored(storage)) and kept
-
-    show_files(storage)
+    if kept:
+        show_files(storage)
     return kept
 
 

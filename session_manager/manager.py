@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, Final, TypeVar
 
 import attrs
-from typing_extensions import Self
 
 from session_manager.changes import (
     Append,
@@ -441,7 +440,7 @@ class SessionManager:
         if self._residents.close(save=save) and self._owns_store and self._residents.store is not None:
             self._residents.store.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self: M) -> M:
         self._residents.check_open()
         return self
 

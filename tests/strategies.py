@@ -168,7 +168,7 @@ def _names() -> st.SearchStrategy[str]:
 
 
 @cache
-def json_values(*, max_leaves: int = 10) -> st.SearchStrategy[Any]:
+def json_values(*, max_leaves: int = 8) -> st.SearchStrategy[Any]:
     """Any JSON value, as `json.loads` may return it."""
     return st.recursive(
         _leaves(),
@@ -178,7 +178,7 @@ def json_values(*, max_leaves: int = 10) -> st.SearchStrategy[Any]:
 
 
 @cache
-def json_objects(*, max_size: int = 4, max_leaves: int = 8) -> st.SearchStrategy[dict[str, Any]]:
+def json_objects(*, max_size: int = 3, max_leaves: int = 5) -> st.SearchStrategy[dict[str, Any]]:
     """Any JSON object."""
     return st.dictionaries(_names(), json_values(max_leaves=max_leaves), max_size=max_size)
 
@@ -205,9 +205,9 @@ def message_objects() -> st.SearchStrategy[dict[str, Any]]:
     calls = st.builds(lambda: [copy_value(_TOOL_CALL)])
     fields = st.fixed_dictionaries(
         {"role": role},
-        optional={"content": json_values(), "name": text, "tool_calls": calls, "tool_call_id": text},
+        optional={"content": json_values(max_leaves=5), "name": text, "tool_calls": calls, "tool_call_id": text},
     )
-    extra = json_objects(max_size=3)
+    extra = json_objects()
     with_role = st.builds(lambda rest, given: {**rest, **given}, extra, fields)
     with_type = st.builds(lambda rest, type_: {**_without_role(rest), "type": type_}, extra, kind)
     real = st.sampled_from(_REAL).map(copy_value)

@@ -1,0 +1,483 @@
+"""The examples, each run as a real process in a directory of its own."""
+
+import contextlib
+import json
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from session_manager import SessionManager
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+AIRLINE = ROOT.parent / "shared" / "data" / "airline_chats.jsonl"
+
+DEADLINE = 60
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """Run what is started in an empty directory, with warnings as errors, and without the user's endpoint."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    monkeypatch.setenv("PYTHONUTF8", "1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def execute(name, *arguments, stdin=""):
+    """Run an example to its end."""
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name, *arguments],
+        input=stdin,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def run(name, *arguments, stdin=""):
+    """Run an example that is to succeed, and return what it printed."""
+    done = execute(name, *arguments, stdin=stdin)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def last_line(output):
+    return output.splitlines()[-1]
+
+
+class Conversation:
+    """A running bot, to be talked to line by line."""
+
+    def __init__(self, *arguments):
+        self.process = subprocess.Popen(
+            [sys.executable, EXAMPLES / "bot.py", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        self._lines = queue.Queue()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        self.greeting = self.hear()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self._lines.put(line.rstrip("\n"))
+
+    def hear(self):
+        return self._lines.get(timeout=DEADLINE)
+
+    def say(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def ask(self, line):
+        self.say(line)
+        return self.hear()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait(DEADLINE)
+        self._reader.join(DEADLINE)
+        self.process.stdout.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+
+
+@contextlib.contextmanager
+def conversation(*arguments) -> Iterator[Conversation]:
+    talk = Conversation(*arguments)
+    try:
+        yield talk
+    finally:
+        talk.kill()
+
+
+# The quick start
+
+
+def test_quickstart_is_short():
+    assert len((EXAMPLES / "quickstart.py").read_text("utf-8").splitlines()) <= 20
+
+
+def test_quickstart_goes_on_where_it_was(tmp_path):
+    first = run("quickstart.py").splitlines()
+    second = run("quickstart.py").splitlines()
+    assert len(first) == 2
+    assert second[:2] == first
+    assert len(second) == 4
+    assert os.listdir(tmp_path) == ["chats"]
+    assert re.match(r"user: .*\bvisit 2\b", second[2])
+
+
+# The bot
+
+
+def test_demo():
+    output = run("bot.py", "--demo")
+    assert output.count("nothing was lost") == 2
+    assert "kill -9" in output
+    assert "bot: You are Ada." in output
+    assert "console~3aada.session.json" in output
+    assert '{"format":"session_manager/' in output
+
+
+def test_demo_cleans_up(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    run("bot.py", "--demo")
+    assert os.listdir(tmp_path) == []
+
+
+def test_demo_goes_on_in_a_storage():
+    run("bot.py", "--demo", "--storage", "kept")
+    output = run("bot.py", "--demo", "--storage", "kept")
+    assert output.count("nothing was lost") == 2
+    with SessionManager("kept") as manager:
+        assert len(manager.get_history("console:ada")) == 2 * 14
+
+
+def test_demo_says_when_something_is_lost():
+    process = execute("bot.py", "--demo", "--storage", "memory:")
+    assert process.returncode == 1
+    assert "SOMETHING IS WRONG" in process.stdout
+    assert process.stderr == ""
+
+
+def test_bot_remembers_after_a_kill():
+    with conversation("--storage", "kept") as bot:
+        assert bot.greeting.startswith("This is chat main, 0 messages so far.")
+        assert bot.ask("My name is Grace.") == "bot: Nice to meet you, Grace!"
+        assert bot.ask("/chat work") == "This is chat work, 0 messages so far."
+        assert bot.ask("I like sailing!") == "bot: Sailing? I will remember that."
+    with conversation("--storage", "kept") as bot:
+        assert bot.greeting.startswith("This is chat work, 2 messages so far.")
+        assert bot.ask("What do I like?") == "bot: You like sailing."
+        assert bot.ask("/chat main") == "This is chat main, 2 messages so far."
+        assert bot.ask("Who am I?") == "bot: You are Grace."
+
+
+def test_every_answer_that_was_seen_survives_a_kill_among_turns():
+    with conversation("--storage", "kept") as bot:
+        bot.say("\n".join(f"This is number {number}" for number in range(500)))
+        heard = [bot.hear() for _ in range(20)]
+    with SessionManager("kept") as manager:
+        history = [(message.role, message.content) for message in manager.get_history("console:main")]
+    assert len(history) % 2 == 0
+    assert [f"bot: {content}" for role, content in history if role == "assistant"][: len(heard)] == heard
+    questions = [content for role, content in history if role == "user"]
+    assert questions == [f"This is number {number}" for number in range(len(questions))]
+
+
+def test_bot_keeps_its_chats_beside_it_by_default(tmp_path):
+    run("bot.py", stdin="Hello\n/quit\n")
+    assert os.listdir(tmp_path) == ["bot-chats"]
+
+
+def test_bot_commands():
+    typed = ["Hello", "/history", "/chat b", "/history", "Hi", "", "/chats", "/reset", "/history", "/chat", "/what"]
+    output = run("bot.py", stdin="\n".join([*typed, "/quit", "never"])).splitlines()
+    assert output[1] == "bot: Hello! What is on your mind?"
+    assert re.fullmatch(r"  \d{4}-\d\d-\d\d \d\d:\d\d user: Hello", output[2])
+    assert re.fullmatch(r"  .* assistant: Hello! What is on your mind\?", output[3])
+    assert output[4:6] == ["This is chat b, 0 messages so far.", "Chat b is empty."]
+    assert output[7:9] == ["  b: 2 messages", "  main: 2 messages"]
+    assert output[9:11] == ["Chat b is empty again, 2 messages forgotten.", "Chat b is empty."]
+    assert output[11] == output[12]
+    assert "/reset" in output[11]
+    assert len(output) == 13
+
+
+def test_reset_is_durable():
+    with conversation() as bot:
+        bot.ask("My name is Ada.")
+        bot.ask("/reset")
+    with conversation() as bot:
+        assert bot.greeting.startswith("This is chat main, 0 messages")
+        assert bot.ask("What is my name?") == "bot: You have not told me your name yet."
+
+
+def test_bot_does_not_tell_a_joke_twice_in_a_row():
+    lines = run("bot.py", stdin="A joke!\nAnother joke!\n").splitlines()
+    assert lines[1] != lines[2]
+
+
+def test_bot_takes_a_question_for_no_statement():
+    lines = run("bot.py", stdin="What do I like most?\nDo I like tea?\nI like tea.\nWhat do I like?\n").splitlines()
+    assert lines[1] == lines[2] == "bot: You have not told me what you like yet."
+    assert lines[4] == "bot: You like tea."
+
+
+def test_a_second_bot_is_refused():
+    with conversation() as bot:
+        process = execute("bot.py")
+        assert process.returncode == 1
+        assert f"process {bot.process.pid} " in process.stderr
+        assert "Traceback" not in process.stderr
+
+
+def test_an_impossible_chat_is_refused_and_the_bot_goes_on():
+    lines = run("bot.py", stdin=f"/chat {'x' * 2000}\nHello\n").splitlines()
+    assert lines[1].startswith("Sorry: invalid session key")
+    assert lines[2] == "bot: Hello! What is on your mind?"
+
+
+# The bot, answering by an endpoint
+
+
+class Endpoint(HTTPServer):
+    """An OpenAI-compatible endpoint that answers what it is told to, and notes what it was asked."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), EndpointHandler)
+        self.requests = []
+        self.status = 200
+        self.reply = b""
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+    def answer(self, content):
+        self.status = 200
+        self.reply = json.dumps({"choices": [{"message": {"role": "assistant", "content": content}}]}).encode()
+
+
+class EndpointHandler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.requests.append((self.path, self.headers["Authorization"], body))
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(self.server.reply)))
+        self.end_headers()
+        self.wfile.write(self.server.reply)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def endpoint(monkeypatch):
+    with Endpoint() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join(DEADLINE)
+
+
+def test_endpoint_is_asked_with_the_history(endpoint, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    monkeypatch.setenv("OPENAI_MODEL", "some-model")
+    with conversation() as bot:
+        assert f"some-model at {endpoint.url}/chat/completions" in bot.greeting
+        endpoint.answer("Grüß Gott! 😀")
+        assert bot.ask("Hello") == "bot: Grüß Gott! 😀"
+    with conversation() as bot:
+        endpoint.answer("Again!")
+        assert bot.ask("And again") == "bot: Again!"
+    path, authorization, body = endpoint.requests[1]
+    assert path == "/v1/chat/completions"
+    assert authorization == "Bearer sk-test"
+    assert body["model"] == "some-model"
+    assert body["messages"][0]["role"] == "system"
+    assert body["messages"][1:] == [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": "Grüß Gott! 😀"},
+        {"role": "user", "content": "And again"},
+    ]
+
+
+def test_endpoint_gets_the_last_turns_of_a_long_history(endpoint):
+    with SessionManager("bot-chats") as manager:
+        for number in range(100):
+            manager.add_message("console:main", "user", f"question {number}")
+            manager.add_message("console:main", "assistant", f"answer {number}")
+    endpoint.answer("fine")
+    run("bot.py", stdin="Hello\n")
+    (_, authorization, body) = endpoint.requests[0]
+    assert authorization is None
+    assert [message["role"] for message in body["messages"][:2]] == ["system", "user"]
+    assert body["messages"][-2]["content"] == "answer 99"
+    assert len(body["messages"]) < 50
+
+
+@pytest.mark.parametrize(
+    ("status", "reply", "said"),
+    [
+        (500, b'{"error": "out of\n order"}', '500 Internal Server Error: {"error": "out of order"}'),
+        (401, b"", "401 Unauthorized"),
+        (200, b"<html>", "something else than a chat completion"),
+        (200, b'{"choices": []}', "something else than a chat completion"),
+        (200, b'{"choices": [{"message": {"content": null}}]}', "something else than a chat completion"),
+        (200, b"[]", "something else than a chat completion"),
+        (200, b"\xff", "something else than a chat completion"),
+    ],
+)
+def test_endpoint_that_fails_is_reported_and_changes_nothing(endpoint, status, reply, said):
+    endpoint.status, endpoint.reply = status, reply
+    with conversation() as bot:
+        answer = bot.ask("Hello")
+        assert answer.startswith("Sorry: ")
+        assert said in answer
+        assert bot.ask("/history") == "Chat main is empty."
+        endpoint.answer("now it works")
+        assert bot.ask("Hello") == "bot: now it works"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/v1", "nonsense", "file:///nowhere"])
+def test_endpoint_that_is_not_there(monkeypatch, url):
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    lines = run("bot.py", stdin="Hello\n/chats\n").splitlines()
+    assert lines[1].startswith(f"Sorry: {url}/chat/completions cannot be asked")
+    assert lines[2] == "There are no chats yet."
+
+
+def test_demo_asks_no_endpoint(endpoint):
+    assert "bot: You are Ada." in run("bot.py", "--demo")
+    assert endpoint.requests == []
+
+
+# The replay
+
+
+def test_replay_of_the_built_in_conversations():
+    output = run("replay.py", "--kills", "4", "--threads", "3", "--seed", "1")
+    assert last_line(output) == "60 sessions, 300 messages, 4 kills, 0 lost, 0 duplicated"
+
+
+def test_replay_removes_its_temporary_storage(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    run("replay.py", "--kills", "1")
+    assert os.listdir(tmp_path) == []
+
+
+def test_replay_of_recorded_conversations():
+    if not AIRLINE.exists():
+        pytest.skip("../shared/data/airline_chats.jsonl is not there")
+    output = run("replay.py", str(AIRLINE), "--storage", "kept", "--kills", "5")
+    assert last_line(output) == "100 sessions, 2526 messages, 5 kills, 0 lost, 0 duplicated"
+    with AIRLINE.open(encoding="utf-8") as file:
+        recorded = {chat["key"]: chat["messages"] for chat in map(json.loads, file)}
+    with SessionManager("kept") as manager:
+        assert {key: [message.to_dict() for message in manager.get_history(key)] for key in manager} == recorded
+
+
+CHATS = {
+    "a:1": [{"role": "user", "content": f"number {number}"} for number in range(10)],
+    "b:2": [{"role": "user", "content": "the same"}] * 10,
+}
+
+
+@pytest.fixture
+def chats(tmp_path):
+    """A file of conversations."""
+    file = tmp_path / "chats.jsonl"
+    lines = [json.dumps({"key": key, "messages": messages}) + "\n" for key, messages in CHATS.items()]
+    file.write_text("".join(lines), encoding="utf-8")
+    return str(file)
+
+
+def test_replay_kills_at_every_message(chats):
+    output = run("replay.py", chats, "--kills", "19")
+    assert last_line(output) == "2 sessions, 20 messages, 19 kills, 0 lost, 0 duplicated"
+
+
+def test_replay_goes_on_with_what_is_there(chats):
+    with SessionManager("kept") as manager:
+        manager.add("a:1", *CHATS["a:1"][:7])
+    output = run("replay.py", chats, "--storage", "kept", "--kills", "2")
+    assert last_line(output) == "2 sessions, 20 messages, 2 kills, 0 lost, 0 duplicated"
+    output = run("replay.py", chats, "--storage", "kept", "--kills", "0")
+    assert last_line(output) == "2 sessions, 20 messages, 0 kills, 0 lost, 0 duplicated"
+    process = execute("replay.py", chats, "--storage", "kept", "--kills", "1")
+    assert process.returncode == 1
+    assert process.stderr == "replay: 0 messages are left to replay, too few for 1 kills\n"
+
+
+def add_one_too_many(manager):
+    manager.add("a:1", CHATS["a:1"][-1])
+
+
+def add_one_twice(manager):
+    manager.set_history("a:1", [*CHATS["a:1"][:4], *CHATS["a:1"][3:]])
+
+
+def leave_one_out(manager):
+    manager.set_history("a:1", [*CHATS["a:1"][:3], *CHATS["a:1"][4:]])
+
+
+def change_one(manager):
+    manager.update_message("a:1", 3, {"role": "user", "content": "something else"})
+
+
+def add_a_session(manager):
+    manager.add_message("c:3", "user", "hi")
+
+
+@pytest.mark.parametrize(
+    ("tamper", "result"),
+    [
+        (add_one_too_many, "2 sessions, 21 messages, 0 kills, 0 lost, 1 duplicated"),
+        (add_one_twice, "2 sessions, 21 messages, 0 kills, 0 lost, 1 duplicated"),
+        (leave_one_out, "2 sessions, 19 messages, 0 kills, 1 lost, 0 duplicated"),
+        (change_one, "2 sessions, 20 messages, 0 kills, 1 lost, 1 duplicated"),
+        (add_a_session, "3 sessions, 21 messages, 0 kills, 0 lost, 1 duplicated"),
+    ],
+)
+def test_replay_notices_a_storage_that_was_tampered_with(chats, tamper, result):
+    run("replay.py", chats, "--storage", "kept", "--kills", "0")
+    with SessionManager("kept") as manager:
+        tamper(manager)
+    process = execute("replay.py", chats, "--storage", "kept")
+    assert process.returncode == 1
+    assert last_line(process.stdout) == result
+
+
+def test_replay_notices_what_was_acknowledged_and_is_gone(chats):
+    process = execute("replay.py", chats, "--storage", "memory:", "--kills", "1")
+    assert process.returncode == 1
+    assert re.fullmatch(r"0 sessions, 0 messages, 1 kills, [1-9]\d* lost, 0 duplicated", last_line(process.stdout))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "FileNotFoundError"),
+        ('{"key": "a:1", "messages": []}\n' * 2, "a:1 is there twice"),
+        ('{"key": "a:1"', "JSONDecodeError"),
+        ('{"key": "a:1"}', "KeyError"),
+        ("[]", "TypeError"),
+        ('{"key": "a:1", "messages": [{}]}', "InvalidMessageError"),
+    ],
+)
+def test_replay_says_what_is_wrong_with_its_file(tmp_path, text, said):
+    if text is not None:
+        (tmp_path / "chats.jsonl").write_text(text, "utf-8")
+    process = execute("replay.py", "chats.jsonl")
+    assert process.returncode == 1
+    assert process.stderr.startswith("replay: chats.jsonl: ")
+    assert said in process.stderr
+
+
+@pytest.mark.parametrize("option", ["--threads=0", "--kills=-1"])
+def test_replay_refuses_an_impossible_option(option):
+    assert execute("replay.py", option).returncode == 2

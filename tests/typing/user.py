@@ -1,0 +1,106 @@
+"""A user's file, as type checkers see it: ``mypy --strict`` and ``pyright`` must accept it as it is.
+
+Every call of the public interface is here; `assert_type` holds what it returns.
+"""
+
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from session_manager import (
+    Commit,
+    Finding,
+    Health,
+    Message,
+    SaveFailedError,
+    Session,
+    SessionInfo,
+    SessionManager,
+    SessionManagerError,
+    Store,
+    Version,
+    open_store,
+)
+from session_manager.changes import Change
+from session_manager.stores.memory import MemoryStore
+from session_manager.stores.snapshot import SnapshotStore
+
+if sys.version_info >= (3, 11):
+    from typing import assert_type
+else:
+    from typing_extensions import assert_type
+
+
+def clock() -> datetime:
+    return datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+def use(path: Path) -> None:
+    with SessionManager(path, clock=clock, random_id=lambda: "id", max_message_bytes=1024) as m:
+        assert_type(m, SessionManager)
+        assert_type(m.get("k"), Session | None)
+        assert_type(m.get_or_create("k"), Session)
+        assert_type(m.add_message("k", "user", "hi", ref="tg:1", metadata={"a": 1}), Message)
+        assert_type(m.add_message("k", "user", [{"type": "text", "text": "hi"}], created_at=clock()), Message)
+        assert_type(m.add("k", {"role": "user"}, Message("user", None)), list[Message])
+        assert_type(m.get_history("k"), list[Message])
+        assert_type(m.get_summary("k"), str)
+        assert_type(m.set_summary("k", "s"), bool)
+        assert_type(m.set_history("k", [{"role": "user"}]), bool)
+        assert_type(m.truncate_history("k", 3), int)
+        assert_type(m.remove_last("k"), Message | None)
+        assert_type(m.update_last("k", {"role": "user"}), bool)
+        assert_type(m.update_message("k", "tg:1", {"role": "user"}), bool)
+        assert_type(m.update_message("k", 0, Message("user", "x")), bool)
+        assert_type(m.update_metadata("k", {"a": 1}, removed=["b"]), bool)
+        assert_type(m.clear("k"), int)
+        assert_type(m.delete("k"), bool)
+        assert_type(m.fork("k", "l"), Session)
+        assert_type(m.save("k"), bool)
+        assert_type(m.save_all(), int)
+        assert_type(m.reload("k"), list[Change])
+        assert_type(m.list_sessions("telegram:"), list[SessionInfo])
+        assert_type(m.verify(), list[Finding])
+        assert_type(m.health(), Health)
+        assert_type(iter(m), Iterator[str])
+        assert_type(len(m), int)
+        assert_type("k" in m, bool)
+        m.compact("k")
+        m.close(save=False)
+
+
+def look(session: Session, message: Message, info: SessionInfo) -> None:
+    assert_type(session.messages[0], Message)
+    assert_type(list(session.messages), list[Message])
+    assert_type(session.metadata, dict[str, Any])
+    assert_type(session.version, Version | None)
+    assert_type(session.refs, tuple[str, ...])
+    assert_type(message.role, str | None)
+    assert_type(message.position, int | None)
+    assert_type(message.created_at, datetime)
+    assert_type(message.to_dict(), dict[str, Any])
+    assert_type(Message.from_dict({"role": "user"}, ref="x"), Message)
+    assert_type(Message.of({"role": "user"}), Message)
+    assert_type(info.error, SessionManagerError | None)
+    assert_type(info.last_message_at, datetime | None)
+
+
+def fail(m: SessionManager) -> dict[str, Exception]:
+    try:
+        m.save_all()
+    except SaveFailedError as error:
+        return error.failures
+    return {}
+
+
+def stores(commit: Commit) -> list[Store]:
+    opened: list[Store] = [open_store("memory:"), MemoryStore(), SnapshotStore("chats", cache_bytes=0)]
+    for store in opened:
+        store.write(commit)
+        assert_type(store.load("k"), Session | None)
+    SessionManager(opened[0])
+    SessionManager("snapshot:chats")
+    SessionManager()
+    return opened
