@@ -184,7 +184,7 @@ class Fold(Change):
     digest: str
 
     def _apply(self, session: Session) -> Session:
-        if digest(session, self.start, self.stop) != self.digest:
+        if self.stop < self.start or digest(session, self.start, self.stop) != self.digest:
             return session
         before = session.messages[: session.index(self.start)]
         after = session.messages[session.index(self.stop) :]

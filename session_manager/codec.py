@@ -24,8 +24,7 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from session_manager.errors import InvalidMessageError
-from session_manager.json_value import checked_copy
+from session_manager.json_value import MAX_LEVELS, within_levels
 from session_manager.model import Message, Session
 from session_manager.view import View
 
@@ -147,6 +146,8 @@ def decode_messages(data: bytes | memoryview) -> View[Message]:
             raise DecodeError(_line_offset(data, number), "positions do not increase")
         if line.created_at.tzinfo is not timezone.utc:
             raise DecodeError(_line_offset(data, number), "a time that is not UTC")
+        if not within_levels(line.message) or (line.metadata and not within_levels(line.metadata)):
+            raise DecodeError(_line_offset(data, number), f"more than {MAX_LEVELS} levels")
         previous = line.position
     restore = Message._restore
     return View(
@@ -199,10 +200,13 @@ def decode_state(data: bytes) -> State:
     :raises DecodeError: if they encode none, or an impossible one.
     """
     state: State = _decoded(_decode_state, lambda value: msgspec.convert(value, State), data)
-    if min(state.revision - 1, state.start, state.end - state.start, state.end - state.start - state.count) < 0:
+    if min(state.revision - 1, state.start, state.count, state.end - state.start - state.count) < 0:
         raise DecodeError(0, "impossible numbers")
-    if not state.created.tzinfo is state.updated.tzinfo is timezone.utc:
+    times = [state.created, state.updated, *([state.last_message_at] if state.last_message_at else [])]
+    if any(time.tzinfo is not timezone.utc for time in times):
         raise DecodeError(0, "a time that is not UTC")
+    if not within_levels(state.metadata):
+        raise DecodeError(0, f"more than {MAX_LEVELS} levels")
     return state
 
 
@@ -241,10 +245,10 @@ def _decoded(fast: Callable[[Any], T], convert: Callable[[Any], T], data: bytes 
     if failure is None:
         try:
             text = bytes(data).decode()
-            return convert(checked_copy(json.loads(text, parse_constant=_no_constant, parse_float=_finite)))
+            return convert(json.loads(text, parse_constant=_no_constant, parse_float=_finite))
         except json.JSONDecodeError as error:
-            failure = DecodeError(error.pos, "is not JSON")
-        except (msgspec.MsgspecError, InvalidMessageError):
+            failure = DecodeError(len(text[: error.pos].encode()), "is not JSON")
+        except msgspec.MsgspecError:
             failure = DecodeError(0, "JSON, but not what belongs here")
         except (ValueError, RecursionError):
             failure = DecodeError(0, "is not JSON")

@@ -16,7 +16,7 @@ from typing import Any
 
 from session_manager.errors import InvalidMessageError
 
-__all__ = ["MAX_LEVELS", "checked_copy", "checked_text", "copy_value", "same"]
+__all__ = ["MAX_LEVELS", "checked_copy", "checked_text", "copy_value", "same", "within_levels"]
 
 MAX_LEVELS = 200
 _INT_LIMIT = 10**4300
@@ -164,6 +164,17 @@ def copy_value(value: Any) -> Any:
 
 
 _CONTAINERS = frozenset((dict, list))
+
+
+def within_levels(value: dict[str, Any]) -> bool:
+    """Say whether an object, as `json.loads` returns it, has at most 200 levels; without recursion."""
+    level: list[Any] = [value]
+    for _ in range(MAX_LEVELS):
+        inner = [container.values() if type(container) is dict else container for container in level]
+        level = [item for items in inner for item in items if type(item) in _CONTAINERS]
+        if not level:
+            return True
+    return False
 
 
 def same(one: Any, other: Any) -> bool:

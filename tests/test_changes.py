@@ -248,6 +248,11 @@ def test_fold_replaces_messages_by_their_summary_while_the_digest_holds():
     assert texts(apply(apply(session, Append(at=AT, messages=(message("d"),))), change)) == ["c", "d"]
 
 
+def test_a_fold_of_a_range_that_runs_backwards_has_no_effect():
+    session = session_of(*"abcdef")
+    assert apply(session, Fold(at=AT, summary="s", start=5, stop=2, digest=digest(session, 5, 2))) is session
+
+
 def test_the_digest_is_that_of_the_docstring():
     session = session_of("a", "\ud800é", summary="s")
     value = ["g", "s", [[0, {"content": "a", "role": "user"}], [1, {"content": "\ud800é", "role": "user"}]]]

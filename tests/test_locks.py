@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from session_manager import ReentrantCallError
+from session_manager import ReentrantCallError, SessionManager
 from session_manager.locks import Guard, KeyedLocks
 
 DEADLINE = 10
@@ -17,6 +17,14 @@ def test_the_guard_refuses_a_call_from_within():
     with pytest.raises(ReentrantCallError):
         guard.run(guard.run, int)
     assert guard.run(int) == 0
+
+
+def test_a_manager_that_is_called_from_within_one_of_its_calls_says_so_and_goes_on():
+    m = SessionManager()
+    with pytest.raises(ReentrantCallError, match="set a flag"):
+        m._residents._guard.run(m.add_message, "k", "user", "from a signal handler")
+    m.add_message("k", "user", "a")
+    assert len(m.get_history("k")) == 1
 
 
 def test_the_guard_is_free_again_after_an_error():

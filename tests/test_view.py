@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
@@ -65,6 +65,7 @@ class Views(RuleBasedStateMachine):
 
 
 TestViews = Views.TestCase
+TestViews.settings = settings(max_examples=50)
 
 
 def assert_reads_like(view: View[int], model: list[int]) -> None:
