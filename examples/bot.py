@@ -230,6 +230,7 @@ def read_line(chat: str) -> str:
     try:
         return input(f"{chat}> " if sys.stdin.isatty() else "").strip()
     except (EOFError, KeyboardInterrupt):
+        print()
         return "/quit"
 
 
