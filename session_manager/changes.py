@@ -65,7 +65,7 @@ class Change:
 
     def _changed(self, session: Session, **fields: Any) -> Session:
         updated = max(session.updated, self.at)
-        return attrs.evolve(session, updated=updated, **fields)
+        return session._with(updated=updated, **fields)
 
 
 @attrs.frozen(kw_only=True)
@@ -221,7 +221,7 @@ class UpdateMetadata(Change):
         merged.update(self._items)
         if same(merged, dict(session._metadata)):
             return session
-        return self._changed(session, metadata=_Owned(merged))
+        return self._changed(session, _metadata=_Owned(merged))
 
 
 def apply(session: Session, change: Change) -> Session:

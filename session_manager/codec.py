@@ -234,24 +234,20 @@ def session_of(state: State, messages: View[Message]) -> Session:
 
 
 def _decoded(fast: Callable[[Any], T], convert: Callable[[Any], T], data: bytes | memoryview) -> T:
-    """Decode by msgspec; by the standard library what msgspec refuses (lone surrogates)."""
-    failure = None
+    """Decode by msgspec; by the standard library what msgspec refuses (lone surrogates, some huge integers)."""
     try:
         return fast(data)
-    except msgspec.ValidationError:
-        failure = DecodeError(0, "JSON, but not what belongs here")
     except (msgspec.MsgspecError, ValueError, RecursionError):
         pass
-    if failure is None:
-        try:
-            text = bytes(data).decode()
-            return convert(json.loads(text, parse_constant=_no_constant, parse_float=_finite))
-        except json.JSONDecodeError as error:
-            failure = DecodeError(len(text[: error.pos].encode()), "is not JSON")
-        except msgspec.MsgspecError:
-            failure = DecodeError(0, "JSON, but not what belongs here")
-        except (ValueError, RecursionError):
-            failure = DecodeError(0, "is not JSON")
+    try:
+        text = bytes(data).decode()
+        return convert(json.loads(text, parse_constant=_no_constant, parse_float=_finite))
+    except json.JSONDecodeError as error:
+        failure = DecodeError(len(text[: error.pos].encode()), "is not JSON")
+    except msgspec.MsgspecError:
+        failure = DecodeError(0, "JSON, but not what belongs here")
+    except (ValueError, RecursionError):
+        failure = DecodeError(0, "is not JSON")
     raise failure
 
 

@@ -42,6 +42,8 @@ def checked_copy(value: object, root: str = "") -> Any:
     ...
     session_manager.errors.InvalidMessageError: content[0].image.data: bytes is not JSON
     """
+    if type(value) is dict and all(_is_plain(key) and _is_plain(item) for key, item in value.items()):
+        return value.copy()
     result: list[Any] = [None]
     frames: list[_Frame] = [(None, result, iter(((0, value),)))]
     path: list[Any] = []
@@ -77,6 +79,10 @@ def checked_copy(value: object, root: str = "") -> Any:
 
 
 _PAIR_REASON = "a surrogate pair given as two characters is not JSON: give the character itself"
+
+
+def _is_plain(value: object) -> bool:
+    return type(value) is str and value.isascii()
 
 
 def _items(source: Any, fresh: Any, root: str, path: list[Any]) -> _Items:
@@ -170,8 +176,12 @@ def within_levels(value: dict[str, Any]) -> bool:
     """Say whether an object, as `json.loads` returns it, has at most 200 levels; without recursion."""
     level: list[Any] = [value]
     for _ in range(MAX_LEVELS):
-        inner = [container.values() if type(container) is dict else container for container in level]
-        level = [item for items in inner for item in items if type(item) in _CONTAINERS]
+        level = [
+            item
+            for container in level
+            for item in (container.values() if type(container) is dict else container)
+            if type(item) in _CONTAINERS
+        ]
         if not level:
             return True
     return False

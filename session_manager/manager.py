@@ -231,8 +231,7 @@ class SessionManager:
         change = Append(at=at, messages=messages)
         while (changed := self._residents.change(key, lambda _: change)) is None:
             self._residents.create(key, at)
-        after = changed[1].messages
-        return after[len(after) - len(messages) :].to_list()
+        return changed[1].messages.last(len(messages))
 
     def set_summary(self, key: str, text: str) -> bool:
         """Set the summary; `False` and no effect if there is no such session.

@@ -75,6 +75,9 @@ class Residents:
         :raises ClosedError: if it is closed, or being closed.
         """
         self._guard.check_process()
+        self._check_state()
+
+    def _check_state(self) -> None:
         if self._state is not _State.OPEN:
             raise ClosedError
 
@@ -87,7 +90,7 @@ class Residents:
         return self._guard.run(self._entry, key)
 
     def _entry(self, key: str) -> Entry | None:
-        self.check_open()
+        self._check_state()
         return self._entries.get(key)
 
     def entries(self) -> dict[str, Entry]:

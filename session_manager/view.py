@@ -67,6 +67,10 @@ class View(Sequence[T]):
         """Return a new list of the items."""
         return self._items[self._start : self._stop]
 
+    def last(self, count: int) -> list[T]:
+        """Return a new list of the last `count` items, or of all if there are fewer."""
+        return self._items[max(self._start, self._stop - count) : self._stop]
+
     def __len__(self) -> int:
         return self._stop - self._start
 
