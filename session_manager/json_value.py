@@ -31,8 +31,6 @@ _Frame = tuple[Any, Any, _Items]
 def checked_copy(value: object, root: str = "") -> Any:
     """Return a deep copy of `value` in the base types of JSON, or raise.
 
-    One walk, without recursion, that checks, copies and knows its path.
-
     :param value: anything.
     :param root: what the value is called in an error's path, such as ``"metadata"``.
     :raises InvalidMessageError: with the path of the first thing that is not JSON.
@@ -44,6 +42,11 @@ def checked_copy(value: object, root: str = "") -> Any:
     """
     if type(value) is dict and all(_is_plain(key) and _is_plain(item) for key, item in value.items()):
         return value.copy()
+    return _walked(value, root)
+
+
+def _walked(value: object, root: str) -> Any:
+    """Copy a value in one walk, without recursion, that checks and knows its path."""
     result: list[Any] = [None]
     frames: list[_Frame] = [(None, result, iter(((0, value),)))]
     path: list[Any] = []

@@ -27,6 +27,8 @@ from session_manager import (
     SessionNotFoundError,
     UnsupportedFormatError,
     Version,
+    changes,
+    snapshot_format,
 )
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
@@ -534,6 +536,19 @@ def test_a_file_that_was_replaced_by_a_good_one_is_reconciled_and_not_overwritte
     assert texts(stored) == ["a", "c"]
     stored.reload(KEY)
     assert texts(stored) == ["a", "c"]
+
+
+def test_a_file_that_another_program_rewrote_at_the_same_revision_is_not_overwritten_from_a_cache(stored, tmp_path):
+    path = tmp_path / "chats" / NAME
+    stored.add_message(KEY, "user", "mine")
+    stored.save(KEY)
+    session, _ = snapshot_format.decode(path.read_bytes(), "")
+    theirs = changes.apply(session, changes.Edit(at=session.updated, position=0, message=Message("user", "theirs")))
+    path.write_bytes(b"".join(snapshot_format.encode(theirs, snapshot_format.Lines().appended(theirs.messages, 1))))
+    stored.add_message(KEY, "user", "next")
+    assert stored.save(KEY) is True
+    stored.reload(KEY)
+    assert texts(stored) == ["theirs", "next"]
 
 
 def test_a_file_that_was_copied_back_unchanged_is_still_the_same(stored, tmp_path):

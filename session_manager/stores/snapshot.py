@@ -113,6 +113,7 @@ class SnapshotStore(Store):
         self._check_open()
         if key in self._doubtful:
             self.landed(self._doubtful[key])
+        self._cache.forget(key)
         name = file_name(key, SUFFIX)
         if name not in self._names:
             return self._legacy.load(key)
