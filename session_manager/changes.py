@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from functools import reduce
 from typing import Any
@@ -88,7 +88,8 @@ class Append(Change):
         if self.turn is None and not self.messages:
             return session
         refs = session.refs if self.turn is None else (*session.refs, self.turn)[-MAX_REFS:]
-        return self._changed(session, refs=refs, **_appended(session, session.messages, self.messages, self.turn))
+        messages, end = _appended(session, session.messages, self.messages, self.turn)
+        return self._changed(session, messages=messages, end=end, refs=refs)
 
 
 @attrs.frozen(kw_only=True)
@@ -153,7 +154,8 @@ class Replace(Change):
         spared = _spared(session, self.spare)
         if len(spared) == len(session.messages) and not self.messages:
             return session
-        return self._changed(session, **_appended(session, spared, self.messages, None))
+        messages, end = _appended(session, spared, self.messages, None)
+        return self._changed(session, messages=messages, end=end)
 
 
 @attrs.frozen(kw_only=True)
@@ -252,9 +254,9 @@ def digest(session: Session, start: int, stop: int) -> str:
 
 def _appended(
     session: Session, kept: View[Message], messages: tuple[Message, ...], turn: str | None
-) -> Mapping[str, Any]:
+) -> tuple[View[Message], int]:
     placed = [message._placed(session.end + number, turn) for number, message in enumerate(messages)]
-    return {"messages": kept.appended(placed), "end": session.end + len(placed)}
+    return kept.appended(placed), session.end + len(placed)
 
 
 def _spared(session: Session, spare: Spare | None, before: int | None = None) -> View[Message]:

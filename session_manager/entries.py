@@ -58,21 +58,22 @@ class Entry:
 
     def commit(self, token: str) -> Commit:
         """Freeze the pending changes: return what is to be written."""
-        session = attrs.evolve(self.session, revision=self.durable.revision + 1)
+        session = self.session._with(revision=self.durable.revision + 1)
         return Commit(session, tuple(self.pending), self.durable.version, token=token)
 
     def landed(self, commit: Commit) -> Entry:
         """Return the entry after a write landed."""
-        session = attrs.evolve(self.session, revision=commit.session.revision)
-        return Entry(session, commit.session, self.pending[len(commit.changes) :])
+        left = self.pending[len(commit.changes) :]
+        session = self.session._with(revision=commit.session.revision) if left else commit.session
+        return Entry(session, commit.session, left)
 
     def writing(self, commit: Commit) -> Entry:
         """Return the entry while a write is under way, or nobody knows whether it landed."""
-        return attrs.evolve(self, unknown=commit)
+        return Entry(self.session, self.durable, self.pending, commit)
 
     def not_landed(self) -> Entry:
         """Return the entry after a write that did not happen."""
-        return attrs.evolve(self, unknown=None)
+        return Entry(self.session, self.durable, self.pending)
 
     def rebased(self, newer: Session | None, blank: Session) -> Entry | None:
         """Return the entry over what the store holds now; `None` if nothing is left to keep.

@@ -137,7 +137,7 @@ def checked_text(value: object, path: str, *, empty: bool = True) -> str:
         raise InvalidMessageError(path, f"must be a string, not {type(value).__name__}")
     if not empty and not value:
         raise InvalidMessageError(path, "must not be empty")
-    if _has_pair(value):
+    if not value.isascii() and _has_pair(value):
         raise InvalidMessageError(path, _PAIR_REASON)
     return str.__str__(value)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat as stat_module
 from collections.abc import Iterable
 from datetime import datetime, timezone
 
@@ -39,7 +40,8 @@ class LegacyFiles:
             try:
                 key = picoclaw.key_in(read_whole(files, name)[0])
             except (DecodeError, NotRegularError):
-                self._damaged[name.removesuffix(".json")] = name
+                if not _is_directory(files, name):
+                    self._damaged[name.removesuffix(".json")] = name
                 continue
             if key is not None:
                 self._names.setdefault(key, []).append(name)
@@ -113,6 +115,11 @@ class LegacyFiles:
         stem = picoclaw.stem_of(key)
         if self._damaged.get(stem) is not None and self._files.stat(self._damaged[stem]) is None:
             del self._damaged[stem]
+
+
+def _is_directory(files: Files, name: str) -> bool:
+    status = files.stat(name)
+    return status is not None and stat_module.S_ISDIR(status.st_mode)
 
 
 def _modified(status: os.stat_result) -> datetime:

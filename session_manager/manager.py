@@ -467,7 +467,7 @@ class SessionManager:
     # Checks
 
     def _checked(self, key: object) -> str:
-        self._residents.check_open()
+        self._residents.check_state()
         return check_key(key)
 
     def _now(self) -> datetime:

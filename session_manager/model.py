@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
+from operator import attrgetter
 from typing import Any, Final
 
 import attrs
@@ -126,8 +126,12 @@ class Message:
         given: dict[str, Any] = {"role": role}
         if content is not _ABSENT:
             given["content"] = content
-        optional = {"name": name, "tool_calls": tool_calls, "tool_call_id": tool_call_id}
-        given.update({field: value for field, value in optional.items() if value is not None})
+        if name is not None:
+            given["name"] = name
+        if tool_calls is not None:
+            given["tool_calls"] = tool_calls
+        if tool_call_id is not None:
+            given["tool_call_id"] = tool_call_id
         if extra is not None:
             given.update(_extra(extra))
         self._fill(given, created_at, metadata, ref)
@@ -367,7 +371,7 @@ class Session:
 
     def index(self, position: int) -> int:
         """Return how many messages have a lower position (where in `messages` that one is, or would be)."""
-        return bisect_left(self.messages, position, key=_position)
+        return self.messages.bisect(position, _position)
 
     def at(self, position: int) -> Message | None:
         """Return the message at a position, or `None` if it is not there (any more)."""
@@ -386,6 +390,4 @@ class Session:
 _SESSION_SLOTS = tuple(field.name for field in attrs.fields(Session))
 
 
-def _position(message: Message) -> int:
-    assert message.position is not None
-    return message.position
+_position = attrgetter("position")

@@ -75,9 +75,10 @@ class Residents:
         :raises ClosedError: if it is closed, or being closed.
         """
         self._guard.check_process()
-        self._check_state()
+        self.check_state()
 
-    def _check_state(self) -> None:
+    def check_state(self) -> None:
+        """Raise `ClosedError` if it is closed, or being closed: the cheap half of `check_open`."""
         if self._state is not _State.OPEN:
             raise ClosedError
 
@@ -90,7 +91,7 @@ class Residents:
         return self._guard.run(self._entry, key)
 
     def _entry(self, key: str) -> Entry | None:
-        self._check_state()
+        self.check_state()
         return self._entries.get(key)
 
     def entries(self) -> dict[str, Entry]:

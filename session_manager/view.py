@@ -8,7 +8,8 @@ every view stays what it was.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
@@ -66,6 +67,10 @@ class View(Sequence[T]):
     def to_list(self) -> list[T]:
         """Return a new list of the items."""
         return self._items[self._start : self._stop]
+
+    def bisect(self, value: Any, key: Callable[[T], Any]) -> int:
+        """Return how many items have a lower key, the items being sorted by it."""
+        return bisect_left(self._items, value, self._start, self._stop, key=key) - self._start
 
     def last(self, count: int) -> list[T]:
         """Return a new list of the last `count` items, or of all if there are fewer."""
