@@ -12,16 +12,15 @@ __all__ = ["fill", "texts"]
 
 _LENGTH = 1000
 _DIFFERENT = 2000
-_WORDS = (
-    "the user asked for a flight to Lisbon on Friday and the agent found three of them with one stop in Madrid; "
-    'she said "the earliest, please" and wanted an aisle seat, no luggage\nthen it paid, and sent the receipt'
-).split(" ")
+_PROSE = """the user asked for a flight to Lisbon on Friday, and the agent found three of them with one stop in Madrid;
+she said "the earliest, please" and wanted an aisle seat, no luggage: it paid, and sent the receipt"""
 
 
 def texts() -> Iterator[str]:
     """Give texts for ever, always the same ones in the same order."""
     source = random.Random(1)
-    some = [" ".join(source.choices(_WORDS, k=_LENGTH // 4))[:_LENGTH] for _ in range(_DIFFERENT)]
+    words = _PROSE.split(" ")
+    some = [" ".join(source.choices(words, k=_LENGTH // 4))[:_LENGTH] for _ in range(_DIFFERENT)]
     return itertools.cycle(some)
 
 

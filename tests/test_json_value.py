@@ -138,11 +138,11 @@ BAD = {
     "pair": ("a\ud83d\ude00b", PAIR),
     "pair at the border": ("\udbff\udfff", PAIR),
     "pair of a subclass": (Text("\ud83d\ude00"), PAIR),
-    "int key": ({1: 2}, "an object key of type int is not JSON"),
-    "None key": ({"a": 1, None: 2}, "an object key of type NoneType is not JSON"),
-    "bytes key": ({b"a": 2}, "an object key of type bytes is not JSON"),
-    "tuple key": ({("a",): 2}, "an object key of type tuple is not JSON"),
-    "pair in a key": ({"\ud83d\ude00": 2}, f"in an object key, {PAIR}"),
+    "int key": ({1: "x"}, "an object key of type int is not JSON"),
+    "None key": ({"a": "x", None: "x"}, "an object key of type NoneType is not JSON"),
+    "bytes key": ({b"a": "x"}, "an object key of type bytes is not JSON"),
+    "tuple key": ({("a",): "x"}, "an object key of type tuple is not JSON"),
+    "pair in a key": ({"\ud83d\ude00": "x"}, f"in an object key, {PAIR}"),
 }
 
 #: Steps into a value, and how an error's path shows them.
@@ -181,6 +181,18 @@ def test_what_is_not_json_is_refused_with_its_exact_path(steps):
         given = nested([step for step, _ in steps], value)
         assert refusal(given) == (shown.removeprefix("."), reason)
         assert refusal(given, "metadata") == (f"metadata{shown}", reason)
+
+
+@pytest.mark.parametrize(("value", "reason"), BAD.values(), ids=BAD)
+def test_what_is_not_json_is_refused_in_an_object_of_nothing_but_text(value, reason):
+    assert refusal({"role": "user", "content": value, "name": "Ada"}) == ("content", reason)
+
+
+def test_an_object_of_nothing_but_text_is_copied():
+    given = {"role": "user", "content": "hi"}
+    copy = checked_copy(given)
+    given["content"] = "changed"
+    assert copy == {"role": "user", "content": "hi"}
 
 
 def test_the_first_thing_that_is_not_json_is_named():

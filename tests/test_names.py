@@ -196,6 +196,8 @@ def test_a_name_is_a_keys_only_if_the_key_encodes_to_it(name):
         ("~3" * 60 + "~~" + "f" * 64 + JSON, True),
         ("a" * 120 + "~~" + "0" * 64 + LOG, False),
         ("a" * 120 + "~~" + "0" * 64 + JSON + "\n", False),
+        ("a" * 120 + "~~" + "0" * 64 + "\n" + JSON, False),
+        ("a" * 120 + "~~" + "0" * 65 + JSON, False),
         ("a" * 119 + "~~" + "0" * 64 + JSON, False),
         ("a" * 121 + "~~" + "0" * 64 + JSON, False),
         ("a" * 120 + "~~" + "F" * 64 + JSON, False),

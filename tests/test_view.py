@@ -8,6 +8,7 @@ import pickle
 import sys
 import threading
 import weakref
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import pytest
@@ -159,24 +160,31 @@ def test_a_cut_that_keeps_the_better_half_copies_nothing():
     assert view[51:]._items is not view._items
 
 
+class Slow(list):
+    """Takes its time to be appended, so that threads take turns in the middle of it."""
+
+    def __iter__(self):
+        yield from list.__iter__(self)
+
+
 def test_threads_may_append_to_one_view_at_the_same_time():
     """Each gets its own continuation, and nobody sees another's."""
-    switch = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
     barrier = threading.Barrier(4)
+    stems = [View(range(number)) for number in range(400)]
     wrong = []
-    stems = [View(range(number)) for number in range(300)]
 
     def grow(me: int) -> None:
-        barrier.wait()
         for stem in stems:
+            barrier.wait()
             view = stem
             for step in range(3):
-                view = view.appended([(me, step)] * 5)
-            if view != [*range(len(stem)), *[(me, step) for step in range(3) for _ in range(5)]]:
+                view = view.appended(Slow([(me, step)] * 10))
+            if view != [*range(len(stem)), *[(me, step) for step in range(3) for _ in range(10)]]:
                 wrong.append(view)
 
     threads = [threading.Thread(target=grow, args=(me,)) for me in range(4)]
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
     try:
         for thread in threads:
             thread.start()
@@ -185,7 +193,7 @@ def test_threads_may_append_to_one_view_at_the_same_time():
     finally:
         sys.setswitchinterval(switch)
     assert wrong == []
-    assert stems == [list(range(number)) for number in range(300)]
+    assert stems == [list(range(number)) for number in range(400)]
 
 
 class Meddling(list):
@@ -197,15 +205,16 @@ class Meddling(list):
         self.seen: list[View[int]] = []
 
     def __iter__(self):
-        yield from list.__iter__(self)
-        self.seen.append(self.view.appended([99]))
+        for item in list.__iter__(self):
+            self.seen.append(self.view.appended([99]))
+            yield item
 
 
 def test_an_append_in_the_middle_of_an_append_waits_for_nothing_and_spoils_nothing():
     view = View([1])
     items = Meddling(view, [2, 3])
     longer = view.appended(items)
-    assert (view, longer, items.seen) == ([1], [1, 2, 3], [[1, 99]])
+    assert (view, longer, items.seen) == ([1], [1, 2, 3], [[1, 99], [1, 99]])
 
 
 class Failing(list):
@@ -233,3 +242,11 @@ def test_a_copy_stands_for_itself(copied):
 
 def test_a_repr_shows_no_items():
     assert repr(View(["secret"])) == "<View of 1>"
+
+
+@given(st.lists(st.integers(0, 9)), st.integers(0, 9), st.integers(-1, 10), st.integers(-1, 12))
+def test_a_cut_view_is_searched_and_its_end_read_like_a_list(items, cut, value, count):
+    model = sorted(items)[cut:]
+    view = View([*sorted(items), 99])[cut:-1]
+    assert view.bisect(value, int) == bisect_left(model, value)
+    assert view.last(max(count, 0)) == (model[-count:] if count > 0 else [])

@@ -13,6 +13,7 @@ from session_manager import SessionManager
 __all__ = ["bare_replace", "save"]
 
 _SIZES = {10: 400, 100: 400, 1_000: 200, 10_000: 100}
+_KEY = "session"
 _PIECE = 64 * 1024
 
 
@@ -42,52 +43,49 @@ def bare_replace(directory: int, name: str, buffers: list[bytes]) -> None:
 class _Contest:
     """A session whose saves, and the same bytes whose bare replacements, are measured.
 
-    :param count: how many messages the session has. When it is 1 % longer, a new one takes its place.
+    Each measured one follows one of its own kind, so that neither pays for what the other left to the disk.
+
+    :param count: how many messages the session has. When it is a tenth longer, it is truncated.
     """
 
     def __init__(self, manager: SessionManager, path: str, count: int) -> None:
         self._manager = manager
-        self._path = path
+        self._file = os.path.join(path, "chats", f"{_KEY}.session.json")
         self._count = count
         self._texts = texts()
-        self._sessions = 0
-        self._left = 0
         self._directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         self._buffers: list[bytes] = []
+        fill(manager, _KEY, count - 2, self._texts)
 
     def save(self) -> list[float]:
-        """Add a message and measure its save."""
-        if not self._left:
-            self._renew()
-        self._left -= 1
-        fill(self._manager, self._key, 1, self._texts)
-        seconds = timed(lambda: self._manager.save(self._key))
+        """Measure the save of one message."""
+        if len(self._manager.get_history(_KEY)) >= self._count * 1.1 - 2:
+            self._manager.truncate_history(_KEY, self._count - 2)
+            self._buffers = []
+        self._add_and_save()
+        seconds = self._add_and_save()
         self._follow()
         return [seconds]
 
     def system_calls(self) -> list[float]:
         """Measure writing the bytes of the last save."""
-        return [timed(lambda: bare_replace(self._directory, "floor", self._buffers))]
+        self._replace()
+        return [self._replace()]
 
     def close(self) -> None:
         """Close what is open."""
         os.close(self._directory)
 
-    @property
-    def _key(self) -> str:
-        return f"session-{self._sessions}"
+    def _add_and_save(self) -> float:
+        fill(self._manager, _KEY, 1, self._texts)
+        return timed(lambda: self._manager.save(_KEY))
 
-    def _renew(self) -> None:
-        self._manager.delete(self._key)
-        self._sessions += 1
-        self._left = max(1, self._count // 100)
-        self._buffers = []
-        fill(self._manager, self._key, self._count - 1, self._texts)
-        self._manager.save(self._key)
+    def _replace(self) -> float:
+        return timed(lambda: bare_replace(self._directory, "floor", self._buffers))
 
     def _follow(self) -> None:
         """Let the buffers be as long as the file is now."""
-        with open(os.path.join(self._path, "chats", f"{self._key}.session.json"), "rb") as file:
+        with open(self._file, "rb") as file:
             file.seek(sum(map(len, self._buffers)))
             while piece := file.read(_PIECE):
                 self._buffers.append(piece)

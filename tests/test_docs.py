@@ -1,0 +1,52 @@
+"""The code in the documentation runs, its links lead somewhere, and the reference is complete."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import session_manager
+from session_manager import SessionManager
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
+WITH_CODE = [page for page in PAGES if "```python" in page.read_text() and page.name != "README.md"]
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
+def test_the_code_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.finditer(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    names = {}
+    for block in blocks:
+        line = page.read_text().count("\n", 0, block.start()) + 1
+        exec(compile("\n" * line + block.group(1), str(page), "exec"), names)
+    if "manager" in names:
+        names["manager"].close(save=False)
+
+
+def test_there_are_pages_with_code():
+    assert len(WITH_CODE) >= 4
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_reference_names_every_public_name_and_call():
+    reference = (ROOT / "docs" / "api.md").read_text()
+    calls = [name for name in vars(SessionManager) if not name.startswith("_")]
+    missing = [name for name in [*session_manager.__all__, *calls] if not re.search(rf"\b{name}\b", reference)]
+    assert missing == []
+
+
+def test_every_test_that_the_documentation_names_is_there():
+    for page in PAGES:
+        for name in re.findall(r"\btest_\w+", page.read_text()):
+            files = [*(ROOT / "tests").glob("*.py")]
+            there = any(file.stem == name or f"def {name}(" in file.read_text() for file in files)
+            assert there, f"{page.name} names {name}"

@@ -1,0 +1,284 @@
+"""What a URL or path opens, and what is refused, with nothing created."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import warnings
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from session_manager import InvalidStorageError, SessionManager, StorageError, StorageLockedError, open_store
+from session_manager.stores.memory import MemoryStore
+from session_manager.stores.snapshot import SnapshotStore
+
+OURS = "telegram~3a42.session.json"
+
+
+@pytest.fixture(autouse=True)
+def _inside(tmp_path, monkeypatch):
+    """Each test works in an empty directory of its own, where relative paths lead."""
+    (tmp_path / "cwd").mkdir(0o700)
+    monkeypatch.chdir(tmp_path / "cwd")
+
+
+def tree(directory: str | Path = ".") -> dict[str, Any]:
+    """All that is in a directory, with the bytes of the files and the targets of the links."""
+    found: dict[str, Any] = {}
+    for path in sorted(Path(directory).rglob("*")):
+        data = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+        found[str(path)] = data
+    return found
+
+
+def saved(storage: Any) -> list[str]:
+    """Save a session in a storage; return what is in it when it is opened again."""
+    with SessionManager(storage) as m:
+        m.add_message("telegram:42", "user", "hi")
+    with SessionManager(storage) as m:
+        assert [message.content for message in m.get_history("telegram:42")][:1] == ["hi"]
+        return list(m)
+
+
+# What opens
+
+
+PATHS = [
+    ("chats", "chats"),
+    ("a/b/c", "a/b/c"),
+    ("./chats/", "chats"),
+    ("with space:colon", "with space:colon"),
+    ("c:chats", "c:chats"),
+    ("C:\\chats", "C:\\chats"),
+    ("SNAPSHOT:chats", "SNAPSHOT:chats"),
+    ("~", "~"),
+    ("漢 é", "漢 é"),
+    ("chats.json", "chats.json"),
+    ("chats.dbx", "chats.dbx"),
+    (Path("chats"), "chats"),
+    (Path("snapshot:chats"), "snapshot:chats"),
+    (Path("memory:"), "memory:"),
+    ("snapshot:chats", "chats"),
+    ("snapshot:a/b/c", "a/b/c"),
+    ("snapshot:chats.db", "chats.db"),
+    ("snapshot:memory:", "memory:"),
+    ("snapshot:snapshot:x", "snapshot:x"),
+    ("snapshot: chats", " chats"),
+]
+
+
+@pytest.mark.parametrize(("storage", "directory"), PATHS)
+def test_a_path_or_snapshot_url_keeps_sessions_in_that_directory(storage, directory):
+    assert saved(storage) == ["telegram:42"]
+    assert {OURS, ".lock"} == set(os.listdir(directory))
+    assert Path(directory).stat().st_mode & 0o777 == 0o700
+
+
+def test_an_absolute_path_is_one_too(tmp_path):
+    assert saved(f"snapshot:{tmp_path}/a") == saved(tmp_path / "b") == saved(str(tmp_path / "c")) == ["telegram:42"]
+    assert {OURS, ".lock"} == set(os.listdir(tmp_path / "a")) == set(os.listdir(tmp_path / "b"))
+
+
+class PathLike:
+    def __fspath__(self) -> str:
+        return "chats"
+
+
+def test_anything_with_a_path_is_a_path():
+    assert saved(PathLike()) == ["telegram:42"]
+    assert OURS in os.listdir("chats")
+
+
+def test_a_relative_path_means_the_directory_of_when_it_was_opened(tmp_path, monkeypatch):
+    with SessionManager("chats") as m:
+        m.add_message("telegram:42", "user", "hi")
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        m.save("telegram:42")
+    assert tree() == {}
+    assert (tmp_path / "cwd" / "chats" / OURS).exists()
+
+
+@pytest.mark.parametrize("url", ["snapshot:chats", "chats", Path("chats")])
+def test_open_store_opens_a_store_of_snapshots(url):
+    with closing(open_store(url)) as store:
+        assert type(store) is SnapshotStore
+        assert store.path == os.path.abspath("chats")
+
+
+def test_what_is_there_is_opened_again_under_either_name():
+    os.makedirs("link/chats.db", 0o700)
+    os.symlink("link/chats.db", "alias")
+    for storage in ("snapshot:link/chats.db", "link/chats.db", "alias", Path("alias"), "snapshot:./alias/."):
+        assert saved(storage) == ["telegram:42"]
+    assert set(os.listdir("link/chats.db")) == {OURS, ".lock"}
+
+
+def test_one_storage_is_open_once_whatever_it_is_called():
+    with SessionManager("chats"):
+        for storage in ("snapshot:chats", Path("chats"), os.path.abspath("chats")):
+            with pytest.raises(StorageLockedError):
+                SessionManager(storage)
+
+
+def test_memory_keeps_sessions_in_ram_and_touches_no_disk():
+    with closing(open_store("memory:")) as store:
+        assert type(store) is MemoryStore
+    for arguments in ((), ("memory:",)):
+        with SessionManager(*arguments) as m:
+            m.add_message("telegram:42", "user", "hi")
+            assert (m.save("telegram:42"), m.save_all(), m.health().store) == (False, 0, "memory:")
+    assert tree() == {}
+
+
+@pytest.mark.parametrize("storage", [None, ""])
+def test_no_storage_by_mistake_keeps_sessions_in_ram_and_warns(storage):
+    with pytest.warns(UserWarning, match="nothing is saved") as caught:
+        m = SessionManager(storage)
+    assert [warning.filename for warning in caught] == [__file__]
+    with m:
+        m.add_message("telegram:42", "user", "hi")
+        assert m.health().store == "memory:"
+    assert tree() == {}
+
+
+def test_no_storage_on_purpose_does_not_warn():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        SessionManager().close()
+        SessionManager("memory:").close()
+
+
+def test_a_store_is_used_as_it_is_and_not_closed():
+    with closing(open_store("chats")) as store:
+        with SessionManager(store) as m:
+            m.add_message("telegram:42", "user", "hi")
+        assert store.load("telegram:42") is not None
+
+
+# What does not
+
+
+def database(path: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE sessions (key TEXT)")
+        connection.commit()
+
+
+def directory_of(name: str, *files: str) -> None:
+    os.mkdir(name, 0o700)
+    for file in files:
+        Path(name, file).write_bytes(b"{}\n")
+
+
+def prepare() -> None:
+    """Everything that a storage could be taken for."""
+    database("chats.sqlite3")
+    database("innocent")
+    Path("file").write_bytes(b"hello")
+    Path("empty").write_bytes(b"")
+    Path("short.db").write_bytes(b"SQLite format 3")
+    os.symlink("nowhere", "dangling")
+    os.symlink("chats.sqlite3", "alias")
+    os.mkfifo("fifo")
+    directory_of("logs", "telegram~3a42.session.jsonl", "other.txt")
+    directory_of("both", "telegram~3a42.session.jsonl", OURS)
+
+
+REFUSED = {
+    # URLs that are none
+    "snapshot:": "needs a path, such as snapshot:chats",
+    "memory:chats": "memory: takes no path",
+    "memory: ": "memory: takes no path",
+    "memory://": "memory: takes no path",
+    "log:chats": "this version has no log: store, only memory: and snapshot:PATH",
+    "sqlite:chats.db": "this version has no sqlite: store, only memory: and snapshot:PATH",
+    "sqlite:": "this version has no sqlite: store, only memory: and snapshot:PATH",
+    "snapshots:chats": "this version has no snapshots: store, only memory: and snapshot:PATH",
+    "telegram:42": "this version has no telegram: store, only memory: and snapshot:PATH",
+    "postgres://host/db": "this version has no postgres: store, only memory: and snapshot:PATH",
+    "http://host": "this version has no http: store, only memory: and snapshot:PATH",
+    "a\0b": "must be a path, or a URL such as snapshot:PATH",
+    "snapshot:a\0b": "must be a path, or a URL such as snapshot:PATH",
+    # New paths with the name of a database
+    "chats.db": "a new path with the name of a database: give sqlite:chats.db or snapshot:chats.db",
+    "a/chats.sqlite": "a new path with the name of a database: give sqlite:a/chats.sqlite or snapshot:a/chats.sqlite",
+    "new.sqlite3": "a new path with the name of a database: give sqlite:new.sqlite3 or snapshot:new.sqlite3",
+    # What is there is something else
+    "chats.sqlite3": "is a SQLite database: open it as sqlite:chats.sqlite3",
+    "snapshot:chats.sqlite3": "is a SQLite database: open it as sqlite:chats.sqlite3",
+    "innocent": "is a SQLite database: open it as sqlite:innocent",
+    "alias": "is a SQLite database: open it as sqlite:alias",
+    "file": "is not a directory",
+    "snapshot:file": "is not a directory",
+    "empty": "is not a directory",
+    "short.db": "is not a directory",
+    "fifo": "is not a directory",
+    "dangling": "is not a directory",
+    "snapshot:dangling": "is not a directory",
+    "logs": "holds logs: open it as log:logs",
+    "snapshot:logs": "holds logs: open it as log:logs",
+    "./logs/": "holds logs: open it as log:./logs/",
+}
+
+
+@pytest.mark.parametrize(("url", "reason"), REFUSED.items(), ids=range(len(REFUSED)))
+@pytest.mark.parametrize("opened", [open_store, SessionManager])
+def test_what_cannot_be_what_it_says_is_refused_with_the_right_url_and_nothing_is_created(url, reason, opened):
+    prepare()
+    before = tree()
+    with pytest.raises(InvalidStorageError) as caught:
+        opened(url)
+    assert (caught.value.url, caught.value.reason) == (url, reason)
+    assert tree() == before
+
+
+@pytest.mark.parametrize("url", ["", os.fsencode("chats")], ids=["empty", "bytes"])
+def test_open_store_refuses_what_is_no_path(url):
+    with pytest.raises(InvalidStorageError):
+        open_store(url)
+    assert tree() == {}
+
+
+@pytest.mark.parametrize("url", [5, 4.2, object(), ["chats"], True])
+def test_what_is_not_even_path_like_is_a_type_error(url):
+    for opened in (open_store, SessionManager):
+        with pytest.raises(TypeError):
+            opened(url)
+    assert tree() == {}
+
+
+def test_paths_that_are_refused_as_pathlib_paths_are_named_as_they_were_given():
+    prepare()
+    before = tree()
+    for name, reason in [("chats.db", "a new path with the name of a database"), ("logs", "holds logs")]:
+        with pytest.raises(InvalidStorageError, match=reason) as caught:
+            SessionManager(Path(name))
+        assert caught.value.url == name
+    assert tree() == before
+
+
+def test_a_directory_that_holds_snapshots_beside_logs_is_opened():
+    prepare()
+    for storage in ("both", "snapshot:both"):
+        with SessionManager(storage) as m:
+            assert list(m) == ["telegram:42"]
+
+
+@pytest.mark.parametrize("storage", ["file/chats", "snapshot:file/chats", "x" * 300, "snapshot:" + "a/" * 3000])
+def test_a_path_that_cannot_be_created_is_a_storage_error_and_nothing_is_created(storage):
+    prepare()
+    before = tree()
+    with pytest.raises(StorageError) as caught:
+        SessionManager(storage)
+    assert isinstance(caught.value.__cause__, OSError)
+    assert tree() == before
+
+
+def test_what_was_refused_can_be_opened_under_its_right_url():
+    with pytest.raises(InvalidStorageError):
+        SessionManager("chats.db")
+    assert saved("snapshot:chats.db") == saved("chats.db") == ["telegram:42"]
