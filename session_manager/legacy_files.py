@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat as stat_module
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timezone
 
 from session_manager import picoclaw
@@ -15,6 +15,7 @@ from session_manager.errors import CorruptSessionError, InvalidKeyError, Storage
 from session_manager.files import Files
 from session_manager.model import Session
 from session_manager.names import check_key
+from session_manager.quarantine import quarantine
 from session_manager.snapshot_format import SUFFIX
 
 __all__ = ["LegacyFiles"]
@@ -95,16 +96,31 @@ class LegacyFiles:
             raise CorruptSessionError(key, path, 0, "is the file of another session")
         return session
 
-    def superseded(self, key: str) -> None:
-        """Remove the files of a key that has a snapshot of ours now, which is durable.
+    def drop(self, name: str, generations: Collection[str]) -> None:
+        """Remove a file that holds one of these generations; move any other, which nobody has read, to quarantine.
 
-        One that cannot be removed does no harm: ours wins, and the next save tries again.
+        :raises OSError: if it cannot be removed or moved.
+        """
+        try:
+            data, _ = read_whole(self._files, name)
+            read = picoclaw.generation_of(data) in generations
+        except FileNotFoundError:
+            return
+        except NotRegularError:
+            read = False
+        if read:
+            self._files.unlink(name)
+        else:
+            quarantine(self._files, name)
+
+    def superseded(self, key: str, generations: Collection[str]) -> None:
+        """Drop the files of a key that has a snapshot of ours now, which is durable.
+
+        One that cannot be dropped does no harm: ours wins, and the next save tries again.
         """
         for name in self._names.get(key, ()):
             try:
-                self._files.unlink(name)
-            except FileNotFoundError:
-                pass
+                self.drop(name, generations)
             except OSError:
                 return
         self._names.pop(key, None)

@@ -26,7 +26,7 @@ from session_manager.model import Message, Session
 from session_manager.names import check_key
 from session_manager.view import View
 
-__all__ = ["decode", "is_candidate", "key_in", "stem_of"]
+__all__ = ["decode", "generation_of", "is_candidate", "key_in", "stem_of"]
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(?:Z|([+-])(\d\d):(\d\d))\Z", re.ASCII)
 
@@ -63,6 +63,11 @@ def _key(value: dict[str, Any]) -> str:
     raise DecodeError(0, "its key is not a session key")
 
 
+def generation_of(data: bytes) -> str:
+    """Return the generation of the session in a file: a digest of its bytes."""
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
 def decode(data: bytes, modified: datetime) -> Session:
     """Return the session of a file.
 
@@ -89,7 +94,7 @@ def decode(data: bytes, modified: datetime) -> Session:
         raise failure
     return Session(
         key=_key(value),
-        generation=hashlib.sha256(data).hexdigest()[:32],
+        generation=generation_of(data),
         created=created,
         updated=updated,
         messages=View([message._placed(position, None) for position, message in enumerate(messages)]),

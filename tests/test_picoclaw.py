@@ -55,10 +55,10 @@ def go_file(key: Any = KEY, messages: Any = (SAID,), **fields: Any) -> bytes:
     return text.encode()
 
 
-def our_file(key: str, text: str) -> bytes:
+def our_file(key: str, text: str, generation: str = "9f") -> bytes:
     message = Message("user", text, created_at=WRITTEN)._placed(0, None)
     session = Session(
-        key=key, generation="9f", created=WRITTEN, updated=WRITTEN, messages=View([message]), end=1, revision=5
+        key=key, generation=generation, created=WRITTEN, updated=WRITTEN, messages=View([message]), end=1, revision=5
     )
     return b"".join(encode(session, Lines().appended(session.messages, 1)))
 
@@ -285,11 +285,13 @@ def test_any_key_moves_to_the_file_that_is_its_own(key, tmp_path):
 
 def test_a_save_that_is_killed_before_theirs_is_removed_leaves_ours_and_the_next_removes_it(tmp_path):
     (tmp_path / "telegram_42.json").write_bytes(GOLDEN)
-    (tmp_path / OURS).write_bytes(our_file(KEY, "ours"))
+    (tmp_path / OURS).write_bytes(our_file(KEY, "ours", picoclaw.generation_of(GOLDEN)))
     with SessionManager(tmp_path) as m:
         assert (list(m), len(m)) == ([KEY], 1)
         assert said(m) == ["ours"]
-        assert [(info.count, info.version) for info in m.list_sessions()] == [(1, Version("9f", 5))]
+        assert [(info.count, info.version) for info in m.list_sessions()] == [
+            (1, Version(picoclaw.generation_of(GOLDEN), 5))
+        ]
         m.add_message(KEY, "user", "more")
         m.save(KEY)
     assert names(tmp_path) == {OURS}
@@ -320,7 +322,7 @@ def test_a_session_of_theirs_is_deleted_for_good(tmp_path):
 
 def test_deleting_removes_theirs_as_well_as_ours_so_that_nothing_comes_back(tmp_path):
     (tmp_path / "telegram_42.json").write_bytes(GOLDEN)
-    (tmp_path / OURS).write_bytes(our_file(KEY, "ours"))
+    (tmp_path / OURS).write_bytes(our_file(KEY, "ours", picoclaw.generation_of(GOLDEN)))
     with SessionManager(tmp_path) as m:
         assert m.delete(KEY) is True
     assert names(tmp_path) == set()
@@ -539,3 +541,37 @@ def test_a_write_that_expects_no_session_finds_theirs(tmp_path):
         assert names(tmp_path) == {"telegram_42.json"}
     finally:
         store.close()
+
+
+def test_what_picoclaw_wrote_after_we_took_over_is_never_deleted_unread(tmp_path):
+    """A save used to unlink the file under picoclaw's name, whatever stood in it by then."""
+    directory = tmp_path / "chats"
+    directory.mkdir(0o700)
+    legacy = directory / "telegram_42.json"
+    legacy.write_text('{"key":"telegram:42","messages":[{"role":"user","content":"one"}]}')
+    with SessionManager(directory) as m:
+        m.add_message("telegram:42", "user", "two")
+    assert not legacy.exists()
+    later = '{"key":"telegram:42","messages":[{"role":"user","content":"picoclaw again"}]}'
+    for action in ("save", "delete"):
+        legacy.write_text(later)
+        with SessionManager(directory) as m:
+            m.add_message("telegram:42", "user", "three")
+            m.save("telegram:42")
+            if action == "delete":
+                m.delete("telegram:42")
+        assert not legacy.exists()
+        (kept,) = directory.glob(".quarantine-*")
+        assert kept.read_text() == later
+        kept.unlink()
+
+
+def test_a_damaged_file_with_the_longest_name_goes_to_quarantine(tmp_path):
+    directory = tmp_path / "chats"
+    directory.mkdir(0o700)
+    stem = "漢" * 80
+    (directory / f"{stem}.json").write_text("{")
+    with SessionManager(directory) as m:
+        assert m.delete(stem) is True
+        assert stem not in m
+    assert len(list(directory.glob(".quarantine-*"))) == 1

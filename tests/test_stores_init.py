@@ -282,3 +282,8 @@ def test_what_was_refused_can_be_opened_under_its_right_url():
     with pytest.raises(InvalidStorageError):
         SessionManager("chats.db")
     assert saved("snapshot:chats.db") == saved("chats.db") == ["telegram:42"]
+
+
+def test_a_name_that_no_file_system_can_hold_is_refused():
+    with pytest.raises(InvalidStorageError):
+        open_store("\ud800")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from session_manager.errors import InvalidStorageError
+from session_manager.errors import InvalidStorageError, StorageError
 from session_manager.store import Store
 
 __all__ = ["open_store"]
@@ -27,11 +27,13 @@ def open_store(url: str | os.PathLike[str]) -> Store:
     :raises InvalidStorageError: if the URL is none of these, or contradicts what is there; it names
         the right one, and creates nothing.
     :raises StorageLockedError: if another process has it open.
-    :raises StorageError: if it cannot be opened.
+    :raises StorageError: if it cannot be read or created.
     """
     text: object = os.fspath(url)
     if not isinstance(text, str) or not text or "\0" in text:
         raise InvalidStorageError(str(text), "must be a path, or a URL such as snapshot:PATH")
+    if not _is_encodable(text):
+        raise InvalidStorageError(text, "is not a name that a file system can hold")
     match = _SCHEME.match(text) if isinstance(url, str) else None
     scheme, path = match.groups() if match else ("", text)
     if scheme == "memory":
@@ -40,10 +42,21 @@ def open_store(url: str | os.PathLike[str]) -> Store:
         raise InvalidStorageError(text, f"this version has no {scheme}: store, only memory: and snapshot:PATH")
     if not path:
         raise InvalidStorageError(text, "needs a path, such as snapshot:chats")
-    _check_snapshot_path(text, path, scheme)
+    try:
+        _check_snapshot_path(text, path, scheme)
+    except OSError as error:
+        raise StorageError(path, f"cannot be read: {error.strerror}") from error
     from session_manager.stores.snapshot import SnapshotStore  # noqa: PLC0415 - only when it is asked for
 
     return SnapshotStore(path)
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _memory(text: str, path: str) -> Store:

@@ -202,7 +202,7 @@ class SnapshotStore(Store):
         self._known[name] = _Known(written, session.version, lines.crc)
         self._cache.keep(commit, lines)
         self._doubtful.pop(session.key, None)
-        self._legacy.superseded(session.key)
+        self._legacy.superseded(session.key, {session.generation, *(base.generation for base in bases if base)})
 
     def _check_base(self, key: str, name: str, bases: tuple[Version | None, ...]) -> None:
         """Raise unless the file is the one last read or written, at one of these versions."""
@@ -227,7 +227,7 @@ class SnapshotStore(Store):
     def delete(self, key: str, expected: Version | None = None) -> bool:
         self._check_open()
         name = file_name(key, SUFFIX)
-        damaged = False
+        session, damaged = None, False
         try:
             session = self.load(key)
         except (CorruptSessionError, UnsupportedFormatError):
@@ -240,15 +240,15 @@ class SnapshotStore(Store):
             if expected is not None and (session is None or session.version != expected):
                 return False
         self._cache.forget(key)
-        self._remove(key, name, damaged=damaged)
+        self._remove(key, name, () if session is None else (session.generation,), damaged=damaged)
         return True
 
-    def _remove(self, key: str, name: str, *, damaged: bool) -> None:
+    def _remove(self, key: str, name: str, generations: tuple[str, ...], *, damaged: bool) -> None:
         """Remove a session's files: older ones first, so that none of them comes back after a power cut."""
         self._undeleted.add(key)
         try:
             for legacy in self._legacy.names_of(key, damaged=damaged):
-                self._drop(legacy, damaged=damaged)
+                self._legacy.drop(legacy, generations)
                 self._files.sync_directory()
             self._legacy.forget(key)
             self._drop(name, damaged=damaged)
