@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 
 from benchmarks.environment import environment
 from benchmarks.harness import Measured, measure
@@ -37,10 +38,8 @@ def _run(place: Place, names: Sequence[str]) -> list[Measured]:
     for name in names:
         progress.say(f"{name}: preparing")
         for case in WORKLOADS[name](place):
-            text = f"{name}: {case.name}"
-            progress.say(text)
-            measured += measure(name, case, lambda number: progress.round(text, number, case.rounds))  # noqa: B023 - runs now
-            progress.say(f"{name}: preparing")
+            tell = partial(progress.round, f"{name}: {case.name}", rounds=case.rounds)
+            measured += measure(name, case, tell)
     progress.done()
     return measured
 

@@ -24,15 +24,17 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Say what is being done now."""
-        print(f"\r\x1b[K{text}" if self._terminal else text, end="" if self._terminal else "\n", file=sys.stderr)
-        sys.stderr.flush()
+        start, end = ("\r\x1b[K", "") if self._terminal else ("", "\n")
+        print(f"{start}{text}", end=end, file=sys.stderr, flush=True)
 
     def round(self, text: str, number: int, rounds: int) -> None:
-        """Say, on a terminal and not too often, how far it is."""
+        """Say how far it is: on a terminal not too often, else once."""
         now = time.monotonic()
         if self._terminal and now - self._last > 0.2:
             self._last = now
             self.say(f"{text}: {number} of {rounds}")
+        elif not self._terminal and number == 0:
+            self.say(f"{text}: {rounds} rounds")
 
     def done(self) -> None:
         """Leave the terminal's line empty."""

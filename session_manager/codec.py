@@ -65,6 +65,9 @@ class _Line(msgspec.Struct, omit_defaults=True):
     ref: str | None = None
     turn: str | None = None
 
+    def __repr__(self) -> str:
+        return f"<line of position {self.position}>"
+
 
 class State(msgspec.Struct, kw_only=True):
     """What is stored of a session besides its messages, in the order in which it is written."""
@@ -84,6 +87,9 @@ class State(msgspec.Struct, kw_only=True):
     metadata: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies an empty default
     #: How many messages there are.
     count: int
+
+    def __repr__(self) -> str:
+        return f"<state of {self.key[:80]!a}: {self.count} messages, revision {self.revision}>"
 
 
 _encoder = msgspec.json.Encoder()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +20,9 @@ from session_manager.errors import InvalidMessageError
 __all__ = ["MAX_LEVELS", "checked_copy", "checked_text", "copy_value", "same", "within_levels"]
 
 MAX_LEVELS = 200
-_INT_LIMIT = 10**4300
+_MAX_DIGITS = 4300
+#: Integers that no limit of Python's forbids to write.
+_SMALL = 10**640
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _PLAIN_KEY = re.compile(r"[A-Za-z_$@][A-Za-z0-9_$@.-]{0,63}\Z")
 _SHOWN_KEY = 40
@@ -108,14 +111,23 @@ def _checked_key(key: object, root: str, path: list[Any]) -> str:
 def _leaf(item: Any) -> tuple[Any, str | None]:
     """Return (the value in its base type, what is wrong with it or `None`)."""
     if isinstance(item, int):
-        if -_INT_LIMIT < item < _INT_LIMIT:
+        if -_SMALL < item < _SMALL:
             return int.__int__(item), None
-        return item, "an integer of more than 4,300 digits"
+        digits = _max_digits()
+        if -(10**digits) < item < 10**digits:
+            return int.__int__(item), None
+        return item, f"an integer of more than {digits:,} digits"
     if isinstance(item, float):
         return float.__float__(item), None if math.isfinite(item) else "NaN and infinities are not JSON"
     if isinstance(item, str):
         return str.__str__(item), _PAIR_REASON if _has_pair(item) else None
     return item, f"{type(item).__name__} is not JSON"
+
+
+def _max_digits() -> int:
+    """Return how many digits an integer may have: 4,300, or what this process allows, if that is less."""
+    get = getattr(sys, "get_int_max_str_digits", None)
+    return min(_MAX_DIGITS, (get() if get is not None else 0) or _MAX_DIGITS)
 
 
 def _has_pair(text: str) -> bool:

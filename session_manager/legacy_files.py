@@ -28,24 +28,20 @@ class LegacyFiles:
 
     :param files: the directory.
     :param names: what is in it.
-    :raises OSError: if a file cannot be read.
     """
 
     def __init__(self, files: Files, names: Iterable[str]) -> None:
         self._files = files
         self._names: dict[str, list[str]] = {}
-        self._damaged: dict[str, str] = {}
+        self._damaged: dict[str, tuple[str, str]] = {}
         for name in sorted(names):
             if name.endswith(SUFFIX) or not picoclaw.is_candidate(name):
                 continue
-            try:
-                key = picoclaw.key_in(read_whole(files, name)[0])
-            except (DecodeError, NotRegularError):
-                if not _is_directory(files, name):
-                    self._damaged[name.removesuffix(".json")] = name
-                continue
+            key, reason = _key_or_damage(files, name)
             if key is not None:
                 self._names.setdefault(key, []).append(name)
+            elif reason is not None:
+                self._damaged[name.removesuffix(".json")] = name, reason
 
     def keys(self) -> list[str]:
         """Return the keys; of a file that tells none, its stem."""
@@ -61,7 +57,7 @@ class LegacyFiles:
         :param damaged: with the one that cannot be read and may be its.
         """
         stem = picoclaw.stem_of(key)
-        unreadable = [self._damaged[stem]] if damaged and stem in self._damaged else []
+        unreadable = [self._damaged[stem][0]] if damaged and stem in self._damaged else []
         return [*self._names.get(key, ()), *unreadable]
 
     def load(self, key: str) -> Session | None:
@@ -75,7 +71,8 @@ class LegacyFiles:
             return None
         path = os.path.join(self._files.path, names[0])
         if names[0] not in self._names.get(key, ()):
-            raise CorruptSessionError(key, path, 0, "does not parse, so that nobody knows whose it is")
+            reason = self._damaged[picoclaw.stem_of(key)][1]
+            raise CorruptSessionError(key, path, 0, f"{reason}, so that nobody knows whose it is")
         if len(self._names[key]) > 1:
             raise CorruptSessionError(key, path, None, f"{names[1]} has the same key")
         failure: DecodeError | None = None
@@ -129,8 +126,22 @@ class LegacyFiles:
         """Forget the files of a key, which are gone."""
         self._names.pop(key, None)
         stem = picoclaw.stem_of(key)
-        if self._damaged.get(stem) is not None and self._files.stat(self._damaged[stem]) is None:
+        if stem in self._damaged and self._files.stat(self._damaged[stem][0]) is None:
             del self._damaged[stem]
+
+
+def _key_or_damage(files: Files, name: str) -> tuple[str | None, str | None]:
+    """Return the key in a file, or what is wrong with it; neither, if it is not a session of picoclaw's."""
+    try:
+        return picoclaw.key_in(read_whole(files, name)[0]), None
+    except FileNotFoundError:
+        return None, None
+    except DecodeError as error:
+        return None, error.reason
+    except NotRegularError:
+        return None, None if _is_directory(files, name) else "is not a regular file"
+    except OSError as error:
+        return None, f"cannot be read ({error.strerror})"
 
 
 def _is_directory(files: Files, name: str) -> bool:

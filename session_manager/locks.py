@@ -1,27 +1,36 @@
 """The two kinds of lock of a manager: one guard for what is in RAM, and one lock for each key in use.
 
-Order: keyed locks before the guard; several keyed locks in the order of their keys.
+Order: keyed locks before the guard; several keyed locks in the order of their keys, all at once.
 
-An interrupt (Ctrl-C) may arrive between any two bytecodes. So both are held by ``with`` on a lock of
-the C library, which takes and releases in one step, and what is done under the guard ends in one assignment.
+An interrupt (Ctrl-C) may arrive between any two bytecodes. So a lock is held by ``with``, on a lock of the C
+library that takes and releases in one step, in the frame that calls the function; who holds it is asked of the
+lock itself; and there is no other state to be left behind. What is done under the guard ends in one assignment.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import ParamSpec, TypeVar
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar
 
 import attrs
 
 from session_manager.errors import ForkedError, ReentrantCallError
 
-__all__ = ["Guard", "KeyedLocks"]
+__all__ = ["Guard", "KeyedLocks", "is_mine"]
+
+_SWEEP = 16
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def is_mine(lock: Any) -> bool:
+    """Say whether this thread holds an `threading.RLock` (as `threading.Condition` asks it)."""
+    owned: bool = lock._is_owned()
+    return owned
 
 
 @attrs.define(eq=False)
@@ -30,18 +39,17 @@ class Guard:
 
     _lock: threading.RLock = attrs.field(factory=threading.RLock)
     _pid: int = attrs.field(factory=os.getpid)
-    _busy: bool = False
 
     def check_process(self) -> None:
         """Raise in a child that was forked off, where another thread's lock would never be released.
 
         :raises ForkedError: in another process than the one that made the guard.
         """
-        if not self.is_mine:
+        if not self.is_of_this_process:
             raise ForkedError
 
     @property
-    def is_mine(self) -> bool:
+    def is_of_this_process(self) -> bool:
         """Whether this is the process that made it."""
         return os.getpid() == self._pid
 
@@ -53,84 +61,71 @@ class Guard:
             or finalizer called in the middle of it.
         """
         self.check_process()
+        if is_mine(self._lock):
+            raise ReentrantCallError
         with self._lock:
-            if self._busy:
-                raise ReentrantCallError
-            self._busy = True
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self._busy = False
+            return function(*args, **kwargs)
 
 
 @attrs.define(eq=False)
 class _Slot:
     lock: threading.RLock = attrs.field(factory=threading.RLock)
-    #: How many threads hold it or wait for it.
-    users: int = 0
-    owner: int | None = None
 
 
 @attrs.define(eq=False)
 class KeyedLocks:
     """A lock for each key, there while somebody uses it. Not re-entrant.
 
-    :param guard: protects the bookkeeping.
+    :param guard: protects the table of the locks.
     """
 
     _guard: Guard
-    _slots: dict[str, _Slot] = attrs.field(factory=dict)
+    #: References without callbacks: an interrupt inside of a callback would be swallowed. The dead ones are swept.
+    _slots: dict[str, weakref.ref[_Slot]] = attrs.field(factory=dict)
+    _sweep_at: int = _SWEEP
 
-    @contextlib.contextmanager
-    def hold(self, key: str, check: Callable[[], None] | None = None) -> Iterator[None]:
-        """Hold the lock of a key for a block.
+    def run(self, keys: Iterable[str], check: Callable[[], None], function: Callable[[], R]) -> R:
+        """Call a function while holding the locks of some keys.
 
-        :param check: called under the guard before the lock is asked for; what it raises comes out.
-        :raises ReentrantCallError: if this thread holds it already.
+        :param check: called when the locks are held, before the function; what it raises comes out.
+        :raises ReentrantCallError: if this thread holds a lock already, of whatever key: waiting for a second
+            one might be waiting for somebody who waits for the first.
         """
-        slot = self._guard.run(self._check_out, key, check)
-        try:
-            with slot.lock:
-                slot.owner = threading.get_ident()
-                try:
-                    yield
-                finally:
-                    slot.owner = None
-        finally:
-            self._check_in(key, slot)
-
-    @contextlib.contextmanager
-    def hold_all(self, keys: Iterable[str], check: Callable[[], None] | None = None) -> Iterator[None]:
-        """Hold the locks of several keys for a block."""
-        with contextlib.ExitStack() as stack:
-            for key in sorted(set(keys)):
-                stack.enter_context(self.hold(key, check))
-            yield
+        slots = self._guard.run(self._check_out, sorted(set(keys)))
+        return _nested(slots, check, function)
 
     def drain(self) -> None:
-        """Wait until nobody holds or waits for a lock. Nobody may ask for one meanwhile.
+        """Wait for whoever holds a lock. The checks of those who get one later must refuse them.
 
         :raises ReentrantCallError: if this thread holds one.
         """
-        while keys := self._guard.run(lambda: list(self._slots)):
-            with self.hold_all(keys):
-                pass
+        for key in self._guard.run(list, self._slots):
+            self.run([key], _nothing, _nothing)
 
-    def _check_out(self, key: str, check: Callable[[], None] | None) -> _Slot:
-        if check is not None:
-            check()
-        slot = self._slots.get(key)
-        if slot is None:
-            slot = self._slots[key] = _Slot()
-        elif slot.owner == threading.get_ident():
+    def _check_out(self, keys: list[str]) -> list[_Slot]:
+        if any((slot := reference()) is not None and is_mine(slot.lock) for reference in self._slots.values()):
             raise ReentrantCallError
-        slot.users += 1
-        return slot
+        slots = []
+        for key in keys:
+            reference = self._slots.get(key)
+            slot = None if reference is None else reference()
+            if slot is None:
+                slot = _Slot()
+                self._slots[key] = weakref.ref(slot)
+            slots.append(slot)
+        if len(self._slots) > self._sweep_at:
+            self._slots = {key: reference for key, reference in self._slots.items() if reference() is not None}
+            self._sweep_at = 2 * len(self._slots) + _SWEEP
+        return slots
 
-    def _check_in(self, key: str, slot: _Slot) -> None:
-        def forget() -> None:
-            slot.users -= 1
-            if not slot.users:
-                del self._slots[key]
 
-        self._guard.run(forget)
+def _nested(slots: list[_Slot], check: Callable[[], None], function: Callable[[], R]) -> R:
+    if not slots:
+        check()
+        return function()
+    with slots[0].lock:
+        return _nested(slots[1:], check, function)
+
+
+def _nothing() -> None:
+    pass

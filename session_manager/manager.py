@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
@@ -27,7 +28,7 @@ from session_manager.codec import encoded_size
 from session_manager.errors import (
     CorruptSessionError,
     InvalidMessageError,
-    SessionManagerError,
+    StorageError,
     UnsupportedFormatError,
 )
 from session_manager.json_value import checked_text
@@ -105,8 +106,7 @@ class SessionManager:
             )
         self._clock = clock
         self._max_message_bytes = max_message_bytes
-        self._owns_store = not isinstance(storage, Store)
-        self._residents = Residents(_store(storage), random_id)
+        self._residents = Residents(_store(storage), random_id, owns_store=not isinstance(storage, Store))
 
     # Reading
 
@@ -138,11 +138,10 @@ class SessionManager:
         store = self._residents.store
         if self._residents.entry(checked) is not None or store is None:
             return self._residents.entry(checked) is not None
-        with self._residents.hold(checked):
-            try:
-                return store.version(checked) is not None
-            except (CorruptSessionError, UnsupportedFormatError):
-                return True
+        try:
+            return self._residents.held(checked, lambda: store.version(checked)) is not None
+        except (CorruptSessionError, UnsupportedFormatError):
+            return True
 
     def __len__(self) -> int:
         return len(self._all_keys(""))
@@ -166,19 +165,17 @@ class SessionManager:
         store = self._residents.store
         if entry is not None or store is None:
             return None if entry is None else SessionInfo.of(entry.session)
-        with self._residents.hold(key):
-            try:
-                return store.describe(key)
-            except SessionManagerError as error:
-                return SessionInfo(key=key, error=error)
+        try:
+            return self._residents.held(key, lambda: store.describe(key))
+        except StorageError as error:
+            return SessionInfo(key=key, error=error)
 
     def _all_keys(self, prefix: str) -> list[str]:
         self._residents.check_open()
         keys = {key for key in self._residents.entries() if key.startswith(prefix)}
         store = self._residents.store
         if store is not None:
-            with self._residents.hold(STORAGE):
-                keys.update(store.keys(prefix))
+            keys.update(self._residents.held(STORAGE, lambda: store.keys(prefix)))
         return sorted(keys)
 
     # Writing
@@ -403,21 +400,17 @@ class SessionManager:
         checked = self._checked(key)
         store = self._residents.store
         if store is not None:
-            with self._residents.hold(checked):
-                store.compact(checked)
+            self._residents.held(checked, lambda: store.compact(checked))
 
     def verify(self) -> list[Finding]:
         """Read everything that is stored, check all that can be checked, and return what is wrong."""
         store = self._residents.store
-        findings: list[Finding] = []
-        for key in self._all_keys(""):
-            if store is not None:
-                with self._residents.hold(key):
-                    findings += store.verify(key)
-        if store is not None:
-            with self._residents.hold(STORAGE):
-                findings += store.strays()
-        return findings
+        self._residents.check_open()
+        if store is None:
+            return []
+        findings = [self._residents.held(key, partial(store.verify, key)) for key in self._all_keys("")]
+        strays = self._residents.held(STORAGE, store.strays)
+        return [finding for some in [*findings, strays] for finding in some]
 
     def health(self) -> Health:
         """Say how the manager is doing, from RAM."""
@@ -436,8 +429,7 @@ class SessionManager:
         :param save: `False` gives up what is not saved.
         :raises SaveFailedError: something could not be saved, and the manager stays open.
         """
-        if self._residents.close(save=save) and self._owns_store and self._residents.store is not None:
-            self._residents.store.close()
+        self._residents.close(save=save)
 
     def __enter__(self: M) -> M:
         self._residents.check_open()
@@ -450,15 +442,11 @@ class SessionManager:
 
     def __del__(self) -> None:
         residents: Residents | None = getattr(self, "_residents", None)
-        unsaved = None if residents is None else residents.abandon()
-        if residents is None or unsaved is None:
-            return
+        unsaved = 0 if residents is None else residents.abandon()
         if unsaved:
             warnings.warn(
                 f"{unsaved} unsaved sessions in an unclosed {self!r}", ResourceWarning, stacklevel=1, source=self
             )
-        if self._owns_store and residents.store is not None:
-            residents.store.close()
 
     def __repr__(self) -> str:
         store = self._residents.store

@@ -75,12 +75,6 @@ def rebase(old: Session, newer: Session, pending: Sequence[Change]) -> Rebased:
     :param pending: the changes, in order; each has an effect over `old`.
     :raises ConflictError: if one of them changes a message that the other writer changed.
     """
-    if newer == old:
-        pending = tuple(pending)
-        state = old
-        for change in pending:
-            state = apply(state, change)
-        return Rebased(old, pending, state)
     return _Rebase(old, newer).run(pending)
 
 
@@ -145,7 +139,8 @@ class _Rebase:
         return (first, self.newer.end) if first < self.newer.end else None
 
     def _own_start(self, start: int) -> int:
-        return min((new for old, new in self.own.items() if old >= start), default=self.after.end)
+        beyond = max(start - self.before.end, 0)
+        return min((new for old, new in self.own.items() if old >= start), default=self.after.end + beyond)
 
     def _target(self, change: Remove | Edit, *, moot: bool) -> int | None:
         position = change.position

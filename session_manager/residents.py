@@ -10,8 +10,9 @@ import enum
 import secrets
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from datetime import datetime
+from functools import partial
+from typing import TypeVar
 
 import attrs
 
@@ -27,11 +28,13 @@ from session_manager.errors import (
     SessionManagerError,
     SessionNotFoundError,
 )
-from session_manager.locks import Guard, KeyedLocks
+from session_manager.locks import Guard, KeyedLocks, is_mine
 from session_manager.model import Session
 from session_manager.store import Commit, Store
 
 __all__ = ["Residents", "random_id"]
+
+R = TypeVar("R")
 
 #: The storage as a whole, which is no session's key: held, it keeps the store from being closed.
 STORAGE = ""
@@ -56,10 +59,12 @@ class Residents:
 
     :param store: where they live; `None` for RAM only.
     :param new_id: gives the random ids of generations and writes.
+    :param owns_store: whether to close the store.
     """
 
-    def __init__(self, store: Store | None, new_id: Callable[[], str]) -> None:
+    def __init__(self, store: Store | None, new_id: Callable[[], str], *, owns_store: bool) -> None:
         self.store = store
+        self._owns_store = owns_store
         self.new_id = new_id
         self._entries: dict[str, Entry] = {}
         self._failures: dict[str, Exception] = {}
@@ -82,9 +87,9 @@ class Residents:
         if self._state is not _State.OPEN:
             raise ClosedError
 
-    def hold(self, key: str) -> AbstractContextManager[None]:
-        """Hold a session's keyed lock for a block."""
-        return self._keyed.hold(key, self.check_open)
+    def held(self, key: str, function: Callable[[], R]) -> R:
+        """Call a function while holding a session's keyed lock."""
+        return self._keyed.run([key], self.check_open, function)
 
     def entry(self, key: str) -> Entry | None:
         """Return what is in RAM of a session."""
@@ -110,11 +115,10 @@ class Residents:
 
     def touch(self, key: str) -> Entry | None:
         """Return a session's entry, loading it if need be; `None` if there is no such session."""
-        entry = self.entry(key)
-        if entry is not None or self.store is None:
+        entry, store = self.entry(key), self.store
+        if entry is not None or store is None:
             return entry
-        with self.hold(key):
-            return self._load(self.store, key)
+        return self.held(key, lambda: self._load(store, key))
 
     def create(self, key: str, at: datetime) -> Entry:
         """Return a session's entry; it is created if there is no such session."""
@@ -122,9 +126,12 @@ class Residents:
         if entry is not None:
             return entry
         created = Entry.of(self.blank(key, at))
-        with self.hold(key):
+
+        def load_or_create() -> Entry:
             loaded = None if self.store is None else self._load(self.store, key)
             return loaded or self._guard.run(self._entries.setdefault, key, created)
+
+        return self.held(key, load_or_create)
 
     def _load(self, store: Store, key: str) -> Entry | None:
         """Return a session's entry; its keyed lock is held."""
@@ -161,27 +168,27 @@ class Residents:
 
     def save(self, key: str) -> bool:
         """Save a session, and say whether something was written."""
-        entry = self.entry(key)
-        if self.store is None or entry is None or not entry.dirty:
+        entry, store = self.entry(key), self.store
+        if store is None or entry is None or not entry.dirty:
             return False
-        with self.hold(key):
-            return self._save(self.store, key)
+        return self.held(key, lambda: self._save(store, key))
 
     def save_all(self) -> int:
         """Save every dirty session; try all, then raise `SaveFailedError`."""
         self.check_open()
         return self._save_all(self.check_open)
 
-    def _save_all(self, check: Callable[[], None] | None) -> int:
-        if self.store is None:
+    def _save_all(self, check: Callable[[], None]) -> int:
+        store = self.store
+        if store is None:
             return 0
         dirty = sorted(key for key, entry in self.entries().items() if entry.dirty)
         failures: dict[str, Exception] = {}
         written = 0
         for first in range(0, len(dirty), _BATCH):
             batch = dirty[first : first + _BATCH]
-            with self._keyed.hold_all(batch, check):
-                written += self._save_batch(self.store, batch, failures)
+            save = partial(self._save_batch, store, batch, failures)
+            written += self._keyed.run(batch, check, save)
         if failures:
             reasons = ", ".join(sorted({type(error).__name__ for error in failures.values()}))
             raise SaveFailedError(None, reasons, failures) from next(iter(failures.values()))
@@ -295,13 +302,14 @@ class Residents:
 
     def reload(self, key: str) -> list[Change]:
         """Read a session from the store again, and return the changes given up."""
-        if self.store is None:
-            return []
-        with self.hold(key):
-            entry = self._guard.run(self._entries.get, key)
-            if entry is not None and entry.unknown is not None:
-                self._settle(self.store, entry.unknown, give_up=True)
-            return self._guard.run(self._note_reloaded, key, self.store.load(key))
+        store = self.store
+        return [] if store is None else self.held(key, lambda: self._reload(store, key))
+
+    def _reload(self, store: Store, key: str) -> list[Change]:
+        entry = self._guard.run(self._entries.get, key)
+        if entry is not None and entry.unknown is not None:
+            self._settle(store, entry.unknown, give_up=True)
+        return self._guard.run(self._note_reloaded, key, store.load(key))
 
     def _note_reloaded(self, key: str, session: Session | None) -> list[Change]:
         entry = self._entries.get(key)
@@ -314,9 +322,19 @@ class Residents:
 
     def delete(self, key: str) -> bool:
         """Delete a session from RAM and from the store; say whether there was one."""
-        with self.hold(key):
+        return self.held(key, lambda: self._delete(key))
+
+    def _delete(self, key: str) -> bool:
+        gone = self.store is None
+        try:
             stored = self.store is not None and self.store.delete(key)
-            return self._guard.run(self._forget, key) or stored
+            gone = True
+        except SaveOutcomeUnknownError:
+            gone = True
+            raise
+        finally:
+            resident = gone and self._guard.run(self._forget, key)
+        return stored or resident
 
     def _forget(self, key: str) -> bool:
         self._failures.pop(key, None)
@@ -324,54 +342,68 @@ class Residents:
 
     def fork(self, key: str, new_key: str, at: datetime) -> Session:
         """Copy a session, as it is in RAM, to a key that has none, durably."""
-        with self._keyed.hold_all([key, new_key], self.check_open):
-            source, there = self._both(key, new_key)
-            if source is None:
-                raise SessionNotFoundError(key)
-            if there is not None:
-                raise SessionExistsError(new_key)
-            copy = attrs.evolve(
-                source.session, key=new_key, generation=self.new_id(), created=at, updated=at, revision=0
-            )
-            if self.store is not None:
-                copy = attrs.evolve(copy, revision=1)
-                self.store.write(Commit(copy, (), None, token=self.new_id()))
+        return self._keyed.run([key, new_key], self.check_open, lambda: self._fork(key, new_key, at))
+
+    def _fork(self, key: str, new_key: str, at: datetime) -> Session:
+        source, there = self._both(key, new_key)
+        if source is None:
+            raise SessionNotFoundError(key)
+        if there is not None:
+            raise SessionExistsError(new_key)
+        blank = self.blank(new_key, at)
+        copy = attrs.evolve(
+            source.session, key=new_key, generation=blank.generation, created=at, updated=at, revision=0
+        )
+        if self.store is None:
             return self._guard.run(self._entries.setdefault, new_key, Entry.of(copy)).session
+        commit = Entry(copy, blank).commit(self.new_id())
+        try:
+            self.store.write(commit)
+        except SaveOutcomeUnknownError:
+            self._guard.run(self._entries.setdefault, new_key, Entry(copy, blank, unknown=commit))
+            raise
+        return self._guard.run(self._entries.setdefault, new_key, Entry.of(commit.session)).session
 
     def _both(self, key: str, new_key: str) -> tuple[Entry | None, Entry | None]:
         if self.store is None:
             return self._guard.run(lambda: (self._entries.get(key), self._entries.get(new_key)))
         return self._load(self.store, key), self._load(self.store, new_key)
 
-    def close(self, *, save: bool) -> bool:
-        """Save what is dirty, and refuse further calls; when this returns no call is running.
+    def close(self, *, save: bool) -> None:
+        """Save what is dirty, refuse further calls, wait for those that run, and close the store.
 
-        :returns: whether it was open.
         :raises SaveFailedError: something was not saved, and it stays open.
         """
         self._guard.check_process()
+        if is_mine(self._closing):
+            raise ReentrantCallError
         with self._closing:
-            if self._state is _State.CLOSING:
-                raise ReentrantCallError
-            if self._state is _State.CLOSED:
-                return False
+            if self._state is not _State.CLOSED:
+                self._drain(save=save)
+            if self._owns_store and self.store is not None:
+                self.store.close()
+
+    def _drain(self, *, save: bool) -> None:
+        try:
             self._state = _State.CLOSING
-            saved = False
-            try:
-                if save:
-                    self._save_all(None)
-                self._keyed.drain()
-                saved = True
-            finally:
-                self._state = _State.CLOSED if saved else _State.OPEN
-            return True
+            if save:
+                self._save_all(_nothing)
+            self._keyed.drain()
+            self._state = _State.CLOSED
+        finally:
+            if self._state is _State.CLOSING:
+                self._state = _State.OPEN
 
-    def abandon(self) -> int | None:
-        """Refuse further calls, without waiting; return how many sessions were not saved.
+    def abandon(self) -> int:
+        """Refuse further calls and close the store, without waiting; return how many sessions were not saved."""
+        if not self._guard.is_of_this_process:
+            return 0
+        was_open, self._state = self._state is not _State.CLOSED, _State.CLOSED
+        unsaved = sum(entry.dirty for entry in self._entries.values()) if was_open and self.store is not None else 0
+        if self._owns_store and self.store is not None:
+            self.store.close()
+        return unsaved
 
-        :returns: `None` if it was closed, or belongs to another process.
-        """
-        if not self._guard.is_mine or self._state is not _State.OPEN:
-            return None
-        self._state = _State.CLOSED
-        return 0 if self.store is None else sum(entry.dirty for entry in self._entries.values())
+
+def _nothing() -> None:
+    pass

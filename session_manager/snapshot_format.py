@@ -45,10 +45,13 @@ from session_manager.codec import (
 from session_manager.errors import UnsupportedFormatError
 from session_manager.model import Message, Session
 
-__all__ = ["SUFFIX", "Lines", "decode", "decode_header", "encode"]
+__all__ = ["SUFFIX", "Lines", "Seal", "decode", "decode_header", "encode", "seal"]
 
 #: How the name of a snapshot's file ends.
 SUFFIX = ".session.json"
+
+#: A CRC of the first line, and that of the messages.
+Seal = tuple[int, int]
 
 _FORMAT = "session_manager/1"
 _NAMED_FORMAT = re.compile(rb'\{"format":"(session_manager/[0-9]{1,9})"')
@@ -111,8 +114,13 @@ def decode_header(line: bytes, path: str) -> State:
     return decode_state(header[:-1] + b"}")
 
 
-def decode(data: bytes, path: str) -> tuple[Session, int]:
-    """Return the session of a file, and its messages' CRC.
+def seal(head: bytes, crc: int) -> Seal:
+    """Return what tells a file's content from any other's: a CRC of its first line, and that of its messages."""
+    return zlib.crc32(head), crc
+
+
+def decode(data: bytes, path: str) -> tuple[Session, Seal]:
+    """Return the session of a file, and its seal.
 
     :param data: the whole file.
     :param path: the file, for the error.
@@ -130,7 +138,7 @@ def decode(data: bytes, path: str) -> tuple[Session, int]:
         raise DecodeError(stop, "the messages are damaged or cut off")
     failure = None
     try:
-        return session_of(state, decode_messages(memoryview(data)[start - 2 : footer + 1])), crc
+        return session_of(state, decode_messages(memoryview(data)[start - 2 : footer + 1])), seal(data[:start], crc)
     except DecodeError as error:
         failure = DecodeError(error.offset + start - 2, error.reason)
     raise failure

@@ -183,6 +183,42 @@ def probe(m, files):
     return log
 
 
+def test_a_fork_or_deletion_whose_outcome_is_unknown_is_settled_as_the_error_says(faulty):
+    m, files, path = faulty("one")
+    m.save(KEY)
+    for action, call in [("fork", lambda: m.fork(KEY, "copy")), ("delete", lambda: m.delete(KEY))]:
+        real = files.sync_directory
+        files.sync_directory = lambda: (_ for _ in ()).throw(os_error("EIO"))
+        with pytest.raises(SaveOutcomeUnknownError):
+            call()
+        files.sync_directory = real
+        if action == "fork":
+            assert (texts(m, "copy"), m.health().dirty) == (["saved", "unsaved"], ("copy",))
+            assert (m.save("copy"), m.save("copy")) == (True, False)
+        else:
+            assert KEY not in m
+            assert m.delete(KEY) is True
+            assert m.delete(KEY) is False
+            assert not path.exists()
+
+
+def test_a_file_that_cannot_be_read_does_not_keep_the_storage_from_opening(tmp_path):
+    (tmp_path / "chats").mkdir(0o700)
+    (tmp_path / "chats" / "bad.json").write_text("{}")
+
+    class Unreadable(FaultyFiles):
+        def open_read(self, name):
+            if name == "bad.json":
+                raise os_error("EIO")
+            return super().open_read(name)
+
+    store = SnapshotStore(tmp_path / "chats", files=Unreadable)
+    with pytest.raises(StorageError, match="Input/output error"):
+        store.load("bad")
+    assert store.load("good") is None
+    store.close()
+
+
 def test_what_is_added_while_the_outcome_is_unknown_goes_out_with_the_next_save(faulty):
     m, files, path = faulty("one")
     files.fail(probe(m, files).index("sync_directory") + 1, os_error("EIO"))

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pickle
+import sys
 import traceback
 import warnings
 from datetime import datetime, timedelta, timezone
@@ -551,6 +552,20 @@ def test_a_file_that_another_program_rewrote_at_the_same_revision_is_not_overwri
     assert texts(stored) == ["theirs", "next"]
 
 
+def test_a_file_with_another_summary_at_the_same_revision_is_not_overwritten(stored, tmp_path):
+    """Only the messages' CRC was compared."""
+    path = tmp_path / "chats" / NAME
+    stored.add_message(KEY, "user", "one")
+    stored.save(KEY)
+    session, _ = snapshot_format.decode(path.read_bytes(), "")
+    theirs = changes.apply(session, changes.SetSummary(at=session.updated, text="theirs"))
+    path.write_bytes(b"".join(snapshot_format.encode(theirs, snapshot_format.Lines().appended(theirs.messages, 1))))
+    stored.add_message(KEY, "user", "two")
+    assert stored.save(KEY) is True
+    stored.reload(KEY)
+    assert (texts(stored), stored.get_summary(KEY)) == (["one", "two"], "theirs")
+
+
 def test_a_file_that_was_copied_back_unchanged_is_still_the_same(stored, tmp_path):
     path = tmp_path / "chats" / NAME
     stored.add_message(KEY, "user", "a")
@@ -649,6 +664,33 @@ def test_close_that_cannot_save_raises_and_stays_open(stored, tmp_path):
     stored.close(save=False)
     with pytest.raises(ClosedError):
         stored.get(KEY)
+
+
+def test_a_close_that_was_interrupted_is_finished_by_the_next(stored, tmp_path, monkeypatch):
+    store = stored._residents.store
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "close", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stored.close()
+    stored.close()
+    SessionManager(tmp_path / "chats").close()
+
+
+def test_an_integer_that_this_process_may_not_write_is_refused_at_the_call(m):
+    if not hasattr(sys, "set_int_max_str_digits"):
+        pytest.skip("this Python has no limit")
+    before = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(640)
+    try:
+        with pytest.raises(InvalidMessageError, match="more than 640 digits"):
+            m.add(KEY, {"role": "user", "n": 10**640})
+    finally:
+        sys.set_int_max_str_digits(before)
+    assert KEY not in m
 
 
 def test_a_store_that_was_given_is_not_closed(tmp_path):

@@ -12,10 +12,12 @@ import textwrap
 import threading
 import time
 import warnings
+from pathlib import Path
 
 import pytest
 
 from session_manager import ForkedError, ReentrantCallError, SessionManager, StorageLockedError
+from tests.interrupted import CALLS
 
 DEADLINE = 60
 
@@ -198,39 +200,22 @@ def test_a_signal_handler_that_calls_the_manager_in_the_middle_of_a_call_is_refu
         assert [message.content for message in again.get_history("k")] == texts
 
 
+def interrupted(*arguments):
+    command = [sys.executable, "-m", "tests.interrupted", *map(str, arguments)]
+    root = Path(__file__).parent.parent
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=DEADLINE, check=False)
+
+
 def test_ctrl_c_at_any_moment_neither_loses_nor_doubles(tmp_path):
-    m = SessionManager(tmp_path / "chats")
-    interrupts = 0
+    done = interrupted("messages", tmp_path / "chats")
+    assert done.stdout == "well\n", done.stderr
 
-    def handler(number, frame):
-        raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGALRM, handler)
-    added = 0
-    try:
-        end = time.monotonic() + 3
-        while time.monotonic() < end and interrupts < 300:
-            try:
-                signal.setitimer(signal.ITIMER_REAL, 0.0003 + 0.00001 * (added % 97))
-                while True:
-                    m.add_message("k", "user", str(added))
-                    added += 1
-                    m.save("k")
-            except KeyboardInterrupt:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                interrupts += 1
-                # An interrupt after the append, but before it was counted: it is there, and counts.
-                added = len(m.get_history("k"))
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    m.save("k")
-    texts = [message.content for message in m.get_history("k")]
-    assert interrupts > 20
-    assert texts == [str(number) for number in range(len(texts))]
-    m.close()
-    with SessionManager(tmp_path / "chats") as again:
-        assert [message.content for message in again.get_history("k")] == texts
+@pytest.mark.parametrize("call", sorted(CALLS))
+def test_ctrl_c_at_any_moment_leaves_no_lock_behind(tmp_path, call):
+    """Interrupts between a lock and the try that would have released it used to hang `close` and other threads."""
+    done = interrupted("locks", tmp_path / "chats", call)
+    assert done.stdout == "well\n", done.stderr
 
 
 TRACED = """

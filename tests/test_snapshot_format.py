@@ -124,7 +124,7 @@ SESSIONS = {
 
 @pytest.mark.parametrize("name", SESSIONS)
 def test_a_golden_file_loads_for_ever(name):
-    session, crc = decode((GOLDEN / f"{name}{SUFFIX}").read_bytes(), "path")
+    session, (_, crc) = decode((GOLDEN / f"{name}{SUFFIX}").read_bytes(), "path")
     assert facts(session) == facts(SESSIONS[name])
     assert crc == lines_of(SESSIONS[name]).crc
 
@@ -176,7 +176,7 @@ FIELDS += ["refs", "summary", "metadata", "count", "header_crc32", "messages", "
 @given(sessions())
 def test_any_session_comes_back_exactly_from_the_layout_of_the_docstring(session):
     data = file_of(session)
-    again, crc = decode(data, "path")
+    again, (_, crc) = decode(data, "path")
     assert facts(again) == facts(session)
     assert data.count(b"\n") == 2 + len(session.messages)
     head, *lines, foot, rest = data.split(b"\n")

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 import time
 
 import pytest
 
-from session_manager import ClosedError, SaveFailedError, SessionManager, Version
+from session_manager import (
+    ClosedError,
+    ReentrantCallError,
+    SaveFailedError,
+    SessionManager,
+    Version,
+)
 from session_manager.stores.memory import MemoryStore
 
 DEADLINE = 60
@@ -238,3 +245,78 @@ def test_a_failed_close_leaves_the_manager_open_for_everybody():
     store.broken = False
     m.close()
     assert len(store.load("k").messages) == 2
+
+
+def test_verify_works_while_others_save_and_delete(tmp_path):
+    """It iterated over a set that others changed."""
+    m = SessionManager(tmp_path / "chats")
+    stop = threading.Event()
+
+    def churn():
+        number = 0
+        while not stop.is_set():
+            m.add_message(f"k:{number}", "user", "x")
+            m.save(f"k:{number}")
+            if number % 3 == 2:
+                m.delete(f"k:{number - 1}")
+            number += 1
+
+    def verify():
+        try:
+            for _ in range(60):
+                assert m.verify() == []
+        finally:
+            stop.set()
+
+    run(churn, verify)
+    m.close()
+
+
+def test_when_two_threads_close_both_return_with_the_directory_let_go(tmp_path):
+    for _ in range(30):
+        m = SessionManager(tmp_path / "chats")
+        m.add_message("k", "user", "x")
+
+        let_go = []
+
+        def close(m=m, let_go=let_go):
+            m.close()
+            let_go.append(m._residents.store._closed)
+
+        run(close, close, close)
+        assert let_go == [True] * 3
+
+
+def test_a_signal_handler_that_saves_another_session_cannot_deadlock_with_save_all():
+    """The handler held one session's lock and waited for another's, in the wrong order."""
+    store = SlowStore()
+    m = SessionManager(store)
+    for key in ("a", "b"):
+        m.add_message(key, "user", "x")
+    outcome = []
+
+    def handler(number, frame):
+        try:
+            m.save("a")
+        except ReentrantCallError as error:
+            outcome.append(error)
+        store.go_on.set()
+
+    before = signal.signal(signal.SIGALRM, handler)
+    others = threading.Thread(target=m.save_all, daemon=True)
+    try:
+        timer = threading.Thread(
+            target=lambda: (
+                store.writing.wait(DEADLINE),
+                others.start(),
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM),
+            )
+        )
+        timer.start()
+        m.save("b")
+        timer.join(DEADLINE)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    others.join(DEADLINE)
+    assert not others.is_alive()
+    assert len(outcome) == 1

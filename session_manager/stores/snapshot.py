@@ -38,7 +38,7 @@ from session_manager.line_cache import LineCache
 from session_manager.model import Session, Version, _Owned
 from session_manager.names import file_name, is_hashed, key_of
 from session_manager.quarantine import quarantine
-from session_manager.snapshot_format import SUFFIX, Lines, decode, decode_header, encode
+from session_manager.snapshot_format import SUFFIX, Lines, Seal, decode, decode_header, encode, seal
 from session_manager.store import Commit, Finding, SessionInfo, Store
 
 __all__ = ["SnapshotStore"]
@@ -54,7 +54,7 @@ class _Known:
 
     signature: Signature
     version: Version | None
-    crc: int
+    seal: Seal
 
 
 class SnapshotStore(Store):
@@ -129,8 +129,8 @@ class SnapshotStore(Store):
 
         def decoded(path: str) -> tuple[str, tuple[Session, _Known]]:
             data, status = read_whole(self._files, name)
-            session, crc = decode(data, path)
-            return session.key, (session, _Known(signature(status), session.version, crc))
+            session, seal = decode(data, path)
+            return session.key, (session, _Known(signature(status), session.version, seal))
 
         return self._reading(key, name, decoded)
 
@@ -199,7 +199,7 @@ class SnapshotStore(Store):
         if unknown is not None:
             self._doubtful[session.key] = commit
             raise SaveOutcomeUnknownError(session.key, f"{getattr(unknown, 'strerror', '')}") from unknown
-        self._known[name] = _Known(written, session.version, lines.crc)
+        self._known[name] = _Known(written, session.version, seal(buffers[0], lines.crc))
         self._cache.keep(commit, lines)
         self._doubtful.pop(session.key, None)
         self._legacy.superseded(session.key, {session.generation, *(base.generation for base in bases if base)})
@@ -220,7 +220,7 @@ class SnapshotStore(Store):
             raise ConflictError(key, bases[0], None)
         self._names.add(name)
         there = found[1]
-        changed = known is not None and known.version == there.version and known.crc != there.crc
+        changed = known is not None and known.version == there.version and known.seal != there.seal
         if there.version not in bases or changed:
             raise ConflictError(key, bases[0], there.version, "another program wrote the file" if changed else "")
 
@@ -318,14 +318,21 @@ class SnapshotStore(Store):
     def strays(self) -> list[Finding]:
         self._check_open()
         reason = "its name or its header is not that of a session"
-        names = sorted(name for name in self._names if self._key_of(name) is None)
-        return [Finding(None, os.path.join(self.path, name), 0, reason) for name in names]
+        names = sorted(name for name in list(self._names) if self._key_of(name) is None)
+        findings = [Finding(None, os.path.join(self.path, name), 0, reason) for name in names]
+        superseded = self._legacy.keys()
+        for key in superseded:
+            if file_name(key, SUFFIX) in self._names:
+                for name in self._legacy.names_of(key, damaged=False):
+                    path = os.path.join(self.path, name)
+                    findings.append(Finding(key, path, None, "is superseded by the session's snapshot"))
+        return findings
 
     def close(self) -> None:
         if not self._closed:
-            self._closed = True
             self._lock.release()
             self._files.close_directory()
+            self._closed = True
 
     def _check_open(self) -> None:
         if self._closed:

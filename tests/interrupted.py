@@ -1,0 +1,103 @@
+"""A process of its own that interrupts calls of a manager at moments that move through them, and then looks what is left.
+
+It is run by test_processes: an interrupt may land in a callback of anything that is loaded, which the tests' own process
+should not suffer. It exits with 0 if all is well.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+
+from session_manager import SessionManager
+
+DEADLINE = 20
+
+
+class Storm:
+    """Raises KeyboardInterrupt in a block again and again, later and later in it."""
+
+    def __init__(self, step):
+        self.armed = False
+        self.count = 0
+        self.step = step
+        signal.signal(signal.SIGALRM, self.handle)
+
+    def handle(self, number, frame):
+        if self.armed:
+            self.armed = False
+            self.count += 1
+            raise KeyboardInterrupt
+
+    def once(self, call):
+        """Call again and again until it is interrupted; an interrupt that was swallowed is followed by another."""
+        try:
+            self.armed = True
+            signal.setitimer(signal.ITIMER_REAL, 0.00002 + self.step * (self.count % 200), 0.01)
+            while self.armed:
+                call()
+        except KeyboardInterrupt:
+            pass
+        self.armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def use(m):
+    """Use every lock there is, from another thread, and close; say whether nobody hangs."""
+    for work in (lambda: (m.add_message("k", "user", "y"), m.save("k"), m.get("other")), m.close):
+        worker = threading.Thread(target=work, daemon=True)
+        worker.start()
+        worker.join(DEADLINE)
+        if worker.is_alive():
+            return False
+    return True
+
+
+CALLS = {
+    "add": lambda m: m.add_message("k", "user", "x"),
+    "save": lambda m: (m.truncate_history("k", 3), m.add_message("k", "user", "x"), m.save("k")),
+    "in": lambda m: "other" in m,
+    "get": lambda m: m.get("other"),
+    "delete": lambda m: m.delete("gone"),
+    "list": lambda m: m.list_sessions(),
+}
+
+
+def locks(path, name):
+    """No interrupt leaves a lock behind."""
+    m = SessionManager(path)
+    m.add_message("k", "user", "x")
+    storm = Storm(0.0000007)
+    end = time.monotonic() + 1.5
+    while time.monotonic() < end:
+        storm.once(lambda: CALLS[name](m))
+    assert storm.count > 50, storm.count
+    assert use(m), "a lock is held"
+
+
+def messages(path):
+    """No interrupt loses or doubles a message."""
+    m = SessionManager(path)
+    storm = Storm(0.00001)
+
+    def add():
+        m.add_message("k", "user", str(len(m.get_history("k"))))
+        m.save("k")
+
+    end = time.monotonic() + 2.5
+    while time.monotonic() < end:
+        storm.once(add)
+    assert storm.count > 20, storm.count
+    m.save("k")
+    texts = [message.content for message in m.get_history("k")]
+    assert texts == [str(number) for number in range(len(texts))], "lost or doubled"
+    assert use(m), "a lock is held"
+    with SessionManager(path) as again:
+        assert [message.content for message in again.get_history("k")] == [*texts, "y"]
+
+
+if __name__ == "__main__":
+    {"locks": locks, "messages": messages}[sys.argv[1]](*sys.argv[2:])
+    print("well")
