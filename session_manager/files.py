@@ -71,12 +71,12 @@ class Files:
     def open_new(self, name: str) -> int:
         """Create a file, which must not exist, for writing; its mode is 0600 under any umask."""
         fd = os.open(self._at(name), _NEW | _BINARY, 0o600, dir_fd=self._fd)
-        if hasattr(os, "fchmod"):
-            try:
+        try:
+            if hasattr(os, "fchmod") and stat_module.S_IMODE(os.fstat(fd).st_mode) != 0o600:
                 os.fchmod(fd, 0o600)
-            except BaseException:
-                os.close(fd)
-                raise
+        except BaseException:
+            os.close(fd)
+            raise
         return fd
 
     def read(self, fd: int, size: int) -> bytes:

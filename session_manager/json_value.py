@@ -43,7 +43,7 @@ def checked_copy(value: object, root: str = "") -> Any:
     ...
     session_manager.errors.InvalidMessageError: content[0].image.data: bytes is not JSON
     """
-    if type(value) is dict and all(_is_plain(key) and _is_plain(item) for key, item in value.items()):
+    if type(value) is dict and _is_flat_ascii(value):
         return value.copy()
     return _walked(value, root)
 
@@ -87,8 +87,12 @@ def _walked(value: object, root: str) -> Any:
 _PAIR_REASON = "a surrogate pair given as two characters is not JSON: give the character itself"
 
 
-def _is_plain(value: object) -> bool:
-    return type(value) is str and value.isascii()
+def _is_flat_ascii(value: dict[Any, Any]) -> bool:
+    """Say whether a dict holds nothing but ASCII texts, as most messages do: there is nothing to check or copy."""
+    for key, item in value.items():
+        if type(key) is not str or type(item) is not str or not key.isascii() or not item.isascii():
+            return False
+    return True
 
 
 def _items(source: Any, fresh: Any, root: str, path: list[Any]) -> _Items:

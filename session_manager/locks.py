@@ -60,7 +60,8 @@ class Guard:
         :raises ReentrantCallError: if this thread is in such a function already: a signal handler
             or finalizer called in the middle of it.
         """
-        self.check_process()
+        if os.getpid() != self._pid:
+            raise ForkedError
         if is_mine(self._lock):
             raise ReentrantCallError
         with self._lock:

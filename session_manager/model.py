@@ -290,6 +290,9 @@ def _extra(extra: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _check_kind(checked: dict[str, Any]) -> None:
+    role = checked.get("role")
+    if type(role) is str and role:
+        return
     field = "role" if "role" in checked or "type" not in checked else "type"
     if field not in checked:
         raise InvalidMessageError("role", "a message needs a non-empty string role, or a type")

@@ -30,7 +30,6 @@ import zlib
 from collections.abc import Sequence
 
 import attrs
-import msgspec
 
 from session_manager.codec import (
     DecodeError,
@@ -54,6 +53,7 @@ SUFFIX = ".session.json"
 Seal = tuple[int, int]
 
 _FORMAT = "session_manager/1"
+_START = b'{"format":"session_manager/1",'
 _NAMED_FORMAT = re.compile(rb'\{"format":"(session_manager/[0-9]{1,9})"')
 _HEADER_END = b'"header_crc32":"%08x","messages":['
 _FOOTER = b'],"crc32":"%08x"}\n'
@@ -88,8 +88,7 @@ class Lines:
 
 def encode(session: Session, lines: Lines) -> list[bytes]:
     """Return the bytes of a session's file, in pieces, given its encoded messages."""
-    state = encode_state(session)
-    header = encode_json({"format": _FORMAT, **msgspec.structs.asdict(state)})[:-1] + b","
+    header = _START + encode_json(encode_state(session))[1:-1] + b","
     head = header + _HEADER_END % zlib.crc32(header) + b"\n"
     return [head, *lines.segments, lines.tail, (b"\n" if lines.size else b"") + _FOOTER % lines.crc]
 
