@@ -75,7 +75,7 @@ def _utf8_size(text: str) -> int | None:
 
 
 def file_name(key: str, suffix: str) -> str:
-    """Return the name of the file of a (checked) key: at most 186 bytes and the suffix.
+    """Return the name of the file of a (checked) key: at most 200 bytes and the suffix.
 
     No two keys share a file, on any file system.
     """

@@ -202,6 +202,20 @@ def test_a_fork_or_deletion_whose_outcome_is_unknown_is_settled_as_the_error_say
             assert not path.exists()
 
 
+def test_a_deletion_that_got_half_way_is_not_called_failed(tmp_path):
+    """picoclaw's file was gone, and the error said that the session was still there."""
+    (tmp_path / "chats").mkdir(0o700)
+    (tmp_path / "chats" / "t_1.json").write_text('{"key":"t:1","messages":[]}')
+    store = SnapshotStore(tmp_path / "chats", files=FaultyFiles)
+    real, store._files.sync_directory = store._files.sync_directory, lambda: (_ for _ in ()).throw(os_error("EIO"))
+    with pytest.raises(SaveOutcomeUnknownError):
+        store.delete("t:1")
+    store._files.sync_directory = real
+    assert store.delete("t:1") is True
+    assert store.delete("t:1") is False
+    store.close()
+
+
 def test_a_file_that_cannot_be_read_does_not_keep_the_storage_from_opening(tmp_path):
     (tmp_path / "chats").mkdir(0o700)
     (tmp_path / "chats" / "bad.json").write_text("{}")

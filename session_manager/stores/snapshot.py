@@ -246,13 +246,17 @@ class SnapshotStore(Store):
     def _remove(self, key: str, name: str, generations: tuple[str, ...], *, damaged: bool) -> None:
         """Remove a session's files: older ones first, so that none of them comes back after a power cut."""
         self._undeleted.add(key)
+        dropped = False
         try:
             for legacy in self._legacy.names_of(key, damaged=damaged):
                 self._legacy.drop(legacy, generations)
+                dropped = True
                 self._files.sync_directory()
             self._legacy.forget(key)
             self._drop(name, damaged=damaged)
         except OSError as error:
+            if dropped:
+                raise SaveOutcomeUnknownError(key, f"its deletion: {error.strerror}") from error
             raise SaveFailedError(key, f"it could not be deleted: {error.strerror}") from error
         self._names.discard(name)
         self._known.pop(name, None)
