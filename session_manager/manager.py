@@ -175,7 +175,7 @@ class SessionManager:
         keys = {key for key in self._residents.entries() if key.startswith(prefix)}
         store = self._residents.store
         if store is not None:
-            keys.update(self._residents.held(STORAGE, lambda: store.keys(prefix)))
+            keys.update(self._residents.held(STORAGE, lambda: list(store.keys(prefix))))
         return sorted(keys)
 
     # Writing
