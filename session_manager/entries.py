@@ -59,7 +59,7 @@ class Entry:
     def commit(self, token: str) -> Commit:
         """Freeze the pending changes: return what is to be written."""
         session = self.session._with(revision=self.durable.revision + 1)
-        return Commit(session, tuple(self.pending), self.durable.version, token=token)
+        return Commit(session, tuple(self.pending), self.durable.version, before=self.durable, token=token)
 
     def landed(self, commit: Commit) -> Entry:
         """Return the entry after a write landed."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 
 import attrs
@@ -17,8 +18,11 @@ from session_manager.errors import (
 )
 from session_manager.json_value import copy_value
 from session_manager.model import _NOTHING, Message, Session, Version, _Owned
+from session_manager.search import SearchHit, best
 
 __all__ = ["MAX_TOKENS", "Commit", "Finding", "SessionInfo", "Store"]
+
+_log = logging.getLogger("session_manager")
 
 #: How many of a session's last writes a shared store can still tell apart.
 MAX_TOKENS = 64
@@ -34,6 +38,8 @@ class Commit:
     changes: tuple[Change, ...]
     #: What the store must hold; `None`: no such session, and `session` is written whole.
     base: Version | None
+    #: The picture that `base` names, if the caller has it: a store that lacks it loads it.
+    before: Session | None = attrs.field(default=None, kw_only=True)
     #: The (position, message) pairs that the changes dropped, for the archive.
     archived: tuple[tuple[int, Message], ...] = attrs.field(default=(), repr=lambda pairs: f"<{len(pairs)}>")
     #: A random id of this write, by which a shared store tells whether it landed.
@@ -121,8 +127,16 @@ class Store(abc.ABC):
     `SaveFailedError` and `SaveOutcomeUnknownError` for one that cannot be written. The driver's error
     is the ``__cause__``.
 
+    **Sharing.** A store that other processes may write to while it is open says so by `shared`: whoever keeps a session
+    in RAM then asks `version` before showing it. Both attributes are fixed once it is open.
+
     Keys are checked by the caller (`session_manager.names.check_key`).
     """
+
+    #: Whether somebody else may write to it while it is open.
+    shared: bool = False
+    #: Whether `search` answers for all sessions at once from an index, beside any other call.
+    indexed: bool = False
 
     @abc.abstractmethod
     def load(self, key: str) -> Session | None:
@@ -200,6 +214,37 @@ class Store(abc.ABC):
         session = self.load(key)
         return None if session is None else SessionInfo.of(session)
 
+    def search(
+        self, text: str, *, key: str | None = None, prefix: str = "", limit: int = 20, skip: Collection[str] = ()
+    ) -> list[SearchHit]:
+        """Return the stored messages that contain a text, best first, as `session_manager.search.best` has it.
+
+        A damaged session is left out, and named in the log. Unless the store is `indexed`, a caller with several
+        threads asks for one key at a time.
+
+        :param text: not empty; every character of it stands for itself.
+        :param key: only this session's.
+        :param prefix: only those of sessions whose keys start so.
+        :param limit: how many at most.
+        :param skip: keys of sessions that are left out.
+        :raises CorruptSessionError: if the session `key` is damaged.
+        :raises StorageError: if it cannot be read.
+        """
+        if key is not None:
+            session = self.load(key)
+            return [] if session is None or key in skip else best(text, ((key, one) for one in session.messages), limit)
+        return best(text, self._stored(key for key in self.keys(prefix) if key not in skip), limit)
+
+    def _stored(self, keys: Iterable[str]) -> Iterator[tuple[str, Message]]:
+        for key in keys:
+            try:
+                session = self.load(key)
+            except (CorruptSessionError, UnsupportedFormatError) as error:
+                _log.warning("left out of a search: %s", error)
+                continue
+            for message in () if session is None else session.messages:
+                yield key, message
+
     def compact(self, key: str) -> None:
         """Reclaim what a session's file wastes; a store that wastes nothing does nothing."""
 
@@ -210,6 +255,10 @@ class Store(abc.ABC):
         except (CorruptSessionError, UnsupportedFormatError, StorageError) as error:
             offset = error.offset if isinstance(error, CorruptSessionError) else None
             return [Finding(key, error.path, offset, error.reason)]
+        return []
+
+    def repairs(self) -> list[Finding]:
+        """Return what was found unfinished since the store was opened, and mended or left out, as torn records are."""
         return []
 
     def strays(self) -> list[Finding]:
