@@ -11,11 +11,12 @@ from datetime import datetime, timezone
 from session_manager import picoclaw
 from session_manager.atomic import NotRegularError, read_whole
 from session_manager.codec import DecodeError
-from session_manager.errors import CorruptSessionError, InvalidKeyError, StorageError
+from session_manager.errors import CorruptSessionError, InvalidKeyError
 from session_manager.files import Files
 from session_manager.model import Session
 from session_manager.names import check_key
 from session_manager.quarantine import quarantine
+from session_manager.session_file import reading
 from session_manager.snapshot_format import SUFFIX
 
 __all__ = ["LegacyFiles"]
@@ -34,9 +35,7 @@ class LegacyFiles:
         self._files = files
         self._names: dict[str, list[str]] = {}
         self._damaged: dict[str, tuple[str, str]] = {}
-        for name in sorted(names):
-            if name.endswith(SUFFIX) or not picoclaw.is_candidate(name):
-                continue
+        for name in sorted(name for name in names if not name.endswith(SUFFIX) and picoclaw.is_candidate(name)):
             key, reason = _key_or_damage(files, name)
             if key is not None:
                 self._names.setdefault(key, []).append(name)
@@ -75,23 +74,13 @@ class LegacyFiles:
             raise CorruptSessionError(key, path, 0, f"{reason}, so that nobody knows whose it is")
         if len(self._names[key]) > 1:
             raise CorruptSessionError(key, path, None, f"{names[1]} has the same key")
-        failure: DecodeError | None = None
-        try:
+
+        def decoded(_: str) -> tuple[str, Session]:
             data, status = read_whole(self._files, names[0])
             session = picoclaw.decode(data, _modified(status))
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StorageError(path, f"cannot be read: {error.strerror}") from error
-        except NotRegularError as error:
-            failure = DecodeError(0, f"is {error}")
-        except DecodeError as error:
-            failure = error
-        if failure is not None:
-            raise CorruptSessionError(key, path, failure.offset, failure.reason)
-        if session.key != key:
-            raise CorruptSessionError(key, path, 0, "is the file of another session")
-        return session
+            return session.key, session
+
+        return reading(self._files, key, names[0], decoded)
 
     def drop(self, name: str, generations: Collection[str]) -> None:
         """Remove a file that holds one of these generations; move any other, which nobody has read, to quarantine.

@@ -281,7 +281,7 @@ def test_when_two_threads_close_both_return_with_the_directory_let_go(tmp_path):
 
         def close(m=m, let_go=let_go):
             m.close()
-            let_go.append(m._residents.store._closed)
+            let_go.append(m._residents.store._directory._closed)
 
         run(close, close, close)
         assert let_go == [True] * 3

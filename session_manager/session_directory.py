@@ -1,0 +1,188 @@
+"""An open directory with one file a session: locked by its one writer, or read beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+from session_manager.atomic import NotRegularError, remove_orphans
+from session_manager.codec import DecodeError
+from session_manager.directory_lock import DirectoryLock
+from session_manager.errors import (
+    ClosedError,
+    ReadOnlyError,
+    SaveFailedError,
+    SaveOutcomeUnknownError,
+    StorageError,
+    UnsupportedFormatError,
+)
+from session_manager.files import Files, create_directory
+from session_manager.names import file_name, is_hashed, key_of
+from session_manager.quarantine import quarantine
+from session_manager.store import Finding
+
+__all__ = ["SessionDirectory"]
+
+
+class SessionDirectory:
+    """The files of a store in a directory.
+
+    The writer knows which files there are from listing them once; a reader beside it looks each time.
+
+    :param path: the directory; the writer creates it, 0700, if it is missing.
+    :param suffix: how the names of sessions' files end.
+    :param read_key: reads the key in a file, given the directory and a name; may raise what decoding raises.
+    :param files: opens the directory.
+    :param read_only: reads beside a writer, without its lock.
+    :raises StorageLockedError: if another process, or another store, has it open for writing.
+    :raises StorageError: if it cannot be created, read or locked; with `read_only`, if it is not there.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        suffix: str,
+        read_key: Callable[[Files, str], str],
+        *,
+        files: Callable[[str], Files],
+        read_only: bool,
+    ) -> None:
+        self.path = os.path.abspath(os.fspath(path))
+        self.read_only = read_only
+        self._suffix = suffix
+        self._read_key = read_key
+        self._hashed: dict[str, str] = {}
+        self._closed = False
+        self._lock: DirectoryLock | None = None
+        #: Sessions whose deletion was begun, and may not survive a power cut.
+        self.undeleted: set[str] = set()
+        try:
+            if not read_only:
+                create_directory(self.path)
+            self.files = files(self.path)
+        except OSError as error:
+            raise StorageError(self.path, f"cannot be opened: {error.strerror}") from error
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        """List the directory. What a killed process renamed is made durable before it is believed."""
+        if not self.read_only:
+            self._lock = DirectoryLock(self.files)
+        self.all_names = self.listed()
+        if self.read_only:
+            return
+        try:
+            remove_orphans(self.files, self.all_names)
+            self.files.sync_directory()
+        except OSError as error:
+            raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
+
+    def listed(self) -> list[str]:
+        """Return all names that are in the directory now, and take note of the sessions' files among them.
+
+        :raises StorageError: if it cannot be read.
+        """
+        try:
+            names = self.files.names()
+        except OSError as error:
+            raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
+        self.names = {name for name in names if name.endswith(self._suffix)}
+        return names
+
+    def check_open(self) -> None:
+        """Raise `ClosedError` after `close`."""
+        if self._closed:
+            raise ClosedError
+
+    def check_writable(self) -> None:
+        """Raise unless it may be written to.
+
+        :raises ClosedError: after `close`.
+        :raises ReadOnlyError: if it was opened so.
+        """
+        self.check_open()
+        if self.read_only:
+            raise ReadOnlyError
+
+    def name(self, key: str) -> str:
+        """Return the name of a session's file."""
+        return file_name(key, self._suffix)
+
+    def path_of(self, name: str) -> str:
+        """Return the path of a file."""
+        return os.path.join(self.path, name)
+
+    def may_have(self, name: str) -> bool:
+        """Say whether it is worth looking for a file."""
+        return self.read_only or name in self.names
+
+    def keys(self) -> set[str]:
+        """Return the keys of the sessions' files that were listed, the damaged ones' too."""
+        return {key for name in list(self.names) if (key := self._key_of(name)) is not None}
+
+    def _key_of(self, name: str) -> str | None:
+        if not is_hashed(name, self._suffix):
+            return key_of(name, self._suffix)
+        if name not in self._hashed:
+            try:
+                key = self._read_key(self.files, name)
+            except (OSError, NotRegularError, DecodeError, UnsupportedFormatError):
+                return None
+            if self.name(key) != name:
+                return None
+            self._hashed[name] = key
+        return self._hashed[name]
+
+    def strays(self) -> list[Finding]:
+        """Return the files that have the suffix, but whose key nobody can tell."""
+        reason = "its name or its header is not that of a session"
+        names = sorted(name for name in list(self.names) if self._key_of(name) is None)
+        return [Finding(None, self.path_of(name), 0, reason) for name in names]
+
+    def remove(self, key: str, older: Iterator[None], *, damaged: bool) -> None:
+        """Remove a session's file, durably.
+
+        :param older: before that, removes files that would come back in its place; gives `None` after each.
+        :param damaged: move it to quarantine instead.
+        :raises SaveFailedError: nothing was removed.
+        :raises SaveOutcomeUnknownError: it was, but may come back after a power cut.
+        """
+        name = self.name(key)
+        self.undeleted.add(key)
+        dropped = False
+        try:
+            for _ in older:
+                dropped = True
+                self.files.sync_directory()
+            self._drop(name, damaged=damaged)
+        except OSError as error:
+            if dropped:
+                raise SaveOutcomeUnknownError(key, f"its deletion: {error.strerror}") from error
+            raise SaveFailedError(key, f"it could not be deleted: {error.strerror}") from error
+        self.names.discard(name)
+        try:
+            self.files.sync_directory()
+        except OSError as error:
+            raise SaveOutcomeUnknownError(key, f"its deletion: {error.strerror}") from error
+        self.undeleted.discard(key)
+
+    def _drop(self, name: str, *, damaged: bool) -> None:
+        try:
+            if damaged:
+                quarantine(self.files, name)
+            else:
+                self.files.unlink(name)
+        except FileNotFoundError:
+            pass
+
+    def close(self) -> None:
+        """Let go of the lock and the directory; idempotent."""
+        if not self._closed:
+            if self._lock is not None:
+                self._lock.release()
+            self.files.close_directory()
+            self._closed = True
