@@ -7,6 +7,7 @@
 [{'role': 'user', 'content': 'Hello!'}]
 """
 
+from session_manager.autosave import Autosave
 from session_manager.errors import (
     ClosedError,
     ConflictError,
@@ -29,13 +30,16 @@ from session_manager.errors import (
 )
 from session_manager.manager import Health, SessionManager
 from session_manager.model import Message, Session, Version
+from session_manager.search import SearchHit
 from session_manager.store import Commit, Finding, SessionInfo, Store
-from session_manager.stores import open_store
+from session_manager.stores import CopyReport, open_store
 
 __all__ = [
+    "Autosave",
     "ClosedError",
     "Commit",
     "ConflictError",
+    "CopyReport",
     "CorruptSessionError",
     "Finding",
     "ForkedError",
@@ -49,6 +53,7 @@ __all__ = [
     "SaveError",
     "SaveFailedError",
     "SaveOutcomeUnknownError",
+    "SearchHit",
     "Session",
     "SessionExistsError",
     "SessionInfo",

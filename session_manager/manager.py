@@ -6,35 +6,35 @@ import enum
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
 import attrs
 
+from session_manager.autosave import Autosave, Autosaver
+from session_manager.budget import Budget
+from session_manager.calls import editing, last_position, position_of, removing_last, truncating
 from session_manager.changes import (
     Append,
     Change,
     Clear,
-    Edit,
-    Remove,
     Replace,
     SetSummary,
-    Truncate,
     UpdateMetadata,
 )
 from session_manager.codec import encoded_size
-from session_manager.errors import (
-    CorruptSessionError,
-    InvalidMessageError,
-    StorageError,
-    UnsupportedFormatError,
-)
+from session_manager.errors import InvalidMessageError
 from session_manager.json_value import checked_text
+from session_manager.locks import nothing
 from session_manager.model import Clock, Message, Session, utc, utc_now
 from session_manager.names import check_key
+from session_manager.overview import Overview
+from session_manager.removal import Removal, is_older
 from session_manager.residents import STORAGE, Residents, random_id
+from session_manager.saving import Saving
+from session_manager.search import SearchHit
 from session_manager.store import Finding, SessionInfo, Store
 from session_manager.stores import open_store
 
@@ -63,6 +63,8 @@ class Health:
     dirty: tuple[str, ...]
     #: Of those, each whose last save failed, and why.
     failures: Mapping[str, Exception]
+    #: What a crash had left unfinished, and was mended since the storage was opened: such as a torn record.
+    repairs: tuple[Finding, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -77,11 +79,16 @@ class SessionManager:
     not in RAM is read when it is touched. After `fork` the child must open its own. A method that is
     given a damaged session raises `CorruptSessionError`; it never shows an empty history, and never overwrites.
 
-    :param storage: where sessions live: ``"snapshot:PATH"``, a bare path, a `Store`; nothing or ``"memory:"``
-        keeps them in RAM only. `None` and ``""`` do so too, with a warning: an unset variable, say.
+    :param storage: where sessions live: a URL or path for `open_store`, such as ``"log:chats"``, or a `Store`; nothing or
+        ``"memory:"`` keeps them in RAM only. `None` and ``""`` do so too, with a warning: an unset variable, say.
     :param clock: gives the time, aware; the system's by default.
     :param random_id: gives the random ids of generations and writes.
     :param max_message_bytes: the largest message: the UTF-8 bytes of its encoded object and metadata.
+    :param max_resident_bytes: how much RAM sessions may take, by estimate, before those that were used least
+        recently, and are saved, are forgotten until their next use; unsaved ones stay. `None`: no limit.
+    :param autosave: save in the background, too, by this rule. Its docstring says what a crash may lose.
+    :param read_only: only read, beside whoever writes, and see what they save. Writing raises `ReadOnlyError`.
+    :raises ValueError: if there is a limit, but no storage to forget sessions to; or both of the last two are given.
     :raises InvalidStorageError: if the URL or path cannot be what it says.
     :raises StorageLockedError: if another process has the storage open.
     :raises StorageError: if it cannot be opened.
@@ -98,6 +105,9 @@ class SessionManager:
         clock: Clock = utc_now,
         random_id: Callable[[], str] = random_id,
         max_message_bytes: int = _MAX_MESSAGE_BYTES,
+        max_resident_bytes: int | None = None,
+        autosave: Autosave | None = None,
+        read_only: bool = False,
     ) -> None:
         if storage is None or storage == "":
             warnings.warn(
@@ -106,7 +116,23 @@ class SessionManager:
             )
         self._clock = clock
         self._max_message_bytes = max_message_bytes
-        self._residents = Residents(_store(storage), random_id, owns_store=not isinstance(storage, Store))
+        if read_only and autosave is not None:
+            raise ValueError("read_only and autosave exclude each other")
+        budget = None if max_resident_bytes is None else _budget(max_resident_bytes, storage)
+        self._residents = Residents(
+            _store(storage, read_only=read_only),
+            random_id,
+            owns_store=not isinstance(storage, Store),
+            read_only=read_only,
+            budget=budget,
+        )
+        self._saving = Saving(self._residents)
+        self._removal = Removal(self._residents)
+        self._overview = Overview(self._residents)
+        self._autosaver: Autosaver | None = None
+        if autosave is not None and self._residents.store is not None:
+            self._autosaver = Autosaver(autosave, self._saving.save_some, self._saving.is_dirty)
+            self._residents.watch = self._autosaver.watch
 
     # Reading
 
@@ -134,21 +160,14 @@ class SessionManager:
 
     def __contains__(self, key: object) -> bool:
         """Say whether there is such a session; a damaged one is there."""
-        checked = self._checked(key)
-        store = self._residents.store
-        if self._residents.entry(checked) is not None or store is None:
-            return self._residents.entry(checked) is not None
-        try:
-            return self._residents.held(checked, lambda: store.version(checked)) is not None
-        except (CorruptSessionError, UnsupportedFormatError):
-            return True
+        return self._overview.has(self._checked(key))
 
     def __len__(self) -> int:
-        return len(self._all_keys(""))
+        return len(self._overview.keys(""))
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the keys that there are now, sorted; damaged sessions' too."""
-        return iter(self._all_keys(""))
+        return iter(self._overview.keys(""))
 
     def list_sessions(self, prefix: str = "") -> list[SessionInfo]:
         """Describe the sessions whose keys start with `prefix`, the one with the most recent message first.
@@ -156,27 +175,35 @@ class SessionManager:
         Histories are not loaded. A session without messages counts from its creation. A damaged one comes last,
         with its `SessionInfo.error`.
         """
-        infos = [self._describe(key) for key in self._all_keys(prefix)]
-        there = [info for info in infos if info is not None]
-        return sorted(there, key=lambda info: -_recency(info))
+        return sorted(self._infos(prefix), key=lambda info: -_recency(info))
 
-    def _describe(self, key: str) -> SessionInfo | None:
-        entry = self._residents.entry(key)
-        store = self._residents.store
-        if entry is not None or store is None:
-            return None if entry is None else SessionInfo.of(entry.session)
-        try:
-            return self._residents.held(key, lambda: store.describe(key))
-        except StorageError as error:
-            return SessionInfo(key=key, error=error)
+    def _infos(self, prefix: str) -> list[SessionInfo]:
+        infos = [self._overview.describe(key) for key in self._overview.keys(prefix)]
+        return [info for info in infos if info is not None]
 
-    def _all_keys(self, prefix: str) -> list[str]:
-        self._residents.check_open()
-        keys = {key for key in self._residents.entries() if key.startswith(prefix)}
-        store = self._residents.store
-        if store is not None:
-            keys.update(self._residents.held(STORAGE, lambda: list(store.keys(prefix))))
-        return sorted(keys)
+    def search(self, text: str, *, key: str | None = None, prefix: str = "", limit: int = 20) -> list[SearchHit]:
+        """Return the messages that contain a text, best first; unsaved ones, too.
+
+        The text stands for itself, whatever is in it, and matches anywhere, also inside of words; letters are compared
+        without case. Many occurrences in a short message come first; of equals the newest. A damaged session is
+        left out, and named in the log.
+
+        **Pass** `key` **whenever the user of a chat types the query**: without it they read everybody's chats.
+
+        :param text: what to look for: one character or more.
+        :param key: look only in this session.
+        :param prefix: look only in sessions whose keys start so.
+        :param limit: how many hits at most; from 1.
+        :raises ValueError: if `text` is empty, or `limit` is less than 1.
+        :raises CorruptSessionError: if the session `key` is damaged.
+        """
+        checked = None if key is None else self._checked(key)
+        if not checked_text(text, "text"):
+            raise ValueError("text must not be empty")
+        _check_type(limit, (int,), "limit must be an int")
+        if limit < 1:
+            raise ValueError(f"limit must be 1 or more, not {limit}")
+        return self._overview.search(text, checked, prefix, limit)
 
     # Writing
 
@@ -199,7 +226,7 @@ class SessionManager:
         :returns: the message, with its position.
         :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
         """
-        checked, at = self._checked(key), self._now()
+        checked, at = self._writable(key), self._now()
         message = Message(
             role,
             content,
@@ -221,12 +248,12 @@ class SessionManager:
         :returns: them, with their positions.
         :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
         """
-        checked, at = self._checked(key), self._now()
+        checked, at = self._writable(key), self._now()
         return self._append(checked, self._messages(messages, at), at)
 
     def _append(self, key: str, messages: tuple[Message, ...], at: datetime) -> list[Message]:
         change = Append(at=at, messages=messages)
-        while (changed := self._residents.change(key, lambda _: change)) is None:
+        while (changed := self._residents.change(key, lambda _: change, blind=True)) is None:
             self._residents.create(key, at)
         return changed[1].messages.last(len(messages))
 
@@ -235,7 +262,7 @@ class SessionManager:
 
         :raises InvalidMessageError: if it is not a string that JSON can hold.
         """
-        checked, at = self._checked(key), self._now()
+        checked, at = self._writable(key), self._now()
         summary = checked_text(text, "summary")
         return self._residents.change(checked, lambda _: SetSummary(at=at, text=summary)) is not None
 
@@ -245,7 +272,7 @@ class SessionManager:
         :param messages: as for `add`.
         :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
         """
-        checked, at = self._checked(key), self._now()
+        checked, at = self._writable(key), self._now()
         new = self._messages(tuple(messages), at)
         return self._residents.change(checked, lambda _: Replace(at=at, messages=new)) is not None
 
@@ -255,28 +282,16 @@ class SessionManager:
         :returns: how many were dropped; 0 if the session is missing or not longer than that, and then
             ``updated`` stays. With `keep_last` of 0 or less, all are.
         """
-        checked, at = self._checked(key), self._now()
+        checked, at = self._writable(key), self._now()
         _check_type(keep_last, (int,), "keep_last must be an int")
 
-        def truncate(session: Session) -> Change | None:
-            drop = len(session.messages) - max(keep_last, 0)
-            if drop <= 0:
-                return None
-            first = session.messages[drop].position if drop < len(session.messages) else session.end
-            assert first is not None
-            return Truncate(at=at, start=first)
-
-        return _dropped(self._residents.change(checked, truncate))
+        return _dropped(self._residents.change(checked, truncating(at, keep_last)))
 
     def remove_last(self, key: str) -> Message | None:
         """Remove the last message, and return it; `None` if there is none."""
-        checked, at = self._checked(key), self._now()
+        checked, at = self._writable(key), self._now()
 
-        def remove(session: Session) -> Change | None:
-            last = _last_position(session)
-            return None if last is None else Remove(at=at, position=last)
-
-        changed = self._residents.change(checked, remove)
+        changed = self._residents.change(checked, removing_last(at))
         return changed[0].messages[-1] if changed is not None and changed[0].messages else None
 
     def update_last(self, key: str, message: object) -> bool:
@@ -286,7 +301,7 @@ class SessionManager:
 
         :raises InvalidMessageError: as `add` does.
         """
-        return self._edit(key, message, _last_position)
+        return self._edit(key, message, last_position)
 
     def update_message(self, key: str, where: int | str, message: object) -> bool:
         """Replace a message (one that was edited in the chat, say); `False` if it is not there.
@@ -296,38 +311,21 @@ class SessionManager:
         """
         _check_type(where, (int, str), "where must be a position (int) or a ref (str)")
 
-        def position(session: Session) -> int | None:
-            if isinstance(where, int):
-                return None if session.at(where) is None else where
-            return next((one.position for one in reversed(session.messages) if one.ref == where), None)
-
-        return self._edit(key, message, position)
+        return self._edit(key, message, position_of(where))
 
     def _edit(self, key: str, message: object, find: Callable[[Session], int | None]) -> bool:
-        checked, at = self._checked(key), self._now()
+        checked, at = self._writable(key), self._now()
         (new,) = self._messages((message,), at)
-        keeps_time = not isinstance(message, Message)
-        found = False
-
-        def edit(session: Session) -> Change | None:
-            nonlocal found
-            position = find(session)
-            old = None if position is None else session.at(position)
-            found = old is not None
-            if position is None or old is None:
-                return None
-            timed = new._placed(None, None, created_at=old.created_at) if keeps_time else new
-            return Edit(at=at, position=position, message=timed)
-
-        self._residents.change(checked, edit)
-        return found
+        edit = editing(at, find, new, keep_time=not isinstance(message, Message))
+        changed = self._residents.change(checked, edit)
+        return changed is not None and find(changed[0]) is not None
 
     def update_metadata(self, key: str, items: Mapping[str, Any], removed: Iterable[str] = ()) -> bool:
         """Set keys of the session's metadata, and remove others; `False` if there is no such session.
 
         :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
         """
-        checked, at = self._checked(key), self._now()
+        checked, at = self._writable(key), self._now()
         names = tuple(checked_text(name, "removed") for name in removed)
         change = UpdateMetadata(at=at, items=items, removed=names)
         return self._residents.change(checked, lambda _: change) is not None
@@ -337,7 +335,7 @@ class SessionManager:
 
         :returns: how many messages there were.
         """
-        checked, at = self._checked(key), self._now()
+        checked, at = self._writable(key), self._now()
         generation = self._residents.new_id()
         return _dropped(self._residents.change(checked, lambda _: Clear(at=at, generation=generation)))
 
@@ -356,7 +354,7 @@ class SessionManager:
         :raises CorruptSessionError: its file was damaged meanwhile, and is not overwritten.
         :raises ConflictError: another writer changed the same message (see `reload`).
         """
-        return self._residents.save(check_key(key))
+        return self._saving.save(self._writable(key))
 
     def save_all(self) -> int:
         """Save every session that has something to save; try all, then raise.
@@ -364,7 +362,8 @@ class SessionManager:
         :returns: how many were written.
         :raises SaveFailedError: with ``failures``, the keys that were not saved, and why.
         """
-        return self._residents.save_all()
+        self._residents.check_writable()
+        return self._saving.save_all()
 
     def reload(self, key: str) -> list[Change]:
         """Give up a session's unsaved changes, and read it from the store again.
@@ -372,7 +371,7 @@ class SessionManager:
         :returns: the changes given up, oldest first.
         :raises StorageError: if it cannot be read; nothing has changed.
         """
-        return self._residents.reload(self._checked(key))
+        return self._saving.reload(self._checked(key))
 
     def delete(self, key: str) -> bool:
         """Delete a session for good, durably; a damaged one is moved to quarantine.
@@ -381,7 +380,23 @@ class SessionManager:
         :raises SaveFailedError: it could not be deleted, and is still there.
         :raises SaveOutcomeUnknownError: it is gone, but may come back after a power cut: delete it again.
         """
-        return self._residents.delete(self._checked(key))
+        return self._removal.delete(self._writable(key))
+
+    def expire(self, older_than: timedelta | datetime, *, prefix: str = "", dry_run: bool = False) -> list[str]:
+        """Delete, for good and durably, the sessions whose last message is too old.
+
+        Of a session without messages its creation counts. One that becomes active meanwhile stays; damaged ones stay.
+
+        :param older_than: an age, such as ``timedelta(days=90)``, by the manager's clock; or a moment, aware.
+        :param prefix: only sessions whose keys start so.
+        :param dry_run: delete nothing.
+        :returns: the keys of those that were deleted (would be, with `dry_run`), sorted.
+        :raises SaveError: one could not be deleted, as `delete` says; the others before it were.
+        """
+        self._residents.check_writable()
+        than = self._now() - older_than if isinstance(older_than, timedelta) else utc(older_than, "older_than")
+        old = sorted(info.key for info in self._infos(prefix) if is_older(info, than))
+        return old if dry_run else [key for key in old if self._removal.expire(key, than)]
 
     def fork(self, key: str, new_key: str) -> Session:
         """Copy a session, as it is now, to a new key; the copy is durable when this returns.
@@ -391,24 +406,33 @@ class SessionManager:
         :raises SessionExistsError: if there is a session `new_key`.
         :raises SaveError: if it could not be saved.
         """
-        return self._residents.fork(self._checked(key), check_key(new_key), self._now())
+        return self._saving.fork(self._writable(key), check_key(new_key), self._now())
 
     # The storage
 
     def compact(self, key: str) -> None:
-        """Reclaim what the session's file wastes."""
-        checked = self._checked(key)
+        """Reclaim what the session wastes in its storage: all the text that was dropped or replaced.
+
+        :raises SaveError: if it could not be rewritten; the session is as it was.
+        """
+        checked = self._writable(key)
         store = self._residents.store
         if store is not None:
             self._residents.held(checked, lambda: store.compact(checked))
 
-    def verify(self) -> list[Finding]:
-        """Read everything that is stored, check all that can be checked, and return what is wrong."""
+    def verify(self, key: str | None = None) -> list[Finding]:
+        """Read what is stored, check all that can be checked, and return what is wrong; damage does not raise.
+
+        :param key: only this session; else all of them, and what lies beside them.
+        """
         store = self._residents.store
         self._residents.check_open()
         if store is None:
             return []
-        findings = [self._residents.held(key, partial(store.verify, key)) for key in self._all_keys("")]
+        if key is not None:
+            checked = self._checked(key)
+            return self._residents.held(checked, lambda: store.verify(checked))
+        findings = [self._residents.held(one, partial(store.verify, one)) for one in self._overview.keys("")]
         strays = self._residents.held(STORAGE, store.strays)
         return [finding for some in [*findings, strays] for finding in some]
 
@@ -419,7 +443,8 @@ class SessionManager:
         entries = self._residents.entries()
         dirty = sorted(key for key, entry in entries.items() if store is not None and entry.dirty)
         where = "memory:" if store is None else repr(store)
-        return Health(where, len(entries), tuple(dirty), self._residents.failures())
+        repairs = () if store is None else tuple(store.repairs())
+        return Health(where, len(entries), tuple(dirty), self._residents.failures(), repairs)
 
     def close(self, *, save: bool = True) -> None:
         """Save what is dirty, and let go of the storage; idempotent. Afterwards calls raise `ClosedError`.
@@ -429,7 +454,9 @@ class SessionManager:
         :param save: `False` gives up what is not saved.
         :raises SaveFailedError: something could not be saved, and the manager stays open.
         """
-        self._residents.close(save=save)
+        self._residents.close(self._saving.flush if save else nothing)
+        if self._autosaver is not None:
+            self._autosaver.stop()
 
     def __enter__(self: M) -> M:
         self._residents.check_open()
@@ -443,6 +470,9 @@ class SessionManager:
     def __del__(self) -> None:
         residents: Residents | None = getattr(self, "_residents", None)
         unsaved = 0 if residents is None else residents.abandon()
+        saver: Autosaver | None = getattr(self, "_autosaver", None)
+        if saver is not None:
+            saver.stop(patience=0)
         if unsaved:
             warnings.warn(
                 f"{unsaved} unsaved sessions in an unclosed {self!r}", ResourceWarning, stacklevel=1, source=self
@@ -456,6 +486,10 @@ class SessionManager:
 
     def _checked(self, key: object) -> str:
         self._residents.check_state()
+        return check_key(key)
+
+    def _writable(self, key: object) -> str:
+        self._residents.check_writable()
         return check_key(key)
 
     def _now(self) -> datetime:
@@ -485,12 +519,25 @@ class SessionManager:
             raise InvalidMessageError("", f"{size:,} bytes, more than max_message_bytes={self._max_message_bytes:,}")
 
 
-def _store(storage: str | os.PathLike[str] | Store | _Given | None) -> Store | None:
+def _store(storage: str | os.PathLike[str] | Store | _Given | None, *, read_only: bool) -> Store | None:
     if isinstance(storage, Store):
         return storage
-    if storage is None or isinstance(storage, _Given) or storage in ("", "memory:"):
+    if storage is None or isinstance(storage, _Given) or _is_ram_only(storage):
         return None
-    return open_store(storage)
+    return open_store(storage, read_only=read_only)
+
+
+def _is_ram_only(storage: object) -> bool:
+    return storage in (None, _NOTHING, "", "memory:")
+
+
+def _budget(limit: int, storage: object) -> Budget:
+    _check_type(limit, (int,), "max_resident_bytes must be an int")
+    if limit < 1:
+        raise ValueError(f"max_resident_bytes must be 1 or more, not {limit}")
+    if _is_ram_only(storage):
+        raise ValueError("max_resident_bytes needs a storage, from which a forgotten session comes back")
+    return Budget(limit)
 
 
 def _check_type(value: object, types: tuple[type, ...], rule: str) -> None:
@@ -501,10 +548,6 @@ def _check_type(value: object, types: tuple[type, ...], rule: str) -> None:
 def _recency(info: SessionInfo) -> float:
     time = info.last_message_at or info.created
     return float("-inf") if time is None else time.timestamp()
-
-
-def _last_position(session: Session) -> int | None:
-    return session.messages[-1].position if session.messages else None
 
 
 def _dropped(changed: tuple[Session, Session] | None) -> int:

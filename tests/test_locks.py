@@ -37,7 +37,7 @@ def test_the_guard_refuses_a_call_from_within():
 def test_a_manager_that_is_called_from_within_one_of_its_calls_says_so_and_goes_on():
     m = SessionManager()
     with pytest.raises(ReentrantCallError, match="set a flag"):
-        m._residents._guard.run(m.add_message, "k", "user", "from a signal handler")
+        m._residents.guard.run(m.add_message, "k", "user", "from a signal handler")
     m.add_message("k", "user", "a")
     assert len(m.get_history("k")) == 1
 

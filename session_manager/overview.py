@@ -1,0 +1,112 @@
+"""All sessions at once, those in RAM and those in the store: which there are, what they are, what they contain."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import attrs
+
+from session_manager.entries import Entry
+from session_manager.errors import CorruptSessionError, StorageError, UnsupportedFormatError
+from session_manager.model import Message
+from session_manager.residents import STORAGE, Residents
+from session_manager.search import SearchHit, best, merged
+from session_manager.store import SessionInfo, Store
+
+__all__ = ["Overview"]
+
+_log = logging.getLogger("session_manager")
+
+
+@attrs.define(eq=False)
+class Overview:
+    """Looks at all sessions. Every method may be called from any thread."""
+
+    _residents: Residents
+
+    def has(self, key: str) -> bool:
+        """Say whether there is a session; a damaged one is there."""
+        store = self._residents.store
+        if store is None or (not store.shared and self._residents.entry(key) is not None):
+            return self._residents.entry(key) is not None
+        try:
+            entry = self._current(key)
+            return entry is not None or self._residents.held(key, lambda: store.version(key)) is not None
+        except (CorruptSessionError, UnsupportedFormatError):
+            return True
+
+    def _current(self, key: str) -> Entry | None:
+        """Return a session's entry as it is now, if it is in RAM."""
+        return None if self._residents.entry(key) is None else self._residents.touch(key)
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys that there are now, sorted."""
+        self._residents.check_open()
+        store = self._residents.store
+        if store is None:
+            return sorted(key for key in self._residents.entries() if key.startswith(prefix))
+        keys = set(self._residents.held(STORAGE, lambda: list(store.keys(prefix))))
+        return sorted(keys.union(self._own(store, prefix)))
+
+    def _own(self, store: Store, prefix: str) -> dict[str, Entry]:
+        """Return the entries in RAM that tell more than the store does."""
+        entries = self._residents.entries()
+        mine = {key: entry for key, entry in entries.items() if key.startswith(prefix) and entry.dirty}
+        if not store.shared:
+            return mine
+        current = {key: self._current(key) for key in mine}
+        return {key: entry for key, entry in current.items() if entry is not None}
+
+    def describe(self, key: str) -> SessionInfo | None:
+        """Describe a session, without loading it; a damaged one with its error."""
+        store, entry = self._residents.store, self._residents.entry(key)
+        try:
+            if store is not None and (entry is None or (store.shared and not entry.dirty)):
+                return self._residents.held(key, lambda: store.describe(key))
+            current = self._current(key)
+        except StorageError as error:
+            return SessionInfo(key=key, error=error)
+        return None if current is None else SessionInfo.of(current.session)
+
+    def search(self, text: str, key: str | None, prefix: str, limit: int) -> list[SearchHit]:
+        """Return the messages that contain a text, best first; unsaved ones, too."""
+        self._residents.check_open()
+        store = self._residents.store
+        mine = self._searched_in_ram(store, key, prefix)
+        hits = best(text, _messages(mine), limit)
+        if store is None:
+            return hits
+        if store.indexed:
+            found = self._residents.held(
+                STORAGE, lambda: store.search(text, key=key, prefix=prefix, limit=limit, skip=mine)
+            )
+            return merged([*hits, *found], limit)
+        for one in [key] if key is not None else self.keys(prefix):
+            if one not in mine:
+                hits = merged([*hits, *self._search_one(store, text, one, limit, strict=key is not None)], limit)
+        return hits
+
+    def _searched_in_ram(self, store: Store | None, key: str | None, prefix: str) -> dict[str, Entry]:
+        if store is not None and store.shared:
+            mine = self._own(store, prefix)
+        else:
+            mine = {one: entry for one, entry in self._residents.entries().items() if one.startswith(prefix)}
+        if key is None:
+            return mine
+        return {key: mine[key]} if key in mine else {}
+
+    def _search_one(self, store: Store, text: str, key: str, limit: int, *, strict: bool) -> list[SearchHit]:
+        try:
+            return self._residents.held(key, lambda: store.search(text, key=key, limit=limit))
+        except (CorruptSessionError, UnsupportedFormatError) as error:
+            if strict:
+                raise
+            _log.warning("left out of a search: %s", error)
+            return []
+
+
+def _messages(entries: dict[str, Entry]) -> Iterator[tuple[str, Message]]:
+    for key, entry in entries.items():
+        for message in entry.session.messages:
+            yield key, message

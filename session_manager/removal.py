@@ -1,0 +1,85 @@
+"""Removal: deleting a session for good, on request or because of its age."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import attrs
+
+from session_manager.entries import Entry
+from session_manager.errors import SaveOutcomeUnknownError
+from session_manager.residents import Residents
+from session_manager.store import SessionInfo, Store
+
+__all__ = ["Removal", "is_older"]
+
+
+def is_older(info: SessionInfo, than: datetime) -> bool:
+    """Say whether a session's last message (of one without messages, its creation) is older than a moment."""
+    time = info.last_message_at or info.created
+    return time is not None and time < than
+
+
+@attrs.define(eq=False)
+class Removal:
+    """Deletes sessions. Every method may be called from any thread."""
+
+    _residents: Residents
+
+    def delete(self, key: str) -> bool:
+        """Delete a session from RAM and from the store; say whether there was one."""
+        return self._residents.held(key, lambda: self._delete(key))
+
+    def _delete(self, key: str) -> bool:
+        store = self._residents.store
+        gone = store is None
+        try:
+            stored = store is not None and store.delete(key)
+            gone = True
+        except SaveOutcomeUnknownError:
+            gone = True
+            raise
+        finally:
+            resident = gone and self._residents.guard.run(self._residents.forget, key) is not None
+        return stored or resident
+
+    def expire(self, key: str, than: datetime) -> bool:
+        """Delete a session if it is still older than a moment; say whether it was deleted.
+
+        :raises StorageError: as the store's `Store.delete` does; what was in RAM of it is still there.
+        """
+        return self._residents.held(key, lambda: self._expire(key, than))
+
+    def _expire(self, key: str, than: datetime) -> bool:
+        """Take it out of RAM first: a message that comes meanwhile waits for the lock, and starts a new session."""
+        residents, store = self._residents, self._residents.store
+        taken = residents.guard.run(self._take, key, than)
+        if store is None:
+            return taken is not None
+        deleted = False
+        try:
+            if taken is not None or residents.peek(key) is None:
+                deleted = self._delete_stored(store, key, taken, than)
+        except SaveOutcomeUnknownError:
+            deleted = True
+            raise
+        finally:
+            if taken is not None and not deleted:
+                residents.guard.run(residents.put_new, key, taken)
+        return deleted
+
+    def _take(self, key: str, than: datetime) -> Entry | None:
+        entry = self._residents.resident(key)
+        if entry is None or entry.unknown is not None or not is_older(SessionInfo.of(entry.session), than):
+            return None
+        return self._residents.forget(key)
+
+    def _delete_stored(self, store: Store, key: str, taken: Entry | None, than: datetime) -> bool:
+        if taken is not None and taken.durable.version is None:
+            return True
+        info = store.describe(key)
+        if info is None or info.version is None or not is_older(info, than):
+            return False
+        if taken is not None and taken.durable.version != info.version:
+            return False
+        return store.delete(key, info.version)

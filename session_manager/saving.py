@@ -1,0 +1,213 @@
+"""Saving: how what is dirty gets into the store, and what becomes of a write whose outcome is unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from functools import partial
+
+import attrs
+
+from session_manager.changes import Change
+from session_manager.entries import Entry
+from session_manager.errors import (
+    ConflictError,
+    SaveFailedError,
+    SaveOutcomeUnknownError,
+    SessionExistsError,
+    SessionManagerError,
+    SessionNotFoundError,
+)
+from session_manager.locks import nothing
+from session_manager.model import Session
+from session_manager.residents import Residents
+from session_manager.store import Commit, Store
+
+__all__ = ["Saving"]
+
+_BATCH = 64
+_ATTEMPTS = 100
+
+
+@attrs.define(eq=False)
+class Saving:
+    """Writes the resident sessions to their store. Every method may be called from any thread."""
+
+    _residents: Residents
+
+    def save(self, key: str) -> bool:
+        """Save a session, and say whether something was written."""
+        entry, store = self._residents.entry(key), self._residents.store
+        if store is None or entry is None or not entry.dirty:
+            return False
+        return self._residents.held(key, lambda: self._save(store, key))
+
+    def save_all(self) -> int:
+        """Save every dirty session; try all, then raise `SaveFailedError`."""
+        self._residents.check_open()
+        return self._raising(self._save_dirty(self._residents.check_open))
+
+    def flush(self) -> int:
+        """Save every dirty session while the manager is being closed."""
+        return self._raising(self._save_dirty(nothing))
+
+    def save_some(self, keys: Iterable[str]) -> dict[str, Exception]:
+        """Save those of some sessions that are dirty; return which could not be saved, and why."""
+        return self._save_many(sorted(keys), self._residents.check_open)[1]
+
+    def _raising(self, outcome: tuple[int, dict[str, Exception]]) -> int:
+        written, failures = outcome
+        if failures:
+            reasons = ", ".join(sorted({type(error).__name__ for error in failures.values()}))
+            raise SaveFailedError(None, reasons, failures) from next(iter(failures.values()))
+        return written
+
+    def _save_dirty(self, check: Callable[[], None]) -> tuple[int, dict[str, Exception]]:
+        entries = self._residents.entries()
+        return self._save_many(sorted(key for key, entry in entries.items() if entry.dirty), check)
+
+    def _save_many(self, keys: list[str], check: Callable[[], None]) -> tuple[int, dict[str, Exception]]:
+        store = self._residents.store
+        failures: dict[str, Exception] = {}
+        written = 0
+        for first in range(0, len(keys) if store is not None else 0, _BATCH):
+            assert store is not None
+            batch = keys[first : first + _BATCH]
+            save = partial(self._save_batch, store, batch, failures)
+            written += self._residents.keyed.run(batch, check, save)
+        return written, failures
+
+    def _save_batch(self, store: Store, keys: list[str], failures: dict[str, Exception]) -> int:
+        """Save sessions whose keyed locks are held: in one write, and one by one what needs more than that."""
+        commits, singly = [], []
+        for key in keys:
+            entry = self._residents.peek(key)
+            if entry is not None and entry.unknown is not None:
+                singly.append(key)
+            elif entry is not None and entry.dirty:
+                commits.append(entry.commit(self._residents.new_id()))
+        written = 0
+        for commit, error in zip(commits, self._write(store, commits), strict=True):
+            if error is None:
+                written += 1
+            elif isinstance(error, ConflictError):
+                singly.append(commit.session.key)
+            else:
+                failures[commit.session.key] = error
+        for key in singly:
+            try:
+                written += self._save(store, key)
+            except SessionManagerError as error:
+                failures[key] = error
+        return written
+
+    def _save(self, store: Store, key: str) -> bool:
+        """Save a session whose keyed lock is held."""
+        conflict: Exception | None = None
+        for _ in range(_ATTEMPTS):
+            entry = self._residents.peek(key)
+            if entry is None or not entry.dirty:
+                return False
+            if entry.unknown is not None:
+                if self._settle(store, entry.unknown) and not self.is_dirty(key):
+                    return True
+                continue
+            conflict = self._write(store, [entry.commit(self._residents.new_id())])[0]
+            if conflict is None:
+                return True
+            if not isinstance(conflict, ConflictError):
+                raise conflict
+            self._residents.rebase(store, key)
+        assert conflict is not None
+        raise conflict
+
+    def is_dirty(self, key: str) -> bool:
+        """Say whether a session has something to save."""
+        entry = self._residents.peek(key)
+        return entry is not None and entry.dirty
+
+    def _write(self, store: Store, commits: list[Commit]) -> list[Exception | None]:
+        """Write commits, and take note of what became of each.
+
+        Until that is noted each write counts as unknown: an interrupt at any point is settled by the next save.
+        """
+        run = self._residents.guard.run
+        for commit in commits:
+            run(self._residents.advance, commit.session.key, partial(Entry.writing, commit=commit))
+        errors = store.write_many(commits)
+        for commit, error in zip(commits, errors, strict=True):
+            run(self._note_written, commit, error)
+        return errors
+
+    def _note_written(self, commit: Commit, error: Exception | None) -> None:
+        key = commit.session.key
+        if not isinstance(error, ConflictError):
+            self._residents.note_failure(key, error)
+        if error is None:
+            self._residents.advance(key, partial(Entry.landed, commit=commit))
+        elif not isinstance(error, SaveOutcomeUnknownError):
+            self._residents.advance(key, Entry.not_landed)
+
+    def _settle(self, store: Store, commit: Commit, *, give_up: bool = False) -> bool:
+        """Find out whether an unknown write landed.
+
+        :param give_up: take one of which nobody can tell any more for one that did not.
+        :raises ConflictError: nobody can tell any more.
+        """
+        landed = store.landed(commit)
+        if landed is None and not give_up:
+            key = commit.session.key
+            reason = "nobody can tell any more whether the last save landed: reload it"
+            raise ConflictError(key, commit.base, store.version(key), reason)
+        self._residents.guard.run(self._note_settled, commit, landed=bool(landed))
+        return bool(landed)
+
+    def _note_settled(self, commit: Commit, *, landed: bool) -> None:
+        key = commit.session.key
+        self._residents.note_failure(key, None)
+        self._residents.advance(key, partial(Entry.landed, commit=commit) if landed else Entry.not_landed)
+
+    def reload(self, key: str) -> list[Change]:
+        """Read a session from the store again, and return the changes given up."""
+        store = self._residents.store
+        return [] if store is None else self._residents.held(key, lambda: self._reload(store, key))
+
+    def _reload(self, store: Store, key: str) -> list[Change]:
+        entry = self._residents.peek(key)
+        if entry is not None and entry.unknown is not None:
+            self._settle(store, entry.unknown, give_up=True)
+        return self._residents.guard.run(self._note_reloaded, key, store.load(key))
+
+    def _note_reloaded(self, key: str, session: Session | None) -> list[Change]:
+        entry = self._residents.forget(key)
+        if session is not None:
+            self._residents.put_new(key, Entry.of(session))
+        return [] if entry is None else entry.pending.to_list()
+
+    def fork(self, key: str, new_key: str, at: datetime) -> Session:
+        """Copy a session, as it is in RAM, to a key that has none, durably."""
+        residents = self._residents
+        return residents.keyed.run([key, new_key], residents.check_open, lambda: self._fork(key, new_key, at))
+
+    def _fork(self, key: str, new_key: str, at: datetime) -> Session:
+        residents, store = self._residents, self._residents.store
+        source, there = (
+            residents.peek(one) if store is None else residents.fetch(store, one) for one in (key, new_key)
+        )
+        if source is None:
+            raise SessionNotFoundError(key)
+        if there is not None:
+            raise SessionExistsError(new_key)
+        blank = residents.blank(new_key, at)
+        copy = attrs.evolve(
+            source.session, key=new_key, generation=blank.generation, created=at, updated=at, revision=0
+        )
+        if store is None:
+            return residents.guard.run(residents.put_new, new_key, Entry.of(copy)).session
+        commit = Entry(copy, blank).commit(residents.new_id())
+        try:
+            store.write(commit)
+        except SaveOutcomeUnknownError:
+            residents.guard.run(residents.put_new, new_key, Entry(copy, blank, unknown=commit))
+            raise
+        return residents.guard.run(residents.put_new, new_key, Entry.of(commit.session)).session

@@ -1,0 +1,115 @@
+"""Moving sessions from one store to another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+
+import attrs
+
+from session_manager.errors import ConflictError, CorruptSessionError, UnsupportedFormatError
+from session_manager.json_value import same
+from session_manager.model import Message, Session
+from session_manager.store import Commit, Store
+from session_manager.stores.opening import open_store
+
+__all__ = ["CopyReport", "copy"]
+
+
+@attrs.frozen(kw_only=True)
+class CopyReport:
+    """What became of each session of the source."""
+
+    #: The keys of those that were written, and found in the target as they are in the source.
+    copied: tuple[str, ...] = ()
+    #: The keys of those that the target had already, just as they are in the source.
+    present: tuple[str, ...] = ()
+    #: The keys of those of which the target has another state; it was left as it is.
+    different: tuple[str, ...] = ()
+    #: The keys of those that cannot be read, in the source or in the target, and why; both were left as they are.
+    damaged: dict[str, Exception] = attrs.field(factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the target has every session of the source, as it is there."""
+        return not self.different and not self.damaged
+
+
+def copy(
+    source: Store | str | os.PathLike[str],
+    target: Store | str | os.PathLike[str],
+    progress: Callable[[str, int], None] | None = None,
+) -> CopyReport:
+    """Copy every session of a store to another: messages, positions, refs, summary, metadata, times and revision.
+
+    One session at a time is in RAM. Each is durable when the next is begun, and then compared with the source by
+    content; so a copy that was interrupted is begun again, and goes on where it was. The source is only read. What the
+    target has besides stays; a session that it has in another state is reported, and not touched.
+
+    Meanwhile nobody should write to the source: what is saved behind the copy's back is not in it.
+
+    :param source: a store; or its URL or path, which is opened read-only.
+    :param target: a store; or its URL or path.
+    :param progress: called after each session with its key, and how many are done.
+    :returns: what became of each session.
+    :raises InvalidStorageError, StorageError: if one of the two cannot be opened, read or written; what was copied stays.
+    """
+    with ExitStack() as stack:
+        here = source if isinstance(source, Store) else stack.enter_context(closing(open_store(source, read_only=True)))
+        there = target if isinstance(target, Store) else stack.enter_context(closing(open_store(target)))
+        outcomes: dict[str, list[str]] = {"copied": [], "present": [], "different": []}
+        damaged: dict[str, Exception] = {}
+        for number, key in enumerate(_sorted(here), 1):
+            try:
+                outcome = _copy(here, there, key)
+            except (CorruptSessionError, UnsupportedFormatError) as error:
+                damaged[key] = error
+            else:
+                if outcome is not None:
+                    outcomes[outcome].append(key)
+            if progress is not None:
+                progress(key, number)
+    return CopyReport(**{outcome: tuple(keys) for outcome, keys in outcomes.items()}, damaged=damaged)
+
+
+def _sorted(store: Store) -> Iterator[str]:
+    return iter(sorted(store.keys()))
+
+
+def _copy(source: Store, target: Store, key: str) -> str | None:
+    """Copy a session; `None` if it was deleted meanwhile."""
+    session = source.load(key)
+    if session is None:
+        return None
+    there = target.load(key)
+    if there is not None:
+        return "present" if _agree(session, there) else "different"
+    try:
+        target.write(Commit(session, (), None))
+    except ConflictError:
+        return "different"
+    there = target.load(key)
+    return "copied" if there is not None and _agree(session, there) else "different"
+
+
+_STATE = ("key", "generation", "revision", "created", "updated", "start", "end", "refs", "summary")
+_PLACE = ("position", "created_at", "ref", "turn")
+
+
+def _agree(one: Session, other: Session) -> bool:
+    """Say whether two sessions are the same in everything."""
+    return (
+        all(getattr(one, field) == getattr(other, field) for field in _STATE)
+        and same(one.metadata, other.metadata)
+        and len(one.messages) == len(other.messages)
+        and all(map(_same_message, one.messages, other.messages))
+    )
+
+
+def _same_message(one: Message, other: Message) -> bool:
+    return (
+        one == other
+        and all(getattr(one, field) == getattr(other, field) for field in _PLACE)
+        and same(one.metadata, other.metadata)
+    )

@@ -1,0 +1,120 @@
+"""How a URL or path becomes a store. A store's module is imported when it is asked for."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from session_manager.errors import InvalidStorageError, StorageError
+from session_manager.store import Store
+
+__all__ = ["open_store"]
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):(.*)\Z", re.DOTALL)
+_DATABASE = (".db", ".sqlite", ".sqlite3")
+_LOG_SUFFIX = ".session.jsonl"
+_SNAPSHOT_SUFFIX = ".session.json"
+#: The schemes that take a path, and what is there.
+_KINDS = {
+    "snapshot": "a directory of snapshots",
+    "log": "a directory of logs",
+    "sqlite": "a file, as only a database is",
+}
+
+
+def open_store(url: str | os.PathLike[str], *, read_only: bool = False) -> Store:
+    """Open the store that a URL or path names.
+
+    ``"memory:"`` keeps sessions in RAM, ``"snapshot:PATH"`` as JSON files in a directory, ``"log:PATH"`` as append-only
+    logs in a directory, ``"sqlite:PATH"`` in a SQLite database, which several processes may write to. A bare path opens
+    the store that is there, recognized by its content, and else creates a directory of snapshots.
+
+    :param url: one of these; a `pathlib.Path` is always a bare path.
+    :param read_only: open it beside whoever writes; it must be there.
+    :raises InvalidStorageError: if the URL is none of these, or contradicts what is there; it names
+        the right one, and creates nothing.
+    :raises StorageLockedError: if another process has it open.
+    :raises StorageError: if it cannot be read or created.
+    """
+    text: object = os.fspath(url)
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise InvalidStorageError(str(text), "must be a path, or a URL such as snapshot:PATH")
+    if not _is_encodable(text):
+        raise InvalidStorageError(text, "is not a name that a file system can hold")
+    match = _SCHEME.match(text) if isinstance(url, str) else None
+    scheme, path = match.groups() if match else ("", text)
+    if scheme == "memory":
+        return _memory(text, path)
+    if scheme not in ("", *_KINDS):
+        raise InvalidStorageError(text, "there is no such store: memory:, snapshot:PATH, log:PATH and sqlite:PATH are")
+    if not path:
+        raise InvalidStorageError(text, f"needs a path, such as {scheme}:chats")
+    try:
+        there = _there(text, path)
+    except OSError as error:
+        raise StorageError(path, f"cannot be read: {error.strerror}") from error
+    if scheme and there and scheme != there:
+        raise InvalidStorageError(text, f"is {_KINDS[there]}: open it as {there}:{path}")
+    if not scheme and not there and path.endswith(_DATABASE) and not os.path.lexists(path):
+        raise InvalidStorageError(
+            text, f"a new path with the name of a database: give sqlite:{path} or snapshot:{path}"
+        )
+    if read_only and not os.path.lexists(path):
+        raise StorageError(path, "is not there, and read-only creates nothing")
+    return _opened(scheme or there or "snapshot", path, read_only=read_only)
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _memory(text: str, path: str) -> Store:
+    if path:
+        raise InvalidStorageError(text, "memory: takes no path")
+    from session_manager.stores.memory import MemoryStore  # noqa: PLC0415 - only when it is asked for
+
+    return MemoryStore()
+
+
+def _opened(scheme: str, path: str, *, read_only: bool) -> Store:
+    if scheme == "log":
+        from session_manager.stores.log import LogStore  # noqa: PLC0415 - only when it is asked for
+
+        return LogStore(path, read_only=read_only)
+    if scheme == "sqlite":
+        from session_manager.stores.sqlite import SQLiteStore  # noqa: PLC0415 - only when it is asked for
+
+        return SQLiteStore(path, read_only=read_only)
+    from session_manager.stores.snapshot import SnapshotStore  # noqa: PLC0415 - only when it is asked for
+
+    return SnapshotStore(path, read_only=read_only)
+
+
+def _there(url: str, path: str) -> str:
+    """Return the scheme of the store that is at a path; ``""`` if there is none, or an empty directory.
+
+    A file is never opened here, but is taken for a database, which SQLite checks: closing a descriptor of a database
+    that is open in this process would drop SQLite's locks (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    """
+    if os.path.isdir(path):
+        return _kind_of_directory(path)
+    if os.path.isfile(path):
+        return "sqlite"
+    if os.path.lexists(path):
+        raise InvalidStorageError(url, "is neither a directory nor a file")
+    return ""
+
+
+def _kind_of_directory(path: str) -> str:
+    logs = snapshots = False
+    with os.scandir(path) as entries:
+        for entry in entries:
+            logs = logs or entry.name.endswith(_LOG_SUFFIX)
+            snapshots = snapshots or entry.name.endswith(_SNAPSHOT_SUFFIX)
+            if snapshots and not logs:
+                return "snapshot"
+    return "log" if logs else ""
