@@ -43,19 +43,17 @@ class Overview:
     def keys(self, prefix: str) -> list[str]:
         """Return the keys that there are now, sorted."""
         self._residents.check_open()
-        store = self._residents.store
-        if store is None:
-            return sorted(key for key in self._residents.entries() if key.startswith(prefix))
-        keys = set(self._residents.held(STORAGE, lambda: list(store.keys(prefix))))
-        return sorted(keys.union(self._own(store, prefix)))
+        store, own = self._residents.store, self._own(prefix)
+        stored = [] if store is None else self._residents.held(STORAGE, lambda: list(store.keys(prefix)))
+        return sorted(own.keys() | stored)
 
-    def _own(self, store: Store, prefix: str) -> dict[str, Entry]:
-        """Return the entries in RAM that tell more than the store does."""
-        entries = self._residents.entries()
-        mine = {key: entry for key, entry in entries.items() if key.startswith(prefix) and entry.dirty}
-        if not store.shared:
-            return mine
-        current = {key: self._current(key) for key in mine}
+    def _own(self, prefix: str) -> dict[str, Entry]:
+        """Return what is in RAM and need not be asked of the store: of a shared one, what is unsaved."""
+        store = self._residents.store
+        own = {key: entry for key, entry in self._residents.entries().items() if key.startswith(prefix)}
+        if store is None or not store.shared:
+            return own
+        current = {key: self._current(key) for key, entry in own.items() if entry.dirty}
         return {key: entry for key, entry in current.items() if entry is not None}
 
     def describe(self, key: str) -> SessionInfo | None:
@@ -73,7 +71,7 @@ class Overview:
         """Return the messages that contain a text, best first; unsaved ones, too."""
         self._residents.check_open()
         store = self._residents.store
-        mine = self._searched_in_ram(store, key, prefix)
+        mine = {one: entry for one, entry in self._own(prefix).items() if key in (None, one)}
         hits = best(text, _messages(mine), limit)
         if store is None:
             return hits
@@ -86,15 +84,6 @@ class Overview:
             if one not in mine:
                 hits = merged([*hits, *self._search_one(store, text, one, limit, strict=key is not None)], limit)
         return hits
-
-    def _searched_in_ram(self, store: Store | None, key: str | None, prefix: str) -> dict[str, Entry]:
-        if store is not None and store.shared:
-            mine = self._own(store, prefix)
-        else:
-            mine = {one: entry for one, entry in self._residents.entries().items() if one.startswith(prefix)}
-        if key is None:
-            return mine
-        return {key: mine[key]} if key in mine else {}
 
     def _search_one(self, store: Store, text: str, key: str, limit: int, *, strict: bool) -> list[SearchHit]:
         try:
