@@ -89,7 +89,7 @@ class Append(Change):
             return session
         refs = session.refs if self.turn is None else (*session.refs, self.turn)[-MAX_REFS:]
         messages, end = _appended(session, session.messages, self.messages, self.turn)
-        return self._changed(session, messages=messages, end=end, refs=refs)
+        return session._with(updated=max(session.updated, self.at), messages=messages, end=end, refs=refs)
 
 
 @attrs.frozen(kw_only=True)

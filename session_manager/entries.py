@@ -53,7 +53,7 @@ class Entry:
         if session is self.session:
             return self
         if not keep:
-            return Entry(session, session)
+            return Entry(session, session, self.pending)
         return Entry(session, self.durable, self.pending.appended((change,)), self.unknown)
 
     def commit(self, token: str) -> Commit:

@@ -62,7 +62,7 @@ class Guard:
         """
         if os.getpid() != self._pid:
             raise ForkedError
-        if is_mine(self._lock):
+        if self._lock._is_owned():  # type: ignore[attr-defined]
             raise ReentrantCallError
         with self._lock:
             return function(*args, **kwargs)

@@ -129,8 +129,8 @@ class Residents:
 
     # Under the guard
 
-    def _put(self, key: str, entry: Entry) -> None:
-        """Put an entry into RAM; evict others if there are too many."""
+    def put(self, key: str, entry: Entry) -> None:
+        """Put an entry into RAM; evict others if there are too many; under the guard."""
         if self._budget is None:
             self._entries[key] = entry
             return
@@ -148,7 +148,7 @@ class Residents:
     def put_new(self, key: str, entry: Entry) -> Entry:
         """Put an entry into RAM unless there is one; return the one that is there; under the guard."""
         if key not in self._entries:
-            self._put(key, entry)
+            self.put(key, entry)
         return self._entries[key]
 
     # From the store
@@ -215,7 +215,7 @@ class Residents:
         if rebased is None:
             self.forget(key)
         else:
-            self._put(key, rebased)
+            self.put(key, rebased)
 
     # In RAM
 
@@ -242,14 +242,14 @@ class Residents:
         change = make(entry.session)
         after = entry if change is None else entry.changed(change, keep=self.store is not None)
         if after is not entry:
-            self._put(key, after)
+            self.put(key, after)
             if self.watch is not None:
                 self.watch(key, after)
         return entry.session, after.session
 
     def advance(self, key: str, step: Callable[[Entry], Entry]) -> None:
         """Put what a step of a write makes of a session's entry; under the guard."""
-        self._put(key, step(self._entries[key]))
+        self.put(key, step(self._entries[key]))
 
     def note_failure(self, key: str, failure: Exception | None) -> None:
         """Note whether the last save of a session failed; under the guard."""

@@ -29,6 +29,13 @@ _BATCH = 64
 _ATTEMPTS = 100
 
 
+@attrs.frozen
+class _Unknown:
+    """A write that was begun before, and of which nobody has noted what became of it."""
+
+    commit: Commit
+
+
 @attrs.define(eq=False)
 class Saving:
     """Writes the resident sessions to their store. Every method may be called from any thread."""
@@ -79,13 +86,9 @@ class Saving:
 
     def _save_batch(self, store: Store, keys: list[str], failures: dict[str, Exception]) -> int:
         """Save sessions whose keyed locks are held: in one write, and one by one what needs more than that."""
-        commits, singly = [], []
-        for key in keys:
-            entry = self._residents.peek(key)
-            if entry is not None and entry.unknown is not None:
-                singly.append(key)
-            elif entry is not None and entry.dirty:
-                commits.append(entry.commit(self._residents.new_id()))
+        begun = [commit for key in keys if (commit := self._begin(key)) is not None]
+        commits = [commit for commit in begun if isinstance(commit, Commit)]
+        singly = [commit.commit.session.key for commit in begun if isinstance(commit, _Unknown)]
         written = 0
         for commit, error in zip(commits, self._write(store, commits), strict=True):
             if error is None:
@@ -105,14 +108,14 @@ class Saving:
         """Save a session whose keyed lock is held."""
         conflict: Exception | None = None
         for _ in range(_ATTEMPTS):
-            entry = self._residents.peek(key)
-            if entry is None or not entry.dirty:
+            commit = self._begin(key)
+            if commit is None:
                 return False
-            if entry.unknown is not None:
-                if self._settle(store, entry.unknown) and not self.is_dirty(key):
+            if isinstance(commit, _Unknown):
+                if self._settle(store, commit.commit) and not self.is_dirty(key):
                     return True
                 continue
-            conflict = self._write(store, [entry.commit(self._residents.new_id())])[0]
+            conflict = self._write(store, [commit])[0]
             if conflict is None:
                 return True
             if not isinstance(conflict, ConflictError):
@@ -121,22 +124,34 @@ class Saving:
         assert conflict is not None
         raise conflict
 
+    def _begin(self, key: str) -> Commit | _Unknown | None:
+        """Begin a write of a session: return what is to be written, or to be settled first; `None` if it is clean.
+
+        From here on until it is noted what became of it, the write counts as unknown: an interrupt at any point is
+        settled by the next save.
+        """
+        return self._residents.guard.run(self._note_begun, key, self._residents.new_id())
+
+    def _note_begun(self, key: str, token: str) -> Commit | _Unknown | None:
+        entry = self._residents.resident(key)
+        if entry is None or not entry.dirty:
+            return None
+        if entry.unknown is not None:
+            return _Unknown(entry.unknown)
+        commit = entry.commit(token)
+        self._residents.put(key, entry.writing(commit))
+        return commit
+
     def is_dirty(self, key: str) -> bool:
         """Say whether a session has something to save."""
         entry = self._residents.peek(key)
         return entry is not None and entry.dirty
 
     def _write(self, store: Store, commits: list[Commit]) -> list[Exception | None]:
-        """Write commits, and take note of what became of each.
-
-        Until that is noted each write counts as unknown: an interrupt at any point is settled by the next save.
-        """
-        run = self._residents.guard.run
-        for commit in commits:
-            run(self._residents.advance, commit.session.key, partial(Entry.writing, commit=commit))
+        """Write commits that were begun, and take note of what became of each."""
         errors = store.write_many(commits)
         for commit, error in zip(commits, errors, strict=True):
-            run(self._note_written, commit, error)
+            self._residents.guard.run(self._note_written, commit, error)
         return errors
 
     def _note_written(self, commit: Commit, error: Exception | None) -> None:

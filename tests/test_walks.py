@@ -237,7 +237,7 @@ class Walk:
         entry, budget = self.entry(who), m._residents._budget
         budget.limit = 0
         try:
-            m._residents.guard.run(m._residents._put, "other", m.get_or_create("other") and m._residents.peek("other"))
+            m._residents.guard.run(m._residents.put, "other", m.get_or_create("other") and m._residents.peek("other"))
         finally:
             budget.limit = 10**9
         assert (entry is None or entry.dirty) == (self.entry(who) is not None) or entry is None
