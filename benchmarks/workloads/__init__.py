@@ -9,16 +9,22 @@ from benchmarks.place import Place
 from benchmarks.workloads.add_message import add_message
 from benchmarks.workloads.get_history import get_history
 from benchmarks.workloads.import_package import import_package
+from benchmarks.workloads.log import log
 from benchmarks.workloads.open_directory import open_directory
+from benchmarks.workloads.read import read
 from benchmarks.workloads.reader import reader
 from benchmarks.workloads.save import save
 from benchmarks.workloads.save_all import save_all
+from benchmarks.workloads.sqlite import sqlite
 
 __all__ = ["WORKLOADS"]
 
 #: By the name that the command knows them by; their docstring is the command's help.
 WORKLOADS: dict[str, Callable[[Place], Iterator[Case]]] = {
     "save": save,
+    "log": log,
+    "sqlite": sqlite,
+    "read": read,
     "open": open_directory,
     "add": add_message,
     "history": get_history,
