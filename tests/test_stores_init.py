@@ -124,6 +124,49 @@ def test_one_storage_is_open_once_whatever_it_is_called():
                 SessionManager(storage)
 
 
+KINDS = {"snapshot": "snapshots", "log": "logs", "sqlite": "database"}
+
+
+@pytest.mark.parametrize("scheme", KINDS)
+def test_a_bare_path_opens_whatever_store_is_there(scheme):
+    name = KINDS[scheme]
+    assert saved(f"{scheme}:{name}") == ["telegram:42"]
+    for url in (name, Path(name), f"./{name}"):
+        with closing(open_store(url)) as store:
+            assert type(store).__name__.lower() == f"{scheme}store"
+            assert list(store.keys()) == ["telegram:42"]
+
+
+@pytest.mark.parametrize("scheme", KINDS)
+def test_read_only_opens_what_is_there_and_creates_nothing(scheme):
+    before = tree()
+    for url in (f"{scheme}:chats", f"{scheme}:a/b"):
+        with pytest.raises(StorageError, match="not there"):
+            open_store(url, read_only=True)
+    assert tree() == before
+    assert saved(f"{scheme}:chats") == ["telegram:42"]
+    with SessionManager("chats", read_only=True) as m:
+        assert list(m) == ["telegram:42"]
+
+
+def test_an_empty_file_becomes_a_database():
+    Path("empty").write_bytes(b"")
+    assert saved("empty") == ["telegram:42"]
+    assert Path("empty").read_bytes().startswith(b"SQLite format 3")
+
+
+def test_a_database_that_is_open_keeps_its_locks_when_its_path_is_opened_again():
+    with SessionManager("sqlite:chats.db") as one:
+        one.add_message("telegram:42", "user", "hi")
+        one.save("telegram:42")
+        with SessionManager("chats.db") as other:
+            assert list(other) == ["telegram:42"]
+            other.add_message("telegram:42", "user", "there")
+        one.add_message("telegram:42", "user", "again")
+        one.save("telegram:42")
+        assert [message.content for message in one.get_history("telegram:42")] == ["hi", "there", "again"]
+
+
 def test_memory_keeps_sessions_in_ram_and_touches_no_disk():
     with closing(open_store("memory:")) as store:
         assert type(store) is MemoryStore
@@ -185,8 +228,12 @@ def prepare() -> None:
     os.symlink("chats.sqlite3", "alias")
     os.mkfifo("fifo")
     directory_of("logs", "telegram~3a42.session.jsonl", "other.txt")
+    directory_of("snapshots", OURS)
+    directory_of("directory")
     directory_of("both", "telegram~3a42.session.jsonl", OURS)
 
+
+NO_SUCH_STORE = "there is no such store: memory:, snapshot:PATH, log:PATH and sqlite:PATH are"
 
 REFUSED = {
     # URLs that are none
@@ -194,13 +241,12 @@ REFUSED = {
     "memory:chats": "memory: takes no path",
     "memory: ": "memory: takes no path",
     "memory://": "memory: takes no path",
-    "log:chats": "this version has no log: store, only memory: and snapshot:PATH",
-    "sqlite:chats.db": "this version has no sqlite: store, only memory: and snapshot:PATH",
-    "sqlite:": "this version has no sqlite: store, only memory: and snapshot:PATH",
-    "snapshots:chats": "this version has no snapshots: store, only memory: and snapshot:PATH",
-    "telegram:42": "this version has no telegram: store, only memory: and snapshot:PATH",
-    "postgres://host/db": "this version has no postgres: store, only memory: and snapshot:PATH",
-    "http://host": "this version has no http: store, only memory: and snapshot:PATH",
+    "log:": "needs a path, such as log:chats",
+    "sqlite:": "needs a path, such as sqlite:chats",
+    "snapshots:chats": NO_SUCH_STORE,
+    "telegram:42": NO_SUCH_STORE,
+    "postgres://host/db": NO_SUCH_STORE,
+    "http://host": NO_SUCH_STORE,
     "a\0b": "must be a path, or a URL such as snapshot:PATH",
     "snapshot:a\0b": "must be a path, or a URL such as snapshot:PATH",
     # New paths with the name of a database
@@ -208,20 +254,25 @@ REFUSED = {
     "a/chats.sqlite": "a new path with the name of a database: give sqlite:a/chats.sqlite or snapshot:a/chats.sqlite",
     "new.sqlite3": "a new path with the name of a database: give sqlite:new.sqlite3 or snapshot:new.sqlite3",
     # What is there is something else
-    "chats.sqlite3": "is a SQLite database: open it as sqlite:chats.sqlite3",
-    "snapshot:chats.sqlite3": "is a SQLite database: open it as sqlite:chats.sqlite3",
-    "innocent": "is a SQLite database: open it as sqlite:innocent",
-    "alias": "is a SQLite database: open it as sqlite:alias",
-    "file": "is not a directory",
-    "snapshot:file": "is not a directory",
-    "empty": "is not a directory",
-    "short.db": "is not a directory",
-    "fifo": "is not a directory",
-    "dangling": "is not a directory",
-    "snapshot:dangling": "is not a directory",
-    "logs": "holds logs: open it as log:logs",
-    "snapshot:logs": "holds logs: open it as log:logs",
-    "./logs/": "holds logs: open it as log:./logs/",
+    "chats.sqlite3": "is a SQLite database of something else",
+    "sqlite:chats.sqlite3": "is a SQLite database of something else",
+    "innocent": "is a SQLite database of something else",
+    "alias": "is a SQLite database of something else",
+    "file": "is not a SQLite database",
+    "sqlite:file": "is not a SQLite database",
+    "short.db": "is not a SQLite database",
+    "snapshot:chats.sqlite3": "is a file, as only a database is: open it as sqlite:chats.sqlite3",
+    "log:chats.sqlite3": "is a file, as only a database is: open it as sqlite:chats.sqlite3",
+    "snapshot:file": "is a file, as only a database is: open it as sqlite:file",
+    "fifo": "is neither a directory nor a file",
+    "sqlite:fifo": "is neither a directory nor a file",
+    "dangling": "is neither a directory nor a file",
+    "snapshot:dangling": "is neither a directory nor a file",
+    "sqlite:dangling": "is neither a directory nor a file",
+    "snapshot:logs": "is a directory of logs: open it as log:logs",
+    "sqlite:./logs/": "is a directory of logs: open it as log:./logs/",
+    "log:snapshots": "is a directory of snapshots: open it as snapshot:snapshots",
+    "sqlite:directory": "is a directory: give the path of a file in it, or snapshot: or log:",
 }
 
 
@@ -254,7 +305,7 @@ def test_what_is_not_even_path_like_is_a_type_error(url):
 def test_paths_that_are_refused_as_pathlib_paths_are_named_as_they_were_given():
     prepare()
     before = tree()
-    for name, reason in [("chats.db", "a new path with the name of a database"), ("logs", "holds logs")]:
+    for name, reason in [("chats.db", "a new path with the name of a database"), ("file", "is not a SQLite database")]:
         with pytest.raises(InvalidStorageError, match=reason) as caught:
             SessionManager(Path(name))
         assert caught.value.url == name

@@ -61,7 +61,14 @@ def open_store(url: str | os.PathLike[str], *, read_only: bool = False) -> Store
         )
     if read_only and not os.path.lexists(path):
         raise StorageError(path, "is not there, and read-only creates nothing")
-    return _opened(scheme or there or "snapshot", path, read_only=read_only)
+    if scheme == "sqlite" and os.path.isdir(path):
+        raise InvalidStorageError(text, "is a directory: give the path of a file in it, or snapshot: or log:")
+    refusal = None
+    try:
+        return _opened(scheme or there or "snapshot", path, read_only=read_only)
+    except InvalidStorageError as error:
+        refusal = error
+    raise InvalidStorageError(text, refusal.reason)
 
 
 def _is_encodable(text: str) -> bool:
