@@ -49,26 +49,35 @@ def open_store(url: str | os.PathLike[str], *, read_only: bool = False) -> Store
         raise InvalidStorageError(text, "there is no such store: memory:, snapshot:PATH, log:PATH and sqlite:PATH are")
     if not path:
         raise InvalidStorageError(text, f"needs a path, such as {scheme}:chats")
-    try:
-        there = _there(text, path)
-    except OSError as error:
-        raise StorageError(path, f"cannot be read: {error.strerror}") from error
-    if scheme and there and scheme != there:
-        raise InvalidStorageError(text, f"is {_KINDS[there]}: open it as {there}:{path}")
-    if not scheme and not there and path.endswith(_DATABASE) and not os.path.lexists(path):
-        raise InvalidStorageError(
-            text, f"a new path with the name of a database: give sqlite:{path} or snapshot:{path}"
-        )
-    if read_only and not os.path.lexists(path):
-        raise StorageError(path, "is not there, and read-only creates nothing")
-    if scheme == "sqlite" and os.path.isdir(path):
-        raise InvalidStorageError(text, "is a directory: give the path of a file in it, or snapshot: or log:")
+    scheme = _settled(text, scheme, path, read_only=read_only)
     refusal = None
     try:
-        return _opened(scheme or there or "snapshot", path, read_only=read_only)
+        return _opened(scheme, path, read_only=read_only)
     except InvalidStorageError as error:
         refusal = error
     raise InvalidStorageError(text, refusal.reason)
+
+
+def _settled(url: str, scheme: str, path: str, *, read_only: bool) -> str:
+    """Return the scheme of the store to open, by what was asked for and what is there.
+
+    :raises InvalidStorageError: if the two contradict each other.
+    :raises StorageError: if what is there cannot be looked at, or nothing is there to be read.
+    """
+    try:
+        there = _there(url, path)
+    except OSError as error:
+        raise StorageError(path, f"cannot be read: {error.strerror}") from error
+    if scheme and there and scheme != there:
+        raise InvalidStorageError(url, f"is {_KINDS[there]}: open it as {there}:{path}")
+    is_new = not os.path.lexists(path)
+    if is_new and not scheme and path.endswith(_DATABASE):
+        raise InvalidStorageError(url, f"a new path with the name of a database: give sqlite:{path} or snapshot:{path}")
+    if is_new and read_only:
+        raise StorageError(path, "is not there, and read-only creates nothing")
+    if scheme == "sqlite" and not is_new and not there:
+        raise InvalidStorageError(url, "is a directory: give the path of a file in it, or snapshot: or log:")
+    return scheme or there or "snapshot"
 
 
 def _is_encodable(text: str) -> bool:
