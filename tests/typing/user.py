@@ -4,10 +4,14 @@ Every call of the public interface is here; `assert_type` holds what it returns.
 """
 
 import sys
-from collections.abc import Iterator
-from datetime import datetime, timezone
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import SearchStrategy
 
 from session_manager import (
     Commit,
@@ -26,6 +30,17 @@ from session_manager import (
 from session_manager.changes import Change
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
+from session_manager.testing import (
+    Clock,
+    FaultyStore,
+    SessionMachine,
+    StoreContract,
+    crash,
+    keys,
+    messages,
+    nasty_text,
+    sessions,
+)
 
 if sys.version_info >= (3, 11):
     from typing import assert_type
@@ -104,3 +119,46 @@ def stores(commit: Commit) -> list[Store]:
     SessionManager("snapshot:chats")
     SessionManager()
     return opened
+
+
+class TestMyStore(StoreContract):
+    durable = False
+    tokens = False
+
+    @pytest.fixture
+    def open_store(self) -> Callable[[], Store]:
+        return MemoryStore
+
+    @pytest.fixture
+    def damage(self, tmp_path: Path) -> Callable[[str], None]:
+        return lambda key: None
+
+
+class MyMachine(SessionMachine):
+    session_keys = ("a", "b")
+
+    def open_store(self) -> Store:
+        return MemoryStore()
+
+
+TestMyMachine = MyMachine.TestCase
+
+
+@given(messages(), sessions(max_messages=2), keys(max_size=3), nasty_text(min_size=1))
+def test_values(message: Message, session: Session, key: str, text: str) -> None:
+    assert_type(messages(), SearchStrategy[Message])
+    assert_type(sessions(), SearchStrategy[Session])
+    assert_type(keys(), SearchStrategy[str])
+
+
+def break_things() -> None:
+    store, now = FaultyStore(MemoryStore()), Clock(datetime(2026, 1, 1, tzinfo=timezone.utc))
+    store.fail_next(OSError("full"))
+    store.lose_ack_next()
+    store.delay = 1
+    store.heal()
+    assert_type(store.store, Store)
+    assert_type(now.advance(timedelta(days=1)), datetime)
+    assert_type(now(), datetime)
+    now.set(now.advance(1.5))
+    crash(SessionManager(store, clock=now))

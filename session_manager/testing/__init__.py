@@ -1,0 +1,76 @@
+"""The test kit: for who writes a store, and for who writes a bot.
+
+* A store of your own is tested by `StoreContract`, and by `SessionMachine`.
+* A bot is tested with a `Clock`, a `FaultyStore`, and `crash`.
+* Hypothesis draws nasty data from `messages`, `sessions`, `keys` and `nasty_text`.
+
+`Clock`, `FaultyStore` and `crash` need nothing else; the others need hypothesis, and the contract pytest, which
+``pip install 'chat-session-manager[testing]'`` brings.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING
+
+from session_manager.testing.clock import Clock
+from session_manager.testing.faults import FaultyStore, crash
+
+if TYPE_CHECKING:
+    from session_manager.testing.contract import StoreContract
+    from session_manager.testing.machine import SessionMachine
+    from session_manager.testing.strategies import keys, messages, nasty_text, sessions
+
+__all__ = [
+    "Clock",
+    "FaultyStore",
+    "SessionMachine",
+    "StoreContract",
+    "crash",
+    "keys",
+    "messages",
+    "nasty_text",
+    "sessions",
+]
+
+_HOMES = {
+    "SessionMachine": "machine",
+    "StoreContract": "contract",
+    "keys": "strategies",
+    "messages": "strategies",
+    "nasty_text": "strategies",
+    "sessions": "strategies",
+}
+_WITH_ASSERTS = ("contract", "machine", "machine_base")
+_NEEDED = ("hypothesis", "pytest")
+
+if not TYPE_CHECKING:  # else every name would be one of this module's
+
+    def __getattr__(name: str) -> object:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        _explain_asserts()
+        try:
+            value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").partition(".")[0]
+            if missing not in _NEEDED:
+                raise
+            extra = "pip install 'chat-session-manager[testing]'"
+            raise ImportError(f"{__name__}.{name} needs {missing}: {extra}", name=missing) from error
+        globals()[name] = value
+        return value
+
+
+def _explain_asserts() -> None:
+    """Let pytest, if it is running, show the values in the kit's asserts: of modules that are not imported yet."""
+    pytest = sys.modules.get("pytest")
+    if pytest is not None:
+        modules = [f"{__name__}.{name}" for name in _WITH_ASSERTS]
+        pytest.register_assert_rewrite(*(module for module in modules if module not in sys.modules))
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,39 @@
+"""The contract of a store, clause by clause: inherit `StoreContract`, and each of its tests runs on your store."""
+
+from __future__ import annotations
+
+from session_manager.testing.contract.base import OpenStore
+from session_manager.testing.contract.deletes import DeleteContract
+from session_manager.testing.contract.keys import KeyContract
+from session_manager.testing.contract.life import LifeContract
+from session_manager.testing.contract.searches import SearchContract
+from session_manager.testing.contract.writes import WriteContract
+
+__all__ = ["OpenStore", "StoreContract"]
+
+
+class StoreContract(WriteContract, KeyContract, DeleteContract, SearchContract, LifeContract):
+    """The tests of `session_manager.store.Store`, for pytest: a store that passes them keeps its contract.
+
+    Inherit from it in a class whose name starts with ``Test``, and override the fixture ``open_store``: it returns a
+    callable that opens the storage, the same one each time that it is called, and a new one in each test.
+    The tests close what they open, and open a storage again only when it is closed (unless the store is
+    `Store.shared`). ::
+
+        class TestMyStore(StoreContract):
+            @pytest.fixture
+            def open_store(self, tmp_path):
+                return lambda: MyStore(tmp_path / "chats")
+
+    What a store cannot have is said by flags; the tests of it are then skipped, and say which flag it was.
+
+    The fixture ``damage`` may be overridden, too. It returns a callable that is given a key, and damages what the closed
+    storage holds of that session, so that it cannot be read. Without it the tests of damage are skipped.
+    """
+
+    #: Whether what it keeps is there after it was closed and opened again.
+    durable = True
+    #: Whether calls after `close` raise `ClosedError`.
+    refuses_when_closed = True
+    #: Whether `landed` tells writes apart by their tokens. A store of one process that writes the state once more does not.
+    tokens = True

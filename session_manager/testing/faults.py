@@ -1,0 +1,170 @@
+"""What goes wrong, on demand: `FaultyStore` breaks writes, `crash` kills a manager."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+
+from session_manager.errors import SaveFailedError, SaveOutcomeUnknownError, SessionManagerError
+from session_manager.manager import SessionManager
+from session_manager.model import Session, Version
+from session_manager.search import SearchHit
+from session_manager.store import Commit, Finding, SessionInfo, Store
+
+__all__ = ["FaultyStore", "crash"]
+
+
+class _Lost(enum.Enum):
+    ACK = "ack"
+
+
+class FaultyStore(Store):
+    """A store whose writes fail on demand, and that is in everything else the one that it wraps.
+
+    Faults are used up one by one, in the order in which they were asked for. Any thread may call any method.
+
+    :param store: any store, which `close` closes.
+
+    >>> from session_manager import SessionManager
+    >>> from session_manager.stores.memory import MemoryStore
+    >>> store = FaultyStore(MemoryStore())
+    >>> m = SessionManager(store)
+    >>> _ = m.add_message("telegram:42", "user", "hi")
+    >>> store.fail_next(OSError("No space left on device"))
+    >>> m.save("telegram:42")
+    Traceback (most recent call last):
+        ...
+    session_manager.errors.SaveFailedError: session 'telegram:42' not saved: No space left on device
+    >>> m.save("telegram:42")
+    True
+    >>> m.close()
+    """
+
+    def __init__(self, store: Store) -> None:
+        #: The store that is wrapped.
+        self.store = store
+        #: How many seconds each write takes longer; may be set at any time.
+        self.delay: float = 0.0
+        self.shared = store.shared
+        self.indexed = store.indexed
+        self._faults: deque[BaseException | _Lost] = deque()
+
+    def fail_next(self, error: BaseException) -> None:
+        """Let the next write raise an error, and write nothing.
+
+        :param error: one of this library, or an interrupt, is raised as it is; any other becomes the
+            ``__cause__`` of a `SaveFailedError`, as a driver's error does.
+        """
+        self._faults.append(error)
+
+    def lose_ack_next(self) -> None:
+        """Let the next write be made durable, and then raise `SaveOutcomeUnknownError`."""
+        self._faults.append(_Lost.ACK)
+
+    def heal(self) -> None:
+        """Forget all faults that are still to come, and the delay."""
+        self._faults.clear()
+        self.delay = 0.0
+
+    def write(self, commit: Commit) -> None:
+        """Make a commit durable, unless a fault is due."""
+        if self.delay > 0:
+            time.sleep(self.delay)
+        try:
+            fault = self._faults.popleft()
+        except IndexError:
+            self.store.write(commit)
+            return
+        if isinstance(fault, _Lost):
+            self.store.write(commit)
+            raise SaveOutcomeUnknownError(commit.session.key, "its acknowledgement was lost, on purpose")
+        if isinstance(fault, SessionManagerError) or not isinstance(fault, Exception):
+            raise fault
+        raise SaveFailedError(commit.session.key, str(fault)) from fault
+
+    def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
+        """Make commits durable: by the wrapped store's own way if no fault is due, else one by one."""
+        if self._faults or self.delay > 0:
+            return super().write_many(commits)
+        return self.store.write_many(commits)
+
+    def load(self, key: str) -> Session | None:
+        """Call the wrapped store."""
+        return self.store.load(key)
+
+    def landed(self, commit: Commit) -> bool | None:
+        """Call the wrapped store."""
+        return self.store.landed(commit)
+
+    def delete(self, key: str, expected: Version | None = None) -> bool:
+        """Call the wrapped store."""
+        return self.store.delete(key, expected)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """Call the wrapped store."""
+        return self.store.keys(prefix)
+
+    def version(self, key: str) -> Version | None:
+        """Call the wrapped store."""
+        return self.store.version(key)
+
+    def describe(self, key: str) -> SessionInfo | None:
+        """Call the wrapped store."""
+        return self.store.describe(key)
+
+    def search(
+        self, text: str, *, key: str | None = None, prefix: str = "", limit: int = 20, skip: Collection[str] = ()
+    ) -> list[SearchHit]:
+        """Call the wrapped store."""
+        return self.store.search(text, key=key, prefix=prefix, limit=limit, skip=skip)
+
+    def compact(self, key: str) -> None:
+        """Call the wrapped store."""
+        self.store.compact(key)
+
+    def verify(self, key: str) -> list[Finding]:
+        """Call the wrapped store."""
+        return self.store.verify(key)
+
+    def repairs(self) -> list[Finding]:
+        """Call the wrapped store."""
+        return self.store.repairs()
+
+    def strays(self) -> list[Finding]:
+        """Call the wrapped store."""
+        return self.store.strays()
+
+    def close(self) -> None:
+        """Call the wrapped store."""
+        self.store.close()
+
+    def __repr__(self) -> str:
+        return f"<FaultyStore of {self.store!r}>"
+
+
+def crash(manager: SessionManager) -> None:
+    """End a manager as a kill of its process would: what is not saved is lost, and the storage can be opened again.
+
+    Nothing is saved, nor said about it. The manager's store is closed, also one that it was given, and with it the
+    storage's locks are released; for a `MemoryStore` that means nothing, so that it can stand for a disk: give
+    it to the next manager. Calls of the manager raise `ClosedError`. Calls that other threads are in the
+    middle of come to their end first, for a thread cannot be killed. Idempotent.
+
+    :raises ReentrantCallError: from a signal handler, in the middle of a call of the manager.
+
+    >>> from session_manager import SessionManager
+    >>> from session_manager.stores.memory import MemoryStore
+    >>> disk = MemoryStore()
+    >>> m = SessionManager(disk)
+    >>> m.add_message("telegram:42", "user", "saved"), m.save("telegram:42"), m.add_message("telegram:42", "user", "not")
+    (<Message 'user': 5 characters, position 0>, True, <Message 'user': 3 characters, position 1>)
+    >>> crash(m)
+    >>> [message.content for message in SessionManager(disk).get_history("telegram:42")]
+    ['saved']
+    """
+    manager.close(save=False)
+    store = manager._residents.store
+    if store is not None:
+        store.close()

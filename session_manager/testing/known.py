@@ -1,0 +1,72 @@
+"""The model of a session, and the keys of those that a machine plays with."""
+
+from __future__ import annotations
+
+import attrs
+from hypothesis import strategies as st
+
+from session_manager.changes import Change, fold
+from session_manager.model import Message, Session
+from session_manager.testing.comparison import difference
+
+__all__ = ["NEARLY_EQUAL_KEYS", "Known", "known_key", "some_key"]
+
+#: Keys that a naive store takes for one another.
+NEARLY_EQUAL_KEYS = (
+    "telegram:42",
+    "telegram_42",
+    "Telegram:42",
+    "caf\u00e9",
+    "cafe\u0301",
+    "CON",
+    "a\0b\u2028c\u0085",
+    "../\u202eup\U0001f600",
+    "long" * 200,
+    "long" * 200 + "x",
+)
+
+
+def some_key() -> st.SearchStrategy[str]:
+    """Draw one of the machine's `SessionMachine.session_keys`, in one of its rules."""
+    return st.runner().flatmap(lambda machine: st.sampled_from(tuple(machine.session_keys)))
+
+
+def known_key() -> st.SearchStrategy[str]:
+    """Draw the key of a session that is there, in most cases, in one of the machine's rules."""
+    return st.runner().flatmap(lambda machine: st.sampled_from((*machine.session_keys, *[*machine.known] * 4)))
+
+
+@attrs.define(eq=False)
+class Known:
+    """The model of one session: its durable state, and the calls since then."""
+
+    #: What is stored; of revision 0 if nothing is.
+    durable: Session
+    #: What was done since, in order.
+    pending: list[Change] = attrs.field(factory=list)
+
+    @property
+    def session(self) -> Session:
+        """What a manager must show."""
+        return fold(self.durable, self.pending)
+
+    @property
+    def messages(self) -> list[Message]:
+        """The history that a manager must show."""
+        return self.session.messages.to_list()
+
+    @property
+    def dirty(self) -> bool:
+        """Whether there is something to save."""
+        return bool(self.pending) or self.durable.revision == 0
+
+    def did(self, change: Change) -> None:
+        """Note a call; one without effect makes no change."""
+        if difference(fold(self.session, [change]), self.session):
+            self.pending.append(change)
+
+    def saved(self) -> None:
+        """Note that everything is durable now, if it was not before."""
+        if self.dirty:
+            self.durable = attrs.evolve(self.session, revision=self.durable.revision + 1)
+            self.pending = []

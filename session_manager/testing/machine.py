@@ -1,0 +1,317 @@
+"""A state machine that drives a manager by all of its calls, against the fold of `session_manager.changes.apply`."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import attrs
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, precondition, rule
+
+from session_manager.changes import (
+    Append,
+    Clear,
+    Edit,
+    Remove,
+    Replace,
+    SetSummary,
+    Truncate,
+    UpdateMetadata,
+)
+from session_manager.errors import SessionExistsError, SessionManagerError, SessionNotFoundError
+from session_manager.model import Message, Session
+from session_manager.search import best
+from session_manager.store import SessionInfo
+from session_manager.testing.comparison import difference, message_difference
+from session_manager.testing.known import Known, known_key, some_key
+from session_manager.testing.machine_base import MachineBase
+from session_manager.testing.strategies import json_objects, message_objects, nasty_text, refs
+
+__all__ = ["SessionMachine", "known_key", "some_key"]
+
+_keys = some_key()
+_known_keys = known_key()
+_objects = message_objects()
+_prefixes = st.sampled_from(["", "telegram", "caf", "x"])
+_queries = st.one_of(st.sampled_from(["a", "x", " ", "\u6f22", "12:00"]), nasty_text(min_size=1, max_size=3))
+_contents = st.one_of(nasty_text(), st.just("x" * 10_000), st.none())
+
+
+def _is_older(session: Session, than: datetime) -> bool:
+    return (session.last_message_at or session.created) < than
+
+
+class SessionMachine(MachineBase):
+    """Makes calls in any order, and compares what the manager shows with what they mean.
+
+    Inherit from it, and say which store is to be driven by `open_store`, or which manager by `open`; then
+    run its ``TestCase``. Each is called again after the last manager and its store were closed (also in the middle of
+    unsaved changes, by `crash`), and must find what was saved. ::
+
+        class MyMachine(SessionMachine):
+            def __init__(self):
+                super().__init__()
+                self.path = tempfile.mkdtemp()
+
+            def open_store(self):
+                return MyStore(self.path)
+
+        TestMyStore = MyMachine.TestCase
+
+    A rule of your own may call `manager`, and tells the model by `did` what its calls mean; a key is drawn by
+    `some_key`. A rule that is not wanted is switched off by a class attribute: ``fork = None``.
+    """
+
+    # Time
+
+    @rule(seconds=st.integers(-3, 10))
+    def time_passes(self, seconds: int) -> None:
+        """Set the clock."""
+        self.clock.set(self.clock() + timedelta(seconds=seconds))
+
+    # Calls that change what is in RAM
+
+    @initialize(texts=st.lists(nasty_text(), min_size=1, max_size=6), count=st.integers(0, 3))
+    def conversations(self, texts: list[str], count: int) -> None:
+        """Begin with some sessions that are stored."""
+        for key in self.session_keys[:count]:
+            self._converse(key, texts)
+            self.manager.save(key)
+            self.known[key].saved()
+
+    @rule(key=_keys, texts=st.lists(nasty_text(), min_size=1, max_size=6))
+    def converse(self, key: str, texts: list[str]) -> None:
+        """Call `SessionManager.add_message` several times."""
+        self._converse(key, texts)
+
+    def _converse(self, key: str, texts: list[str]) -> None:
+        for text in texts:
+            self._add_message(key, text, None)
+
+    @rule(key=_keys)
+    def get_or_create(self, key: str) -> None:
+        """Call `SessionManager.get_or_create`."""
+        shown = self.manager.get_or_create(key)
+        assert difference(shown, self.expected(key, create=True).session) == ""
+
+    @rule(key=_keys, content=_contents, ref=st.none() | refs())
+    def add_message(self, key: str, content: str | None, ref: str | None) -> None:
+        """Call `SessionManager.add_message`."""
+        self._add_message(key, content, ref)
+
+    def _add_message(self, key: str, content: str | None, ref: str | None) -> None:
+        stored = self.manager.add_message(key, "user", content, ref=ref)
+        message = Message("user", content, created_at=self.clock(), ref=ref)
+        self.did(key, Append(at=self.clock(), messages=(message,)))
+        assert message_difference(stored, self.expected(key).messages[-1]) == ""
+
+    @rule(key=_keys, values=st.lists(_objects, max_size=4), metadata=json_objects())
+    def add(self, key: str, values: list[dict[str, Any]], metadata: dict[str, Any]) -> None:
+        """Call `SessionManager.add`."""
+        given = [Message.from_dict(value, created_at=self.clock(), metadata=metadata) for value in values]
+        stored = self.manager.add(key, *given)
+        self.did(key, Append(at=self.clock(), messages=tuple(given)))
+        after = self.expected(key).messages
+        assert len(stored) == len(given)
+        assert not any(map(message_difference, stored, after[len(after) - len(given) :]))
+
+    @rule(key=_known_keys, text=nasty_text())
+    def set_summary(self, key: str, text: str) -> None:
+        """Call `SessionManager.set_summary`."""
+        assert self.manager.set_summary(key, text) == (key in self.known)
+        if key in self.known:
+            self.did(key, SetSummary(at=self.clock(), text=text))
+
+    @rule(key=_known_keys, values=st.lists(_objects, max_size=3))
+    def set_history(self, key: str, values: list[dict[str, Any]]) -> None:
+        """Call `SessionManager.set_history`."""
+        assert self.manager.set_history(key, values) == (key in self.known)
+        if key in self.known:
+            new = tuple(Message.from_dict(value, created_at=self.clock()) for value in values)
+            self.did(key, Replace(at=self.clock(), messages=new))
+
+    @rule(key=_known_keys, keep_last=st.integers(-1, 6))
+    def truncate_history(self, key: str, keep_last: int) -> None:
+        """Call `SessionManager.truncate_history`."""
+        known = self.expected(key)
+        messages = known.messages
+        dropped = max(0, len(messages) - max(0, keep_last))
+        assert self.manager.truncate_history(key, keep_last) == dropped
+        if dropped:
+            start = messages[dropped].position if dropped < len(messages) else known.session.end
+            assert start is not None
+            known.did(Truncate(at=self.clock(), start=start))
+
+    @rule(key=_known_keys)
+    def remove_last(self, key: str) -> None:
+        """Call `SessionManager.remove_last`."""
+        known = self.expected(key)
+        last = known.messages[-1] if known.messages else None
+        removed = self.manager.remove_last(key)
+        if last is None or last.position is None:
+            assert removed is None
+        else:
+            assert removed is not None
+            assert message_difference(removed, last) == ""
+            known.did(Remove(at=self.clock(), position=last.position))
+
+    @rule(key=_known_keys, value=_objects)
+    def update_last(self, key: str, value: dict[str, Any]) -> None:
+        """Call `SessionManager.update_last`."""
+        messages = self.expected(key).messages
+        assert self.manager.update_last(key, value) == bool(messages)
+        self._edited(key, messages[-1] if messages else None, value)
+
+    @rule(key=_known_keys, value=_objects, data=st.data())
+    def update_message(self, key: str, value: dict[str, Any], data: st.DataObject) -> None:
+        """Call `SessionManager.update_message`."""
+        messages = self.expected(key).messages
+        wheres: list[int | str] = [10**6, "no such ref"]
+        wheres += [where for one in messages for where in (one.position, one.ref) if where is not None]
+        where = data.draw(st.sampled_from(wheres), label="where")
+        target = next((one for one in reversed(messages) if where in (one.position, one.ref)), None)
+        assert self.manager.update_message(key, where, value) == (target is not None)
+        self._edited(key, target, value)
+
+    def _edited(self, key: str, target: Message | None, value: dict[str, Any]) -> None:
+        if target is not None and target.position is not None:
+            message = Message.from_dict(value, created_at=target.created_at)
+            self.did(key, Edit(at=self.clock(), position=target.position, message=message))
+
+    @rule(key=_known_keys, items=json_objects(), removed=st.lists(st.sampled_from(["a", "type", "text"]), max_size=2))
+    def update_metadata(self, key: str, items: dict[str, Any], removed: list[str]) -> None:
+        """Call `SessionManager.update_metadata`."""
+        assert self.manager.update_metadata(key, items, removed) == (key in self.known)
+        if key in self.known:
+            self.did(key, UpdateMetadata(at=self.clock(), items=items, removed=tuple(removed)))
+
+    @rule(key=_known_keys)
+    def clear(self, key: str) -> None:
+        """Call `SessionManager.clear`."""
+        assert self.manager.clear(key) == len(self.expected(key).messages)
+        if key in self.known:
+            shown = self.manager.get(key)
+            assert shown is not None
+            self.did(key, Clear(at=self.clock(), generation=self._new_generation(shown.generation)))
+
+    # Calls that reach the store
+
+    @rule(key=_known_keys, look=st.booleans())
+    def save(self, key: str, look: bool) -> None:  # noqa: FBT001 - drawn
+        """Call `SessionManager.save`, which finds nothing to save the second time."""
+        known = self.expected(key)
+        assert self.manager.save(key) == (key in self.known and known.dirty)
+        known.saved()
+        assert self.manager.save(key) is False
+        if look:
+            self._check_stored(key)
+
+    @rule(look=st.booleans())
+    def save_all(self, look: bool) -> None:  # noqa: FBT001 - drawn
+        """Call `SessionManager.save_all`."""
+        assert self.manager.save_all() == sum(known.dirty for known in self.known.values())
+        self._all_saved()
+        if look:
+            self._check_all_stored()
+
+    @rule(key=_known_keys)
+    def reload(self, key: str) -> None:
+        """Call `SessionManager.reload`."""
+        assert self.manager.reload(key) == self.expected(key).pending
+        self._gave_up(key)
+
+    @rule(key=_keys)
+    def delete(self, key: str) -> None:
+        """Call `SessionManager.delete`."""
+        self._touched.add(key)
+        assert self.manager.delete(key) == (key in self.known)
+        self.known.pop(key, None)
+
+    @rule(key=_known_keys, new_key=_keys)
+    def fork(self, key: str, new_key: str) -> None:
+        """Call `SessionManager.fork`."""
+        self._touched |= {key, new_key}
+        if key not in self.known or new_key in self.known:
+            refused = SessionNotFoundError if key not in self.known else SessionExistsError
+            assert self._refusal(key, new_key) is refused
+            return
+        shown = self.manager.fork(key, new_key)
+        time = self.clock()
+        copy = attrs.evolve(
+            self.known[key].session,
+            key=new_key,
+            generation=self._new_generation(shown.generation),
+            created=time,
+            updated=time,
+            revision=1,
+        )
+        self.known[new_key] = Known(copy)
+
+    def _refusal(self, key: str, new_key: str) -> type[SessionManagerError] | None:
+        try:
+            self.manager.fork(key, new_key)
+        except SessionManagerError as error:
+            return type(error)
+        return None
+
+    @rule(age=st.timedeltas(timedelta(0), timedelta(seconds=20)), prefix=_keys, moment=st.booleans())
+    def expire(self, age: timedelta, prefix: str, moment: bool) -> None:  # noqa: FBT001 - drawn
+        """Call `SessionManager.expire`: a session goes if it is too old both as it is shown and as it is stored."""
+        than = self.clock() - age
+        older_than = than if moment else age
+        old = {key for key, known in self.known.items() if key.startswith(prefix) and _is_older(known.session, than)}
+        assert self.manager.expire(older_than, prefix=prefix, dry_run=True) == sorted(old)
+        gone = {key for key in old if not self._is_stored_newer(key, than)}
+        assert self.manager.expire(older_than, prefix=prefix) == sorted(gone)
+        for key in gone:
+            del self.known[key]
+        self._touched |= old
+
+    def _is_stored_newer(self, key: str, than: datetime) -> bool:
+        durable = self.known[key].durable
+        return durable.revision > 0 and not _is_older(durable, than)
+
+    @rule(text=_queries, key=st.none() | _keys, prefix=_prefixes, limit=st.integers(1, 5))
+    def search(self, text: str, key: str | None, prefix: str, limit: int) -> None:
+        """Call `SessionManager.search`, in one session and in all."""
+        found = self.manager.search(text, key=key, prefix="" if key is not None else prefix, limit=limit)
+        keys = [key] if key is not None else [one for one in self.known if one.startswith(prefix)]
+        messages = ((one, message) for one in keys if one in self.known for message in self.known[one].messages)
+        assert found == best(text, messages, limit)
+
+    @rule(key=_known_keys)
+    def compact(self, key: str) -> None:
+        """Call `SessionManager.compact`, which changes nothing that is to be seen, nor what is stored."""
+        self.manager.compact(key)
+        self._touched.add(key)
+        self._check_stored(key)
+
+    @rule()
+    def verify(self) -> None:
+        """Call `SessionManager.verify`, which finds nothing wrong."""
+        assert self.manager.verify() == []
+
+    @rule(look=st.booleans())
+    def reopen(self, look: bool) -> None:  # noqa: FBT001 - drawn
+        """Close the manager, which saves everything, and open the storage again."""
+        self.manager.close()
+        self._all_saved()
+        self._opened_again(look=look)
+
+    @rule(look=st.booleans())
+    def crash_and_reopen(self, look: bool) -> None:  # noqa: FBT001 - drawn
+        """Lose what is not saved, and open the storage again."""
+        for key in list(self.known):
+            self._gave_up(key)
+        self._opened_again(look=look)
+
+    @precondition(lambda machine: bool(machine.known))
+    @rule(prefix=_prefixes)
+    def list_sessions(self, prefix: str) -> None:
+        """Call `SessionManager.list_sessions`: the most recent message comes first."""
+        infos = self.manager.list_sessions(prefix)
+        described = {key: SessionInfo.of(known.session) for key, known in self.known.items() if key.startswith(prefix)}
+        assert {info.key: info for info in infos} == described
+        times = [info.last_message_at or info.created for info in infos]
+        assert times == sorted((time for time in times if time is not None), reverse=True)

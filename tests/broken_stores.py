@@ -1,0 +1,479 @@
+"""Stores that break one clause of the contract each, and the test of `StoreContract` that must notice."""
+
+from __future__ import annotations
+
+import re
+import time
+import unicodedata
+
+import attrs
+
+from session_manager import ConflictError, Session, SessionInfo
+from session_manager.changes import Append, Clear, Edit, Replace, Truncate, fold
+from session_manager.model import Message
+from session_manager.search import best, searched_text
+from session_manager.stores.memory import MemoryStore
+
+#: The store's class → which test notices, as pytest's ``-k`` names it.
+BROKEN: dict[type[MemoryStore], str] = {}
+
+DISK: dict[str, Session] = {}
+
+
+def noticed_by(test):
+    def note(broken):
+        BROKEN[broken] = test
+        return broken
+
+    return note
+
+
+class Base(MemoryStore):
+    """A store in which a broken one changes one step: what a key is, what is accepted, what is kept."""
+
+    def stored_key(self, key):
+        return key
+
+    def accepts(self, there, base):
+        return there == base
+
+    def kept(self, commit):
+        return commit.session
+
+    def load(self, key):
+        session = self._sessions.get(self.stored_key(key))
+        return None if session is None else attrs.evolve(session, key=key)
+
+    def version(self, key):
+        session = self._sessions.get(self.stored_key(key))
+        return None if session is None else session.version
+
+    def write(self, commit):
+        key = commit.session.key
+        if not self.accepts(self.version(key), commit.base):
+            raise ConflictError(key, commit.base, self.version(key))
+        kept = self.kept(commit)
+        super().write(
+            attrs.evolve(commit, session=attrs.evolve(kept, key=self.stored_key(key)), base=self.version(key))
+        )
+
+    def delete(self, key, expected=None):
+        return super().delete(self.stored_key(key), expected)
+
+
+# Versions
+
+
+@noticed_by("test_a_write_on_another_base_is_a_conflict")
+class AcceptsAnyBase(Base):
+    def accepts(self, there, base):
+        return True
+
+
+@noticed_by("test_a_write_on_another_base_is_a_conflict")
+class IgnoresGenerations(Base):
+    def accepts(self, there, base):
+        return (there and there.revision) == (base and base.revision)
+
+
+@noticed_by("test_a_write_on_another_base_is_a_conflict")
+class IgnoresRevisions(Base):
+    def accepts(self, there, base):
+        return (there and there.generation) == (base and base.generation)
+
+
+@noticed_by("test_a_write_on_another_base_is_a_conflict and none")
+class OverwritesWhatIsThere(Base):
+    def accepts(self, there, base):
+        return base is None or there == base
+
+
+@noticed_by("test_a_write_on_a_session_that_is_not_there")
+class CreatesWhatIsNotThere(Base):
+    def accepts(self, there, base):
+        return there is None or there == base
+
+
+@noticed_by("test_a_write_on_another_base_is_a_conflict")
+class SavesBeforeItChecks(Base):
+    def write(self, commit):
+        there = self.version(commit.session.key)
+        self._sessions[commit.session.key] = commit.session
+        if there != commit.base:
+            raise ConflictError(commit.session.key, commit.base, there)
+
+
+@noticed_by("test_a_session_is_written_whole_at_any_revision")
+class CountsRevisionsItself(Base):
+    def kept(self, commit):
+        there = self.version(commit.session.key)
+        return attrs.evolve(commit.session, revision=there.revision + 1 if there else 1)
+
+
+# Values
+
+
+def each_message(session, change):
+    return attrs.evolve(session, messages=[change(message) for message in session.messages])
+
+
+@noticed_by("test_each_kind_of_change_is_read_back_exactly")
+class LosesRefs(Base):
+    def kept(self, commit):
+        return each_message(commit.session, without_ref)
+
+
+def without_ref(message):
+    return Message._restore(
+        message.to_dict(), message.created_at, message.metadata, None, message.position, message.turn
+    )
+
+
+@noticed_by("test_nasty_values_are_kept_exactly")
+class LosesMessagesMetadata(Base):
+    def kept(self, commit):
+        return each_message(
+            commit.session,
+            lambda one: Message._restore(one.to_dict(), one.created_at, None, one.ref, one.position, one.turn),
+        )
+
+
+@noticed_by("test_each_kind_of_change_is_read_back_exactly")
+class LosesTurns(Base):
+    def kept(self, commit):
+        return each_message(commit.session, lambda one: one._placed(one.position, None))
+
+
+@noticed_by("test_each_kind_of_change_is_read_back_exactly")
+class NumbersMessagesAnew(Base):
+    def kept(self, commit):
+        messages = [one._placed(number, one.turn) for number, one in enumerate(commit.session.messages)]
+        return attrs.evolve(commit.session, messages=messages, end=len(messages))
+
+
+@noticed_by("test_times_are_kept_to_the_microsecond")
+class KeepsMilliseconds(Base):
+    def kept(self, commit):
+        cut = commit.session.updated.microsecond // 1000 * 1000
+        return attrs.evolve(commit.session, updated=commit.session.updated.replace(microsecond=cut))
+
+
+@noticed_by("test_nasty_values_are_kept_exactly")
+class KeepsNumbersAsFloats(Base):
+    def kept(self, commit):
+        def plain(value):
+            if isinstance(value, dict):
+                return {key: plain(item) for key, item in value.items()}
+            if isinstance(value, list):
+                return [plain(item) for item in value]
+            return float(value) if type(value) is int and abs(value) < 2**53 else value
+
+        return attrs.evolve(commit.session, metadata=plain(commit.session.metadata))
+
+
+@noticed_by("test_nasty_values_are_kept_exactly")
+class ReplacesLoneSurrogates(Base):
+    def kept(self, commit):
+        return attrs.evolve(commit.session, summary=commit.session.summary.encode("utf-8", "replace").decode())
+
+
+@noticed_by("test_as_many_answered_deliveries_are_kept")
+class ForgetsDeliveries(Base):
+    def kept(self, commit):
+        return attrs.evolve(commit.session, refs=commit.session.refs[-100:])
+
+
+@noticed_by("test_a_long_history_is_kept")
+class KeepsAThousandMessages(Base):
+    def kept(self, commit):
+        return attrs.evolve(commit.session, messages=commit.session.messages.last(1000))
+
+
+# Changes that a store applies by itself
+
+
+class Folds(Base):
+    """Writes what the changes make of the session, as far as it understands them."""
+
+    def kept(self, commit):
+        before = commit.before
+        if before is None:
+            before = self.load(commit.session.key) if commit.base else None
+        if before is None:
+            return commit.session
+        changes = [self.understood(change) for change in commit.changes]
+        return attrs.evolve(fold(before, changes), revision=commit.session.revision)
+
+    def understood(self, change):
+        return change
+
+
+@noticed_by("test_each_kind_of_change and spare")
+class DropsWhatIsToBeSpared(Folds):
+    def understood(self, change):
+        return attrs.evolve(change, spare=None) if isinstance(change, Truncate | Replace | Clear) else change
+
+
+@noticed_by("test_each_kind_of_change_is_read_back_exactly")
+class ForgetsThatADeliveryWasAnswered(Folds):
+    def understood(self, change):
+        return attrs.evolve(change, turn=None) if isinstance(change, Append) else change
+
+
+@noticed_by("test_each_kind_of_change and Edit")
+class EditsNothing(Folds):
+    def understood(self, change):
+        return attrs.evolve(change, position=-1) if isinstance(change, Edit) else change
+
+
+@noticed_by("test_a_write_does_not_need_the_picture_before")
+class NeedsThePictureBefore(Base):
+    def kept(self, commit):
+        if commit.base is not None and commit.before is None:
+            return attrs.evolve(commit.session, messages=commit.session.messages.last(1))
+        return commit.session
+
+
+@noticed_by("test_changes_of_every_kind_are_read_back_from_one_write")
+class AppliesOnlyTheLastChange(Folds):
+    def kept(self, commit):
+        return super().kept(attrs.evolve(commit, changes=commit.changes[-1:])) if commit.base else commit.session
+
+
+# Keys
+
+
+@noticed_by("test_nasty_keys_are_sessions_of_their_own")
+class TakesColonsForUnderscores(Base):
+    def stored_key(self, key):
+        return re.sub(r"[:/\\]", "_", key)
+
+
+@noticed_by("test_nasty_keys_are_sessions_of_their_own")
+class FoldsCase(Base):
+    def stored_key(self, key):
+        return key.lower()
+
+
+@noticed_by("test_nasty_keys_are_sessions_of_their_own")
+class NormalizesUnicode(Base):
+    def stored_key(self, key):
+        return unicodedata.normalize("NFC", key)
+
+
+@noticed_by("test_nasty_keys_are_sessions_of_their_own")
+class StripsKeys(Base):
+    def stored_key(self, key):
+        return key.strip() or key
+
+
+@noticed_by("test_long_keys_are_sessions_of_their_own")
+class CutsKeys(Base):
+    def stored_key(self, key):
+        return key[:255]
+
+
+@noticed_by("test_keys_with_a_prefix")
+class TakesPrefixesForPatterns(Base):
+    def keys(self, prefix=""):
+        pattern = "".join({"%": ".*", "_": "."}.get(one, re.escape(one)) for one in prefix)
+        return iter([key for key in list(self._sessions) if re.match(pattern, key, re.DOTALL)])
+
+
+@noticed_by("test_keys_may_be_iterated_over_beside_writes")
+class IteratesOverWhatChanges(Base):
+    def keys(self, prefix=""):
+        return (key for key in self._sessions if key.startswith(prefix))
+
+
+# Deletions and outcomes
+
+
+@noticed_by("test_a_deleted_session_is_gone")
+class AlwaysDeletes(Base):
+    def delete(self, key, expected=None):
+        super().delete(key, expected)
+        return True
+
+
+@noticed_by("test_another_version_than_the_expected_one_is_not_deleted")
+class DeletesAnyVersion(Base):
+    def delete(self, key, expected=None):
+        return super().delete(key)
+
+
+@noticed_by("test_a_session_that_is_created_again_is_another_one")
+class KeepsDeletedMessages(Base):
+    def __init__(self):
+        super().__init__()
+        self.deleted = {}
+
+    def delete(self, key, expected=None):
+        session = self.load(key)
+        gone = super().delete(key, expected)
+        if gone:
+            self.deleted[key] = session
+        return gone
+
+    def kept(self, commit):
+        session = commit.session
+        old = self.deleted.get(session.key)
+        if old is None or commit.base is not None:
+            return session
+        messages = [*old.messages, *session.messages]
+        placed = [one._placed(number, one.turn) for number, one in enumerate(messages)]
+        return attrs.evolve(session, messages=placed, end=len(placed))
+
+
+@noticed_by("test_a_write_in_whose_place_another_one_landed_did_not")
+class SaysThatAllLanded(Base):
+    def landed(self, commit):
+        return True
+
+
+@noticed_by("test_a_write_that_landed_is_said_to_have_landed")
+class SaysThatNothingLanded(Base):
+    def landed(self, commit):
+        return False
+
+
+@noticed_by("test_a_write_in_whose_place_another_one_landed_did_not")
+class TakesVersionsForTokens(Base):
+    def landed(self, commit):
+        return self.version(commit.session.key) == commit.session.version
+
+
+@noticed_by("test_a_write_on_which_others_were_based")
+class KnowsOnlyTheLastToken(Base):
+    def landed(self, commit):
+        tokens = self._tokens.get(commit.session.key)
+        return bool(tokens) and tokens[-1] == commit.token
+
+
+@noticed_by("test_a_write_that_is_out_of_reach")
+class SaysThatOldWritesFailed(Base):
+    def landed(self, commit):
+        return commit.token in self._tokens.get(commit.session.key, ())
+
+
+# The rest
+
+
+@noticed_by("test_many_writes_at_once_tell_of_each")
+class StopsAtTheFirstError(Base):
+    def write_many(self, commits):
+        errors = []
+        for commit in commits:
+            errors.append(None if any(errors) else self._attempt(commit))
+        return errors
+
+
+@noticed_by("test_many_writes_at_once_tell_of_each")
+class TellsOfErrorsFirst(Base):
+    def write_many(self, commits):
+        return sorted(super().write_many(commits), key=lambda error: error is None)
+
+
+@noticed_by("test_each_kind_of_change_is_read_back_exactly")
+class CountsPositions(Base):
+    def describe(self, key):
+        session = self.load(key)
+        return session and attrs.evolve(SessionInfo.of(session), count=session.end - session.start)
+
+
+@noticed_by("test_calls_for_different_keys_may_run_at_once")
+class LosesWritesOfOtherThreads(Base):
+    def write(self, commit):
+        super().write(commit)
+        everything = dict(self._sessions)
+        time.sleep(0.0005)
+        self._sessions = everything
+
+
+@noticed_by("test_compacting_changes_nothing")
+class CompactsTooMuch(Base):
+    def compact(self, key):
+        session = self.load(key)
+        if session is not None:
+            self._sessions[key] = attrs.evolve(session, refs=(), messages=session.messages.last(3))
+
+
+@noticed_by("test_nothing_is_wrong_with_a_good_session")
+class FindsGoodSessionsStray(Base):
+    def strays(self):
+        return list(self._sessions)
+
+
+@noticed_by("test_a_store_may_be_closed_twice")
+class ClosesOnce(Base):
+    closed = False
+
+    def close(self):
+        assert not self.closed
+        self.closed = True
+
+
+@noticed_by("test_a_search_finds_what_contains_the_text")
+class SearchesWithCase(Base):
+    def search(self, text, *, key=None, prefix="", limit=20, skip=()):
+        hits = super().search(text, key=key, prefix=prefix, limit=10**6, skip=skip)
+        return [hit for hit in hits if text in searched_text(self.load(hit.key).at(hit.position))][:limit]
+
+
+@noticed_by("test_a_search_finds_what_contains_the_text")
+class SearchesWords(Base):
+    def search(self, text, *, key=None, prefix="", limit=20, skip=()):
+        hits = super().search(text, key=key, prefix=prefix, limit=10**6, skip=skip)
+        word = re.compile(rf"\b{re.escape(text)}\b", re.IGNORECASE)
+        return [hit for hit in hits if word.search(searched_text(self.load(hit.key).at(hit.position)))][:limit]
+
+
+@noticed_by("test_sessions_that_are_skipped_are_left_out")
+class SkipsAfterTheLimit(Base):
+    def search(self, text, *, key=None, prefix="", limit=20, skip=()):
+        return [hit for hit in super().search(text, key=key, prefix=prefix, limit=limit) if hit.key not in skip]
+
+
+@noticed_by("test_a_search_finds_no_more_than_its_limit")
+class TakesTheFirstHits(Base):
+    def search(self, text, *, key=None, prefix="", limit=20, skip=()):
+        hits = super().search(text, key=key, prefix=prefix, limit=10**6, skip=skip)
+        return sorted(hits, key=lambda hit: hit.position)[:limit]
+
+
+@noticed_by("test_what_is_no_longer_stored_is_not_found")
+class FindsWhatIsGone(Base):
+    def __init__(self):
+        super().__init__()
+        self.index = {}
+
+    def kept(self, commit):
+        for message in commit.session.messages:
+            self.index[commit.session.key, message.position, searched_text(message)] = message
+        return commit.session
+
+    def search(self, text, *, key=None, prefix="", limit=20, skip=()):
+        found = ((at[0], one) for at, one in self.index.items() if at[0] not in skip and key in (None, at[0]))
+        return best(text, (one for one in found if one[0].startswith(prefix)), limit)
+
+
+# Stores that call themselves durable
+
+
+@noticed_by("test_a_new_session_is_there_once_it_is_written")
+class ForgetsWhenItIsClosed(Base):
+    durable = True
+
+
+@noticed_by("test_what_was_written_outlives_a_process_that_dies")
+class WritesWhenItIsClosed(Base):
+    """Keeps everything in RAM until then. (Its disk is RAM as well, so nothing of another process could be there.)"""
+
+    durable = True
+
+    def __init__(self):
+        super().__init__()
+        self._sessions = dict(DISK)
+
+    def close(self):
+        DISK.update(self._sessions)
