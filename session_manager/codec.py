@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from typing import Any, NoReturn, TypeVar
 
@@ -30,14 +30,18 @@ from session_manager.view import View
 
 __all__ = [
     "DecodeError",
+    "Line",
     "State",
+    "checked_messages",
     "decode_json",
     "decode_messages",
     "decode_state",
+    "decoder_of",
     "encode_json",
     "encode_message",
     "encode_state",
     "encoded_size",
+    "flaw_of",
     "session_of",
 ]
 
@@ -57,7 +61,9 @@ class DecodeError(Exception):
         self.reason = reason
 
 
-class _Line(msgspec.Struct, omit_defaults=True):
+class Line(msgspec.Struct, omit_defaults=True, gc=False):
+    """A message and its place in a session, as it is written."""
+
     position: int
     created_at: datetime
     message: dict[str, Any]
@@ -92,9 +98,10 @@ class State(msgspec.Struct, kw_only=True):
         return f"<state of {self.key[:80]!a}: {self.count} messages, revision {self.revision}>"
 
 
+_CONTAINERS = frozenset((dict, list))
 _encoder = msgspec.json.Encoder()
-_decode_line = msgspec.json.Decoder(_Line).decode
-_decode_lines = msgspec.json.Decoder(list[_Line]).decode
+_decode_line = msgspec.json.Decoder(Line).decode
+_decode_lines = msgspec.json.Decoder(list[Line]).decode
 _decode_state = msgspec.json.Decoder(State).decode
 _decode_any = msgspec.json.Decoder().decode
 
@@ -120,15 +127,22 @@ def encode_message(message: Message) -> bytes:
     """Return the line of a message that has a position, without a line end."""
     metadata = dict(message._metadata) or None
     assert message.position is not None
-    return encode_json(
-        _Line(message.position, message.created_at, message._object, metadata, message.ref, message.turn)
-    )
+    return encode_json(Line(message.position, message.created_at, message._object, metadata, message.ref, message.turn))
 
 
 def encoded_size(message: Message) -> int:
     """Return how many bytes a message's object and metadata are, encoded in UTF-8."""
     size = len(encode_json(message._object))
     return size + len(encode_json(dict(message._metadata))) if message._metadata else size
+
+
+def decoder_of(kind: Any) -> Callable[[bytes | memoryview], Any]:
+    """Return a function that decodes bytes as a value of a type, as strictly as everything here.
+
+    It raises `DecodeError` if they encode none.
+    """
+    decode = msgspec.json.Decoder(kind).decode
+    return lambda data: _decoded(decode, lambda value: msgspec.convert(value, kind), data)
 
 
 def decode_messages(data: bytes | memoryview) -> View[Message]:
@@ -143,30 +157,55 @@ def decode_messages(data: bytes | memoryview) -> View[Message]:
         lines = None
     if lines is None:
         lines = _lines_one_by_one(bytes(data))
+    failure = None
+    try:
+        return View(checked_messages(lines))
+    except DecodeError as error:
+        failure = DecodeError(_line_offset(data, error.offset), error.reason)
+    raise failure
+
+
+def checked_messages(lines: Sequence[Line]) -> list[Message]:
+    """Return the messages of lines.
+
+    :raises DecodeError: if one of them is not a message, or positions do not increase; its offset is the line's number.
+    """
+    restore = Message._restore
+    messages = []
     previous = -1
     for number, line in enumerate(lines):
-        kind = line.message.get("role", line.message.get("type") if "role" not in line.message else None)
-        if not isinstance(kind, str) or not kind:
-            raise DecodeError(_line_offset(data, number), "a message without a role or type")
-        if line.position <= previous:
-            raise DecodeError(_line_offset(data, number), "positions do not increase")
-        if line.created_at.tzinfo is not timezone.utc:
-            raise DecodeError(_line_offset(data, number), "a time that is not UTC")
-        if not within_levels(line.message) or (line.metadata and not within_levels(line.metadata)):
-            raise DecodeError(_line_offset(data, number), f"more than {MAX_LEVELS} levels")
-        previous = line.position
-    restore = Message._restore
-    return View(
-        [restore(line.message, line.created_at, line.metadata, line.ref, line.position, line.turn) for line in lines]
-    )
+        position, value, created_at, metadata = line.position, line.message, line.created_at, line.metadata
+        if position <= previous:
+            raise DecodeError(number, "positions do not increase")
+        if flaw := flaw_of(value, created_at, metadata):
+            raise DecodeError(number, flaw)
+        messages.append(restore(value, created_at, metadata, line.ref, position, line.turn))
+        previous = position
+    return messages
 
 
-def _lines_one_by_one(data: bytes) -> list[_Line]:
+def flaw_of(value: dict[str, Any], created_at: datetime, metadata: dict[str, Any] | None) -> str:
+    """Return what keeps decoded parts from being a message; ``""`` if nothing does."""
+    kind = value.get("role")
+    if not kind or type(kind) is not str:
+        kind = value.get("type") if "role" not in value else None
+        if not kind or type(kind) is not str:
+            return "a message without a role or type"
+    if created_at.tzinfo is not timezone.utc:
+        return "a time that is not UTC"
+    if _CONTAINERS.isdisjoint(map(type, value.values())) and not metadata:
+        return ""
+    if not within_levels(value) or (metadata and not within_levels(metadata)):
+        return f"more than {MAX_LEVELS} levels"
+    return ""
+
+
+def _lines_one_by_one(data: bytes) -> list[Line]:
     lines = []
     offset = 2
     for raw in data[2:-2].split(b",\n"):
         try:
-            line = _decoded(_decode_line, lambda value: msgspec.convert(value, _Line), raw)
+            line = _decoded(_decode_line, lambda value: msgspec.convert(value, Line), raw)
         except DecodeError as error:
             failure = DecodeError(offset + error.offset, error.reason)
         else:

@@ -32,7 +32,9 @@ _HAS_DIR_FD = os.open in os.supports_dir_fd
 _MAX_BUFFERS = 1024
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_APPEND = os.O_WRONLY | os.O_APPEND | (_READ ^ os.O_RDONLY)
 _BINARY = getattr(os, "O_BINARY", 0)
+_sync_data = getattr(os, "fdatasync", os.fsync)
 
 
 class Files:
@@ -79,9 +81,20 @@ class Files:
             raise
         return fd
 
+    def open_append(self, name: str) -> int:
+        """Open a file, which must exist, for writing at its end, without waiting, and without following a link."""
+        return os.open(self._at(name), _APPEND | _BINARY, dir_fd=self._fd)
+
     def read(self, fd: int, size: int) -> bytes:
         """Read at most `size` bytes; ``b""`` is the end."""
         return os.read(fd, size)
+
+    def read_at(self, fd: int, size: int, offset: int) -> bytes:
+        """Read at most `size` bytes from a place in a file."""
+        if hasattr(os, "pread"):
+            return os.pread(fd, size, offset)
+        os.lseek(fd, offset, os.SEEK_SET)  # pragma: no cover - Windows
+        return os.read(fd, size)  # pragma: no cover - Windows
 
     def write(self, fd: int, buffers: Sequence[bytes | memoryview]) -> int:
         """Write some of the buffers, in order, and return how many bytes."""
@@ -100,6 +113,17 @@ class Files:
             else:
                 return
         os.fsync(fd)
+
+    def sync_data(self, fd: int) -> None:
+        """Make a file's bytes and size survive a power cut, but not its times. Never call it again after it failed."""
+        if _FULL_SYNC is not None:
+            self.sync(fd)  # pragma: no cover - macOS
+        else:
+            _sync_data(fd)
+
+    def truncate(self, fd: int, size: int) -> None:
+        """Cut a file off."""
+        os.ftruncate(fd, size)
 
     def close(self, fd: int) -> None:
         """Close a file; an error here means that its bytes may be missing."""

@@ -1,7 +1,7 @@
 """Quarantine: what is damaged is moved aside, never deleted and never overwritten.
 
 A quarantined file stays in its directory as ``.quarantine-<16 hex digits>-<its name>`` (of a
-name over 220 bytes, the end). Nothing reads it again.
+name over 220 bytes, the end). So does the torn end of a log, before it is cut off. Nothing reads it again.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import secrets
 
+from session_manager.atomic import OutcomeUnknownError, replace
 from session_manager.files import Files
 
-__all__ = ["quarantine"]
+__all__ = ["keep_copy", "quarantine"]
 
 _LONGEST_NAME = 220
 
@@ -21,5 +22,23 @@ def quarantine(files: Files, name: str) -> None:
 
     :raises OSError: if it cannot be moved.
     """
+    files.rename(name, _quarantined(name))
+
+
+def keep_copy(files: Files, name: str, data: bytes) -> None:
+    """Write some bytes of a file to quarantine, durably.
+
+    :raises OSError: if they cannot be written.
+    """
+    failure = None
+    try:
+        replace(files, _quarantined(name), [data], lambda: None)
+    except OutcomeUnknownError as error:
+        failure = error.__cause__
+    if failure is not None:
+        raise failure
+
+
+def _quarantined(name: str) -> str:
     kept = os.fsencode(name)[-_LONGEST_NAME:].decode(errors="ignore")
-    files.rename(name, f".quarantine-{secrets.token_hex(8)}-{kept}")
+    return f".quarantine-{secrets.token_hex(8)}-{kept}"

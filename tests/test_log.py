@@ -1,0 +1,1006 @@
+"""A directory of logs: appends, compaction, torn records, conflicts, descriptors, readers beside the writer, and kill -9."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+
+from session_manager import (
+    ClosedError,
+    ConflictError,
+    CorruptSessionError,
+    Message,
+    ReadOnlyError,
+    SaveError,
+    SaveFailedError,
+    SaveOutcomeUnknownError,
+    Session,
+    SessionManager,
+    StorageError,
+    StorageLockedError,
+)
+from session_manager.changes import Append, apply
+from session_manager.entries import Entry
+from session_manager.live_bytes import Live
+from session_manager.log_format import encode_first, encode_notes, encode_state, first_size
+from session_manager.store import Commit
+from session_manager.stores.log import LogStore
+from tests.faulty_files import FaultyFiles, open_descriptors
+from tests.strategies import facts
+from tests.test_log_format import chains
+from tests.test_processes import DEADLINE, start
+
+KEY = "telegram:42"
+NAME = "telegram~3a42.session.jsonl"
+AT = datetime(2026, 1, 2, tzinfo=timezone.utc)
+ERRNOS = ["EIO", "ENOSPC", "EDQUOT", "EMFILE", "EROFS", "EACCES", "EINTR"]
+CALLS = 45
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Opens stores and managers on directories under `tmp_path`, and closes them."""
+    with contextlib.ExitStack() as stack:
+
+        def open_one(name="chats", **options):
+            store = LogStore(tmp_path / name, **options)
+            stack.callback(store.close)
+            m = SessionManager(store)
+            stack.callback(m.close, save=False)
+            return m
+
+        yield open_one
+
+
+def store_of(m) -> LogStore:
+    return m._residents.store
+
+
+def reopen(m, **options):
+    store = store_of(m)
+    m.close(save=False)
+    store.close()
+    return SessionManager(LogStore(store.path, **options))
+
+
+def texts(m, key=KEY):
+    return [message.content for message in m.get_history(key)]
+
+
+def say(m, *said, key=KEY):
+    for text in said:
+        m.add_message(key, "user", text)
+        m.save(key)
+
+
+def stored(path):
+    """Return what another process would find, by copying the file to a directory of its own."""
+    with tempfile.TemporaryDirectory() as directory:
+        shutil.copy(path, Path(directory) / NAME)
+        with contextlib.closing(LogStore(directory, read_only=True)) as store:
+            session = store.load(KEY)
+    return [message.content for message in session.messages]
+
+
+def quarantined(directory):
+    return [name for name in os.listdir(directory) if name.startswith(".quarantine")]
+
+
+# Saving and loading
+
+
+def test_a_save_appends_one_line_and_keeps_what_is_there(opened, tmp_path):
+    m = opened()
+    say(m, "one")
+    path = tmp_path / "chats" / NAME
+    before, inode = path.read_bytes(), path.stat().st_ino
+    say(m, "two")
+    after = path.read_bytes()
+    assert after.startswith(before)
+    assert after.count(b"\n") == 2
+    assert (path.stat().st_ino, path.stat().st_mode & 0o777) == (inode, 0o600)
+    assert texts(reopen(m)) == ["one", "two"]
+
+
+def test_every_call_of_a_manager_survives(opened):
+    m = opened()
+    say(m, "a", "b", "c", "d")
+    m.update_last(KEY, {"role": "user", "content": "D"})
+    m.save(KEY)
+    m.set_summary(KEY, "before")
+    m.update_metadata(KEY, {"tier": 1})
+    m.save(KEY)
+    m.truncate_history(KEY, 2)
+    m.remove_last(KEY)
+    m.save(KEY)
+    shown = facts(m.get(KEY))
+    m = reopen(m)
+    assert facts(m.get(KEY)) == shown
+    m.set_history(KEY, [{"role": "user", "content": "new"}])
+    m.fork(KEY, "copy")
+    assert (texts(m, "copy"), m.save(KEY)) == (["new"], True)
+    m.clear(KEY)
+    m.save(KEY)
+    shown = facts(m.get(KEY))
+    m = reopen(m)
+    assert facts(m.get(KEY)) == shown
+    assert sorted(m) == ["copy", KEY]
+    assert (m.delete(KEY), m.delete(KEY), KEY in m) == (True, False, False)
+    assert m.verify() == []
+    store_of(m).close()
+
+
+@settings(max_examples=60)
+@given(chains())
+def test_any_chain_of_changes_that_is_saved_step_by_step_comes_back_exactly(chain):
+    session, saves = chain
+    with tempfile.TemporaryDirectory() as directory:
+        store = LogStore(directory)
+        entry = Entry(session, session._with(revision=0))
+        store.write(commit := Commit(session, (), None))
+        entry = Entry.of(commit.session)
+        for made in saves:
+            for change in made:
+                entry = entry.changed(change, keep=True)
+            if entry.dirty:
+                store.write(commit := entry.commit("t"))
+                entry = entry.landed(commit)
+        path = Path(directory) / os.path.basename(store._known[session.key].name)
+        assert facts(store.load(session.key)) == facts(entry.session)
+        store.close()
+        store = LogStore(directory)
+        assert facts(store.load(session.key)) == facts(entry.session)
+        info = store.describe(session.key)
+        assert (info.count, info.version, info.metadata) == (
+            len(entry.session.messages),
+            entry.session.version,
+            entry.session.metadata,
+        )
+        store.compact(session.key)
+        assert path.read_bytes() == b"".join(encode_first(entry.session).buffers)
+        assert facts(store.load(session.key)) == facts(entry.session)
+        store.close()
+
+
+def test_the_contract_of_versions(opened):
+    store = store_of(m := opened())
+    say(m, "one")
+    session = store.load(KEY)
+    change = Append(at=AT, messages=(Message("user", "x"),))
+    after = apply(session, change)._with(revision=2)
+    with pytest.raises(ConflictError):
+        store.write(Commit(session, (), None))
+    store.write(Commit(after, (change,), session.version))
+    with pytest.raises(ConflictError) as caught:
+        store.write(Commit(after, (change,), session.version))
+    assert caught.value.actual == after.version
+    assert (store.version(KEY), store.version("other")) == (after.version, None)
+    assert store.delete(KEY, session.version) is False
+    assert store.delete(KEY, after.version) is True
+    with pytest.raises(ConflictError):
+        store.write(Commit(after, (change,), session.version))
+    assert store.load(KEY) is None
+
+
+def test_closed_locked_and_read_only(opened, tmp_path):
+    m = opened()
+    say(m, "one")
+    with pytest.raises(StorageLockedError):
+        LogStore(tmp_path / "chats")
+    reader = LogStore(tmp_path / "chats", read_only=True)
+    assert (reader.shared, store_of(m).shared) == (True, False)
+    for call in (lambda: reader.delete(KEY), lambda: reader.compact(KEY)):
+        with pytest.raises(ReadOnlyError):
+            call()
+    reader.close()
+    reader.close()
+    for call in (lambda: reader.load(KEY), reader.keys, lambda: reader.describe(KEY), reader.repairs, reader.strays):
+        with pytest.raises(ClosedError):
+            call()
+    assert repr(reader) == f"<LogStore {str(tmp_path / 'chats')!r}>"
+
+
+def test_another_programs_file_is_never_overwritten(opened, tmp_path):
+    m = opened()
+    say(m, "one", "two")
+    path = tmp_path / "chats" / NAME
+    whole = path.read_bytes()
+    m.add_message(KEY, "user", "three")
+    path.write_bytes(whole[: whole.index(b"\n") + 1])
+    assert m.save(KEY) is True  # rebased on the older state
+    assert texts(m) == stored(path) == ["one", "three"]
+    other = path.with_suffix(".other")
+    other.write_bytes(whole)
+    os.utime(path, (1, 1))
+    say(m, "four")  # touched, but the same
+    other.replace(path)
+    m.add_message(KEY, "user", "five")
+    m.save(KEY)
+    assert texts(m) == stored(path)
+    path.write_bytes(whole.replace(b"one", b"ONE"))
+    m.add_message(KEY, "user", "six")
+    with pytest.raises(CorruptSessionError):
+        m.save(KEY)
+    path.unlink()
+    m.add_message(KEY, "user", "seven")
+    m.save(KEY)
+    assert stored(path)[-1] == "seven"
+
+
+def test_the_file_of_another_session_is_damage_also_to_a_list(opened, tmp_path):
+    m = opened()
+    say(m, "one")
+    (tmp_path / "chats" / "other.session.jsonl").write_bytes((tmp_path / "chats" / NAME).read_bytes())
+    m = reopen(m)
+    with pytest.raises(CorruptSessionError, match="another session"):
+        m.get("other")
+    assert {info.key: bool(info.error) for info in m.list_sessions()} == {KEY: False, "other": True}
+    assert m.delete("other") is True
+    assert len(quarantined(tmp_path / "chats")) == 1
+    store_of(m).close()
+
+
+def test_long_keys_are_listed_from_their_files(opened):
+    m = opened()
+    long = '\x01"\\é' * 200
+    say(m, "one", key=long)
+    m = reopen(m)
+    assert sorted(m) == [long]
+    assert texts(m, long) == ["one"]
+    store_of(m).close()
+
+
+# Torn records
+
+
+def tear(path, tail=b'{"changes":[{"ch'):
+    with open(path, "ab") as file:
+        file.write(tail)
+
+
+@pytest.mark.parametrize("tail", [b"{", b'{"changes":[{"change"\n', b"\x00" * 5000, b"\n", b"\xff\n"], ids=range(5))
+def test_a_torn_record_is_left_out_reported_kept_in_quarantine_and_cut_before_the_next_append(opened, tmp_path, tail):
+    m = opened()
+    say(m, "one", "two")
+    path = tmp_path / "chats" / NAME
+    whole = path.read_bytes()
+    store_of(m).close()
+    tear(path, tail)
+    m = reopen(m)
+    assert texts(m) == ["one", "two"]
+    assert path.read_bytes() == whole + tail
+    (finding,) = store_of(m).verify(KEY)
+    assert (finding.key, finding.path, finding.offset) == (KEY, str(path), len(whole))
+    assert store_of(m).repairs() == [finding]
+    info = m.list_sessions()[0]
+    assert (info.count, info.error) == (2, None)
+    say(m, "three")
+    assert path.read_bytes().startswith(whole + b'{"changes"')
+    assert stored(path) == ["one", "two", "three"]
+    (name,) = quarantined(tmp_path / "chats")
+    kept = tmp_path / "chats" / name
+    assert (kept.read_bytes(), kept.stat().st_mode & 0o777) == (tail, 0o600)
+    assert (store_of(m).verify(KEY), len(store_of(m).repairs())) == ([], 1)
+    m = reopen(m)
+    assert texts(m) == ["one", "two", "three"]
+    store_of(m).close()
+
+
+@pytest.mark.parametrize("call", ["clear", "compact", "delete"])
+def test_a_torn_record_is_not_destroyed_by_a_replacement_either(opened, tmp_path, call):
+    m = opened()
+    say(m, "one", "two")
+    tear(tmp_path / "chats" / NAME, b"torn")
+    m = reopen(m)
+    if call == "clear":
+        m.clear(KEY)
+        m.save(KEY)
+    elif call == "compact":
+        m.compact(KEY)
+        assert texts(m) == ["one", "two"]
+    else:
+        m.delete(KEY)
+    kept = [(tmp_path / "chats" / name).read_bytes() for name in quarantined(tmp_path / "chats")]
+    assert kept == ([] if call == "delete" else [b"torn"])
+    store_of(m).close()
+
+
+def test_a_torn_record_that_cannot_be_cut_off_fails_the_save_and_changes_nothing(tmp_path):
+    for operation in ("open_new", "write", "sync", "rename", "sync_directory", "open_append", "truncate"):
+        path = tmp_path / operation / NAME
+        m = SessionManager(LogStore(tmp_path / operation, files=FaultyFiles))
+        say(m, "one", "two")
+        tear(path)
+        m = reopen(m, files=FaultyFiles)
+        assert texts(m) == ["one", "two"]
+        before = path.read_bytes()
+        m.add_message(KEY, "user", "three")
+        files = store_of(m)._files
+        real = getattr(files, operation)
+        setattr(files, operation, lambda *_: (_ for _ in ()).throw(OSError(5, "I/O")))
+        with pytest.raises(SaveFailedError):
+            m.save(KEY)
+        assert path.read_bytes() == before
+        setattr(files, operation, real)
+        assert m.save(KEY) is True
+        assert stored(path) == ["one", "two", "three"]
+        store_of(m).close()
+
+
+# Compaction
+
+
+def live_of(session: Session) -> int:
+    return first_size(session, Live.of(session).sizes, encode_state(session, encode_notes(session._metadata)[1]))
+
+
+def test_a_log_over_64_kib_is_compacted_when_more_than_half_of_it_is_dead(opened, tmp_path):
+    m = opened()
+    path = tmp_path / "chats" / NAME
+    sizes = []
+    inodes = [0]
+    before = b""
+    for number in range(400):
+        m.add_message(KEY, "user", f"{number} " + "x" * 700)
+        if number % 7 == 0:
+            m.update_last(KEY, {"role": "user", "content": "edited"})
+        m.truncate_history(KEY, 60)
+        m.save(KEY)
+        size, session = path.stat().st_size, m.get(KEY)
+        if path.stat().st_ino != inodes[-1]:
+            inodes.append(path.stat().st_ino)
+            assert size == live_of(session)
+            assert number == 0 or len(before) > 64 * 1024 - 2000
+        else:
+            assert size <= 64 * 1024 or live_of(session) * 2 >= size
+        known = store_of(m)._known[KEY]
+        if known.live is not None:
+            assert known.live.counted(session) == Live.of(session)
+        sizes.append(size)
+        before = path.read_bytes()
+    assert 3 < len(inodes) < 20
+    assert max(sizes) < 2 * 64 * 1024
+    shown = facts(m.get(KEY))
+    m = reopen(m)
+    assert facts(m.get(KEY)) == shown
+    store_of(m).close()
+
+
+def test_a_log_that_only_grows_is_hardly_ever_compacted(opened, tmp_path):
+    m = opened()
+    inodes = set()
+    for number in range(300):
+        say(m, f"{number} " + "x" * 1000)
+        inodes.add((tmp_path / "chats" / NAME).stat().st_ino)
+    assert len(inodes) == 1
+
+
+def test_a_compaction_changes_neither_revision_nor_content_and_of_one_line_nothing(opened, tmp_path):
+    m = opened()
+    say(m, "one", "two")
+    path = tmp_path / "chats" / NAME
+    shown = facts(m.get(KEY))
+    m.compact(KEY)
+    inode = path.stat().st_ino
+    assert path.read_bytes().count(b"\n") == 1
+    m.compact(KEY)
+    assert path.stat().st_ino == inode
+    store_of(m).compact("missing")
+    say(m, "three")
+    assert path.stat().st_ino == inode
+    m.reload(KEY)
+    assert texts(m) == ["one", "two", "three"]
+    assert shown in facts(m.get(KEY)) or shown.split("\n")[2:] == facts(m.get(KEY)).split("\n")[2:4]
+
+
+def test_a_descriptor_from_before_a_compaction_is_not_used(opened, tmp_path):
+    m = opened()
+    say(m, "one", "two")
+    path = tmp_path / "chats" / NAME
+    held = os.dup(store_of(m)._descriptors._open[NAME][0])
+    m.compact(KEY)
+    size = os.fstat(held).st_size
+    say(m, "three")
+    assert os.fstat(held).st_size == size
+    assert stored(path) == ["one", "two", "three"]
+    copy = path.with_suffix(".copy")
+    copy.write_bytes(path.read_bytes())
+    copy.replace(path)  # the same bytes, another file
+    say(m, "four")
+    assert stored(path) == ["one", "two", "three", "four"]
+    os.close(held)
+
+
+def test_a_compaction_that_fails_after_an_append_is_only_logged(tmp_path, caplog):
+    m = SessionManager(store := LogStore(tmp_path, files=FaultyFiles))
+    say(m, *["x" * 5000] * 20)
+    m.truncate_history(KEY, 1)
+    real = store._files.rename
+    store._files.rename = lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    with caplog.at_level(logging.WARNING):
+        assert m.save(KEY) is True
+    assert "not compacted" in caplog.text
+    assert "xxx" not in caplog.text
+    caplog.clear()
+    say(m, "one")
+    assert caplog.text == ""
+    with pytest.raises(SaveFailedError):
+        m.compact(KEY)
+    store._files.rename = real
+    real = store._files.sync_directory
+    store._files.sync_directory = lambda: (_ for _ in ()).throw(OSError(5, "I/O"))
+    with pytest.raises(SaveOutcomeUnknownError):
+        m.compact(KEY)
+    store._files.sync_directory = real
+    inode = (tmp_path / NAME).stat().st_ino
+    say(m, "two")
+    assert (tmp_path / NAME).stat().st_ino != inode, "nothing is appended to a name that is not durable"
+    assert [len(text) for text in stored(tmp_path / NAME)] == [5000, 3, 3]
+    store.close()
+
+
+# Faults
+
+
+def os_error(name):
+    number = getattr(errno, name)
+    return OSError(number, os.strerror(number))
+
+
+@pytest.fixture
+def faulty(tmp_path):
+    """A manager with saved messages and an unsaved one, its files, and the saved file's path."""
+    with contextlib.ExitStack() as stack:
+
+        def open_one(name, *, large=False):
+            store = LogStore(tmp_path / name, files=FaultyFiles)
+            stack.callback(store.close)
+            m = SessionManager(store)
+            stack.callback(m.close, save=False)
+            say(m, "saved")
+            if large:
+                say(m, *["x" * 9000] * 8)
+                m.truncate_history(KEY, 1)
+                m.update_last(KEY, {"role": "user", "content": "saved"})
+                m.add_message(KEY, "user", "unsaved")
+            else:
+                m.add_message(KEY, "user", "unsaved")
+            return m, store._files, tmp_path / name / NAME
+
+        yield open_one
+
+
+@pytest.mark.parametrize("when", ["once", "sticky", "after"])
+@pytest.mark.parametrize("name", ERRNOS)
+@pytest.mark.parametrize("kind", ["append", "first append", "compacting append", "clear"])
+def test_a_save_that_fails_at_any_call_changes_nothing_and_works_again(faulty, name, when, kind):
+    number, clean = 0, False
+    while not clean:
+        number += 1
+        assert number < CALLS
+        m, files, path = faulty(f"{number}", large=kind == "compacting append")
+        expected = ["saved", "unsaved"]
+        if kind == "append":
+            m.save(KEY)
+            m.add_message(KEY, "user", "more")
+            expected = ["saved", "unsaved", "more"]
+        if kind == "clear":
+            m.clear(KEY)
+            expected = []
+        before, old, descriptors = path.read_bytes(), stored(path), open_descriptors()
+        files.fail(number, os_error(name), sticky=when == "sticky", after=when == "after")
+        error = None
+        try:
+            m.save(KEY)
+        except SaveError as raised:
+            error = raised
+        clean = not files.struck
+        assert texts(m) == expected
+        assert m.health().dirty == (() if error is None else (KEY,))
+        if error is None:
+            assert stored(path) == expected
+        elif isinstance(error, SaveFailedError):
+            assert path.read_bytes() == before
+        else:
+            assert stored(path) in (old, expected)
+        assert open_descriptors() <= descriptors + 1
+        files.heal()
+        m.add_message(KEY, "user", "later")
+        assert m.save(KEY) is True
+        assert stored(path) == texts(m) == [*expected, "later"]
+        m = reopen(m)
+        assert texts(m) == [*expected, "later"]
+        store_of(m).close()
+
+
+@pytest.mark.parametrize("interrupt", [MemoryError, KeyboardInterrupt])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("large", [False, True])
+def test_an_interrupt_at_any_call_neither_loses_nor_doubles_a_message(faulty, interrupt, when, large):
+    number, clean = 0, False
+    while not clean:
+        number += 1
+        assert number < CALLS
+        m, files, path = faulty(f"{number}", large=large)
+        old = stored(path)
+        files.fail(number, interrupt(), after=when == "after")
+        with contextlib.suppress(interrupt):
+            m.save(KEY)
+        clean = not files.struck
+        files.heal()
+        assert texts(m) == ["saved", "unsaved"]
+        assert stored(path) in (old, ["saved", "unsaved"])
+        m.add_message(KEY, "user", "later")
+        assert m.save(KEY) is True
+        assert stored(path) == texts(m) == ["saved", "unsaved", "later"]
+
+
+def test_a_short_write_is_cut_back_and_the_session_written_whole(faulty):
+    m, files, path = faulty("one")
+    inode = path.stat().st_ino
+    files.short = True
+    assert m.save(KEY) is True
+    assert "truncate" in files.log
+    assert path.stat().st_ino != inode
+    assert path.read_bytes().count(b"\n") == 1
+    assert stored(path) == ["saved", "unsaved"]
+
+
+def broken(files, monkeypatch, *names):
+    for name in names:
+        monkeypatch.setattr(files, name, lambda *_: (_ for _ in ()).throw(os_error("EIO")))
+
+
+def test_a_descriptor_whose_sync_failed_is_never_used_again(faulty, monkeypatch):
+    m, files, path = faulty("one")
+    m.save(KEY)
+    m.add_message(KEY, "user", "more")
+    whole, inode = path.read_bytes(), path.stat().st_ino
+    files.fail(0, None)
+    with monkeypatch.context() as patched:
+        broken(files, patched, "sync_data", "open_new")
+        with pytest.raises(SaveFailedError):
+            m.save(KEY)
+    assert files.log[:4] == ["stat", "write", "truncate", "close"]
+    assert store_of(m)._descriptors._open == {}
+    assert path.read_bytes() == whole
+    assert [message.content for message in store_of(m).load(KEY).messages] == ["saved", "unsaved"]
+    assert m.save(KEY) is True
+    assert path.stat().st_ino != inode, "nothing is appended to it again"
+    assert stored(path) == ["saved", "unsaved", "more"]
+    store_of(m).close()
+    assert (path.parent / ".clean").exists()
+
+
+def test_what_cannot_be_cut_back_is_unknown_and_written_whole_before_it_is_shown(faulty, monkeypatch):
+    m, files, path = faulty("one")
+    m.save(KEY)
+    m.add_message(KEY, "user", "last")
+    whole, inode = path.read_bytes(), path.stat().st_ino
+    with monkeypatch.context() as patched:
+        broken(files, patched, "truncate", "sync_data", "open_new")
+        with pytest.raises(SaveOutcomeUnknownError):
+            m.save(KEY)
+        assert path.read_bytes().startswith(whole)
+        with pytest.raises(SaveError):
+            store_of(m).load(KEY)
+    assert [message.content for message in store_of(m).load(KEY).messages] == ["saved", "unsaved", "last"]
+    assert path.stat().st_ino != inode
+    assert m.save(KEY) is True
+    assert stored(path) == ["saved", "unsaved", "last"]
+
+
+@pytest.mark.parametrize("when", ["once", "after"])
+@pytest.mark.parametrize("action", ["delete", "fork", "load", "damaged delete", "compact", "list", "verify"])
+def test_other_calls_fail_with_a_typed_error_and_work_again(faulty, action, when):
+    number, clean = 0, False
+    while not clean:
+        number += 1
+        assert number < CALLS
+        m, files, path = faulty(f"{number}")
+        m.save(KEY)
+        store = store_of(m)
+        if action in ("load", "damaged delete", "list", "verify", "compact"):
+            m.close()
+            m = SessionManager(store)
+        if action == "damaged delete":
+            path.write_bytes(b"damaged")
+        descriptors = open_descriptors()
+        files.fail(number, os_error("EIO"), after=when == "after")
+        call = {
+            "delete": lambda m=m: m.delete(KEY),
+            "damaged delete": lambda m=m: m.delete(KEY),
+            "fork": lambda m=m: m.fork(KEY, "copy") and True,
+            "load": lambda m=m: bool(m.get(KEY)),
+            "compact": lambda m=m: m.compact(KEY) is None,
+            "list": lambda m=m: m.list_sessions()[0].error is None,
+            "verify": lambda m=m: m.verify() == [],
+        }[action]
+        failed = False
+        try:
+            failed = not call()
+            assert not failed or action in ("list", "verify")
+        except StorageError:
+            failed = True
+        clean = not files.struck
+        files.heal()
+        assert open_descriptors() <= descriptors
+        if failed and not (action == "fork" and "copy" in m):
+            assert call() is True
+        if "delete" in action:
+            assert KEY not in m
+            assert not path.exists()
+        elif action == "fork":
+            assert texts(m, "copy") == ["saved", "unsaved"]
+        assert texts(m) == ([] if "delete" in action else ["saved", "unsaved"])
+        m.close(save=False)
+
+
+def test_opening_and_closing_fail_with_a_typed_error_at_every_call_and_leave_nothing_locked(tmp_path):
+    number, clean = 0, False
+    while not clean:
+        number += 1
+        assert number < CALLS
+        with contextlib.closing(LogStore(tmp_path / "chats")) as store:
+            m = SessionManager(store)
+            m.set_history(KEY, [])
+            m.get_or_create(KEY)
+            m.set_history(KEY, [{"role": "user", "content": "a"}])
+            m.save(KEY)
+        descriptors = open_descriptors()
+
+        def breaking(path, number=number):
+            files = FaultyFiles(path)
+            files.fail(number, os_error("EIO"))
+            return files
+
+        with contextlib.suppress(StorageError):
+            LogStore(tmp_path / "chats", files=breaking).close()
+        clean = not FaultyFiles.opened.struck
+        assert open_descriptors() == descriptors
+    with contextlib.closing(LogStore(tmp_path / "chats")) as store:
+        assert [message.content for message in store.load(KEY).messages] == ["a"]
+
+
+# What is read back is durable
+
+
+def test_after_an_unclean_end_a_file_is_synced_before_it_is_believed(opened, tmp_path):
+    m = opened()
+    say(m, "one", "two")
+    directory = tmp_path / "chats"
+    assert not (directory / ".clean").exists()
+    shutil.copytree(directory, tmp_path / "killed", ignore=shutil.ignore_patterns(".lock", ".holder"))
+    store = LogStore(tmp_path / "killed", files=FaultyFiles)
+    store._files.fail(0, None)
+    assert store.describe("missing") is None
+    assert store.load(KEY) is not None
+    assert store._files.log[:5] == ["open_read", "sync", "close", "open_read", "fstat"]
+    store._files.fail(0, None)
+    store.load(KEY)
+    assert "sync" not in store._files.log
+    store.close()
+    assert (tmp_path / "killed" / ".clean").exists()
+    store = LogStore(tmp_path / "killed", files=FaultyFiles)
+    assert not (tmp_path / "killed" / ".clean").exists()
+    store._files.fail(0, None)
+    store.load(KEY)
+    assert "sync" not in store._files.log
+    store.close()
+
+
+def test_what_nobody_touched_after_an_unclean_end_is_synced_by_the_next_close(opened, tmp_path):
+    m = opened()
+    say(m, "one")
+    say(m, "one", key="b")
+    for clean in (True, False):
+        name = f"killed {clean}"
+        shutil.copytree(tmp_path / "chats", tmp_path / name, ignore=shutil.ignore_patterns(".lock", ".holder"))
+        store = LogStore(tmp_path / name, files=FaultyFiles)
+        store.load(KEY)
+        store._files.fail(2, None if clean else os_error("EIO"))
+        store.close()
+        assert store._files.log[:3] == ["open_read", "sync", "close"]
+        assert (tmp_path / name / ".clean").exists() is clean
+
+
+def test_a_sync_that_fails_there_is_not_tried_again_but_the_file_written_anew(opened, tmp_path):
+    m = opened()
+    say(m, "one", "two")
+    path = tmp_path / "killed" / NAME
+    shutil.copytree(path.parent.parent / "chats", path.parent, ignore=shutil.ignore_patterns(".lock", ".holder"))
+    m = SessionManager(store := LogStore(path.parent, files=FaultyFiles))
+    inode = path.stat().st_ino
+    store._files.fail(2, os_error("EIO"), sticky=True)
+    for _ in range(2):
+        with pytest.raises(StorageError):
+            m.get(KEY)
+    store._files.heal()
+    assert texts(m) == ["one", "two"]
+    assert path.stat().st_ino != inode
+    say(m, "three")
+    assert stored(path) == ["one", "two", "three"]
+    store.close()
+    assert (path.parent / ".clean").exists()
+
+
+def test_nothing_is_believed_while_it_cannot_be_opened_to_be_synced(opened, tmp_path):
+    m = opened()
+    say(m, "one", "two")
+    shutil.copytree(tmp_path / "chats", tmp_path / "killed", ignore=shutil.ignore_patterns(".lock", ".holder"))
+    with contextlib.closing(LogStore(tmp_path / "killed", files=FaultyFiles)) as store:
+        store._files.fail(1, os_error("EMFILE"))
+        with pytest.raises(StorageError):
+            store.load(KEY)
+        store._files.fail(0, None)
+        assert len(store.load(KEY).messages) == 2
+        assert "sync" in store._files.log
+        (tmp_path / "killed" / "link.session.jsonl").symlink_to(NAME)
+    (tmp_path / "killed" / ".clean").unlink()
+    with contextlib.closing(LogStore(tmp_path / "killed")) as store, pytest.raises(CorruptSessionError):
+        store.load("link")
+
+
+# Descriptors
+
+
+def test_no_more_descriptors_are_kept_than_allowed(tmp_path):
+    before = open_descriptors()
+    m = SessionManager(store := LogStore(tmp_path, max_descriptors=5))
+    base = open_descriptors()
+    most = []
+    for _ in range(3):
+        for number in range(20):
+            say(m, "x", key=f"k{number}")
+            most.append(open_descriptors() - base)
+    assert max(most) == 5
+
+    def work(number):
+        for turn in range(60):
+            say(m, "y", key=f"k{(number * 5 + turn) % 20}")
+            most.append(open_descriptors() - base)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert open_descriptors() - base <= 5
+    assert max(most) <= 5 + 4 * 3  # and what other threads' replacements and lists have open
+    shown = {key: texts(m, key) for key in m}
+    assert sum(map(len, shown.values())) == 60 + 240
+    m.close()
+    store.close()
+    assert open_descriptors() == before
+    with contextlib.closing(LogStore(tmp_path)) as store:
+        m = SessionManager(store)
+        assert {key: texts(m, key) for key in m} == shown
+
+
+def test_one_descriptor_or_none_is_enough(tmp_path):
+    for limit in (1, 0):
+        m = SessionManager(store := LogStore(tmp_path / str(limit), max_descriptors=limit))
+        for _ in range(3):
+            say(m, "x", key="a")
+            say(m, "x", key="b")
+        assert texts(m, "a") == ["x"] * 3
+        store.close()
+
+
+# Readers
+
+
+class Counting(FaultyFiles):
+    bytes_read = 0
+
+    def read(self, fd, size):
+        data = super().read(fd, size)
+        Counting.bytes_read += len(data)
+        return data
+
+    def read_at(self, fd, size, offset):
+        data = super().read_at(fd, size, offset)
+        Counting.bytes_read += len(data)
+        return data
+
+
+def test_lists_and_versions_read_no_history(tmp_path):
+    with contextlib.closing(LogStore(tmp_path)) as store:
+        m = SessionManager(store)
+        say(m, *["x" * 5000] * 40)
+        say(m, *["x" * 5000] * 40, key="compact")
+        m.update_metadata(KEY, {"tier": 1})
+        m.set_summary(KEY, "s")
+        m.save(KEY)
+        m.compact("compact")
+        shown = {info.key: info for info in m.list_sessions()}
+    for read_only in (False, True):
+        store = LogStore(tmp_path, files=Counting, read_only=read_only)
+        Counting.bytes_read = 0
+        for key in (KEY, "compact"):
+            assert store.describe(key) == shown[key]
+            assert store.version(key) == shown[key].version
+        assert sorted(store.keys()) == ["compact", KEY]
+        assert Counting.bytes_read < 4 * 5000
+        store.close()
+
+
+def test_large_metadata_is_not_repeated_in_each_record_but_described(opened, tmp_path):
+    m = opened()
+    say(m, "one")
+    m.update_metadata(KEY, {"large": "x" * 2000})
+    m.save(KEY)
+    say(m, "two", "three")
+    assert (tmp_path / "chats" / NAME).read_bytes().count(b"x" * 2000) == 1
+    assert store_of(m).describe(KEY).metadata == {"large": "x" * 2000}
+    m = reopen(m)
+    assert m.list_sessions()[0].metadata == m.get(KEY).metadata == {"large": "x" * 2000}
+    store_of(m).close()
+
+
+def test_a_reader_ignores_a_torn_record_and_cuts_nothing(opened, tmp_path):
+    m = opened()
+    say(m, "one", "two")
+    path = tmp_path / "chats" / NAME
+    with contextlib.closing(LogStore(tmp_path / "chats", read_only=True)) as reader:
+        tear(path)
+        before = path.read_bytes()
+        assert len(reader.load(KEY).messages) == 2
+        assert len(reader.verify(KEY)) == 1
+        assert reader.repairs() == []
+        assert path.read_bytes() == before
+        assert quarantined(path.parent) == []
+
+
+def test_a_reader_reads_again_before_it_calls_something_damage(opened, tmp_path):
+    m = opened()
+    say(m, "one", "two")
+    path = tmp_path / "chats" / NAME
+    good = path.read_bytes()
+
+    class Torn(FaultyFiles):
+        reads = 0
+
+        def read(self, fd, size):
+            data = super().read(fd, size)
+            Torn.reads += 1
+            if Torn.reads == 1:
+                os.utime(path, (Torn.reads, 1))
+                return data.replace(b"one", b"two")
+            return data
+
+    with contextlib.closing(LogStore(tmp_path / "chats", read_only=True, files=Torn)) as reader:
+        assert [message.content for message in reader.load(KEY).messages] == ["one", "two"]
+        path.write_bytes(good.replace(b"one", b"two"))
+        Torn.reads = 1
+        with pytest.raises(CorruptSessionError) as caught:
+            reader.load(KEY)
+        assert caught.value.offset == 0
+        assert Torn.reads < 5
+    path.write_bytes(good)
+
+
+BESIDE = """
+    import sys
+    from session_manager import SessionManager
+    from session_manager.stores.log import LogStore
+    store = LogStore(sys.argv[1])
+    m = SessionManager(store)
+    for number in range(1500):
+        m.add_message("k", "user", str(number))
+        m.update_metadata("k", {"last": number})
+        if number % 3 == 0:
+            m.truncate_history("k", 20)
+        m.save("k")
+        if number % 5 == 0:
+            store.compact("k")
+        if number == 0:
+            print("open", flush=True)
+    store.close()
+"""
+
+
+def test_a_reader_beside_a_writer_that_saves_and_compacts_never_sees_a_mixture(tmp_path):
+    with start(BESIDE, tmp_path / "chats") as writer:
+        assert writer.stdout.readline() == "open\n"
+        seen = []
+        with contextlib.closing(LogStore(tmp_path / "chats", read_only=True)) as reader:
+            while writer.poll() is None or seen[-1] != 1499:
+                session = reader.load("k")
+                numbers = [int(message.content) for message in session.messages]
+                assert numbers == list(range(numbers[0], numbers[-1] + 1))
+                assert session.metadata == {"last": numbers[-1]}
+                assert session.revision == numbers[-1] + 1
+                info = reader.describe("k")
+                assert info.metadata["last"] + 1 == info.version.revision == info.end
+                assert reader.version("k").revision >= session.revision
+                seen.append(numbers[-1])
+        assert writer.wait(DEADLINE) == 0
+        assert seen == sorted(seen)
+        assert len(set(seen)) > 5
+
+
+# Processes
+
+WORK = """
+    import itertools, sys
+    from session_manager import SessionManager
+    from session_manager.stores.log import LogStore
+    m = SessionManager(LogStore(sys.argv[1]))
+    have = m.get_or_create("k").end
+    for number in itertools.count(have):
+        m.add_message("k", "user", str(number) + " " + "x" * 3000)
+        if number % 4 == 0:
+            m.truncate_history("k", 10)
+        m.save("k")
+        print(number, flush=True)
+"""
+
+
+def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path):
+    acknowledged = -1
+    for killed in range(12):
+        with start(WORK, tmp_path / "chats") as worker:
+            for _ in range(1 + 11 * killed % 31):
+                acknowledged = int(worker.stdout.readline())
+            os.kill(worker.pid, signal.SIGKILL)
+            rest = worker.stdout.read().split("\n")
+            acknowledged = max([acknowledged, *(int(line) for line in rest[:-1])])
+            worker.wait(DEADLINE)
+        with contextlib.closing(LogStore(tmp_path / "chats")) as store:
+            numbers = [int(message.content.split()[0]) for message in store.load("k").messages]
+            assert numbers == list(range(numbers[0], numbers[-1] + 1))
+            assert numbers[-1] in (acknowledged, acknowledged + 1)
+            acknowledged = numbers[-1]
+
+
+TRACED = """
+    import os, sys
+    from session_manager import SessionManager
+    from session_manager.stores.log import LogStore
+    m = SessionManager(LogStore(sys.argv[1]))
+    m.add_message("k", "user", "one")
+    m.save("k")
+    m.add_message("k", "user", "two")
+    m.save("k")
+    m.add_message("k", "user", "three")
+    os.write(2, b"BEGIN")
+    m.save("k")
+    os.write(2, b"ACKNOWLEDGED")
+"""
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_save_is_one_write_and_one_sync(tmp_path):
+    trace = tmp_path / "trace"
+    calls = "openat,write,writev,pwrite64,fsync,fdatasync,close,rename,renameat,renameat2,fchmod,ftruncate"
+    command = ["strace", "-f", "-o", trace, "-e", f"trace={calls}", sys.executable, "-c", textwrap.dedent(TRACED)]
+    done = subprocess.run([*command, tmp_path / "chats"], capture_output=True, timeout=DEADLINE, check=False)
+    if b"PTRACE" in done.stderr or b"ptrace" in done.stderr:
+        pytest.skip("this machine does not let strace trace")
+    lines = trace.read_text().split("BEGIN", 1)[1].split("\n")[1:]
+    last = next(number for number, line in enumerate(lines) if "ACKNOWLEDGED" in line)
+    between = [line for line in lines[:last] if not line.strip().endswith("resumed>)")]
+    steps = [re.search(r"(\w+)\((\d+)", line).groups() for line in between if "(" in line]
+    assert [name for name, _ in steps] == ["writev", "fdatasync"]
+    assert steps[0][1] == steps[1][1]
+    opened = [line for line in trace.read_text().split("\n") if "O_APPEND" in line and "k.session.jsonl" in line]
+    assert len(opened) == 1
+    for flag in ("O_WRONLY", "O_NOFOLLOW", "O_CLOEXEC"):
+        assert flag in opened[0]
+    assert "O_CREAT" not in opened[0]
