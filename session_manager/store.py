@@ -45,6 +45,19 @@ class Commit:
     #: A random id of this write, by which a shared store tells whether it landed.
     token: str = ""
 
+    def unknown_token(self, kept: int, version: Version | None) -> bool | None:
+        """Return what `Store.landed` says when this token is not among those that the store keeps of the session.
+
+        :param kept: how many it keeps; of at most `MAX_TOKENS`.
+        :param version: what it holds.
+        """
+        if kept < MAX_TOKENS:
+            return False
+        if version is None or self.base is None or version.generation != self.base.generation:
+            return None
+        # Those of all writes since the base are there, unless it was too long ago.
+        return False if version.revision - self.base.revision < MAX_TOKENS else None
+
 
 @attrs.frozen(kw_only=True)
 class SessionInfo:

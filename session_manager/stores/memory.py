@@ -36,7 +36,7 @@ class MemoryStore(Store):
         tokens = self._tokens.get(commit.session.key, ())
         if commit.token in tokens:
             return True
-        return None if len(tokens) == MAX_TOKENS else False
+        return commit.unknown_token(len(tokens), self.version(commit.session.key))
 
     def delete(self, key: str, expected: Version | None = None) -> bool:
         if key not in self._sessions or (expected is not None and self.version(key) != expected):

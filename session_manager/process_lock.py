@@ -1,0 +1,110 @@
+"""A lock between processes that is held for microseconds: on one byte-less file, which is never deleted.
+
+It is ``flock`` on a descriptor that stays open, two system calls a use (filelock opens and closes its file, which
+costs as much as a commit; it serves where there is no ``flock``). A holder that is killed has let go of it. Nobody is
+waited for longer than the caller says: a stopped holder must not stop the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+
+from session_manager.errors import StorageError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["ProcessLock"]
+
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_HAS_FLOCK = hasattr(fcntl, "flock")
+_FIRST_PAUSE = 0.00005
+_LONGEST_PAUSE = 0.002
+
+
+class ProcessLock:
+    """A lock file. One thread at a time may use it: the caller sees to that.
+
+    `release` is harmless when the lock is not held, so that an interrupt at any point is mended by calling it again.
+
+    :param path: the file; created, 0600, if it is missing.
+    :raises StorageError: if it cannot be opened.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            self._fd = os.open(path, _FLAGS, 0o600)
+        except OSError as error:
+            raise StorageError(path, f"cannot be opened: {error.strerror}") from error
+        self._portable = None if _HAS_FLOCK else _Portable(path)
+
+    def acquire(self, timeout: float) -> bool:
+        """Take the lock; return whether it was free, or became so in time.
+
+        :param timeout: how many seconds to wait, at most.
+        :raises StorageError: if the file system cannot lock.
+        """
+        end = None
+        pause = _FIRST_PAUSE
+        while not self._attempt():
+            now = time.monotonic()
+            end = now + timeout if end is None else end
+            if now >= end:
+                return False
+            time.sleep(min(pause, end - now))
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        return True
+
+    def _attempt(self) -> bool:
+        try:
+            if self._portable is not None:  # pragma: no cover - Windows
+                return self._portable.attempt()
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EINTR):
+                return False
+            raise StorageError(self.path, f"cannot be locked: {error.strerror}") from error
+        return True
+
+    def release(self) -> None:
+        """Let go of the lock, if it is held."""
+        if self._portable is not None:  # pragma: no cover - Windows
+            self._portable.release()
+        elif self._fd >= 0:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Close the file, which lets go of the lock; idempotent.
+
+        In a forked child this leaves the parent's lock alone, and lets the child not keep it after the parent's death.
+        """
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+class _Portable:  # pragma: no cover - Windows
+    """The lock by filelock, which is slow, but knows every system."""
+
+    def __init__(self, path: str) -> None:
+        import filelock  # noqa: PLC0415 - it imports asyncio, which nobody else needs
+
+        self._busy = filelock.Timeout
+        self._lock = filelock.FileLock(f"{path}.held", timeout=0, thread_local=False, fallback_to_soft=False)
+
+    def attempt(self) -> bool:
+        try:
+            self._lock.acquire()
+        except self._busy:
+            return False
+        return True
+
+    def release(self) -> None:
+        self._lock.release(force=True)

@@ -1,0 +1,281 @@
+"""An open database: its connections, forks, and the one lock under which anybody writes.
+
+**Connections.** One writes; others read, in a pool, and never wait for it (WAL). The file is created 0600 before SQLite
+opens it, so that what SQLite puts beside it is 0600, too. Nothing here opens the file in any other way: closing
+a second descriptor would drop the locks that SQLite holds for this process.
+
+**The lock.** Who writes, checkpoints, opens or closes holds ``<path>.lock``, for SQLite before 3.51.3 can damage a
+database when connections of several processes race at a checkpoint. Checkpoints are made here alone.
+
+**Fork.** A child never touches an inherited connection, nor closes it: SQLite would drop locks and files of the parent's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import weakref
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from session_manager.errors import (
+    ClosedError,
+    ForkedError,
+    SaveFailedError,
+    SessionManagerError,
+    StorageError,
+)
+from session_manager.files import create_directory
+from session_manager.process_lock import ProcessLock
+from session_manager.sqlite_opening import Connect, Opener
+from session_manager.sqlite_schema import is_readable
+
+__all__ = ["Database"]
+
+_log = logging.getLogger("session_manager")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_IDLE_READERS = 8
+_CHECKPOINT_BYTES = 4 * 1024 * 1024
+#: A changed row makes two pages of the log, roughly: its own and one of an index.
+_BYTES_PER_CHANGE = 2 * 4096
+_TRUNCATE_SECONDS = 0.25
+
+_open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_abandoned: list[object] = []
+
+
+class Database:
+    """An open database of sessions.
+
+    Any thread may `read`. One thread at a time, chosen by the caller, may use `locked` and `writer`.
+
+    :param path: the file; created if it is missing, unless `read_only`.
+    :param busy_timeout: how many seconds to wait for another process, at most.
+    :param connect: opens a connection; for tests, which break it.
+    :raises InvalidStorageError: if it is a database of something else, or no database; it is left as it is.
+    :raises UnsupportedFormatError: if a newer version wrote it.
+    :raises StorageError: if it cannot be opened.
+    """
+
+    def __init__(self, path: str, *, read_only: bool, busy_timeout: float, connect: Connect = sqlite3.connect) -> None:
+        self.path = path
+        self.read_only = read_only
+        self.is_closed = False
+        #: Whether the table ``search`` can be used.
+        self.has_index = False
+        self._busy_timeout = busy_timeout
+        self._opener = Opener(path, read_only, busy_timeout, connect)
+        self._pid = os.getpid()
+        self._idle: deque[sqlite3.Connection] = deque()
+        self._writer: sqlite3.Connection | None = None
+        self._lock: ProcessLock | None = None
+        self._changes_at_checkpoint = 0
+        self._size_at_checkpoint = 0
+        self._truncate_again = False
+        try:
+            self._open()
+        except OSError as error:
+            raise StorageError(path, f"cannot be opened: {error.strerror}") from error
+        except sqlite3.Error as error:
+            raise self.error(error) from error
+        finally:
+            if not self._is_opened:
+                self.close()
+        _open_databases.add(self)
+
+    # Opening
+
+    @property
+    def _is_opened(self) -> bool:
+        return bool(self._idle) if self.read_only else self._writer is not None
+
+    def _open(self) -> None:
+        if self.read_only:
+            self._opener.identify()
+            reader = self._opener.reader()
+            self._idle.append(reader)
+            self.has_index = is_readable(reader)
+            return
+        parent = os.path.dirname(self.path)
+        if not os.path.isdir(parent):
+            create_directory(parent)
+        if os.path.lexists(self.path):
+            self._opener.identify()
+        self._lock = ProcessLock(f"{self.path}.lock")
+        self._writer = self.locked(self._opener.writer)
+        self.has_index = is_readable(self._writer)
+        if self._log_size() > _CHECKPOINT_BYTES:
+            self.locked(partial(self.checkpoint, truncate=True))
+
+    # Using
+
+    def check(self) -> None:
+        """Raise if nothing may be done.
+
+        :raises ForkedError: in a child process.
+        :raises ClosedError: after `close`.
+        """
+        self.check_process()
+        if self.is_closed:
+            raise ClosedError
+
+    def check_process(self) -> None:
+        """Raise `ForkedError` in a child process, where another thread's lock would never be released."""
+        if os.getpid() != self._pid:
+            raise ForkedError
+
+    @property
+    def writer(self) -> sqlite3.Connection:
+        """The connection that writes."""
+        if self._writer is None:
+            raise ClosedError
+        return self._writer
+
+    def read(self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function with a connection that reads. It may begin a transaction, and need not end it.
+
+        :raises StorageError: instead of the driver's errors.
+        """
+        self.check()
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = None
+        failure: sqlite3.Error | None = None
+        try:
+            if connection is None:
+                connection = self._opener.reader()
+            return function(connection, *args, **kwargs)
+        except sqlite3.Error as error:
+            failure = error
+        finally:
+            if connection is not None:
+                self._give_back(connection)
+        raise self.error(failure) from failure
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        if self.is_closed or len(self._idle) >= _IDLE_READERS:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    def locked(self, function: Callable[[], T]) -> T:
+        """Call a function while no other process writes. A transaction that it leaves open is undone.
+
+        :raises SaveFailedError: if another process held the lock for too long.
+        :raises StorageError: if the file system cannot lock.
+        """
+        try:
+            try:
+                assert self._lock is not None
+                if not self._lock.acquire(self._busy_timeout):
+                    raise SaveFailedError(None, "the database is busy in another process")
+                return function()
+            finally:
+                self._let_go()
+        finally:
+            # Once more: an interrupt may have cut the first one short.
+            self._let_go()
+
+    def _let_go(self) -> None:
+        try:
+            if self._writer is not None and self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+
+    def error(self, error: sqlite3.Error) -> SessionManagerError:
+        """Return the library's error for one of the driver's. The driver's sentences hold no text of a message."""
+        if self.is_closed:
+            return ClosedError()
+        return StorageError(self.path, str(error))
+
+    # Checkpoints
+
+    def checkpoint(self, *, truncate: bool = False) -> None:
+        """Move the log into the database, if it is long; best effort. The lock is held.
+
+        :param truncate: in any case, and leave nothing in the log. If a reader prevents it, it is tried again later.
+        """
+        truncate = truncate or self._truncate_again
+        changes, size = self.writer.total_changes, self._log_size()
+        written = (changes - self._changes_at_checkpoint) * _BYTES_PER_CHANGE
+        if not truncate and max(written, size - self._size_at_checkpoint) < _CHECKPOINT_BYTES:
+            return
+        wait = 0.0 if self._truncate_again else _TRUNCATE_SECONDS
+        try:
+            self.writer.execute(f"PRAGMA busy_timeout = {int(wait * 1000)}")
+            mode = "TRUNCATE" if truncate else "PASSIVE"
+            busy = self.writer.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()[0]
+            self._truncate_again = truncate and bool(busy)
+        except sqlite3.Error as error:
+            _log.warning("%s: no checkpoint: %s", self.path, error)
+        finally:
+            self.writer.execute(f"PRAGMA busy_timeout = {int(self._busy_timeout * 1000)}")
+        self._changes_at_checkpoint, self._size_at_checkpoint = changes, self._log_size()
+
+    def _log_size(self) -> int:
+        try:
+            return os.stat(f"{self.path}-wal").st_size
+        except OSError:
+            return 0
+
+    # Closing
+
+    def close(self) -> None:
+        """Close every connection; idempotent. Closing the last one of all processes makes a checkpoint: the lock is held.
+
+        :raises ForkedError: in a child process.
+        """
+        self.check_process()
+        self.is_closed = True
+        lock = self._lock
+        try:
+            if lock is not None and self._is_opened and not lock.acquire(self._busy_timeout):
+                _log.warning("%s is closed while it is busy in another process", self.path)
+            while self._idle:
+                self._idle.pop().close()
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                writer.close()
+        finally:
+            if lock is not None:
+                lock.close()
+
+    def _abandon(self) -> None:
+        """In a forked child: keep the inherited connections for ever, neither used nor closed."""
+        _abandoned.append((self._writer, list(self._idle)))
+        for connection in (self._writer, *self._idle):
+            _immortal(connection)
+        self._writer = None
+        self._idle = deque()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def _immortal(value: Any) -> None:
+    """Keep a value even when the interpreter ends and clears the modules."""
+    with contextlib.suppress(Exception):
+        import ctypes  # noqa: PLC0415 - only in a forked child
+
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
+
+
+def _abandon_all() -> None:
+    for database in list(_open_databases):
+        database._abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)

@@ -1,0 +1,128 @@
+"""The index for search: filled when somebody searches, so that saves stay cheap.
+
+It narrows: what it finds are candidates, which `session_manager.search.best` judges. So NUL and lone surrogates, which
+SQLite's text does not have, may stand in it as U+FFFD, in the texts and in what is searched for.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sqlite3
+import zlib
+from collections.abc import Collection, Iterator
+
+import attrs
+
+from session_manager.model import Message
+from session_manager.search import fold, searched_text
+from session_manager.sqlite_rows import DamageError, decode_line
+from session_manager.sqlite_writes import purge
+
+__all__ = ["Missing", "candidates", "missing"]
+
+_log = logging.getLogger("session_manager")
+
+_BATCH_MESSAGES = 1000
+#: Writers wait while a batch is indexed: some 50 ms.
+_BATCH_CHARACTERS = 300_000
+_UNSEARCHABLE = re.compile("[\0\ud800-\udfff]")
+#: Trigrams find no shorter text, and a longer one narrows enough by its start.
+_SHORTEST, _LONGEST = 3, 64
+
+_SELECT_MISSING = """
+    SELECT messages.id, key, position, line, messages.checksum FROM messages
+    JOIN sessions ON sessions.id = messages.session WHERE messages.id > ? ORDER BY messages.id LIMIT ?
+"""
+_INSERT = "INSERT INTO search (rowid, text) SELECT id, ? FROM messages WHERE id = ?"
+_FOUND = """
+    SELECT key, position, line, messages.checksum FROM {}
+    JOIN sessions ON sessions.id = messages.session
+    WHERE {} AND key >= CAST(? AS TEXT) AND key < CAST(? AS TEXT)
+"""
+_INDEXED = "search JOIN messages ON messages.id = search.rowid"
+_BY_TRIGRAMS = _FOUND.format(_INDEXED, "search.text MATCH ?")
+_BY_SCAN = _FOUND.format(_INDEXED, "instr(search.text, ?)")
+_NOT_INDEXED = _FOUND.format("messages", "messages.id > ?")
+
+
+@attrs.frozen(repr=False)
+class Missing:
+    """What the index lacks, or some of it."""
+
+    #: The watermark as it was.
+    after: int
+    #: The watermark as it will be.
+    until: int
+    #: Ids, and what is searched of the messages.
+    texts: list[tuple[str, int]]
+
+    def run(self, connection: sqlite3.Connection) -> None:
+        """Put it into the index, in a transaction, unless somebody else has done it meanwhile."""
+        if _watermark(connection) != self.after:
+            return
+        purge(connection, indexed=True)
+        connection.executemany(_INSERT, self.texts)
+        connection.execute("UPDATE watermark SET indexed = ?", (self.until,))
+
+
+def _watermark(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT indexed FROM watermark").fetchone()[0])
+
+
+def missing(connection: sqlite3.Connection) -> Missing | None:
+    """Return what the index lacks; `None` if that is nothing. Call it in a transaction."""
+    after = until = _watermark(connection)
+    texts: list[tuple[str, int]] = []
+    size = 0
+    found = False
+    for number, *row in connection.execute(_SELECT_MISSING, (after, _BATCH_MESSAGES)):
+        found, until = True, number
+        message = _message(*row)
+        text = "" if message is None else _searchable(searched_text(message))
+        if text:
+            texts.append((text, number))
+            size += len(text)
+            if size > _BATCH_CHARACTERS:
+                break
+    if not found and connection.execute("SELECT 1 FROM garbage LIMIT 1").fetchone() is None:
+        return None
+    return Missing(after, until, texts)
+
+
+def _searchable(text: str) -> str:
+    return _UNSEARCHABLE.sub("\ufffd", fold(text))
+
+
+def _message(key: bytes, *row: object) -> Message | None:
+    """Return a message; `None`, and a line in the log, if it is damaged."""
+    try:
+        return decode_line(row, zlib.crc32(key))
+    except DamageError as error:
+        _log.warning("left out of a search: session %a: %s", key.decode(errors="replace")[:80], error)
+        return None
+
+
+def candidates(
+    connection: sqlite3.Connection, text: str, prefix: str, skip: Collection[str]
+) -> Iterator[tuple[str, Message]]:
+    """Return all messages that may contain a text, those that are not indexed yet too. Call it in a transaction.
+
+    :param prefix: what the sessions' keys start with.
+    :param skip: keys of sessions that are left out.
+    """
+    needle = _searchable(text)[:_LONGEST]
+    start = prefix.encode("utf-8", "surrogatepass")
+    bounds = (start, start + b"\xff")
+    if len(needle) >= _SHORTEST:
+        quoted = needle.replace('"', '""')
+        indexed = connection.execute(_BY_TRIGRAMS, (f'"{quoted}"', *bounds))
+    else:
+        indexed = connection.execute(_BY_SCAN, (needle, *bounds))
+    later = connection.execute(_NOT_INDEXED, (_watermark(connection), *bounds))
+    for rows in (indexed, later):
+        for row in rows:
+            key = row[0].decode(errors="replace")
+            message = None if key in skip else _message(*row)
+            if message is not None:
+                yield key, message

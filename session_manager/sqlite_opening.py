@@ -1,0 +1,189 @@
+"""Opening a database of sessions: what is ours, what is refused and left as it is, and how a connection is set up."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import stat as stat_module
+from collections.abc import Callable
+from urllib.parse import quote
+
+import attrs
+
+from session_manager.errors import InvalidStorageError, StorageError, UnsupportedFormatError
+from session_manager.files import Files
+from session_manager.sqlite_schema import APPLICATION_ID, MIGRATIONS, create_index, has_trigrams, migrate
+
+__all__ = ["Connect", "Opener"]
+
+_log = logging.getLogger("session_manager")
+
+#: Opens a connection as `sqlite3.connect` does.
+Connect = Callable[..., sqlite3.Connection]
+
+_EVERY_CONNECTION = (
+    "PRAGMA trusted_schema = OFF",
+    "PRAGMA cell_size_check = ON",
+    "PRAGMA mmap_size = 0",
+    "PRAGMA wal_autocheckpoint = 0",
+)
+_WRITER = (
+    "PRAGMA synchronous = FULL",
+    "PRAGMA fullfsync = ON",
+    "PRAGMA checkpoint_fullfsync = ON",
+    "PRAGMA secure_delete = ON",
+    "PRAGMA foreign_keys = ON",
+)
+
+
+@attrs.frozen
+class Opener:
+    """Opens connections to one database.
+
+    :param path: the file.
+    :param read_only: whether nothing may be written.
+    :param busy_timeout: how many seconds SQLite waits for a lock.
+    :param connect: opens a connection.
+    """
+
+    path: str
+    read_only: bool
+    busy_timeout: float
+    connect: Connect
+
+    def identify(self) -> None:
+        """Refuse what is not ours, without touching it: ``immutable`` takes no locks and creates no files.
+
+        :raises InvalidStorageError: if it is a database of something else, or no database.
+        :raises UnsupportedFormatError: if a newer version wrote it.
+        :raises StorageError: if it is not there.
+        """
+        try:
+            kind = os.stat(self.path).st_mode
+        except FileNotFoundError:
+            kind = None
+        if kind is None:
+            raise StorageError(self.path, "there is no database")
+        if not stat_module.S_ISREG(kind):
+            raise InvalidStorageError(self.path, "is not a file")
+        refused = None
+        connection = self._connection("mode=ro&immutable=1")
+        try:
+            self._check_format(connection)
+        except sqlite3.DatabaseError as error:
+            # A main file that a killed process left in the middle of a checkpoint may look torn by itself.
+            refused = error if "not a database" in str(error) else None
+        finally:
+            connection.close()
+        if refused is not None:
+            raise InvalidStorageError(self.path, "is not a SQLite database") from refused
+
+    def _check_format(self, connection: sqlite3.Connection) -> int:
+        """Return the number of the format, 0 for an empty file."""
+        application, found = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        )
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if application != APPLICATION_ID and (application or found or tables):
+            raise InvalidStorageError(self.path, "is a SQLite database of something else")
+        if found > len(MIGRATIONS):
+            raise UnsupportedFormatError(self.path, str(found), str(len(MIGRATIONS)))
+        return int(found)
+
+    def writer(self) -> sqlite3.Connection:
+        """Return the connection that writes, to a database of the newest format, which is created if it is missing.
+
+        Nobody else opens, closes or writes it meanwhile.
+
+        :raises sqlite3.Error: if it cannot be opened.
+        :raises OSError: if it cannot be created; and as `identify` does.
+        """
+        created = not os.path.lexists(self.path)
+        if created:
+            self._create_file()
+        connection = self._connection("mode=rw")
+        done = False
+        try:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            for pragma in _WRITER:
+                connection.execute(pragma)
+            found = self._check_format(connection)
+            if not found:
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            if mode != b"wal":
+                raise StorageError(self.path, "this file system cannot hold a database in WAL mode")
+            migrate(connection, found, MIGRATIONS)
+            if has_trigrams():
+                self._make_index(connection)
+            if not found:
+                # The main file alone tells whose it is.
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            done = True
+        finally:
+            if not done:
+                connection.close()
+        return connection
+
+    def _make_index(self, connection: sqlite3.Connection) -> None:
+        """Make the index usable, if the database lets it be made: without it a search reads everything."""
+        try:
+            create_index(connection)
+        except sqlite3.Error as error:
+            _log.warning("%s: there is no index for search: %s", self.path, error)
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+    def _create_file(self) -> None:
+        files = Files(os.path.dirname(self.path))
+        try:
+            with contextlib.suppress(FileExistsError):
+                files.close(files.open_new(os.path.basename(self.path)))
+            files.sync_directory()
+        finally:
+            files.close_directory()
+
+    def _connection(self, query: str) -> sqlite3.Connection:
+        connection = self.connect(
+            f"file:{quote(os.fsencode(self.path))}?{query}",
+            uri=True,
+            timeout=self.busy_timeout,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        done = False
+        try:
+            connection.text_factory = bytes
+            for pragma in _EVERY_CONNECTION:
+                connection.execute(pragma)
+            done = True
+        finally:
+            if not done:
+                connection.close()
+        return connection
+
+    def reader(self) -> sqlite3.Connection:
+        """Return a connection that reads.
+
+        :raises sqlite3.Error: if it cannot be opened.
+        """
+        connection = self._connection("mode=ro" if self.read_only else "mode=rw")
+        done = False
+        try:
+            connection.execute("PRAGMA query_only = ON")
+            if self.read_only:
+                self._check_readable(connection)
+            done = True
+        finally:
+            if not done:
+                connection.close()
+        return connection
+
+    def _check_readable(self, connection: sqlite3.Connection) -> None:
+        found = self._check_format(connection)
+        if not found:
+            raise StorageError(self.path, "is an empty database")
+        if found < len(MIGRATIONS):
+            raise StorageError(self.path, f"is of format {found}: open it once for writing, to bring it up to date")

@@ -1,0 +1,226 @@
+"""What a commit does to the rows: only what changed is written, in the few statements that it takes.
+
+A `Plan` is made outside of the transaction, from the picture that the commit is based on and the one that it
+leads to. It never trusts the database to be what it should be: a row that is missing, or in the way, raises.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Sequence
+
+import attrs
+
+from session_manager.changes import Append, Clear, SetSummary, Truncate, UpdateMetadata
+from session_manager.codec import encode_message
+from session_manager.errors import ConflictError
+from session_manager.model import Message, Session
+from session_manager.sqlite_rows import (
+    TOKEN_BYTES,
+    DamageError,
+    EncodedState,
+    Line,
+    encode_lines,
+    encode_state_row,
+    load,
+    read_tokens,
+    read_version,
+    token_digest,
+    tombstone_key,
+)
+from session_manager.store import MAX_TOKENS, Commit
+
+__all__ = ["Plan", "erase", "load_base", "purge", "quarantine"]
+
+_log = logging.getLogger("session_manager")
+
+#: Positions from the first to before the second go; so many messages are there.
+_Range = tuple[int, int, int]
+
+_KEPT = f"AS BLOB), -{MAX_TOKENS * TOKEN_BYTES})"
+# `||` makes text of blobs; the cast gives the same bytes back.
+_UPDATE_SESSION = f"""
+    UPDATE sessions SET generation = ?, revision = ?, state = CAST(? AS TEXT), checksum = ?,
+        tokens = substr(CAST(tokens || ? {_KEPT}
+    WHERE key = ? AND generation = ? AND revision = ?
+"""  # noqa: S608 - of constants
+_INSERT_SESSION = f"""
+    INSERT INTO sessions (generation, revision, state, checksum, tokens, key)
+    VALUES (?, ?, CAST(? AS TEXT), ?, substr(CAST(? || ? {_KEPT}, ?)
+"""  # noqa: S608 - of constants
+_INSERT_LINE = """
+    INSERT INTO messages (session, position, line, checksum)
+    VALUES ((SELECT id FROM sessions WHERE key = ?), ?, CAST(? AS TEXT), ?)
+"""
+_NOTE_GARBAGE = """
+    INSERT INTO garbage SELECT id FROM messages
+    WHERE session = (SELECT id FROM sessions WHERE key = ?) AND position >= ? AND position < ?
+        AND id <= (SELECT indexed FROM watermark)
+"""
+_DELETE_LINES = """
+    DELETE FROM messages
+    WHERE session = (SELECT id FROM sessions WHERE key = ?) AND position >= ? AND position < ?
+"""
+_QUARANTINE_STATE = """
+    INSERT INTO quarantine (key, generation, revision, content, checksum)
+    SELECT key, generation, revision, state, checksum FROM sessions WHERE key = ?
+"""
+_QUARANTINE_LINES = """
+    INSERT INTO quarantine (key, generation, revision, position, content, checksum)
+    SELECT key, generation, revision, position, line, messages.checksum
+    FROM sessions JOIN messages ON messages.session = sessions.id WHERE key = ?
+"""
+_NOTE_ALL_GARBAGE = """
+    INSERT INTO garbage SELECT id FROM messages
+    WHERE session = (SELECT id FROM sessions WHERE key = ?) AND id <= (SELECT indexed FROM watermark)
+"""
+_DELETE_ALL_LINES = "DELETE FROM messages WHERE session = (SELECT id FROM sessions WHERE key = ?)"
+
+
+@attrs.frozen(repr=False)
+class Plan:
+    """The rows that a commit writes."""
+
+    commit: Commit
+    state: EncodedState
+    #: What goes first: in it are the old rows of edited messages, which become new rows.
+    dropped: Sequence[_Range]
+    #: What is new.
+    lines: Sequence[Line]
+
+    @classmethod
+    def of(cls, commit: Commit) -> Plan | None:
+        """Return the plan of a commit; `None` if its base is to be loaded first (`over`)."""
+        if commit.base is None:
+            session = commit.session
+            return cls(commit, encode_state_row(session), (), encode_lines(session.key, session.messages))
+        before = commit.before
+        return None if before is None or before.version != commit.base else cls.over(commit, before)
+
+    @classmethod
+    def over(cls, commit: Commit, before: Session) -> Plan:
+        """Return the plan of a commit, given the picture that it is based on."""
+        session = commit.session
+        if all(isinstance(change, Append | SetSummary | UpdateMetadata) for change in commit.changes):
+            dropped: Sequence[_Range] = ()
+            new: Sequence[Message] = session.messages[session.index(before.end) :]
+        elif all(
+            isinstance(change, Append | SetSummary | UpdateMetadata | Truncate) for change in commit.changes
+        ) and all(change.spare is None for change in commit.changes if isinstance(change, Truncate)):
+            count = before.index(session.start)
+            dropped = [(before.start, session.start, count)] if count else ()
+            new = session.messages[session.index(before.end) :]
+        else:
+            dropped, new = _difference(before, session)
+        return cls(commit, encode_state_row(session), dropped, encode_lines(session.key, new))
+
+    @property
+    def clears(self) -> bool:
+        """Whether the text of what was dropped must be gone."""
+        return any(isinstance(change, Clear) for change in self.commit.changes)
+
+    def run(self, connection: sqlite3.Connection, *, indexed: bool) -> None:
+        """Write the rows, in a transaction.
+
+        :param indexed: whether the table ``search`` can be used.
+        :raises ConflictError: if the base is not there; nothing has changed.
+        :raises DamageError: if the rows are not those of the base.
+        """
+        commit = self.commit
+        key, base = commit.session.key, commit.base
+        digest = token_digest(commit.token)
+        if base is None:
+            self._create(connection, key, digest)
+        else:
+            values = (*self.state, digest, key, base.generation, base.revision)
+            if connection.execute(_UPDATE_SESSION, values).rowcount != 1:
+                raise ConflictError(key, base, read_version(connection, key))
+        for first, stop, count in self.dropped:
+            connection.execute(_NOTE_GARBAGE, (key, first, stop))
+            if connection.execute(_DELETE_LINES, (key, first, stop)).rowcount != count:
+                raise DamageError(f"of its messages from position {first} to {stop - 1} some are missing, or too many")
+        if len(self.lines) == 1:
+            connection.execute(_INSERT_LINE, self.lines[0])
+        elif self.lines:
+            connection.executemany(_INSERT_LINE, self.lines)
+        if self.clears:
+            purge(connection, indexed=indexed)
+
+    def _create(self, connection: sqlite3.Connection, key: str, digest: bytes) -> None:
+        actual = read_version(connection, key)
+        if actual is not None:
+            raise ConflictError(key, None, actual)
+        connection.execute(_INSERT_SESSION, (*self.state, read_tokens(connection, key), digest, key))
+        connection.execute("DELETE FROM tombstones WHERE key = ?", (tombstone_key(key),))
+
+
+def _difference(before: Session, session: Session) -> tuple[list[_Range], list[Message]]:
+    """Return what goes, in as few ranges as it takes, and what is new or another."""
+    there = {message.position: message for message in session.messages}
+    dropped: list[_Range] = []
+    kept: set[int] = set()
+    running = False
+    for old in before.messages:
+        assert old.position is not None
+        if _is_same(old, there.get(old.position)):
+            kept.add(old.position)
+        elif running:
+            first, _, count = dropped[-1]
+            dropped[-1] = (first, old.position + 1, count + 1)
+        else:
+            dropped.append((old.position, old.position + 1, 1))
+        running = old.position not in kept
+    return dropped, [message for message in session.messages if message.position not in kept]
+
+
+def _is_same(old: Message, new: Message | None) -> bool:
+    return old is new or (new is not None and encode_message(old) == encode_message(new))
+
+
+def erase(connection: sqlite3.Connection, key: str, *, indexed: bool) -> None:
+    """Delete a session's rows, and leave a tombstone, in a transaction.
+
+    :param indexed: whether the table ``search`` can be used.
+    """
+    tombstone = (tombstone_key(key), read_tokens(connection, key))
+    connection.execute("INSERT OR REPLACE INTO tombstones (key, tokens) VALUES (?, ?)", tombstone)
+    connection.execute(_NOTE_ALL_GARBAGE, (key,))
+    connection.execute(_DELETE_ALL_LINES, (key,))
+    connection.execute("DELETE FROM sessions WHERE key = ?", (key,))
+    purge(connection, indexed=indexed)
+
+
+def quarantine(connection: sqlite3.Connection, key: str) -> None:
+    """Copy a damaged session's rows to quarantine, as they are, in a transaction."""
+    connection.execute(_QUARANTINE_STATE, (key,))
+    connection.execute(_QUARANTINE_LINES, (key,))
+
+
+def purge(connection: sqlite3.Connection, *, indexed: bool) -> None:
+    """Remove from the index what is gone, in a transaction. An index that is damaged stays as it is.
+
+    :param indexed: whether the table ``search`` can be used.
+    """
+    if not indexed:
+        return
+    try:
+        connection.execute("DELETE FROM search WHERE rowid IN (SELECT id FROM garbage)")
+        connection.execute("DELETE FROM garbage")
+    except sqlite3.Error as error:
+        if not connection.in_transaction:
+            raise
+        _log.warning("what was deleted is still in the index for search: %s", error)
+
+
+def load_base(connection: sqlite3.Connection, commit: Commit) -> Session:
+    """Return the picture that a commit is based on, in a transaction.
+
+    :raises ConflictError: if it is not there.
+    :raises DamageError: if it is damaged.
+    """
+    key = commit.session.key
+    before = load(connection, key)
+    if before is None or before.version != commit.base:
+        raise ConflictError(key, commit.base, None if before is None else before.version)
+    return before

@@ -1,0 +1,314 @@
+"""The SQLite store: its files, opening them, reading only, and what is left of what was deleted."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import attrs
+import pytest
+
+from session_manager import (
+    ClosedError,
+    InvalidStorageError,
+    ReadOnlyError,
+    SessionManager,
+    StorageError,
+    UnsupportedFormatError,
+    sqlite_opening,
+    sqlite_schema,
+)
+from session_manager.changes import Append, Clear, SetSummary, Truncate
+from session_manager.store import SessionInfo
+from session_manager.stores.sqlite import SQLiteStore
+from tests.strategies import CANARY, facts
+from tests.test_changes import AT, message, session_of
+from tests.test_sqlite import commit_of, raw, reopened, write, write_new
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "chats.db")
+
+
+@pytest.fixture
+def store(path):
+    with closing(SQLiteStore(path)) as one:
+        yield one
+
+
+# Opening
+
+
+def test_the_files_are_private_under_any_umask(tmp_path):
+    before = os.umask(0)
+    try:
+        with reopened(tmp_path / "a" / "b" / "chats.db") as store:
+            write_new(store)
+            names = os.listdir(tmp_path / "a" / "b")
+            assert sorted(names) == ["chats.db", "chats.db-shm", "chats.db-wal", "chats.db.lock"]
+            for name in names:
+                assert stat.S_IMODE(os.stat(tmp_path / "a" / "b" / name).st_mode) == 0o600
+        assert stat.S_IMODE(os.stat(tmp_path / "a").st_mode) == 0o700
+    finally:
+        os.umask(before)
+    assert sorted(os.listdir(tmp_path / "a" / "b")) == ["chats.db", "chats.db.lock"]
+
+
+def test_the_settings_are_the_safe_ones(store, path):
+    writer = store._database.writer
+    expected = {
+        "journal_mode": b"wal",
+        "synchronous": 2,
+        "trusted_schema": 0,
+        "secure_delete": 1,
+        "foreign_keys": 1,
+        "cell_size_check": 1,
+        "mmap_size": 0,
+        "auto_vacuum": 2,
+        "wal_autocheckpoint": 0,
+        "fullfsync": 1,
+        "checkpoint_fullfsync": 1,
+        "application_id": sqlite_schema.APPLICATION_ID,
+        "user_version": 1,
+        "busy_timeout": 30_000,
+    }
+    found = {name: row[0] for name in expected for row in [writer.execute(f"PRAGMA {name}").fetchone() or (0,)]}
+    assert found == expected
+
+
+@pytest.mark.parametrize("name", ["with space?.db", "100%.db", "#.db", "漢é.db", "a'b.db", "file:x.db"])
+def test_paths_of_any_kind(tmp_path, name):
+    with reopened(tmp_path / name) as store:
+        write_new(store)
+    assert sorted(os.listdir(tmp_path)) == sorted([name, f"{name}.lock"])
+
+
+def test_an_empty_file_becomes_a_database(path):
+    Path(path).touch()
+    with reopened(path) as store:
+        write_new(store)
+
+
+def tree(directory):
+    return {place.name: place.read_bytes() for place in Path(directory).iterdir()}
+
+
+def foreign(path, statement):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(statement)
+        connection.commit()
+
+
+REFUSED = {
+    "a table": lambda path: foreign(path, "CREATE TABLE t (a)"),
+    "an application": lambda path: foreign(path, "PRAGMA application_id = 1"),
+    "a version": lambda path: foreign(path, "PRAGMA user_version = 3"),
+    "text": lambda path: Path(path).write_text("not a database" * 100),
+    "a directory": os.mkdir,
+    "a fifo": os.mkfifo,
+}
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_what_is_not_ours_is_refused_and_left_as_it_is(path, tmp_path, name, read_only):
+    REFUSED[name](path)
+    before = tree(tmp_path) if os.path.isfile(path) else None
+    with pytest.raises(InvalidStorageError) as raised:
+        SQLiteStore(path, read_only=read_only)
+    assert raised.value.url == path
+    if before is not None:
+        assert tree(tmp_path) == before
+    assert os.listdir(tmp_path) == ["chats.db"]
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_newer_format_is_refused_and_left_as_it_is(path, tmp_path, read_only):
+    with reopened(path) as store:
+        write_new(store)
+    raw(path, "PRAGMA user_version = 2")
+    before = tree(tmp_path)
+    with pytest.raises(UnsupportedFormatError) as raised:
+        SQLiteStore(path, read_only=read_only)
+    assert (raised.value.path, raised.value.found, raised.value.supported) == (path, "2", "1")
+    assert tree(tmp_path) == before
+
+
+def test_an_older_format_is_brought_up_in_place(path, monkeypatch):
+    with reopened(path) as store:
+        session = write_new(store)
+    steps = (*sqlite_schema.MIGRATIONS, ("CREATE TABLE more (a)", "INSERT INTO more VALUES (1)"))
+    monkeypatch.setattr(sqlite_opening, "MIGRATIONS", steps)
+    with pytest.raises(StorageError, match="format 1"):
+        SQLiteStore(path, read_only=True)
+    with reopened(path) as store:
+        assert facts(store.load("k")) == facts(session)
+    assert raw(path, "SELECT a FROM more") == [(1,)]
+    assert raw(path, "PRAGMA user_version") == [(2,)]
+
+
+def test_a_step_that_fails_leaves_the_format_as_it_was(path, monkeypatch):
+    with reopened(path) as store:
+        session = write_new(store)
+    steps = (*sqlite_schema.MIGRATIONS, ("CREATE TABLE more (a)", "INSERT INTO nowhere VALUES (1)"))
+    monkeypatch.setattr(sqlite_opening, "MIGRATIONS", steps)
+    with pytest.raises(StorageError):
+        SQLiteStore(path)
+    monkeypatch.undo()
+    with reopened(path) as store:
+        assert facts(store.load("k")) == facts(session)
+
+
+def test_what_cannot_be_opened_says_so(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageError):
+        SQLiteStore(tmp_path / "file" / "chats.db")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(StorageError):
+        SQLiteStore(tmp_path / "link", read_only=True)
+
+
+def test_after_close_nothing_works_but_close(path):
+    store = SQLiteStore(path)
+    session = write_new(store)
+    keys = store.keys()
+    store.close()
+    store.close()
+    calls = [
+        lambda: store.load("k"),
+        lambda: store.version("k"),
+        lambda: store.describe("k"),
+        lambda: store.write(commit_of(session)),
+        lambda: store.write_many([]),
+        lambda: store.landed(commit_of(session)),
+        lambda: store.delete("k"),
+        lambda: store.keys(),
+        lambda: list(keys),
+        lambda: store.search("x"),
+        lambda: store.verify("k"),
+        lambda: store.strays(),
+        lambda: store.compact("k"),
+    ]
+    for call in calls:
+        with pytest.raises(ClosedError):
+            call()
+    assert repr(store) == f"<SQLiteStore {path!r}>"
+
+
+def test_what_it_says_of_itself(path):
+    with reopened(path) as store:
+        assert (store.shared, store.indexed) == (True, sqlite_schema.has_trigrams())
+    with closing(SQLiteStore(path, exclusive=True)) as store:
+        assert store.shared is False
+
+
+# Reading only
+
+
+def test_a_reader_sees_what_a_writer_beside_it_saves(path):
+    with reopened(path) as store, closing(SQLiteStore(path, read_only=True)) as reader:
+        session = write_new(store)
+        assert facts(reader.load("k")) == facts(session)
+        session = write(store, session, Append(at=AT, messages=(message("needle"),)))
+        assert facts(reader.load("k")) == facts(session)
+        assert reader.version("k") == session.version
+        assert reader.describe("k") == SessionInfo.of(session)
+        assert list(reader.keys()) == ["k"]
+        assert [hit.position for hit in reader.search("needle")] == [2]
+        assert reader.verify("k") == reader.strays() == []
+        one = commit_of(session, SetSummary(at=AT, text="s"))
+        calls = [reader.write, reader.landed, lambda one: reader.write_many([one])]
+        for call in (*calls, lambda _: reader.delete("k"), lambda _: reader.compact("k")):
+            with pytest.raises(ReadOnlyError):
+                call(one)
+        store.delete("k")
+        assert reader.load("k") is None
+
+
+def test_a_reader_creates_no_database(path, tmp_path):
+    with pytest.raises(StorageError, match="there is no database"):
+        SQLiteStore(path, read_only=True)
+    assert os.listdir(tmp_path) == []
+
+
+# What is deleted is gone
+
+
+@pytest.mark.parametrize("how", ["delete", "clear"])
+def test_deleted_text_is_in_no_file(path, tmp_path, how):
+    with reopened(path) as store:
+        write_new(store, key="other")
+        before = write_new(
+            store, attrs.evolve(session_of(*[f"{CANARY} {n}" for n in range(50)]), revision=1, summary=CANARY)
+        )
+        assert len(store.search(CANARY, limit=100)) == 50
+        before = write(store, before, Truncate(at=AT, start=10))
+        if how == "delete":
+            store.delete("k")
+        else:
+            write(store, before, Clear(at=AT, generation="new"))
+        for name, data in tree_of_others(path).items():
+            assert CANARY.encode() not in data, name
+        assert store.search(CANARY) == []
+        assert raw_elsewhere(path, "SELECT count(*) FROM search WHERE search MATCH '\"CANARY\"'") == "0"
+
+
+def tree_of_others(path):
+    """The bytes of the files, read by another process: opening the database in this one would drop its locks."""
+    code = "import sys,os,pickle; d=sys.argv[1]; pickle.dump({n: open(os.path.join(d,n),'rb').read() for n in os.listdir(d)}, sys.stdout.buffer)"
+    done = subprocess.run([sys.executable, "-c", code, os.path.dirname(path)], capture_output=True, check=True)
+    return pickle.loads(done.stdout)
+
+
+def raw_elsewhere(path, statement):
+    code = "import sqlite3,sys; print(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchone()[0])"
+    return subprocess.run(
+        [sys.executable, "-c", code, path, statement], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_compact_gives_space_back(path):
+    with reopened(path) as store:
+        before = write_new(store, attrs.evolve(session_of(*["x" * 2000] * 500), revision=1))
+        store.search("xxx")
+        write(store, before, Truncate(at=AT, start=499))
+        size = os.stat(path).st_size + os.stat(f"{path}-wal").st_size
+        store.compact("k")
+        assert os.stat(path).st_size < size / 5
+        assert os.stat(f"{path}-wal").st_size == 0
+        assert len(store.load("k").messages) == 1
+        assert store.strays() == []
+
+
+def test_the_log_does_not_grow_for_ever(path):
+    with reopened(path) as store:
+        before = write_new(store)
+        for number in range(1500):
+            before = write(store, before, Append(at=AT + timedelta(seconds=number), messages=(message("x" * 1000),)))
+        assert os.stat(f"{path}-wal").st_size < 6 * 1024 * 1024
+    shutil.copy(path, f"{path}.copy")
+    with reopened(f"{path}.copy") as store:
+        assert len(store.load("k").messages) == 1502
+
+
+def test_a_manager_works_with_it(path):
+    with closing(SQLiteStore(path)) as store:
+        with SessionManager(store) as m:
+            for number in range(30):
+                m.add_message("telegram:42", "user", f"hi {number}")
+                m.save("telegram:42")
+            m.truncate_history("telegram:42", 5)
+            m.fork("telegram:42", "copy")
+        with SessionManager(store) as m:
+            assert [one.content for one in m.get_history("telegram:42")] == [f"hi {n}" for n in range(25, 30)]
+            assert sorted(info.key for info in m.list_sessions()) == ["copy", "telegram:42"]
+            assert m.verify() == []
