@@ -23,6 +23,9 @@ _log = logging.getLogger("session_manager")
 #: Opens a connection as `sqlite3.connect` does.
 Connect = Callable[..., sqlite3.Connection]
 
+#: How many bytes a database has, at least. SQLite takes a file of one byte for an empty one, and overwrites it.
+_SMALLEST = 512
+
 _EVERY_CONNECTION = (
     "PRAGMA trusted_schema = OFF",
     "PRAGMA cell_size_check = ON",
@@ -61,13 +64,15 @@ class Opener:
         :raises StorageError: if it is not there.
         """
         try:
-            kind = os.stat(self.path).st_mode
+            status = os.stat(self.path)
         except FileNotFoundError:
-            kind = None
-        if kind is None:
+            status = None
+        if status is None:
             raise StorageError(self.path, "there is no database")
-        if not stat_module.S_ISREG(kind):
+        if not stat_module.S_ISREG(status.st_mode):
             raise InvalidStorageError(self.path, "is not a file")
+        if 0 < status.st_size < _SMALLEST:
+            raise InvalidStorageError(self.path, "is not a SQLite database")
         refused = None
         connection = self._connection("mode=ro&immutable=1")
         try:

@@ -38,6 +38,7 @@ __all__ = [
     "encode_state_row",
     "keys",
     "load",
+    "read_sealed_version",
     "read_state",
     "read_tokens",
     "read_version",
@@ -104,6 +105,7 @@ def _seed(key: str) -> int:
 _SELECT_STATE = "SELECT id, generation, revision, state, checksum FROM sessions WHERE key = ?"
 _SELECT_LINES = "SELECT position, line, checksum FROM messages WHERE session = ? ORDER BY position"
 _SELECT_VERSION = "SELECT generation, revision FROM sessions WHERE key = ?"
+_SELECT_SEALED = "SELECT generation, revision, state, checksum FROM sessions WHERE key = ?"
 _SELECT_TOKENS = """
     SELECT coalesce((SELECT tokens FROM sessions WHERE key = ?), (SELECT tokens FROM tombstones WHERE key = ?), x'')
 """
@@ -227,6 +229,20 @@ def read_version(connection: sqlite3.Connection, key: str) -> Version | None:
     """Return the version of a session; `None` if there is none."""
     row = connection.execute(_SELECT_VERSION, (key,)).fetchone()
     return None if row is None else Version(row[0].decode("utf-8", "replace"), row[1])
+
+
+def read_sealed_version(connection: sqlite3.Connection, key: str) -> Version | None:
+    """Return the version of a session whose state is what was written; `None` if there is none.
+
+    :raises DamageError: if the state is damaged.
+    """
+    row = connection.execute(_SELECT_SEALED, (key,)).fetchone()
+    if row is None:
+        return None
+    generation, revision, data, checksum = row
+    if not isinstance(data, bytes) or zlib.crc32(data, _seed(key)) != checksum:
+        raise DamageError("its state is damaged: the checksum differs")
+    return Version(generation.decode("utf-8", "replace"), revision)
 
 
 def read_tokens(connection: sqlite3.Connection, key: str) -> bytes:

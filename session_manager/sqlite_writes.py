@@ -24,8 +24,8 @@ from session_manager.sqlite_rows import (
     encode_lines,
     encode_state_row,
     load,
+    read_sealed_version,
     read_tokens,
-    read_version,
     token_digest,
     tombstone_key,
 )
@@ -43,7 +43,7 @@ _KEPT = f"AS BLOB), -{MAX_TOKENS * TOKEN_BYTES})"
 _UPDATE_SESSION = f"""
     UPDATE sessions SET generation = ?, revision = ?, state = CAST(? AS TEXT), checksum = ?,
         tokens = substr(CAST(tokens || ? {_KEPT}
-    WHERE key = ? AND generation = ? AND revision = ?
+    WHERE key = ?
 """  # noqa: S608 - of constants
 _INSERT_SESSION = f"""
     INSERT INTO sessions (generation, revision, state, checksum, tokens, key)
@@ -125,7 +125,7 @@ class Plan:
 
         :param indexed: whether the table ``search`` can be used.
         :raises ConflictError: if the base is not there; nothing has changed.
-        :raises DamageError: if the rows are not those of the base.
+        :raises DamageError: if the state is damaged, or the rows are not those of the base.
         """
         commit = self.commit
         key, base = commit.session.key, commit.base
@@ -133,9 +133,10 @@ class Plan:
         if base is None:
             self._create(connection, key, digest)
         else:
-            values = (*self.state, digest, key, base.generation, base.revision)
-            if connection.execute(_UPDATE_SESSION, values).rowcount != 1:
-                raise ConflictError(key, base, read_version(connection, key))
+            actual = read_sealed_version(connection, key)
+            if actual != base:
+                raise ConflictError(key, base, actual)
+            connection.execute(_UPDATE_SESSION, (*self.state, digest, key))
         for first, stop, count in self.dropped:
             connection.execute(_NOTE_GARBAGE, (key, first, stop))
             if connection.execute(_DELETE_LINES, (key, first, stop)).rowcount != count:
@@ -148,7 +149,7 @@ class Plan:
             purge(connection, indexed=indexed)
 
     def _create(self, connection: sqlite3.Connection, key: str, digest: bytes) -> None:
-        actual = read_version(connection, key)
+        actual = read_sealed_version(connection, key)
         if actual is not None:
             raise ConflictError(key, None, actual)
         connection.execute(_INSERT_SESSION, (*self.state, read_tokens(connection, key), digest, key))

@@ -19,8 +19,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from session_manager import Commit, Message, Session, SessionInfo, SessionManager, SessionManagerError
 from session_manager.changes import Append, Fold, digest
+from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
+from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import Clock, crash, nasty_text, sessions
 from session_manager.testing.known import NEARLY_EQUAL_KEYS
 from session_manager.testing.strategies import json_objects, message_objects, refs
@@ -37,10 +39,16 @@ def in_a_directory(store):
     return lambda path: lambda: store(path)
 
 
+def database(path):
+    return SQLiteStore(os.path.join(path, "chats.db"))
+
+
 #: How each store is opened in a directory of its own: a new store is added here.
 STORES = {
     "memory": in_ram,
     "snapshot": in_a_directory(SnapshotStore),
+    "log": in_a_directory(LogStore),
+    "sqlite": in_a_directory(database),
 }
 
 KEYS = NEARLY_EQUAL_KEYS[:7]

@@ -10,8 +10,10 @@ from hypothesis import settings
 from hypothesis.stateful import invariant
 
 from session_manager import SessionManager
+from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
+from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import SessionMachine
 
 
@@ -51,6 +53,15 @@ class SnapshotMachine(DirectoryMachine):
     store = SnapshotStore
 
 
+class LogMachine(DirectoryMachine):
+    store = LogStore
+
+
+class SQLiteMachine(DirectoryMachine):
+    def open_store(self):
+        return SQLiteStore(os.path.join(self.path, "chats.db"))
+
+
 class EvictingMachine(SnapshotMachine):
     """What is saved is soon forgotten, and read again."""
 
@@ -64,5 +75,9 @@ TestMemory = MemoryMachine.TestCase
 TestMemory.settings = some
 TestSnapshot = SnapshotMachine.TestCase
 TestSnapshot.settings = some
+TestLog = LogMachine.TestCase
+TestLog.settings = some
+TestSQLite = SQLiteMachine.TestCase
+TestSQLite.settings = some
 TestEvicting = EvictingMachine.TestCase
 TestEvicting.settings = some

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 
 import pytest
 
 from session_manager.names import file_name
+from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
+from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import FaultyStore, StoreContract
 from tests.broken_stores import BROKEN, Folds
 
@@ -39,6 +43,36 @@ class TestSnapshotStore(StoreContract):
         return overwrite
 
 
+class TestLogStore(StoreContract):
+    tokens = False
+
+    @pytest.fixture
+    def open_store(self, tmp_path):
+        return lambda: LogStore(tmp_path / "chats")
+
+    @pytest.fixture
+    def damage(self, tmp_path):
+        def overwrite(key):
+            os.truncate(tmp_path / "chats" / file_name(key, ".session.jsonl"), 100)
+
+        return overwrite
+
+
+class TestSQLiteStore(StoreContract):
+    @pytest.fixture
+    def open_store(self, tmp_path):
+        return lambda: SQLiteStore(tmp_path / "chats.db")
+
+    @pytest.fixture
+    def damage(self, tmp_path):
+        def overwrite(key):
+            with closing(sqlite3.connect(tmp_path / "chats.db")) as connection, connection:
+                connection.execute("UPDATE sessions SET checksum = checksum + 1 WHERE key = ?", (key,))
+                connection.execute("UPDATE messages SET checksum = checksum + 1 WHERE session = 1")
+
+        return overwrite
+
+
 class TestFaultyStore(TestMemoryStore):
     """A wrapper without a fault is the store that it wraps."""
 
@@ -49,6 +83,7 @@ class TestFaultyStore(TestMemoryStore):
 
 USER_FILE = """
 import pytest
+from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import StoreContract
 from tests.broken_stores import {name}
 
