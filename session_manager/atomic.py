@@ -72,7 +72,8 @@ def read_whole(files: Files, name: str, until: bytes | None = None) -> tuple[byt
         if not stat_module.S_ISREG(status.st_mode):
             raise NotRegularError("a directory" if stat_module.S_ISDIR(status.st_mode) else "a special file")
         chunks = []
-        while chunk := files.read(fd, _CHUNK if until is None else 8192):
+        size = min(status.st_size + 1, _CHUNK) if until is None else 8192
+        while chunk := files.read(fd, size):
             chunks.append(chunk)
             if until is not None and until in chunk:
                 break

@@ -15,9 +15,18 @@ from datetime import datetime, timezone
 import attrs
 import msgspec
 
-from session_manager.change_codec import AnyChange, AppendStruct, change_of
+from session_manager.change_codec import AnyChange, AppendStruct, NewMessage, change_of
 from session_manager.changes import apply
-from session_manager.codec import DecodeError, State, checked_messages, decode_json, decoder_of, flaw_of, session_of
+from session_manager.codec import (
+    DecodeError,
+    State,
+    are_plain,
+    checked_messages,
+    decode_json,
+    decoder_of,
+    flaw_of,
+    session_of,
+)
 from session_manager.json_value import MAX_LEVELS, within_levels
 from session_manager.log_format import CRC_SIZE, First, Record, check_format, check_state, damaged, is_whole
 from session_manager.model import Message, Session
@@ -70,15 +79,27 @@ def decode(data: bytes, path: str) -> Log:
     bad = damaged(whole)
     if bad is not None:
         raise DecodeError(_offset(whole, bad), "a line is damaged")
-    replay = _Replay(_first_session(first))
+    session = _first_session(first)
+    try:
+        session = _Replay(session).run(lines)
+    except DecodeError:
+        failing = True
+    else:
+        failing = False
+    if failing:
+        session = _replayed_slowly(session, lines, whole)
+    return Log(session, zlib.crc32(b"".join([line[-CRC_SIZE:] for line in whole])), torn)
+
+
+def _replayed_slowly(session: Session, lines: Sequence[bytes], whole: Sequence[bytes | memoryview]) -> Session:
+    """Replay once more, record by record, to find the one that is wrong."""
+    replay = _Replay(session, at_once=False)
     failure = None
     try:
-        replay.run(lines)
+        return replay.run(lines)
     except DecodeError as error:
         failure = DecodeError(_offset(whole, 1 + replay.done), error.reason)
-    if failure is not None:
-        raise failure
-    return Log(replay.finish(), zlib.crc32(b"".join([line[-CRC_SIZE:] for line in whole])), torn)
+    raise failure
 
 
 def _offset(lines: Sequence[bytes | memoryview], number: int) -> int:
@@ -136,18 +157,21 @@ class _Replay:
     """A session, and the messages that further records appended to it, which it gets in one go.
 
     Most records append messages and do nothing else; making a session of each would cost several times their decoding.
+
+    :param at_once: whether the messages of all such records are checked together; then nobody knows which one is wrong.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, at_once: bool = True) -> None:
         self._session = session
-        self._new: list[Message] = []
+        self._at_once = at_once
+        self._new: list[NewMessage] = []
         self._end = session.end
         self._updated: datetime = session.updated
         #: How many records were applied.
         self.done = 0
 
-    def run(self, lines: Sequence[bytes]) -> None:
-        """Apply records, without their line feeds.
+    def run(self, lines: Sequence[bytes]) -> Session:
+        """Apply records, without their line feeds, and return the session.
 
         :raises DecodeError: if one is not a record, or does not follow on what came before; its offset means nothing.
         """
@@ -178,22 +202,20 @@ class _Replay:
             ):
                 raise DecodeError(0, "a record does not follow on the one before it")
             self.done += 1
+        session = self._merged()
+        return session._with(revision=session.revision + self.done)
 
     def _append(self, change: AppendStruct) -> int:
         """Take the messages of a change that does nothing but append; return how many."""
-        at, news, end = change.at, change.messages, self._end
-        if at.tzinfo is not _UTC:
+        if change.at.tzinfo is not _UTC:
             raise DecodeError(0, "a time that is not UTC")
-        for new in news:
-            message, created_at, metadata = new.message, new.created_at, new.metadata
-            if flaw := flaw_of(message, created_at, metadata):
-                raise DecodeError(0, flaw)
-            self._new.append(_restore(message, created_at, metadata, new.ref, end))
-            end += 1
-        if news and at > self._updated:
-            self._updated = at
-        self._end = end
-        return len(news)
+        if change.messages:
+            self._new.extend(change.messages)
+            self._end += len(change.messages)
+            self._updated = max(change.at, self._updated)
+        if not self._at_once:
+            self._merged()
+        return len(change.messages)
 
     def _apply(self, change: AnyChange) -> Session:
         session = self._session = apply(self._merged(), change_of(change))
@@ -202,12 +224,15 @@ class _Replay:
 
     def _merged(self) -> Session:
         if self._new:
-            messages = self._session.messages.appended(self._new)
-            self._session = self._session._with(messages=messages, end=self._end, updated=self._updated)
+            if not are_plain(self._new):
+                for new in self._new:
+                    if flaw := flaw_of(new.message, new.created_at, new.metadata):
+                        raise DecodeError(0, flaw)
+            messages = [
+                _restore(new.message, new.created_at, new.metadata, new.ref, position)
+                for position, new in enumerate(self._new, self._session.end)
+            ]
+            appended = self._session.messages.appended(messages)
+            self._session = self._session._with(messages=appended, end=self._end, updated=self._updated)
             self._new = []
         return self._session
-
-    def finish(self) -> Session:
-        """Return the session."""
-        session = self._merged()
-        return session._with(revision=session.revision + self.done)

@@ -10,6 +10,7 @@ import hashlib
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 from session_manager.codec import (
@@ -50,6 +51,7 @@ __all__ = [
 TOKEN_BYTES = 8
 
 _CHUNK = 500
+_ONLY_BYTES = frozenset((bytes,))
 
 #: What is bound for a message: the session's key, position, line, checksum.
 Line = tuple[str, int, bytes, int]
@@ -161,12 +163,16 @@ def read_state(connection: sqlite3.Connection, key: str) -> tuple[int, State] | 
 
 
 def _messages(rows: Sequence[Any], seed: int) -> View[Message]:
-    for row in rows:
-        _check_line(row, seed)
     if not rows:
         return View()
+    lines = [data for _, data, _ in rows]
+    if not _ONLY_BYTES.issuperset(map(type, lines)) or list(map(zlib.crc32, lines, repeat(seed))) != [
+        checksum for _, _, checksum in rows
+    ]:
+        for row in rows:
+            _check_line(row, seed)
     try:
-        messages = decode_messages(b"[\n" + b",\n".join([data for _, data, _ in rows]) + b"\n]")
+        messages = decode_messages(b"[\n" + b",\n".join(lines) + b"\n]")
     except DecodeError:
         messages = View()
     if [message.position for message in messages] != [position for position, _, _ in rows]:

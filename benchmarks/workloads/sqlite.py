@@ -23,6 +23,7 @@ _THREADS = 16
 _SAVES = 20
 
 _FLOOR = """
+PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
 PRAGMA secure_delete = ON;
