@@ -18,7 +18,8 @@ _SESSION = 1500
 _MESSAGE = 190
 _REF = 70
 _SHARED_NAMES = 8
-_CANDIDATES = 32
+_CANDIDATES = 8
+_WEIGHED_ONE_BY_ONE = 32
 
 
 class Budget:
@@ -62,7 +63,7 @@ class Budget:
     def oldest(self) -> Iterator[str]:
         """Give the keys of sessions, least recently used first, as long as there is too much.
 
-        One that is still there when the next is asked for cannot go now: it counts as used, and after some of these no
+        One that is still there when the next is asked for cannot go now: it counts as used, and after a few of these no
         more are given.
         """
         for _ in range(min(_CANDIDATES, len(self._sizes))):
@@ -94,7 +95,7 @@ def _resized(before: int, old: Session, new: Session, change: Change | None) -> 
             return before + _at(new, position) - _at(old, position)
         case SetSummary() | UpdateMetadata():
             return before + _frame(new) - _frame(old)
-        case Truncate() | Fold() if left > 0 and count - left > _CANDIDATES:
+        case Truncate() | Fold() if left > 0 and count - left > _WEIGHED_ONE_BY_ONE:
             frame = _frame(old)
             return _frame(new) + max(before - frame, 0) * left // count
         case None if new.messages is old.messages and new.summary is old.summary and new._metadata is old._metadata:
