@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from session_manager import Message, SaveFailedError, Session, SessionManager
+from session_manager import Message, SaveFailedError, Session, SessionManager, open_store
 from session_manager.budget import Budget, measure, weight
 from session_manager.entries import Entry
 from session_manager.model import utc_now
@@ -456,9 +456,10 @@ class Shared(MemoryStore):
 
 
 @pytest.mark.usefixtures("switching_often")
-def test_two_managers_of_a_shared_store_under_a_tiny_bound_see_each_others_messages():
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_two_managers_of_a_shared_store_under_a_tiny_bound_see_each_others_messages(tmp_path, kind):
     """A session evicted while somebody asked whether it was stale was a KeyError, or missing."""
-    store = Shared()
+    store = Shared() if kind == "memory" else open_store(f"sqlite:{tmp_path / 'chats'}")
     first, second = (SessionManager(store, max_resident_bytes=1) for _ in range(2))
     for key in "abc":
         first.add_message(key, "user", "start")
@@ -494,6 +495,7 @@ def test_two_managers_of_a_shared_store_under_a_tiny_bound_see_each_others_messa
             found = texts(m, key)
             for who in ("one", "two"):
                 assert [text for text in found if text.startswith(who)] == [f"{who}{n}" for n in range(number, 120, 3)]
+    store.close()
 
 
 @pytest.mark.usefixtures("switching_often")

@@ -32,10 +32,11 @@ def clock():
     return Clock()
 
 
-@pytest.fixture(params=["ram", "memory store", "snapshot"])
+@pytest.fixture(params=["ram", "memory store", "snapshot", "log", "sqlite"])
 def m(request, tmp_path, clock):
     """A manager on each kind of storage."""
-    storage = {"ram": "memory:", "memory store": MemoryStore(), "snapshot": tmp_path / "chats"}[request.param]
+    storages = {"ram": "memory:", "memory store": MemoryStore()}
+    storage = storages.get(request.param, f"{request.param}:{tmp_path / 'chats'}")
     manager = SessionManager(storage, clock=clock)
     yield manager
     manager.close(save=False)

@@ -7,10 +7,17 @@ import sys
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from session_manager import CorruptSessionError, InvalidKeyError, InvalidMessageError, Message, SessionManager
+from session_manager import (
+    CorruptSessionError,
+    InvalidKeyError,
+    InvalidMessageError,
+    Message,
+    SessionManager,
+    open_store,
+)
 from session_manager.search import SearchHit, best, fold, merged, searched_text
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
@@ -199,10 +206,11 @@ def test_a_hit_tells_where_it_is_and_its_repr_holds_no_text():
 # The manager
 
 
-@pytest.fixture(params=["ram", "memory store", "snapshot"])
+@pytest.fixture(params=["ram", "memory store", "snapshot", "log", "sqlite"])
 def m(request, tmp_path):
     """A manager on each kind of storage."""
-    storage = {"ram": "memory:", "memory store": MemoryStore(), "snapshot": tmp_path / "chats"}[request.param]
+    storages = {"ram": "memory:", "memory store": MemoryStore()}
+    storage = storages.get(request.param, f"{request.param}:{tmp_path / 'chats'}")
     manager = SessionManager(storage)
     yield manager
     manager.close(save=False)
@@ -340,7 +348,7 @@ def test_a_store_left_alone_searches_as_a_manager_does(tmp_path, caplog):
     store.close()
 
 
-@pytest.mark.parametrize("kind", ["memory store", "snapshot", "reader"])
+@pytest.mark.parametrize("kind", ["memory", "snapshot", "log", "sqlite", "reader"])
 def test_what_is_found_is_the_best_of_all_that_is_shown(tmp_path_factory, kind):
     """Wherever a session is: saved, resident, unsaved, evicted; on a store that somebody else writes to, too."""
     step = st.tuples(
@@ -349,10 +357,12 @@ def test_what_is_found_is_the_best_of_all_that_is_shown(tmp_path_factory, kind):
         st.text("xyX ", max_size=6),
     )
 
+    @settings(max_examples=60)
     @given(st.lists(step, max_size=14), st.text("xyX ", min_size=1, max_size=2), st.integers(1, 6))
     def check(steps, query, limit):
         path = tmp_path_factory.mktemp("chats")
-        store = MemoryStore() if kind == "memory store" else SnapshotStore(path)
+        url = f"{'snapshot' if kind == 'reader' else kind}:{path / 'chats'}"
+        store = open_store("memory:" if kind == "memory" else url)
         m = SessionManager(store)
         for call, key, text in steps:
             if call == "add":
@@ -373,7 +383,7 @@ def test_what_is_found_is_the_best_of_all_that_is_shown(tmp_path_factory, kind):
                 m._residents.guard.run(m._residents.forget, key)
         if kind == "reader":
             m.save_all()
-            shown = SessionManager(str(path), read_only=True)
+            shown = SessionManager(url, read_only=True)
             shown.get("a:1")
         else:
             shown = m
