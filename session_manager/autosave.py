@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import queue
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +16,7 @@ import attrs
 
 from session_manager.entries import Entry
 from session_manager.errors import ClosedError, SessionManagerError
+from session_manager.locks import nothing
 
 __all__ = ["Autosave", "Autosaver"]
 
@@ -30,8 +31,13 @@ _RETRY = 1.0
 def _positive(_: object, attribute: Any, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{attribute.name} must be a number, not {type(value).__name__}")
-    if not 0 < value < float("inf"):
-        raise ValueError(f"{attribute.name} must be more than 0, and finite")
+    if not value > 0:
+        raise ValueError(f"{attribute.name} must be more than 0")
+
+
+def _waitable(_: object, attribute: Any, value: float) -> None:
+    if value > threading.TIMEOUT_MAX:
+        raise ValueError(f"{attribute.name} must be {threading.TIMEOUT_MAX:.0f} seconds or less")
 
 
 @attrs.frozen
@@ -44,10 +50,10 @@ class Autosave:
 
     :param interval: how many seconds a session stays unsaved, at most.
     :param messages: how many unsaved messages make a session be saved at once.
-    :raises ValueError: if one of them is not positive.
+    :raises ValueError: if one of them is not positive, or the interval is more than a thread can wait.
     """
 
-    interval: float = attrs.field(default=5.0, validator=_positive)
+    interval: float = attrs.field(default=5.0, validator=[_positive, _waitable])
     messages: int = attrs.field(default=20, validator=[attrs.validators.instance_of(int), _positive])
 
 
@@ -76,10 +82,14 @@ class Autosaver:
         self._failed: dict[str, int] = {}
         self._stopping = False
         self._flushing = False
+        self._last: Callable[[], None] = nothing
+        self._pid = os.getpid()
         self._thread = threading.Thread(target=self._run, name="session-manager-autosave", daemon=True)
         self._thread.start()
-        self._at_exit = _at_exit(weakref.ref(self), os.getpid())
-        atexit.register(self._at_exit)
+        _running.add(self)
+        # The handlers that were registered last come first: what the store has registered is to come later.
+        atexit.unregister(_flush_all)
+        atexit.register(_flush_all)
 
     def watch(self, key: str, entry: Entry) -> None:
         """Take note of a change: costs a comparison, and never waits."""
@@ -89,38 +99,57 @@ class Autosaver:
         elif len(entry.pending) <= 1:
             self._news.put((key, False))
 
-    def stop(self, *, flush: bool = False, patience: float | None = None) -> None:
+    def stop(self, *, last: Callable[[], None] = nothing, patience: float | None = None) -> None:
         """End the thread; idempotent.
 
-        :param flush: let it save what is dirty first.
+        :param last: what is to be called when it has ended, even if nobody waits that long: by the thread, or here.
         :param patience: how many seconds to wait for it; `None`: until the save that is under way is done.
         """
-        atexit.unregister(self._at_exit)
+        self._last = last
+        self._tell(flush=False)
+        self._join(patience)
+        if not self._thread.is_alive():
+            last()
+
+    def _tell(self, *, flush: bool) -> None:
+        """Tell the thread to end, and whether to save what is dirty first."""
+        _running.discard(self)
         self._flushing = flush
         self._stopping = True
         self._news.put(None)
+
+    def _join(self, patience: float | None) -> None:
         if self._thread is not threading.current_thread():
-            self._thread.join(patience)
+            with contextlib.suppress(RuntimeError):  # Python 3.14 refuses to wait while it is being shut down
+                self._thread.join(patience)
 
     def _run(self) -> None:
-        while not self._stopping:
-            self._listen()
-            if not self._stopping:
-                self._save_due(time.monotonic())
-        if self._flushing:
-            self._save_due(float("inf"))
+        try:
+            while not self._stopping:
+                self._listen()
+                if not self._stopping:
+                    self._save_due(time.monotonic())
+            if self._flushing:
+                self._take_note()
+                self._save_due(float("inf"))
+        finally:
+            self._last()
 
     def _listen(self) -> None:
         """Wait for news until the next session is due; take note of all that there is."""
         timeout = max(min(self._due.values()) - time.monotonic(), 0.0) if self._due else None
-        try:
-            news = self._news.get(timeout=timeout)
+        with contextlib.suppress(queue.Empty):
+            self._note(self._news.get(timeout=timeout))
+        self._take_note()
+
+    def _take_note(self) -> None:
+        with contextlib.suppress(queue.Empty):
             while True:
-                if news is not None:
-                    self._schedule(*news)
-                news = self._news.get_nowait()
-        except queue.Empty:
-            pass
+                self._note(self._news.get_nowait())
+
+    def _note(self, news: tuple[str, bool] | None) -> None:
+        if news is not None:
+            self._schedule(*news)
 
     def _schedule(self, key: str, urgent: bool) -> None:  # noqa: FBT001 - one of the queue's pairs
         now = time.monotonic()
@@ -161,10 +190,15 @@ def _reason(failure: Exception) -> str:
     return str(failure) if isinstance(failure, SessionManagerError) else type(failure).__name__
 
 
-def _at_exit(saver: weakref.ref[Autosaver], pid: int) -> Callable[[], None]:
-    def flush() -> None:
-        one = saver()
-        if one is not None and os.getpid() == pid:
-            one.stop(flush=True, patience=_EXIT_PATIENCE)
+#: Those whose threads have not been told to end.
+_running: set[Autosaver] = set()
 
-    return flush
+
+def _flush_all() -> None:
+    """Let all of them save what is dirty, at once; wait for them together."""
+    end = time.monotonic() + _EXIT_PATIENCE
+    mine = [one for one in list(_running) if one._pid == os.getpid()]
+    for one in mine:
+        one._tell(flush=True)
+    for one in mine:
+        one._join(max(end - time.monotonic(), 0.0))

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from sys import getsizeof
+from typing import Any
 
+from session_manager.changes import Append, Change, Edit, Fold, Remove, SetSummary, Truncate, UpdateMetadata
 from session_manager.entries import Entry
-from session_manager.model import Message
+from session_manager.model import Message, Session
 
-__all__ = ["Budget", "weight"]
+__all__ = ["Budget", "measure", "weight"]
 
-# A message's objects, its dict and its place in the list, and a nested value's: measured by `tracemalloc` on CPython 3.11.
-_MESSAGE = 520
+# Measured by `tracemalloc` on CPython 3.11: an entry with its pictures, and a message's objects and place in the list.
 _SESSION = 1500
-_VALUE = 60
-_CANDIDATES = 32
+_MESSAGE = 190
+_REF = 70
+_SHARED_NAMES = 8
+_CANDIDATES = 8
+_WEIGHED_ONE_BY_ONE = 32
 
 
 class Budget:
@@ -33,54 +38,92 @@ class Budget:
         if key in self._sizes:
             self._sizes.move_to_end(key)
 
-    def put(self, key: str, old: Entry | None, new: Entry) -> None:
-        """Note that an entry was put in another's place, or there was none."""
+    def put(self, key: str, old: Entry | None, new: Entry, change: Change | None, size: int | None) -> None:
+        """Note that an entry was put in another's place, or there was none. A new one, and a change, are a use.
+
+        :param change: what led from one to the other, if it was one change.
+        :param size: what `measure` says of the new one, if that was asked already.
+        """
         before = self._sizes.get(key, 0)
-        after = before if old is not None and old.session is new.session else _size(before, old, new)
+        if size is not None:
+            after = size
+        elif old is None:
+            after = measure(new.session)
+        else:
+            after = _resized(before, old.session, new.session, change)
         self._sizes[key] = after
-        self._sizes.move_to_end(key)
         self.size += after - before
+        if change is not None:
+            self._sizes.move_to_end(key)
 
     def drop(self, key: str) -> None:
         """Note that a session is not resident any more."""
         self.size -= self._sizes.pop(key, 0)
 
     def oldest(self) -> Iterator[str]:
-        """Give the keys of some sessions, least recently used first, as long as there is too much.
+        """Give the keys of sessions, least recently used first, as long as there is too much.
 
-        One that is still there when the next is asked for cannot go now, and counts as used.
+        One that is still there when the next is asked for cannot go now: it counts as used, and after a few of these no
+        more are given.
         """
-        for key in list(self._sizes)[:_CANDIDATES] if self.size > self.limit else ():
-            if self.size <= self.limit:
-                return
-            yield key
-            self.used(key)
+        for _ in range(min(_CANDIDATES, len(self._sizes))):
+            while self.size > self.limit:
+                key = next(iter(self._sizes))
+                yield key
+                if key in self._sizes:
+                    self._sizes.move_to_end(key)
+                    break
 
 
-def _size(before: int, old: Entry | None, new: Entry) -> int:
-    """Return an entry's size, given that of the one before: exact for what was appended, in proportion for what was dropped."""
-    messages = new.session.messages
-    count = 0 if old is None else len(old.session.messages)
-    if count and len(messages) <= count:
-        return _SESSION + max(before - _SESSION, 0) * len(messages) // count
-    added = len(messages) - count
-    return (before if count else _SESSION) + sum(map(weight, messages.last(added)))
+def measure(session: Session) -> int:
+    """Return about how many bytes of RAM a session takes."""
+    return _frame(session) + sum(map(weight, session.messages))
+
+
+def _frame(session: Session) -> int:
+    values = _values([session._metadata]) if session._metadata else 0
+    return _SESSION + getsizeof(session.summary) + values + _REF * len(session.refs)
+
+
+def _resized(before: int, old: Session, new: Session, change: Change | None) -> int:
+    """Return a session's size after a change, given that before: at a cost like that of the change."""
+    count, left = len(old.messages), len(new.messages)
+    match change:
+        case Append():
+            return before + sum(map(weight, new.messages.last(left - count))) + _REF * (len(new.refs) - len(old.refs))
+        case Edit(position=position) | Remove(position=position):
+            return before + _at(new, position) - _at(old, position)
+        case SetSummary() | UpdateMetadata():
+            return before + _frame(new) - _frame(old)
+        case Truncate() | Fold() if left > 0 and count - left > _WEIGHED_ONE_BY_ONE:
+            frame = _frame(old)
+            return _frame(new) + max(before - frame, 0) * left // count
+        case None if new.messages is old.messages and new.summary is old.summary and new._metadata is old._metadata:
+            return before
+        case _:
+            return measure(new)
+
+
+def _at(session: Session, position: int) -> int:
+    message = session.at(position)
+    return 0 if message is None else weight(message)
 
 
 def weight(message: Message) -> int:
     """Return about how many bytes of RAM a message takes."""
-    total = _MESSAGE
-    left: list[object] = [*message._object.values(), *message._metadata.values()]
-    while left:
-        value = left.pop()
-        if isinstance(value, str):
-            total += len(value) if value.isascii() else 2 * len(value)
-        elif isinstance(value, dict):
-            total += 3 * _VALUE
-            left.extend(value.values())
-        elif isinstance(value, list):
-            total += _VALUE
-            left.extend(value)
-        else:
-            total += _VALUE // 2
+    return _MESSAGE + _values([message._object, message._metadata] if message._metadata else [message._object])
+
+
+def _values(containers: list[Any]) -> int:
+    """Return how many bytes some JSON objects and lists take. Few names are as good as shared, by all that have them."""
+    total = sum(map(getsizeof, containers))
+    while containers:
+        one = containers.pop()
+        values = one
+        if isinstance(one, dict):
+            values = one.values()
+            if len(one) > _SHARED_NAMES:
+                total += sum(map(getsizeof, one))
+        total += sum(map(getsizeof, values))
+        containers += [value for value in values if type(value) in (dict, list)]
     return total

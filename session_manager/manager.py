@@ -6,7 +6,7 @@ import enum
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, TypeVar
@@ -48,6 +48,8 @@ class _Given(enum.Enum):
 M = TypeVar("M", bound="SessionManager")
 
 _NOTHING: Final = _Given.NOTHING
+#: How many seconds a manager that is collected waits for a save of its thread, before it leaves the rest to that.
+_PATIENCE = 1.0
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 
@@ -118,6 +120,8 @@ class SessionManager:
         self._max_message_bytes = max_message_bytes
         if read_only and autosave is not None:
             raise ValueError("read_only and autosave exclude each other")
+        if autosave is not None:
+            _check_type(autosave, (Autosave,), "autosave must be an Autosave")
         budget = None if max_resident_bytes is None else _budget(max_resident_bytes, storage)
         self._residents = Residents(
             _store(storage, read_only=read_only),
@@ -175,6 +179,7 @@ class SessionManager:
         Histories are not loaded. A session without messages counts from its creation. A damaged one comes last,
         with its `SessionInfo.error`.
         """
+        _check_type(prefix, (str,), "prefix must be a str")
         return sorted(self._infos(prefix), key=lambda info: -_recency(info))
 
     def _infos(self, prefix: str) -> list[SessionInfo]:
@@ -198,12 +203,14 @@ class SessionManager:
         :raises CorruptSessionError: if the session `key` is damaged.
         """
         checked = None if key is None else self._checked(key)
-        if not checked_text(text, "text"):
+        needle = checked_text(text, "text")
+        if not needle:
             raise ValueError("text must not be empty")
         _check_type(limit, (int,), "limit must be an int")
         if limit < 1:
             raise ValueError(f"limit must be 1 or more, not {limit}")
-        return self._overview.search(text, checked, prefix, limit)
+        _check_type(prefix, (str,), "prefix must be a str")
+        return self._overview.search(needle, checked, prefix, limit)
 
     # Writing
 
@@ -387,14 +394,16 @@ class SessionManager:
 
         Of a session without messages its creation counts. One that becomes active meanwhile stays; damaged ones stay.
 
-        :param older_than: an age, such as ``timedelta(days=90)``, by the manager's clock; or a moment, aware.
+        :param older_than: an age, not negative, such as ``timedelta(days=90)``, by the manager's clock; or a moment, aware.
         :param prefix: only sessions whose keys start so.
         :param dry_run: delete nothing.
         :returns: the keys of those that were deleted (would be, with `dry_run`), sorted.
+        :raises ValueError: if the age is negative, or the moment naive.
         :raises SaveError: one could not be deleted, as `delete` says; the others before it were.
         """
         self._residents.check_writable()
-        than = self._now() - older_than if isinstance(older_than, timedelta) else utc(older_than, "older_than")
+        _check_type(prefix, (str,), "prefix must be a str")
+        than = _moment(self._now(), older_than)
         old = sorted(info.key for info in self._infos(prefix) if is_older(info, than))
         return old if dry_run else [key for key in old if self._removal.expire(key, than)]
 
@@ -469,10 +478,12 @@ class SessionManager:
 
     def __del__(self) -> None:
         residents: Residents | None = getattr(self, "_residents", None)
-        unsaved = 0 if residents is None else residents.abandon()
         saver: Autosaver | None = getattr(self, "_autosaver", None)
-        if saver is not None:
-            saver.stop(patience=0)
+        unsaved = 0 if residents is None else residents.abandon()
+        if residents is not None and saver is not None:
+            saver.stop(last=residents.let_go, patience=_PATIENCE)  # it may be in the middle of a save
+        elif residents is not None:
+            residents.let_go()
         if unsaved:
             warnings.warn(
                 f"{unsaved} unsaved sessions in an unclosed {self!r}", ResourceWarning, stacklevel=1, source=self
@@ -543,6 +554,17 @@ def _budget(limit: int, storage: object) -> Budget:
 def _check_type(value: object, types: tuple[type, ...], rule: str) -> None:
     if not isinstance(value, types) or isinstance(value, bool):
         raise TypeError(f"{rule}, not {type(value).__name__}")
+
+
+def _moment(now: datetime, older_than: timedelta | datetime) -> datetime:
+    """Return the moment that `expire` means."""
+    _check_type(older_than, (timedelta, datetime), "older_than must be a timedelta or an aware datetime")
+    if isinstance(older_than, datetime):
+        return utc(older_than, "older_than")
+    if older_than < timedelta():
+        raise ValueError("older_than must not be negative")
+    age = now - datetime.min.replace(tzinfo=timezone.utc)
+    return now - min(older_than, age)
 
 
 def _recency(info: SessionInfo) -> float:

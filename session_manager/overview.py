@@ -27,18 +27,15 @@ class Overview:
 
     def has(self, key: str) -> bool:
         """Say whether there is a session; a damaged one is there."""
-        store = self._residents.store
-        if store is None or (not store.shared and self._residents.entry(key) is not None):
-            return self._residents.entry(key) is not None
+        store, entry = self._residents.store, self._residents.peek(key)
+        if store is None or (entry is not None and not store.shared):
+            return entry is not None
         try:
-            entry = self._current(key)
-            return entry is not None or self._residents.held(key, lambda: store.version(key)) is not None
+            if entry is not None and self._residents.touch(key) is not None:
+                return True
+            return self._residents.held(key, lambda: store.version(key)) is not None
         except (CorruptSessionError, UnsupportedFormatError):
             return True
-
-    def _current(self, key: str) -> Entry | None:
-        """Return a session's entry as it is now, if it is in RAM."""
-        return None if self._residents.entry(key) is None else self._residents.touch(key)
 
     def keys(self, prefix: str) -> list[str]:
         """Return the keys that there are now, sorted."""
@@ -53,25 +50,40 @@ class Overview:
         own = {key: entry for key, entry in self._residents.entries().items() if key.startswith(prefix)}
         if store is None or not store.shared:
             return own
-        current = {key: self._current(key) for key, entry in own.items() if entry.dirty}
+        current = {key: self._current(key, entry) for key, entry in own.items() if entry.dirty}
         return {key: entry for key, entry in current.items() if entry is not None}
+
+    def _current(self, key: str, entry: Entry) -> Entry | None:
+        """Return a dirty session's entry as it is now: over what others have saved, if that can be read."""
+        try:
+            return self._residents.touch(key)
+        except (CorruptSessionError, UnsupportedFormatError):
+            return entry
 
     def describe(self, key: str) -> SessionInfo | None:
         """Describe a session, without loading it; a damaged one with its error."""
-        store, entry = self._residents.store, self._residents.entry(key)
+        store, entry = self._residents.store, self._residents.peek(key)
         try:
-            if store is not None and (entry is None or (store.shared and not entry.dirty)):
-                return self._residents.held(key, lambda: store.describe(key))
-            current = self._current(key)
+            if store is not None and not _tells(store, entry):
+                return self._residents.held(key, lambda: self._describe(store, key))
+            if store is not None and store.shared:
+                entry = self._residents.touch(key)
         except StorageError as error:
             return SessionInfo(key=key, error=error)
-        return None if current is None else SessionInfo.of(current.session)
+        return None if entry is None else SessionInfo.of(entry.session)
+
+    def _describe(self, store: Store, key: str) -> SessionInfo | None:
+        """Describe a session whose keyed lock is held: what it waited for may have put it into RAM."""
+        entry = self._residents.peek(key)
+        return SessionInfo.of(entry.session) if entry is not None and _tells(store, entry) else store.describe(key)
 
     def search(self, text: str, key: str | None, prefix: str, limit: int) -> list[SearchHit]:
         """Return the messages that contain a text, best first; unsaved ones, too."""
         self._residents.check_open()
         store = self._residents.store
-        mine = {one: entry for one, entry in self._own(prefix).items() if key in (None, one)}
+        if key is not None and not key.startswith(prefix):
+            return []
+        mine = self._own(prefix) if key is None else self._one_in_ram(store, key)
         hits = best(text, _messages(mine), limit)
         if store is None:
             return hits
@@ -85,14 +97,32 @@ class Overview:
                 hits = merged([*hits, *self._search_one(store, text, one, limit, strict=key is not None)], limit)
         return hits
 
+    def _one_in_ram(self, store: Store | None, key: str) -> dict[str, Entry]:
+        entry = self._residents.peek(key)
+        if entry is not None and store is not None and store.shared:
+            entry = self._current(key, entry) if entry.dirty else None
+        return {} if entry is None else {key: entry}
+
     def _search_one(self, store: Store, text: str, key: str, limit: int, *, strict: bool) -> list[SearchHit]:
         try:
-            return self._residents.held(key, lambda: store.search(text, key=key, limit=limit))
+            return self._residents.held(key, lambda: self._search(store, text, key, limit))
         except (CorruptSessionError, UnsupportedFormatError) as error:
             if strict:
                 raise
             _log.warning("left out of a search: %s", error)
             return []
+
+    def _search(self, store: Store, text: str, key: str, limit: int) -> list[SearchHit]:
+        """Search a session whose keyed lock is held: what it waited for may have put it into RAM."""
+        entry = self._residents.peek(key)
+        if entry is not None and _tells(store, entry):
+            return best(text, _messages({key: entry}), limit)
+        return store.search(text, key=key, limit=limit)
+
+
+def _tells(store: Store, entry: Entry | None) -> bool:
+    """Say whether what is in RAM of a session tells as much as the store does, or more."""
+    return entry is not None and (entry.dirty or not store.shared)
 
 
 def _messages(entries: dict[str, Entry]) -> Iterator[tuple[str, Message]]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 
 import attrs
 
 from session_manager.entries import Entry
-from session_manager.errors import SaveOutcomeUnknownError
+from session_manager.errors import CorruptSessionError, SaveOutcomeUnknownError, UnsupportedFormatError
 from session_manager.residents import Residents
 from session_manager.store import SessionInfo, Store
 
 __all__ = ["Removal", "is_older"]
+
+_log = logging.getLogger("session_manager")
 
 
 def is_older(info: SessionInfo, than: datetime) -> bool:
@@ -51,35 +54,43 @@ class Removal:
         return self._residents.held(key, lambda: self._expire(key, than))
 
     def _expire(self, key: str, than: datetime) -> bool:
-        """Take it out of RAM first: a message that comes meanwhile waits for the lock, and starts a new session."""
         residents, store = self._residents, self._residents.store
-        taken = residents.guard.run(self._take, key, than)
         if store is None:
-            return taken is not None
+            return residents.guard.run(self._forget, key, than)
         deleted = False
         try:
-            if taken is not None or residents.peek(key) is None:
-                deleted = self._delete_stored(store, key, taken, than)
+            entry = residents.guard.run(self._leave, key, than)
+            if entry is not None or residents.peek(key) is None:
+                deleted = self._delete_stored(store, key, entry, than)
         except SaveOutcomeUnknownError:
             deleted = True
             raise
+        except (CorruptSessionError, UnsupportedFormatError) as error:
+            _log.warning("not expired: %s", error)
         finally:
-            if taken is not None and not deleted:
-                residents.guard.run(residents.put_new, key, taken)
+            residents.guard.run(residents.forget if deleted else residents.stay, key)
         return deleted
 
-    def _take(self, key: str, than: datetime) -> Entry | None:
+    def _forget(self, key: str, than: datetime) -> bool:
+        entry = self._residents.resident(key)
+        if entry is None or not is_older(SessionInfo.of(entry.session), than):
+            return False
+        return self._residents.forget(key) is not None
+
+    def _leave(self, key: str, than: datetime) -> Entry | None:
+        """Return the entry of a session that is in RAM and old. A message that comes now waits, and starts a new one."""
         entry = self._residents.resident(key)
         if entry is None or entry.unknown is not None or not is_older(SessionInfo.of(entry.session), than):
             return None
-        return self._residents.forget(key)
+        self._residents.leave(key)
+        return entry
 
-    def _delete_stored(self, store: Store, key: str, taken: Entry | None, than: datetime) -> bool:
-        if taken is not None and taken.durable.version is None:
+    def _delete_stored(self, store: Store, key: str, entry: Entry | None, than: datetime) -> bool:
+        if entry is not None and entry.durable.version is None:
             return True
         info = store.describe(key)
         if info is None or info.version is None or not is_older(info, than):
             return False
-        if taken is not None and taken.durable.version != info.version:
+        if entry is not None and entry.durable.version != info.version:
             return False
         return store.delete(key, info.version)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TypeVar
 
-from session_manager.budget import Budget
+from session_manager.budget import Budget, measure
 from session_manager.changes import Change
 from session_manager.entries import Entry
 from session_manager.errors import ClosedError, ConflictError, ReadOnlyError, ReentrantCallError
@@ -66,6 +66,8 @@ class Residents:
         self._budget = budget
         self._entries: dict[str, Entry] = {}
         self._failures: dict[str, Exception] = {}
+        #: Sessions that are being expired: in RAM, but whoever wants to use one waits for its keyed lock.
+        self._leaving: set[str] = set()
         self.guard = Guard()
         self.keyed = KeyedLocks(self.guard)
         self._closing = threading.RLock()
@@ -98,11 +100,13 @@ class Residents:
         return self.keyed.run([key], self.check_open, function)
 
     def entry(self, key: str) -> Entry | None:
-        """Return what is in RAM of a session."""
+        """Return what is in RAM of a session, to be used; `None` of one that is being expired."""
         return self.guard.run(self._entry, key)
 
     def _entry(self, key: str) -> Entry | None:
         self.check_state()
+        if self._leaving and key in self._leaving:
+            return None
         if self._budget is not None:
             self._budget.used(key)
         return self._entries.get(key)
@@ -129,12 +133,16 @@ class Residents:
 
     # Under the guard
 
-    def put(self, key: str, entry: Entry) -> None:
-        """Put an entry into RAM; evict others if there are too many; under the guard."""
+    def put(self, key: str, entry: Entry, change: Change | None = None, size: int | None = None) -> None:
+        """Put an entry into RAM; evict others if there are too many; under the guard.
+
+        :param change: what it was changed by.
+        :param size: its `measure`, if that was asked already.
+        """
         if self._budget is None:
             self._entries[key] = entry
             return
-        self._budget.put(key, self._entries.get(key), entry)
+        self._budget.put(key, self._entries.get(key), entry, change, size)
         self._entries[key] = entry
         for oldest in self._budget.oldest():
             if oldest != key and not self._entries[oldest].dirty:
@@ -145,11 +153,23 @@ class Residents:
             self._budget.drop(key)
         return self._entries.pop(key, None)
 
-    def put_new(self, key: str, entry: Entry) -> Entry:
+    def put_new(self, key: str, entry: Entry, size: int | None = None) -> Entry:
         """Put an entry into RAM unless there is one; return the one that is there; under the guard."""
         if key not in self._entries:
-            self.put(key, entry)
+            self.put(key, entry, size=size)
         return self._entries[key]
+
+    def measured(self, session: Session | None) -> int | None:
+        """Return about how much RAM a session takes, if anybody wants to know. It takes time: not under the guard."""
+        return None if self._budget is None or session is None else measure(session)
+
+    def leave(self, key: str) -> None:
+        """Make whoever wants to use a session wait for its keyed lock, which is held; under the guard."""
+        self._leaving.add(key)
+
+    def stay(self, key: str) -> None:
+        """Let a session be used again; under the guard."""
+        self._leaving.discard(key)
 
     # From the store
 
@@ -165,17 +185,21 @@ class Residents:
         return store.shared and entry.unknown is None and store.version(entry.session.key) != entry.durable.version
 
     def fetch(self, store: Store, key: str) -> Entry | None:
-        """Return a session's entry as it is now; its keyed lock is held."""
+        """Return a session's entry as it is now; its keyed lock is held, so that all it can lose meanwhile is its place."""
+        if self._leaving:
+            self.guard.run(self.stay, key)  # an interrupt may have left it so
         entry = self.peek(key)
         if entry is None:
             session = store.load(key)
-            return None if session is None else self.guard.run(self.put_new, key, Entry.of(session))
+            if session is None:
+                return None
+            return self.guard.run(self.put_new, key, Entry.of(session), self.measured(session))
         if self._is_stale(store, entry):
             try:
-                self.rebase(store, key)
+                return self.rebase(store, key)
             except ConflictError:
-                return entry
-        return self.peek(key)
+                pass
+        return self.peek(key) or entry
 
     def create(self, key: str, at: datetime) -> Entry:
         """Return a session's entry; it is created if there is no such session.
@@ -190,32 +214,41 @@ class Residents:
 
         def load_or_create() -> Entry:
             loaded = None if self.store is None else self.fetch(self.store, key)
-            return loaded or self.guard.run(self._create, key, created)
+            return loaded or self.guard.run(self.put_watched, key, created)
 
         return self.held(key, load_or_create)
 
-    def _create(self, key: str, created: Entry) -> Entry:
+    def put_watched(self, key: str, created: Entry) -> Entry:
+        """Put an entry that is dirty into RAM, as `put_new` does; under the guard."""
         entry = self.put_new(key, created)
         if self.watch is not None:
             self.watch(key, entry)
         return entry
 
-    def rebase(self, store: Store, key: str) -> None:
+    def rebase(self, store: Store, key: str) -> Entry | None:
         """Take over what the store holds now, and put the pending changes on top of it; the keyed lock is held.
 
+        :returns: the session's entry; `None` if it is gone.
         :raises ConflictError: if they cannot be reconciled; nothing has changed.
         """
         newer = store.load(key)
-        entry = self.guard.run(self._entries.__getitem__, key)
+        size, entry = self.measured(newer), self.peek(key)
+        if entry is None:  # clean, and evicted meanwhile
+            return None if newer is None else self.guard.run(self.put_new, key, Entry.of(newer), size)
         blank = self.blank(key, entry.pending[0].at if entry.pending else entry.session.updated)
-        self.guard.run(self._note_newer, key, newer, blank)
+        return self.guard.run(self._note_newer, key, newer, blank, size)
 
-    def _note_newer(self, key: str, newer: Session | None, blank: Session) -> None:
+    def _note_newer(self, key: str, newer: Session | None, blank: Session, size: int | None) -> Entry | None:
+        if key not in self._entries:
+            return None if newer is None else self.put_new(key, Entry.of(newer), size)
         rebased = self._entries[key].rebased(newer, blank)
         if rebased is None:
             self.forget(key)
         else:
             self.put(key, rebased)
+            if not rebased.dirty:
+                self.note_failure(key, None)
+        return rebased
 
     # In RAM
 
@@ -242,7 +275,7 @@ class Residents:
         change = make(entry.session)
         after = entry if change is None else entry.changed(change, keep=self.store is not None)
         if after is not entry:
-            self.put(key, after)
+            self.put(key, after, change)
             if self.watch is not None:
                 self.watch(key, after)
         return entry.session, after.session
@@ -261,12 +294,13 @@ class Residents:
     def forget(self, key: str) -> Entry | None:
         """Forget a session, and return what was in RAM of it; under the guard."""
         self._failures.pop(key, None)
+        self._leaving.discard(key)
         return self._drop(key)
 
     # The end
 
     def close(self, flush: Callable[[], object]) -> None:
-        """Save what is dirty, refuse further calls, wait for those that run, and close the store.
+        """Refuse further calls, save what is dirty, wait for the calls that run, and close the store.
 
         :param flush: saves it, while other calls are refused.
         :raises SaveFailedError: something was not saved, and it stays open.
@@ -277,25 +311,27 @@ class Residents:
         with self._closing:
             if self._state is not _State.CLOSED:
                 self._drain(flush)
-            if self._owns_store and self.store is not None:
-                self.store.close()
+            self.let_go()
 
     def _drain(self, flush: Callable[[], object]) -> None:
         try:
             self._state = _State.CLOSING
             flush()
             self.keyed.drain()
+            flush()  # what the last of them left: a session that was just created, say
             self._state = _State.CLOSED
         finally:
             if self._state is _State.CLOSING:
                 self._state = _State.OPEN
 
     def abandon(self) -> int:
-        """Refuse further calls and close the store, without waiting; return how many sessions were not saved."""
+        """Refuse further calls, without waiting; return how many sessions were not saved."""
         if not self.guard.is_of_this_process:
             return 0
         was_open, self._state = self._state is not _State.CLOSED, _State.CLOSED
-        unsaved = sum(entry.dirty for entry in self._entries.values()) if was_open and self.store is not None else 0
-        if self._owns_store and self.store is not None:
+        return sum(entry.dirty for entry in self._entries.values()) if was_open and self.store is not None else 0
+
+    def let_go(self) -> None:
+        """Close the store, if it is ours to close; nobody may be using it."""
+        if self._owns_store and self.store is not None and self.guard.is_of_this_process:
             self.store.close()
-        return unsaved

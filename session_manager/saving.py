@@ -44,7 +44,7 @@ class Saving:
 
     def save(self, key: str) -> bool:
         """Save a session, and say whether something was written."""
-        entry, store = self._residents.entry(key), self._residents.store
+        entry, store = self._residents.peek(key), self._residents.store
         if store is None or entry is None or not entry.dirty:
             return False
         return self._residents.held(key, lambda: self._save(store, key))
@@ -149,7 +149,12 @@ class Saving:
 
     def _write(self, store: Store, commits: list[Commit]) -> list[Exception | None]:
         """Write commits that were begun, and take note of what became of each."""
-        errors = store.write_many(commits)
+        try:
+            errors = store.write_many(commits)
+        except Exception as broken:
+            for commit in commits:
+                self._residents.guard.run(self._residents.note_failure, commit.session.key, broken)
+            raise
         for commit, error in zip(commits, errors, strict=True):
             self._residents.guard.run(self._note_written, commit, error)
         return errors
@@ -191,12 +196,13 @@ class Saving:
         entry = self._residents.peek(key)
         if entry is not None and entry.unknown is not None:
             self._settle(store, entry.unknown, give_up=True)
-        return self._residents.guard.run(self._note_reloaded, key, store.load(key))
+        session = store.load(key)
+        return self._residents.guard.run(self._note_reloaded, key, session, self._residents.measured(session))
 
-    def _note_reloaded(self, key: str, session: Session | None) -> list[Change]:
+    def _note_reloaded(self, key: str, session: Session | None, size: int | None) -> list[Change]:
         entry = self._residents.forget(key)
         if session is not None:
-            self._residents.put_new(key, Entry.of(session))
+            self._residents.put_new(key, Entry.of(session), size)
         return [] if entry is None else entry.pending.to_list()
 
     def fork(self, key: str, new_key: str, at: datetime) -> Session:
@@ -223,6 +229,6 @@ class Saving:
         try:
             store.write(commit)
         except SaveOutcomeUnknownError:
-            residents.guard.run(residents.put_new, new_key, Entry(copy, blank, unknown=commit))
+            residents.guard.run(residents.put_watched, new_key, Entry(copy, blank, unknown=commit))
             raise
         return residents.guard.run(residents.put_new, new_key, Entry.of(commit.session)).session

@@ -1,8 +1,8 @@
 """Search: which messages contain a text, and which of them first. The same in every store.
 
 **What is searched** is what a person reads of a message: the strings of its ``content``, and in lists and objects there
-those under ``text``, ``content``, ``output``, ``refusal`` and ``thinking``; of an item without content its ``text`` and
-``output``. **A match** is the query as a substring, letters compared without case, one by one (``ß`` is not ``ss``);
+those under ``text``, ``content``, ``output``, ``refusal`` and ``thinking``; of an item without content (or of null)
+its own ``text``, ``output``, ``refusal`` and ``thinking``. **A match** is the query as a substring, letters compared without case, one by one (``ß`` is not ``ss``);
 every other character stands for itself. **The order** is that of BM25 (Robertson and Zaragoza, "The Probabilistic Relevance
 Framework", 2009) for a query of one term, with a fixed mean length, so that it does not depend on what else is stored:
 many occurrences in a short text come first; of equals the newest.
@@ -61,7 +61,8 @@ def fold(text: str) -> str:
 def searched_text(message: Message) -> str:
     """Return what of a message is searched: its strings that a person reads, a line each."""
     value = message._object
-    return "\n".join(_strings(value["content"] if "content" in value else {key: value.get(key) for key in _READ}))
+    content = value.get("content")
+    return "\n".join(_strings(value if content is None else content))
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -129,7 +129,7 @@ class Store(abc.ABC):
     new one. When they raise, nothing has changed, except after `SaveOutcomeUnknownError`.
 
     **Concurrency.** Calls for different keys may run at once, from any threads. The caller never runs two calls
-    for the same key at once; `keys` may run beside anything.
+    for the same key at once; `keys`, and `version` of a store that is shared, may run beside anything.
 
     **Conflicts.** A session has a `Version`: the generation that it got when it was created, and
     the count of its durable states. A write names the version that it is based on, and does nothing but raise

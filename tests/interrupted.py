@@ -11,10 +11,13 @@ import signal
 import sys
 import threading
 import time
+from datetime import datetime, timedelta, timezone
 
 from session_manager import SessionManager
 
 DEADLINE = 20
+DAY = timedelta(days=1)
+LONG_AGO = datetime(2000, 1, 1, tzinfo=timezone.utc)
 
 
 class Storm:
@@ -65,6 +68,8 @@ CALLS = {
     "get": lambda m: m.get("other"),
     "delete": lambda m: m.delete("gone"),
     "list": lambda m: m.list_sessions(),
+    "search": lambda m: m.search("x"),
+    "expire": lambda m: (m.add_message("other", "user", "x", created_at=LONG_AGO), m.expire(LONG_AGO + DAY)),
 }
 
 

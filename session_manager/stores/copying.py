@@ -64,7 +64,7 @@ def copy(
             try:
                 outcome = _copy(here, there, key)
             except (CorruptSessionError, UnsupportedFormatError) as error:
-                damaged[key] = error
+                damaged[key] = error.with_traceback(None)  # which would keep the session in RAM
             else:
                 if outcome is not None:
                     outcomes[outcome].append(key)

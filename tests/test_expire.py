@@ -1,0 +1,477 @@
+"""Expiry deletes what is old, and nothing that became active meanwhile; what it cannot delete stays as it was."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from session_manager import (
+    ClosedError,
+    CorruptSessionError,
+    InvalidMessageError,
+    SaveFailedError,
+    SaveOutcomeUnknownError,
+    SessionManager,
+)
+from session_manager.stores.memory import MemoryStore
+from session_manager.stores.snapshot import SnapshotStore
+from tests.strategies import CANARY
+from tests.test_manager import Clock, texts
+
+DEADLINE = 60
+DAY = timedelta(days=1)
+LONG_AGO = datetime(2000, 1, 1, tzinfo=timezone.utc)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture(params=["ram", "memory store", "snapshot", "log", "sqlite"])
+def m(request, tmp_path, clock):
+    """A manager on each kind of storage."""
+    storages = {"ram": "memory:", "memory store": MemoryStore()}
+    storage = storages.get(request.param, f"{request.param}:{tmp_path / 'chats'}")
+    manager = SessionManager(storage, clock=clock)
+    yield manager
+    manager.close(save=False)
+
+
+def old_and_new(m, clock):
+    """Add ``old``, of today; ``new``, of two days later; and two without messages."""
+    m.add_message("old", "user", "x")
+    m.get_or_create("empty:old")
+    clock.advance(days=2)
+    m.add_message("new", "user", "x")
+    m.get_or_create("empty:new")
+
+
+# What is old
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_the_last_message_counts_and_of_a_session_without_messages_its_creation(m, clock, saved):
+    old_and_new(m, clock)
+    m.set_summary("old", "later, but not a message")
+    if saved:
+        m.save_all()
+    assert m.expire(DAY) == ["empty:old", "old"]
+    assert list(m) == ["empty:new", "new"]
+    assert m.expire(DAY) == []
+
+
+def test_a_session_that_lost_all_its_messages_counts_from_its_creation(m, clock):
+    m.get_or_create("k")
+    clock.advance(days=2)
+    m.add_message("k", "user", "x")
+    assert m.expire(DAY) == []
+    m.truncate_history("k", 0)
+    assert m.expire(DAY) == ["k"]
+
+
+def test_the_time_of_the_message_counts_not_that_of_the_call(m, clock):
+    m.add_message("imported", "user", "x", created_at=LONG_AGO)
+    m.add_message("future", "user", "x", created_at=clock.time + 300 * DAY)
+    assert m.expire(DAY) == ["imported"]
+
+
+def test_exactly_that_old_is_not_older(m, clock):
+    m.add_message("k", "user", "x")
+    added = clock.time
+    clock.advance(days=1)
+    assert m.expire(DAY) == []
+    assert m.expire(added) == []
+    assert m.expire(added.astimezone(timezone(timedelta(hours=9)))) == []
+    clock.advance(microseconds=1)
+    assert m.expire(DAY, dry_run=True) == ["k"]
+    assert m.expire(added + timedelta(microseconds=1)) == ["k"]
+
+
+def test_a_moment_may_be_in_any_timezone_but_must_have_one(m, clock):
+    m.add_message("k", "user", "x")
+    with pytest.raises(InvalidMessageError, match="naive"):
+        m.expire(datetime(2030, 1, 1))  # noqa: DTZ001
+    assert m.expire(datetime(2030, 1, 1, tzinfo=timezone(-timedelta(hours=5)))) == ["k"]
+
+
+@pytest.mark.parametrize("age", [90, 1.5, None, "90 days", True])
+def test_an_age_is_a_timedelta(m, age):
+    m.add_message("k", "user", "x", created_at=LONG_AGO)
+    with pytest.raises(TypeError, match="older_than"):
+        m.expire(age)
+    assert "k" in m
+
+
+def test_a_negative_age_is_refused(m):
+    """It made a moment to come, and deleted everything."""
+    m.add_message("k", "user", "x")
+    with pytest.raises(ValueError, match="negative"):
+        m.expire(-DAY)
+    assert "k" in m
+
+
+def test_nothing_is_older_than_the_longest_age(m):
+    """The moment overflowed."""
+    m.add_message("k", "user", "x", created_at=LONG_AGO)
+    assert m.expire(timedelta.max) == []
+
+
+def test_a_dry_run_and_a_prefix(m, clock):
+    for key in ("a:1", "a:2", "b:1"):
+        m.add_message(key, "user", "x")
+    clock.advance(days=2)
+    assert m.expire(DAY, dry_run=True) == ["a:1", "a:2", "b:1"]
+    assert m.expire(DAY, prefix="a:", dry_run=True) == ["a:1", "a:2"]
+    assert len(m) == 3
+    assert m.expire(DAY, prefix="a:") == ["a:1", "a:2"]
+    assert list(m) == ["b:1"]
+    with pytest.raises(TypeError, match="prefix"):
+        m.expire(DAY, prefix=None)
+
+
+# Where it is
+
+
+def test_dirty_resident_and_stored_sessions_expire_durably(tmp_path, clock):
+    with SessionManager(tmp_path / "chats", clock=clock) as m:
+        for key in ("stored", "resident", "changed"):
+            m.add_message(key, "user", "x")
+    m = SessionManager(tmp_path / "chats", clock=clock)
+    m.get("resident")
+    m.set_summary("changed", "s")
+    m.add_message("unsaved", "user", "x")
+    clock.advance(days=2)
+    assert m.expire(DAY) == ["changed", "resident", "stored", "unsaved"]
+    assert len(m) == m.health().resident == 0
+    assert m.save_all() == 0
+    m.close()
+    with SessionManager(tmp_path / "chats") as again:
+        assert list(again) == []
+
+
+def test_an_unsaved_message_keeps_a_session_that_is_stored_as_old(tmp_path, clock):
+    with SessionManager(tmp_path / "chats", clock=clock) as m:
+        m.add_message("k", "user", "stored")
+        m.save("k")
+        clock.advance(days=2)
+        m.add_message("k", "user", "unsaved")
+        assert m.expire(DAY) == []
+    with SessionManager(tmp_path / "chats") as again:
+        assert texts(again, "k") == ["stored", "unsaved"]
+
+
+def test_an_expired_session_starts_anew(m, clock):
+    m.add_message("k", "user", "old")
+    m.save("k")
+    generation = m.get("k").generation
+    clock.advance(days=2)
+    assert m.expire(DAY) == ["k"]
+    assert m.add_message("k", "user", "new").position == 0
+    m.save("k")
+    assert m.get("k").generation != generation
+    assert texts(m, "k") == ["new"]
+
+
+@pytest.mark.parametrize("what", ["header", "messages"])
+def test_damaged_sessions_stay_and_do_not_keep_others(tmp_path, clock, caplog, what):
+    """One whose header was whole stopped every expiry at its key with an error."""
+    with SessionManager(tmp_path / "chats", clock=clock) as m:
+        for key in ("a", "b", "c"):
+            m.add_message(key, "user", CANARY)
+    path = tmp_path / "chats" / "b.session.json"
+    data = path.read_bytes()
+    path.write_bytes(b"" if what == "header" else data.replace(b"CANARY", b"CANARX"))
+    before = path.read_bytes()
+    clock.advance(days=2)
+    with SessionManager(tmp_path / "chats", clock=clock) as m, caplog.at_level(logging.WARNING, "session_manager"):
+        assert m.expire(DAY) == ["a", "c"]
+        with pytest.raises(CorruptSessionError):
+            m.get("b")
+    assert path.read_bytes() == before
+    messages = [record.getMessage() for record in caplog.records]
+    assert ["'b'" in text for text in messages] == [True] * (what == "messages")
+    assert "plugh" not in "".join(messages)
+
+
+def test_a_manager_that_is_closed_or_only_reads_expires_nothing(tmp_path, clock):
+    with SessionManager(tmp_path / "chats", clock=clock) as m:
+        m.add_message("k", "user", "x")
+    with pytest.raises(ClosedError):
+        m.expire(DAY)
+    with SessionManager(tmp_path / "chats", read_only=True) as reader:
+        with pytest.raises(RuntimeError, match="read-only"):
+            reader.expire(DAY, dry_run=True)
+        assert "k" in reader
+
+
+# What becomes active meanwhile
+
+
+class Waiting(MemoryStore):
+    """Waits in a deletion until it is told to go on; then fails with an error, if it has one."""
+
+    def __init__(self, error=None):
+        super().__init__()
+        self.deleting = threading.Event()
+        self.go_on = threading.Event()
+        self.error = error
+        self.before_deleting = lambda: None
+
+    def delete(self, key, expected=None):
+        self.deleting.set()
+        assert self.go_on.wait(DEADLINE)
+        self.before_deleting()
+        if isinstance(self.error, SaveOutcomeUnknownError):
+            super().delete(key, expected)
+        if self.error is not None:
+            raise self.error
+        return super().delete(key, expected)
+
+
+def start(function):
+    """Call a function in a thread; return the thread, and a list that gets its result or error."""
+    results = []
+
+    def work():
+        try:
+            results.append(function())
+        except Exception as error:
+            results.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread, results
+
+
+def finish(*threads):
+    for thread in threads:
+        thread.join(DEADLINE)
+        assert not thread.is_alive()
+
+
+def wait_until_closing(m):
+    end = time.monotonic() + DEADLINE
+    while time.monotonic() < end:
+        try:
+            m.health()
+        except ClosedError:
+            return
+        time.sleep(0)
+    raise AssertionError("nobody closes it")
+
+
+def expiring(error=None, *, resident=True, unsaved=False):
+    """A manager that is in the middle of deleting an old session, in a thread."""
+    store, clock = Waiting(error), Clock()
+    m = SessionManager(store, clock=clock)
+    m.add_message("k", "user", "old")
+    m.save("k")
+    if unsaved:
+        m.add_message("k", "user", "old, unsaved")
+    if not resident:
+        m = SessionManager(store, clock=clock)
+    clock.advance(days=2)
+    thread, results = start(lambda: m.expire(DAY))
+    assert store.deleting.wait(DEADLINE)
+    return m, store, thread, results
+
+
+@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize("error", [None, SaveFailedError("k", "no"), SaveOutcomeUnknownError("k", "?")])
+def test_a_message_that_comes_while_the_store_deletes_is_not_lost(resident, error):
+    m, store, expirer, expired = expiring(error, resident=resident)
+    adder, added = start(lambda: m.add_message("k", "user", "meanwhile"))
+    reader, read = start(lambda: texts(m, "k"))
+    store.go_on.set()
+    finish(expirer, adder, reader)
+    assert added[0].content == "meanwhile"
+    kept = ["old"] if isinstance(error, SaveFailedError) else []
+    assert texts(m, "k") == [*kept, "meanwhile"]
+    assert read[0] in (kept, [*kept, "meanwhile"])
+    assert expired == ([["k"]] if error is None else [error])
+    m.save("k")
+    assert [message.content for message in store.load("k").messages] == [*kept, "meanwhile"]
+
+
+def test_other_sessions_do_not_wait_for_a_deletion():
+    m, store, expirer, _ = expiring()
+    m.add_message("other", "user", "x")
+    assert texts(m, "other") == ["x"]
+    assert m.save("other")
+    store.go_on.set()
+    finish(expirer)
+
+
+@pytest.mark.parametrize("unsaved", [True, False])
+def test_a_deletion_that_fails_leaves_everything_as_it_was(unsaved):
+    m, store, expirer, expired = expiring(SaveFailedError("k", "no"), unsaved=unsaved)
+    store.go_on.set()
+    finish(expirer)
+    assert isinstance(expired[0], SaveFailedError)
+    assert texts(m, "k") == ["old"] + ["old, unsaved"] * unsaved
+    assert m.health().dirty == ("k",) * unsaved
+    assert m.save("k") is unsaved
+    assert len(store.load("k").messages) == 1 + unsaved
+    store.error = None
+    assert m.expire(DAY) == ["k"]
+
+
+def test_an_unsaved_change_is_searched_listed_and_saved_while_a_deletion_that_fails_is_under_way():
+    """It was out of RAM meanwhile: a search told the older state, and `save_all` did not save it."""
+    m, store, expirer, _ = expiring(SaveFailedError("k", "no"), unsaved=True)
+    assert m.health().dirty == ("k",)
+    assert len(m.search("unsaved")) == 1
+    assert [info.count for info in m.list_sessions()] == [2]
+    assert "k" in m
+    savers = [start(m.save_all), start(lambda: m.save("k"))]
+    store.go_on.set()
+    finish(expirer, *[thread for thread, _ in savers])
+    assert sorted(int(results[0]) for _, results in savers) == [0, 1]
+    assert len(store.load("k").messages) == 2
+
+
+def test_unsaved_changes_are_saved_by_close_although_a_deletion_fails_meanwhile():
+    """Put back after `close` had looked for what is dirty, they were lost."""
+    m, store, expirer, _ = expiring(SaveFailedError("k", "no"), unsaved=True)
+    closer, closed = start(m.close)
+    wait_until_closing(m)
+    store.go_on.set()
+    finish(expirer, closer)
+    assert closed == [None]
+    assert len(store.load("k").messages) == 2
+
+
+def test_a_session_created_while_the_manager_is_being_closed_is_saved():
+    """`close` looked for what is dirty before it waited for the calls that ran."""
+
+    class Slow(MemoryStore):
+        loads = 0
+
+        def load(self, key):
+            self.loads += 1
+            if self.loads == 2:
+                creating.set()
+                assert go_on.wait(DEADLINE)
+            return super().load(key)
+
+    creating, go_on = threading.Event(), threading.Event()
+    store = Slow()
+    m = SessionManager(store)
+    creator, created = start(lambda: m.get_or_create("k"))
+    assert creating.wait(DEADLINE)
+    closer, _ = start(m.close)
+    wait_until_closing(m)
+    go_on.set()
+    finish(creator, closer)
+    assert store.load("k").generation == created[0].generation
+
+
+class BetweenListingAndDeleting(MemoryStore):
+    """Another writer saves a session just before it is deleted."""
+
+    shared = True
+    other = None
+
+    def delete(self, key, expected=None):
+        if self.other is not None:
+            self.other.add_message(key, "user", "from the other")
+            self.other.save(key)
+        return super().delete(key, expected)
+
+
+@pytest.mark.parametrize("state", ["resident", "stored", "changed"])
+def test_what_another_writer_saves_between_the_listing_and_the_deletion_keeps_a_session(clock, state):
+    store = BetweenListingAndDeleting()
+    m, other = SessionManager(store, clock=clock), SessionManager(store, clock=clock)
+    m.add_message("k", "user", "old")
+    m.save("k")
+    if state == "changed":
+        m.set_summary("k", "s")
+    if state == "stored":
+        m = SessionManager(store, clock=clock)
+    clock.advance(days=2)
+    store.other = other
+    assert m.expire(DAY) == []
+    assert texts(m, "k") == ["old", "from the other"]
+    m.save_all()
+    assert texts(other, "k") == ["old", "from the other"]
+    assert m.get_summary("k") == "s" * (state == "changed")
+
+
+def test_a_deletion_of_unknown_outcome_is_raised_and_the_session_is_gone(tmp_path, clock):
+    m, store, expirer, expired = expiring(SaveOutcomeUnknownError("k", "?"), unsaved=True)
+    store.go_on.set()
+    finish(expirer)
+    assert isinstance(expired[0], SaveOutcomeUnknownError)
+    assert (texts(m, "k"), m.health().dirty) == ([], ())
+
+
+def test_a_write_of_unknown_outcome_keeps_a_session(clock):
+    class Unsure(MemoryStore):
+        def write(self, commit):
+            super().write(commit)
+            raise SaveOutcomeUnknownError(commit.session.key, "?")
+
+    store = Unsure()
+    m = SessionManager(store, clock=clock)
+    m.add_message("k", "user", "x")
+    with pytest.raises(SaveOutcomeUnknownError):
+        m.save("k")
+    clock.advance(days=2)
+    assert m.expire(DAY) == []
+    m.save("k")
+    assert m.expire(DAY) == ["k"]
+
+
+def test_the_ones_before_a_failure_are_gone_and_the_ones_after_it_stay(clock):
+    class Stubborn(MemoryStore):
+        def delete(self, key, expected=None):
+            if key == "b":
+                raise SaveFailedError(key, "no")
+            return super().delete(key, expected)
+
+    m = SessionManager(Stubborn(), clock=clock)
+    for key in "abc":
+        m.add_message(key, "user", "x")
+    m.save_all()
+    clock.advance(days=2)
+    with pytest.raises(SaveFailedError) as raised:
+        m.expire(DAY)
+    assert raised.value.key == "b"
+    assert list(m) == ["b", "c"]
+
+
+def test_threads_that_add_and_save_while_others_expire_lose_nothing(tmp_path):
+    """Only what is alone and old may go, at any moment; what was added last is there."""
+    now = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    store = SnapshotStore(tmp_path / "chats")
+    m = SessionManager(store, clock=lambda: now)
+    m.add_message("k", "user", "x", created_at=LONG_AGO)
+    m.save("k")
+    stop = threading.Event()
+
+    def expire():
+        while not stop.is_set():
+            m.expire(DAY)
+
+    expirer, results = start(expire)
+    for number in range(60):
+        m.add_message("k", "user", str(number))
+        if number % 2:
+            m.save("k")
+        assert texts(m, "k")[-1] == str(number)
+        last = m.remove_last("k") if number % 3 == 2 else None
+        if last is not None:
+            m.delete("k")
+            m.add_message("k", "user", "x", created_at=LONG_AGO)
+            m.save("k")
+    stop.set()
+    finish(expirer)
+    assert results == [None]
+    m.close()
+    store.close()
