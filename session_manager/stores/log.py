@@ -396,8 +396,7 @@ class LogStore(Store):
                 self._unread(key, before)
 
     def _unread(self, key: str, before: Known | None) -> None:
-        """After looking at a file for another reason than to use what is in it: let a write still tell what somebody
-        else put there.
+        """Let a write still tell what somebody else put into a file, which was only looked at.
 
         :param before: what the file was known by.
         """
