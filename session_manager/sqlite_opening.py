@@ -151,8 +151,10 @@ class Opener:
             files.close_directory()
 
     def _connection(self, query: str) -> sqlite3.Connection:
+        # What follows two slashes would be taken for a host.
+        start = "file://" if self.path.startswith("/") else "file:"
         connection = self.connect(
-            f"file:{quote(os.fsencode(self.path))}?{query}",
+            f"{start}{quote(os.fsencode(self.path))}?{query}",
             uri=True,
             timeout=self.busy_timeout,
             isolation_level=None,

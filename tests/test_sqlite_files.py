@@ -93,6 +93,14 @@ def test_paths_of_any_kind(tmp_path, name):
     assert sorted(os.listdir(tmp_path)) == sorted([name, f"{name}.lock"])
 
 
+def test_a_path_may_start_with_two_slashes(path):
+    """What followed was taken for a host."""
+    with reopened(f"/{path}") as store:
+        write_new(store)
+    with reopened(path) as store:
+        assert list(store.keys()) == ["k"]
+
+
 def test_an_empty_file_becomes_a_database(path):
     Path(path).touch()
     with reopened(path) as store:

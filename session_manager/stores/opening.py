@@ -49,6 +49,11 @@ def open_store(url: str | os.PathLike[str], *, read_only: bool = False) -> Store
         raise InvalidStorageError(text, "there is no such store: memory:, snapshot:PATH, log:PATH and sqlite:PATH are")
     if not path:
         raise InvalidStorageError(text, f"needs a path, such as {scheme}:chats")
+    if scheme and path.startswith("//"):
+        bare = path.lstrip("/") or "chats"
+        raise InvalidStorageError(text, f"takes a path, without //: give {scheme}:{bare} or {scheme}:/{bare}")
+    if scheme == "sqlite" and path == ":memory:":
+        raise InvalidStorageError(text, "would be a file of that name: give memory: to keep everything in RAM")
     scheme = _settled(text, scheme, path, read_only=read_only)
     refusal = None
     try:
