@@ -207,6 +207,7 @@ class GroupCommit:
 
     def _run(self, batch: list[Request], more: Callable[[list[Request]], Sequence[Request]]) -> None:
         writer = self._database.writer
+        self._database.check_place()
         writer.execute("BEGIN IMMEDIATE")
         while len(batch) < _MOST and (arrived := more(batch)):
             for request in arrived:

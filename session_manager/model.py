@@ -60,6 +60,9 @@ def utc(value: object, path: str) -> datetime:
 class _Owned(dict[str, Any]):
     """A checked JSON object that nobody else holds and nobody changes: it is shared, not copied."""
 
+    def __repr__(self) -> str:
+        return f"<{len(self)}>"
+
 
 _NOTHING: Final = _Owned()
 

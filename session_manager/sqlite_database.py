@@ -79,6 +79,7 @@ class Database:
         self._changes_at_checkpoint = 0
         self._size_at_checkpoint = 0
         self._truncate_again = False
+        self._place: tuple[int, int] | None = None
         try:
             self._open()
         except OSError as error:
@@ -110,6 +111,7 @@ class Database:
             self._opener.identify()
         self._lock = ProcessLock(f"{self.path}.lock")
         self._writer = self.locked(self._opener.writer)
+        self._place = self._place_now()
         self.has_index = is_readable(self._writer)
         if self._log_size() > _CHECKPOINT_BYTES:
             self.locked(partial(self.checkpoint, truncate=True))
@@ -137,6 +139,21 @@ class Database:
         if self._writer is None:
             raise ClosedError
         return self._writer
+
+    def check_place(self) -> None:
+        """Raise unless the file that is written to is the one that has the name: nobody would find what is saved.
+
+        :raises SaveFailedError: if somebody has moved, removed or replaced it.
+        """
+        if self._place_now() != self._place:
+            raise SaveFailedError(None, f"{self.path} was moved, removed or replaced while it was open")
+
+    def _place_now(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     def read(self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function with a connection that reads. It may begin a transaction, and need not end it.

@@ -67,7 +67,10 @@ class Missing:
 
 
 def _watermark(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("SELECT indexed FROM watermark").fetchone()[0])
+    row = connection.execute("SELECT indexed FROM watermark").fetchone()
+    if row is None or not isinstance(row[0], int):
+        raise sqlite3.DatabaseError("the watermark of the index is damaged")
+    return row[0]
 
 
 def missing(connection: sqlite3.Connection) -> Missing | None:

@@ -109,7 +109,8 @@ _SELECT_LINES = "SELECT position, line, checksum FROM messages WHERE session = ?
 _SELECT_VERSION = "SELECT generation, revision FROM sessions WHERE key = ?"
 _SELECT_SEALED = "SELECT generation, revision, state, checksum FROM sessions WHERE key = ?"
 _SELECT_TOKENS = """
-    SELECT coalesce((SELECT tokens FROM sessions WHERE key = ?), (SELECT tokens FROM tombstones WHERE key = ?), x'')
+    SELECT CAST(coalesce((SELECT tokens FROM sessions WHERE key = ?), (SELECT tokens FROM tombstones WHERE key = ?), x'')
+        AS BLOB)
 """
 _SELECT_KEYS = """
     SELECT CAST(key AS BLOB) FROM sessions

@@ -124,17 +124,24 @@ def create_index(connection: sqlite3.Connection) -> None:
     connection.execute(_INDEX.format("search"))
     if sqlite3.sqlite_version_info >= (3, 42):
         connection.execute("INSERT INTO search (search, rank) VALUES ('secure-delete', 1)")
-    connection.execute("UPDATE watermark SET indexed = 0")
+    connection.execute("INSERT OR REPLACE INTO watermark VALUES (1, 0)")
     connection.execute("DELETE FROM garbage")
     connection.execute("COMMIT")
 
 
+_HAS_WATERMARK = """
+    SELECT typeof(indexed) = 'integer' AND indexed >= 0
+        AND indexed <= coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0)
+    FROM watermark
+"""
+
+
 def is_readable(connection: sqlite3.Connection) -> bool:
-    """Say whether the table ``search`` is there, and this SQLite can use it."""
+    """Say whether the table ``search`` is there, with a watermark that can be, and this SQLite can use it."""
     if not has_trigrams():
         return False
     try:
         connection.execute("SELECT rowid FROM search WHERE text MATCH '\"abc\"' LIMIT 1").fetchone()
+        return bool(connection.execute(_HAS_WATERMARK).fetchone() == (1,))
     except sqlite3.Error:
         return False
-    return True

@@ -10,6 +10,7 @@ import itertools
 import os
 import shutil
 import tempfile
+from contextlib import closing
 from datetime import timedelta
 
 import attrs
@@ -19,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from session_manager import Commit, Message, Session, SessionInfo, SessionManager, SessionManagerError
 from session_manager.changes import Append, Fold, digest
+from session_manager.stores import copy
 from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
@@ -78,6 +80,18 @@ class World:
         return self.manager._residents.store
 
 
+def carry(open_source, open_target):
+    """Copy one storage to another; return the report. Both must hold the same then."""
+    with closing(open_source()) as source, closing(open_target()) as target:
+        report = copy(source, target)
+        assert report.ok
+        assert {key: facts(source.load(key)) for key in source.keys()} == {  # noqa: SIM118 - a store, not a dict
+            key: facts(target.load(key))
+            for key in target.keys()  # noqa: SIM118
+        }
+        return report
+
+
 def comparable(value):
     """Return a result as text that tells everything."""
     if isinstance(value, Message | Session):
@@ -101,14 +115,17 @@ class Agreement(RuleBasedStateMachine):
         super().__init__()
         self.path = tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
         self.clock = Clock()
-        self.worlds = {
-            name: World(opener(os.path.join(self.path, name)), self.clock) for name, opener in STORES.items()
-        }
+        self.places = itertools.count()
+        self.worlds = {name: World(self.new_storage(name), self.clock) for name in STORES}
 
     def teardown(self):
         for world in self.worlds.values():
             crash(world.manager)
         shutil.rmtree(self.path)
+
+    def new_storage(self, name):
+        """Return what opens a storage of a kind, at a place of its own."""
+        return STORES[name](os.path.join(self.path, f"{name}-{next(self.places)}"))
 
     def all(self, call):
         """Make a call in every world; the outcomes must be one."""
@@ -223,6 +240,34 @@ class Agreement(RuleBasedStateMachine):
         for world in self.worlds.values():
             crash(world.manager)
             world.open()
+
+    @rule()
+    def evict(self):
+        """Forget all that is saved."""
+        for world in self.worlds.values():
+            residents = world.manager._residents
+            for key, entry in residents.entries().items():
+                if not entry.dirty:
+                    residents.guard.run(residents._drop, key)
+
+    @rule()
+    def copy_and_go_on_with_the_copy(self):
+        """Copy each store to one of the next kind, and that to a new one of its own."""
+        names = list(self.worlds)
+        for world in self.worlds.values():
+            crash(world.manager)
+
+        def moved(name):
+            world = self.worlds[name]
+            between, target = self.new_storage(names[(names.index(name) + 1) % len(names)]), self.new_storage(name)
+            reports = [carry(world.open_store, between), carry(between, target), carry(world.open_store, target)]
+            world.open_store = target
+            return reports
+
+        outcomes = {name: moved(name) for name in names}
+        for name in names:
+            assert outcomes[name] == outcomes[names[0]], f"{name} differs from {names[0]}"
+            self.worlds[name].open()
 
     @rule(age=st.timedeltas(timedelta(0), timedelta(seconds=20)), dry_run=st.booleans())
     def expire(self, age, dry_run):

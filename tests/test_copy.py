@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import weakref
-from datetime import datetime, timezone
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
 
 import attrs
 import pytest
@@ -28,7 +29,9 @@ from session_manager import (
     StorageLockedError,
     UnsupportedFormatError,
 )
+from session_manager.files import Files
 from session_manager.stores import copy
+from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.view import View
@@ -429,21 +432,50 @@ def test_one_session_is_verified_and_nothing_else_is_read(tmp_path):
             m.verify("")
 
 
-def test_a_file_that_another_program_rewrote_is_not_overwritten_although_it_was_verified(tmp_path):
-    """What was only checked counted as read, and the next save went over it."""
-    path = tmp_path / "chats" / "k.session.json"
-    with SessionManager(tmp_path / "chats", clock=lambda: AT) as m:
+def failing_delete(m, monkeypatch):
+    def refuse(self, name):
+        raise OSError(5, "injected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Files, "unlink", refuse)
+        with pytest.raises(SaveFailedError):
+            m.delete("k")
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda m, _: m.verify("k"),
+        lambda m, _: m.verify(),
+        lambda m, _: m.compact("k"),
+        lambda m, _: m.list_sessions(),
+        lambda m, _: "k" in m,
+        lambda m, _: m.search("theirs"),
+        lambda m, _: m.search("theirs", key="k"),
+        lambda m, _: m.expire(timedelta(days=1)),
+        failing_delete,
+    ],
+    ids=["verify", "verify all", "compact", "list", "in", "search", "search one", "expire", "failing delete"],
+)
+@pytest.mark.parametrize("kind", [SnapshotStore, LogStore])
+def test_a_file_that_another_program_rewrote_is_noticed_by_a_save_whatever_looked_at_it_before(
+    tmp_path, monkeypatch, kind, look
+):
+    """What was only checked, compacted, or not deleted counted as read: the next save went over it, or was added to it."""
+    name = "k.session.json" if kind is SnapshotStore else "k.session.jsonl"
+    with closing(kind(tmp_path / "chats")) as store, SessionManager(store, clock=lambda: AT) as m:
         m.add_message("k", "user", "mine")
         m.save("k")
         mine = m.get("k")
-        other = SnapshotStore(tmp_path / "other")
+        other = kind(tmp_path / "other")
         message = Message("user", "theirs", created_at=AT)._placed(0, None)
         store_of(attrs.evolve(mine, messages=View([message])), store=other)
         other.close()
-        path.write_bytes((tmp_path / "other" / "k.session.json").read_bytes())
+        (tmp_path / "chats" / name).write_bytes((tmp_path / "other" / name).read_bytes())
         m.add_message("k", "user", "next")
-        assert m.verify("k") == []
+        look(m, monkeypatch)
         assert m.save("k") is True
+        assert [message.content for message in m.get_history("k")] == ["theirs", "next"]
         m.reload("k")
         assert [message.content for message in m.get_history("k")] == ["theirs", "next"]
 

@@ -51,3 +51,9 @@ def test_every_test_that_the_documentation_names_is_there():
             files = [*(ROOT / "tests").glob("*.py")]
             there = any(file.stem == name or f"def {name}(" in file.read_text() for file in files)
             assert there, f"{page.name} names {name}"
+
+
+def test_the_map_of_modules_names_each():
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    modules = [file.stem for file in (ROOT / "session_manager").glob("*.py") if file.stem != "__init__"]
+    assert [name for name in modules if f"`{name}`" not in page] == []

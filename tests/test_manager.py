@@ -7,9 +7,11 @@ import json
 import logging
 import os
 import pickle
+import sqlite3
 import sys
 import traceback
 import warnings
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -806,3 +808,25 @@ def test_no_text_of_a_message_in_any_repr_error_or_log(damaged, tmp_path, caplog
     shown += [record.getMessage() for record in caplog.records]
     for text in shown:
         assert CANARY not in (text if isinstance(text, str) else text.decode("latin-1"))
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "log", "sqlite"])
+def test_a_list_reads_no_history(kind, tmp_path):
+    """Messages that cannot be read are no business of a list, an expiry, or a prefix."""
+    url = f"{kind}:{tmp_path / 'chats'}"
+    with SessionManager(url) as m:
+        m.add(KEY, *[{"role": "user", "content": f"{number} " + "x" * 500} for number in range(50)])
+        m.save(KEY)
+        m.add_message(KEY, "user", "last")
+    if kind == "sqlite":
+        with closing(sqlite3.connect(tmp_path / "chats")) as connection, connection:
+            connection.execute("UPDATE messages SET line = 'damaged'")
+    else:
+        path = tmp_path / "chats" / (NAME if kind == "snapshot" else f"{NAME}l")
+        path.write_bytes(path.read_bytes().replace(b'"content":"0 x', b'"content":"0 y'))
+    with SessionManager(url) as m:
+        assert [(info.count, info.error) for info in m.list_sessions("telegram:")] == [(51, None)]
+        assert m.expire(timedelta(days=1)) == []
+        assert m.list_sessions("discord:") == []
+        with pytest.raises(CorruptSessionError):
+            m.get(KEY)

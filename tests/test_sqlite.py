@@ -374,6 +374,15 @@ def test_a_damaged_session_is_moved_to_quarantine(path):
     assert all(row[2].startswith("{") for row in kept)
 
 
+def test_damaged_tokens_hinder_nobody(path):
+    with reopened(path) as store:
+        session = write_new(store)
+    raw(path, "UPDATE sessions SET tokens = 5")
+    with reopened(path) as store:
+        assert store.landed(Commit(session, (), None, token="t")) is False
+        assert store.delete("k") is True
+
+
 def test_rows_that_are_missing_or_in_the_way_are_noticed_before_they_are_overwritten(path):
     with reopened(path) as store:
         before = write_new(store, attrs.evolve(session_of(*"abc"), revision=1))

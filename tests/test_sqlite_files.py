@@ -20,6 +20,7 @@ from session_manager import (
     ClosedError,
     InvalidStorageError,
     ReadOnlyError,
+    SaveFailedError,
     SessionManager,
     StorageError,
     UnsupportedFormatError,
@@ -286,6 +287,34 @@ def test_compact_gives_space_back(path):
         assert os.stat(path).st_size < size / 5
         assert os.stat(f"{path}-wal").st_size == 0
         assert len(store.load("k").messages) == 1
+        assert store.strays() == []
+
+
+@pytest.mark.parametrize("how", ["removed", "moved", "replaced"])
+def test_a_database_that_is_not_there_any_more_is_not_written_to(path, how):
+    """Saves went to a file without a name, and were lost with the process."""
+    with closing(SQLiteStore(path)) as store, SessionManager(store) as m:
+        m.add_message("k", "user", "one")
+        m.save("k")
+        if how == "replaced":
+            with closing(SQLiteStore(f"{path}.other")) as other:
+                write_new(other)
+            os.rename(path, f"{path}.moved")
+            os.rename(f"{path}.other", path)
+        elif how == "moved":
+            os.rename(path, f"{path}.moved")
+        else:
+            os.link(path, f"{path}.moved")
+            os.unlink(path)
+        m.add_message("k", "user", "two")
+        for call in (lambda: m.save("k"), lambda: m.delete("k")):
+            with pytest.raises(SaveFailedError, match="moved, removed or replaced"):
+                call()
+        assert m.health().dirty == ("k",)
+        os.rename(f"{path}.moved", path)
+        assert m.save("k") is True
+    with closing(SQLiteStore(path)) as store:
+        assert [message.content for message in store.load("k").messages] == ["one", "two"]
         assert store.strays() == []
 
 

@@ -225,6 +225,32 @@ def test_an_index_that_cannot_be_read_is_made_anew(path):
         assert store.strays() == []
 
 
+WATERMARKS = [
+    "DELETE FROM watermark",
+    "UPDATE watermark SET indexed = -1",
+    "UPDATE watermark SET indexed = 1000",
+    f"UPDATE watermark SET indexed = '{CANARY}'",
+    "UPDATE watermark SET indexed = x'ff'",
+]
+
+
+@pytest.mark.parametrize("damage", WATERMARKS)
+def test_a_watermark_that_cannot_be_makes_the_index_anew(path, damage):
+    """It raised what no store may raise, or left out what it said was indexed."""
+    with reopened(path) as store:
+        write_new(store)
+        store.search("one")
+        if "1000" not in damage and "-1" not in damage:
+            store._group.alone(lambda: store._database.writer.execute(damage))
+            assert [hit.position for hit in store.search("one")] == [0]
+    raw(path, damage)
+    with closing(SQLiteStore(path, read_only=True)) as reader:
+        assert [hit.position for hit in reader.search("one")] == [0]
+    with reopened(path) as store:
+        assert [hit.position for hit in store.search("one")] == [0]
+        assert (store.strays(), count(store, "search")) == ([], 2)
+
+
 def test_an_index_that_breaks_while_it_is_open_is_done_without(path, caplog):
     with reopened(path) as store:
         write_new(store)

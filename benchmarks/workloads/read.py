@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import msgspec
-from session_manager.stores.log import LogStore
-from session_manager.stores.sqlite import SQLiteStore
 
 from benchmarks.harness import Case, Figure, Target, timed
 from benchmarks.material import fill, texts
 from benchmarks.place import Place
 from session_manager import SessionManager, Store
 from session_manager.files import Files
+from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
+from session_manager.stores.sqlite import SQLiteStore
 
 __all__ = ["read"]
 

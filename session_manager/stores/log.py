@@ -382,13 +382,26 @@ class LogStore(Store):
 
     def compact(self, key: str) -> None:
         self._directory.check_writable()
+        before = self._known.get(key)
         session = self.load(key)
         known = self._known.get(key)
         if session is None or known is None:
             return
-        size = first_size(session, Live.of(session).sizes, encode_state(session, known.notes[1]))
-        if size != known.signature[2]:
-            self._compact(session, known)
+        try:
+            size = first_size(session, Live.of(session).sizes, encode_state(session, known.notes[1]))
+            if size != known.signature[2]:
+                self._compact(session, known)
+        finally:
+            if before is not None and (known.version, known.seal) != (before.version, before.seal):
+                self._unread(key, before)
+
+    def _unread(self, key: str, before: Known | None) -> None:
+        """Let a write still tell what somebody else put into a file, which was only looked at.
+
+        :param before: what the file was known by.
+        """
+        if before is not None:
+            self._known[key] = before
 
     def _compact(self, session: Session, known: Known) -> None:
         """Replace a log by its first line, if it is still what it is known by."""
@@ -421,6 +434,7 @@ class LogStore(Store):
 
     def delete(self, key: str, expected: Version | None = None) -> bool:
         self._directory.check_writable()
+        before = self._known.get(key)
         session, damaged = None, False
         try:
             session = self.load(key)
@@ -440,6 +454,8 @@ class LogStore(Store):
         finally:
             if name not in self._directory.names:
                 self._forget(key, name)
+            else:
+                self._unread(key, before)
         return True
 
     def _forget(self, key: str, name: str) -> None:
@@ -481,11 +497,16 @@ class LogStore(Store):
         )
 
     def verify(self, key: str) -> list[Finding]:
-        findings = super().verify(key)
-        known = self._known.get(key)
-        if not findings and known is not None and known.torn is not None:
-            findings.append(self._reader.torn(key, known.name, known.torn))
-        return findings
+        """Check a session. What is only checked does not count as read: a write still tells what somebody else put there."""
+        before = self._known.get(key)
+        try:
+            findings = super().verify(key)
+            known = self._known.get(key)
+            if not findings and known is not None and known.torn is not None:
+                findings.append(self._reader.torn(key, known.name, known.torn))
+            return findings
+        finally:
+            self._unread(key, before)
 
     def repairs(self) -> list[Finding]:
         self._directory.check_open()

@@ -183,6 +183,8 @@ class SnapshotStore(Store):
 
     def delete(self, key: str, expected: Version | None = None) -> bool:
         self._directory.check_writable()
+        name = self._directory.name(key)
+        before = self._known.get(name)
         session, damaged = None, False
         try:
             session = self.load(key)
@@ -196,13 +198,14 @@ class SnapshotStore(Store):
             if expected is not None and (session is None or session.version != expected):
                 return False
         self._cache.forget(key)
-        name = self._directory.name(key)
         try:
             self._directory.remove(key, self._drop_legacy(key, session, damaged=damaged), damaged=damaged)
         finally:
             if name not in self._directory.names:
                 self._known.pop(name, None)
                 self._doubtful.pop(key, None)
+            elif before is not None:
+                self._known[name] = before  # what was read to be deleted does not count as read
         return True
 
     def _drop_legacy(self, key: str, session: Session | None, *, damaged: bool) -> Iterator[None]:
