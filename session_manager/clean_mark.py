@@ -24,16 +24,16 @@ class CleanMark:
     """The mark of a directory that is opened for writing, under its lock. Taken away, until `put_back`.
 
     :param files: the directory.
-    :param all_names: what is in it.
+    :param other_names: what is in it besides.
     :param names: the files that may hold what was not synced.
     :raises OSError: if it cannot be taken away.
     """
 
-    def __init__(self, files: Files, all_names: Collection[str], names: Collection[str]) -> None:
+    def __init__(self, files: Files, other_names: Collection[str], names: Collection[str]) -> None:
         self._files = files
         #: The files that are still to be synced.
         self.unsynced: set[str] = set()
-        if _NAME in all_names:
+        if _NAME in other_names:
             files.unlink(_NAME)
         else:
             self.unsynced.update(names)

@@ -58,7 +58,7 @@ class LogReader:
         if directory.read_only:
             return
         try:
-            self.mark = CleanMark(self._files, directory.all_names, directory.names)
+            self.mark = CleanMark(self._files, directory.other_names, directory.names)
         except OSError as error:
             raise StorageError(directory.path, f"cannot be written to: {error.strerror}") from error
 

@@ -385,9 +385,11 @@ class Session:
 
     def _with(self, **fields: Any) -> Session:
         """Return this session with other fields, which are trusted (`attrs.evolve` costs three times as much)."""
-        session = Session.__new__(Session)
-        for slot in _SESSION_SLOTS:
-            object.__setattr__(session, slot, fields[slot] if slot in fields else getattr(self, slot))
+        session: Session = object.__new__(Session)
+        for read, write in _SLOTS:
+            write(session, read(self))
+        for name, value in fields.items():
+            _WRITERS[name](session, value)
         return session
 
     def index(self, position: int) -> int:
@@ -408,7 +410,9 @@ class Session:
         )
 
 
-_SESSION_SLOTS = tuple(field.name for field in attrs.fields(Session))
+_DESCRIPTORS = {field.name: getattr(Session, field.name) for field in attrs.fields(Session)}
+_SLOTS = [(slot.__get__, slot.__set__) for slot in _DESCRIPTORS.values()]
+_WRITERS = {name: slot.__set__ for name, slot in _DESCRIPTORS.items()}
 
 
 _position = attrgetter("position")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 
 from session_manager.errors import InvalidKeyError
 
@@ -74,6 +75,7 @@ def _utf8_size(text: str) -> int | None:
         return None
 
 
+@lru_cache(maxsize=4096)
 def file_name(key: str, suffix: str) -> str:
     """Return the name of the file of a (checked) key: at most 200 bytes and the suffix.
 

@@ -7,7 +7,7 @@ alone, so that a slow disk delays nobody who does not need it.
 from __future__ import annotations
 
 import enum
-import secrets
+import os
 import threading
 from collections.abc import Callable
 from datetime import datetime
@@ -37,7 +37,7 @@ class _State(enum.Enum):
 
 def random_id() -> str:
     """Return 128 random bits in hex."""
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()
 
 
 class Residents:

@@ -72,17 +72,17 @@ class SessionDirectory:
         """List the directory. What a killed process renamed is made durable before it is believed."""
         if not self.read_only:
             self._lock = DirectoryLock(self.files)
-        self.all_names = self.listed()
+        self.other_names = self.listed()
         if self.read_only:
             return
         try:
-            remove_orphans(self.files, self.all_names)
+            remove_orphans(self.files, self.other_names)
             self.files.sync_directory()
         except OSError as error:
             raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
 
     def listed(self) -> list[str]:
-        """Return all names that are in the directory now, and take note of the sessions' files among them.
+        """Take note of the sessions' files that are in the directory now, and return the other names.
 
         :raises StorageError: if it cannot be read.
         """
@@ -91,7 +91,7 @@ class SessionDirectory:
         except OSError as error:
             raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
         self.names = {name for name in names if name.endswith(self._suffix)}
-        return names
+        return [name for name in names if name not in self.names] if len(self.names) < len(names) else []
 
     def check_open(self) -> None:
         """Raise `ClosedError` after `close`."""

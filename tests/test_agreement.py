@@ -314,7 +314,7 @@ def resident(manager, key):
 
 
 TestAgreement = Agreement.TestCase
-TestAgreement.settings = settings(max_examples=settings().max_examples // 4, stateful_step_count=40)
+TestAgreement.settings = settings(max_examples=max(settings().max_examples // 6, 25), stateful_step_count=40)
 
 
 def test_there_is_more_than_one_store_to_compare():

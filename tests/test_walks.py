@@ -7,6 +7,7 @@ of its own, and a walk that fails is shrunk to the steps that matter and printed
 
 from __future__ import annotations
 
+import itertools
 import random
 from datetime import datetime, timedelta, timezone
 
@@ -16,19 +17,22 @@ import pytest
 from session_manager import ConflictError, Message, SaveFailedError, SaveOutcomeUnknownError, SessionManager, rebase
 from session_manager.changes import Append
 from session_manager.errors import SaveError
+from session_manager.store import Store
 from session_manager.stores.memory import MemoryStore
+from session_manager.stores.sqlite import SQLiteStore
 
 KEY = "telegram:42"
 CHUNKS = 10
 
 
-class FlakyStore(MemoryStore):
-    """Loses acknowledgements, and writes, by chance."""
+class Flaky:
+    """Loses acknowledgements, and writes, by chance: mixed into a store."""
 
-    def __init__(self, walk) -> None:
-        super().__init__()
-        self.walk = walk
-        self.trouble = 0.3
+    walk: Walk
+    trouble = 0.3
+
+    def write_many(self, commits):
+        return Store.write_many(self, commits)
 
     def write(self, commit):
         roll = self.walk.chance.random()
@@ -39,6 +43,14 @@ class FlakyStore(MemoryStore):
         super().write(commit)
         if roll < self.trouble:
             raise SaveOutcomeUnknownError(commit.session.key, "injected, landed")
+
+
+class FlakyStore(Flaky, MemoryStore):
+    pass
+
+
+class FlakyDatabase(Flaky, SQLiteStore):
+    pass
 
 
 #: The calls and how often each is made.
@@ -83,8 +95,8 @@ def plan(seed, steps=60):
 class Walk:
     #: Whether reads see what others have saved.
     shared: bool
+    store: Flaky = attrs.field(factory=FlakyStore)
     chance: random.Random = attrs.field(factory=lambda: random.Random(0))
-    store: FlakyStore = attrs.field(init=False)
     writers: list[SessionManager] = attrs.field(init=False)
     time: datetime = datetime(2026, 1, 1, tzinfo=timezone.utc)
     number: int = 0
@@ -98,7 +110,7 @@ class Walk:
     answered: dict[str, set[int]] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self):
-        self.store = FlakyStore(self)
+        self.store.walk = self
         self.store.shared = self.shared
         self.writers = [self.manager() for _ in range(3)]
         self.added = [[] for _ in self.writers]
@@ -287,9 +299,9 @@ def ids(messages):
     return [int(message.content) for message in messages]
 
 
-def failure(steps, *, shared):
+def failure(steps, *, shared, open_store=FlakyStore):
     """Walk, and return what went wrong; `None` if nothing did."""
-    walk = Walk(shared)
+    walk = Walk(shared, open_store())
     try:
         for step in steps:
             walk.step(step)
@@ -299,17 +311,18 @@ def failure(steps, *, shared):
     finally:
         for m in walk.writers:
             m.close(save=False)
+        walk.store.close()
     return None
 
 
-def shrunk(steps, *, shared):
+def shrunk(steps, **how):
     """Return a shortest part of a failing walk that still fails, no single step of which can be left out."""
     size = len(steps) // 2
     while size:
         first = 0
         while first < len(steps):
             fewer = steps[:first] + steps[first + size :]
-            if failure(fewer, shared=shared) is not None:
+            if failure(fewer, **how) is not None:
                 steps = fewer
             else:
                 first += size
@@ -332,6 +345,20 @@ def failures(seeds):
 def test_nothing_is_lost_or_doubled_or_comes_back(request, chunk):
     first, walks = (request.config.getoption(name) for name in ("--first-walk", "--walks"))
     assert failures(range(first + chunk, first + walks, CHUNKS)) == {}
+
+
+def test_nor_in_a_database(request, tmp_path):
+    first, walks = (request.config.getoption(name) for name in ("--first-walk", "--walks"))
+    numbers = itertools.count()
+
+    def open_store():
+        return FlakyDatabase(tmp_path / f"{next(numbers)}.db")
+
+    for seed in range(first, first + max(walks // 200, 5)):
+        steps, shared = plan(seed), seed % 2 == 1
+        if failure(steps, shared=shared, open_store=open_store) is not None:
+            steps = shrunk(steps, shared=shared, open_store=open_store)
+            pytest.fail(f"walk {seed}: {failure(steps, shared=shared, open_store=open_store)}: {steps}")
 
 
 def spare_nothing(monkeypatch):

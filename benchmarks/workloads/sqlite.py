@@ -28,6 +28,8 @@ PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
 PRAGMA secure_delete = ON;
 PRAGMA foreign_keys = ON;
+PRAGMA cell_size_check = ON;
+PRAGMA mmap_size = 0;
 CREATE TABLE messages (
     id INTEGER PRIMARY KEY AUTOINCREMENT, session INTEGER, position INTEGER, line TEXT, checksum INTEGER,
     UNIQUE (session, position)

@@ -79,7 +79,7 @@ class SnapshotStore(Store):
         self._directory = SessionDirectory(path, SUFFIX, _key_in, files=files, read_only=read_only)
         self.path, self._files = self._directory.path, self._directory.files
         try:
-            self._legacy = LegacyFiles(self._files, self._directory.all_names)
+            self._legacy = LegacyFiles(self._files, self._directory.other_names)
         except BaseException:
             self._directory.close()
             raise
