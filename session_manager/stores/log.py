@@ -161,16 +161,13 @@ class LogStore(Store):
         session = commit.session
         key = session.key
         known, fd = self._ready(key, base)
-        written = None
         try:
             notes = known.notes if session._metadata is known.metadata else encode_notes(session._metadata)
             state = encode_state(session, notes[1])
             line = encode_record(encode_changes(commit.changes), state)
             self._suspect.add(key)
             del self._known[key]
-            failure = self._written(fd, line)
-            if failure is None:
-                written = self._signature_of(fd)
+            failure, written = self._written(fd, line)
         except BaseException:
             self._cut_back(key, known, fd)
             raise
@@ -189,14 +186,19 @@ class LogStore(Store):
         if live is not None and live.sizes.messages * 2 < written[2]:
             self._reclaim(session, state)
 
-    def _written(self, fd: int, line: bytes) -> OSError | None:
+    def _written(self, fd: int, line: bytes) -> tuple[OSError | None, Signature | None]:
+        """Append a line, durably; return why that failed, and what the file is known by.
+
+        That is asked before the sync, which changes nothing about it: what follows a sync runs with cold caches.
+        """
         try:
             if self._files.write(fd, (line,)) != len(line):
-                return OSError(errno.EIO, "only a part of it was written")
+                return OSError(errno.EIO, "only a part of it was written"), None
+            written = self._signature_of(fd)
             self._files.sync_data(fd)
         except OSError as error:
-            return error
-        return None
+            return error, None
+        return None, written
 
     def _signature_of(self, fd: int) -> Signature | None:
         """Return what a file is known by after a write; if that cannot be told, the next write reads it again."""
