@@ -6,8 +6,8 @@ Try ``python bot.py --demo`` first, then talk to it yourself::
     python bot.py --storage DIR     # keeps them elsewhere
 
 It answers offline, by a few rules. With ``OPENAI_BASE_URL`` or ``OPENAI_API_KEY`` set it asks an OpenAI-compatible
-endpoint instead (``OPENAI_MODEL`` names the model). Every chat is a session of one `SessionManager`, and every turn is
-saved before its answer is shown: what you have seen is never lost.
+endpoint instead (``OPENAI_MODEL`` names the model). Every chat is a session of one `SessionManager`, and every line is
+answered in a turn of it, which is saved before the answer is shown: what you have seen is never lost.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import re
+import secrets
 import stat
 import subprocess
 import sys
@@ -27,14 +28,19 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import IO
 
-from session_manager import Message, SessionManager, SessionManagerError
+from session_manager import SessionManager, SessionManagerError, Turn
 
 CHANNEL = "console:"
 FIRST_CHAT = "main"
 HELP = "/chat NAME switches to another chat, /chats lists them, /history shows this one, /reset clears it, /quit ends."
 
-#: Gives the answer to a history, whose last message is the user's question.
-Responder = Callable[[list[Message]], str]
+#: What a model is told first. It is no part of a session, so that it can be another one tomorrow.
+SYSTEM = "You are a cheerful bot in a console. Answer in a sentence or two, as plain text."
+#: How many messages of a chat a model is shown at most.
+RECENT = 40
+
+#: Gives the answer to a turn, whose last message is the user's question.
+Responder = Callable[[Turn], str]
 
 
 class NoAnswerError(Exception):
@@ -53,9 +59,9 @@ JOKES = (
 )
 
 
-def answer_by_rules(history: list[Message]) -> str:
+def answer_by_rules(turn: Turn) -> str:
     """Answer offline. All that is remembered comes from the history, so it lasts as long as the history does."""
-    said = [message.content for message in history if message.role == "user"]
+    said = [message["content"] for message in turn.get_context() if message["role"] == "user"]
     question = said[-1].lower()
     names, likings = found(NAME, said), found(LIKING, said)
     if found(NAME, said[-1:]):
@@ -92,9 +98,7 @@ class Endpoint:
     :param model: the model's name there.
     """
 
-    TURNS = 20
     TIMEOUT = 60
-    SYSTEM = Message("system", "You are a cheerful bot in a console. Answer in a sentence or two, as plain text.")
 
     def __init__(self, base: str, key: str, model: str) -> None:
         self.url = f"{base.rstrip('/')}/chat/completions"
@@ -103,14 +107,13 @@ class Endpoint:
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
 
-    def __call__(self, history: list[Message]) -> str:
+    def __call__(self, turn: Turn) -> str:
         """Answer the last message, given the turns before it.
 
         :raises NoAnswerError: if there is no answer, and why.
         """
-        recent = [self.SYSTEM, *history[-(2 * self.TURNS + 1) :]]
-        body = {"model": self.model, "messages": [message.to_dict() for message in recent]}
-        reply = self._post(json.dumps(body).encode())
+        messages = turn.get_context(system=SYSTEM, max_messages=RECENT)
+        reply = self._post(json.dumps({"model": self.model, "messages": messages}).encode())
         try:
             answer = json.loads(reply)["choices"][0]["message"]["content"]
         except (ValueError, LookupError, TypeError):
@@ -149,11 +152,15 @@ class Bot:
     """Talks to one user in several chats, each a session of its own.
 
     It goes on in the chat that was used last.
+
+    :param run: what names this run of the bot. A platform names each message that it delivers; here it is a line of a run.
     """
 
-    def __init__(self, manager: SessionManager, responder: Responder) -> None:
+    def __init__(self, manager: SessionManager, responder: Responder, run: str) -> None:
         self._manager = manager
         self._responder = responder
+        self._run = run
+        self._lines = 0
         chats = manager.list_sessions(CHANNEL)
         self.chat = chats[0].key.removeprefix(CHANNEL) if chats else FIRST_CHAT
 
@@ -174,15 +181,25 @@ class Bot:
                 return self._show_history()
             case "/reset":
                 return self._reset()
-        return HELP if command.startswith("/") else self._answer(line)
+        if command.startswith("/"):
+            return HELP
+        self._lines += 1
+        return self.answer(line, f"{self._run}:{self._lines}")
 
-    def _answer(self, text: str) -> str:
-        """Take a turn: question and answer are added together, and durable before the answer is shown."""
-        question = Message("user", text)
-        answer = Message("assistant", self._responder([*self._manager.get_history(self.key), question]))
-        self._manager.add(self.key, question, answer)
-        self._manager.save(self.key)
-        return f"bot: {answer.content}"
+    def answer(self, text: str, ref: str) -> str:
+        """Take a turn: question and answer are written together, and durable before the answer is shown.
+
+        :param ref: names the delivery. One that comes twice, as with Telegram's after a crash, is answered once, and the same
+            answer is shown again.
+        """
+        with self._manager.turn(self.key, ref) as turn:
+            if not turn.done:
+                turn.add_message("user", text)
+                turn.add_message("assistant", self._responder(turn))
+        if not (turn.applied or turn.done):
+            return f"Chat {self.chat} was reset meanwhile."
+        answers = [message.content for message in turn.messages if message.role == "assistant"]
+        return f"bot: {answers[-1]}" if answers else "bot: I have answered that before."
 
     def _switch(self, name: str) -> str:
         count = len(self._manager.get_history(CHANNEL + name))
@@ -214,7 +231,7 @@ def talk(storage: str) -> None:
     """Talk to the user until they have enough."""
     responder, name = choose_responder()
     with SessionManager(storage) as manager:
-        bot = Bot(manager, responder)
+        bot = Bot(manager, responder, secrets.token_hex(4))
         count = len(manager.get_history(bot.key))
         print(f"This is chat {bot.chat}, {counted(count)} so far. Answers come from {name}. /help helps.", flush=True)
         while (line := read_line(bot.chat)) != "/quit":

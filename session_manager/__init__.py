@@ -33,6 +33,8 @@ from session_manager.model import Message, Session, Version
 from session_manager.search import SearchHit
 from session_manager.store import Commit, Finding, SessionInfo, Store
 from session_manager.stores import CopyReport, open_store
+from session_manager.summarize import Summarized, SummaryPolicy
+from session_manager.turn import Turn
 
 __all__ = [
     "Autosave",
@@ -63,6 +65,9 @@ __all__ = [
     "StorageError",
     "StorageLockedError",
     "Store",
+    "Summarized",
+    "SummaryPolicy",
+    "Turn",
     "UnsupportedFormatError",
     "Version",
     "open_store",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from session_manager.changes import Change, Edit, Remove, Truncate
+from session_manager.history import safe_start
 from session_manager.model import Message, Session
 
 __all__ = ["Make", "editing", "last_position", "position_of", "removing_last", "truncating"]
@@ -30,11 +31,11 @@ def position_of(where: int | str) -> Callable[[Session], int | None]:
     return find
 
 
-def truncating(at: datetime, keep_last: int) -> Make:
-    """Drop all but the last messages."""
+def truncating(at: datetime, keep_last: int, *, whole_turns: bool) -> Make:
+    """Drop all but the last messages, or all but the last whole turns that have so many."""
 
     def truncate(session: Session) -> Change | None:
-        drop = len(session.messages) - max(keep_last, 0)
+        drop = safe_start(session.messages, keep_last) if whole_turns else len(session.messages) - max(keep_last, 0)
         if drop <= 0:
             return None
         first = session.messages[drop].position if drop < len(session.messages) else session.end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,10 +25,10 @@ from session_manager.changes import (
     SetSummary,
     UpdateMetadata,
 )
-from session_manager.codec import encoded_size
-from session_manager.errors import InvalidMessageError
+from session_manager.context import context
+from session_manager.incoming import Incoming
 from session_manager.json_value import checked_text
-from session_manager.locks import nothing
+from session_manager.locks import Claims, nothing
 from session_manager.model import Clock, Message, Session, utc, utc_now
 from session_manager.names import check_key
 from session_manager.overview import Overview
@@ -37,6 +38,9 @@ from session_manager.saving import Saving
 from session_manager.search import SearchHit
 from session_manager.store import Finding, SessionInfo, Store
 from session_manager.stores import open_store
+from session_manager.summarize import Summaries, Summarized, Summarizer, SummaryPolicy
+from session_manager.tokens import estimate_tokens
+from session_manager.turn import Turn, TurnLocks
 
 __all__ = ["Health", "SessionManager"]
 
@@ -116,8 +120,7 @@ class SessionManager:
                 f'storage is {storage!r}, so nothing is saved: give a path, or "memory:" if that is meant',
                 stacklevel=2,
             )
-        self._clock = clock
-        self._max_message_bytes = max_message_bytes
+        self._incoming = Incoming(clock, max_message_bytes)
         if read_only and autosave is not None:
             raise ValueError("read_only and autosave exclude each other")
         if autosave is not None:
@@ -132,6 +135,8 @@ class SessionManager:
         )
         self._saving = Saving(self._residents)
         self._removal = Removal(self._residents)
+        self._turn_locks = TurnLocks(Claims(self._residents.guard))
+        self._summaries = Summaries(self._residents, self._saving, self._incoming)
         self._overview = Overview(self._residents)
         self._autosaver: Autosaver | None = None
         if autosave is not None and self._residents.store is not None:
@@ -150,12 +155,48 @@ class SessionManager:
 
     def get_or_create(self, key: str) -> Session:
         """Return a picture of a session, which is created, unsaved, if there is none."""
-        return self._residents.create(self._checked(key), self._now()).session
+        return self._residents.create(self._checked(key), self._incoming.now()).session
 
     def get_history(self, key: str) -> list[Message]:
         """Return the messages as a new list; ``[]`` if there is no such session."""
         session = self.get(key)
         return [] if session is None else session.messages.to_list()
+
+    def get_context(
+        self,
+        key: str,
+        *,
+        system: str | Mapping[str, Any] | Message | None = None,
+        max_messages: int | None = None,
+        max_tokens: int | None = None,
+        count: Callable[[Message], int] = estimate_tokens,
+        summary_role: str = "system",
+    ) -> list[dict[str, Any]]:
+        """Return what to send to a model, as fresh dicts: a history that its provider accepts.
+
+        First `system`; then the system and developer messages that lead the stored history, which are never cut; the
+        summary, if there is one, in a message that begins with `SUMMARY_PREFACE`; and the longest end of the history that is
+        within the bounds, cut where a turn starts, and mended (see `session_manager.history.repair`). What is
+        stored is not touched. If there is no such session, `system` is all.
+
+        Keep system prompts out of sessions: give them here. For Anthropic give `system` to the SDK instead, and
+        ``summary_role="user"``.
+
+        :param system: a system prompt: its text, or the message.
+        :param max_messages: how many messages the end of the history may have.
+        :param max_tokens: how many tokens, by `count`.
+        :param count: how many tokens a message is; an estimate by default (see `session_manager.tokens`).
+        :param summary_role: the role of the message that brings the summary.
+        :raises ValueError: if a bound is negative.
+        """
+        return context(
+            self.get(key),
+            system=system,
+            max_messages=max_messages,
+            max_tokens=max_tokens,
+            count=count,
+            summary_role=summary_role,
+        )
 
     def get_summary(self, key: str) -> str:
         """Return the summary; ``""`` if there is none, or no such session."""
@@ -233,19 +274,19 @@ class SessionManager:
         :returns: the message, with its position.
         :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
         """
-        checked, at = self._writable(key), self._now()
-        message = Message(
+        checked, at = self._writable(key), self._incoming.now()
+        message = self._incoming.message(
+            at,
             role,
             content,
             name=name,
             tool_calls=tool_calls,
             tool_call_id=tool_call_id,
             extra=extra,
-            created_at=at if created_at is None else created_at,
+            created_at=created_at,
             metadata=metadata,
             ref=ref,
         )
-        self._check_size(message)
         return self._append(checked, (message,), at)[-1]
 
     def add(self, key: str, *messages: object) -> list[Message]:
@@ -255,8 +296,8 @@ class SessionManager:
         :returns: them, with their positions.
         :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
         """
-        checked, at = self._writable(key), self._now()
-        return self._append(checked, self._messages(messages, at), at)
+        checked, at = self._writable(key), self._incoming.now()
+        return self._append(checked, self._incoming.messages(messages, at), at)
 
     def _append(self, key: str, messages: tuple[Message, ...], at: datetime) -> list[Message]:
         change = Append(at=at, messages=messages)
@@ -264,12 +305,46 @@ class SessionManager:
             self._residents.create(key, at)
         return changed[1].messages.last(len(messages))
 
+    def turn(self, key: str, ref: str | None = None, timeout: float | None = None) -> Turn:
+        """Write a turn, the user's message and all that answers it, at once or not at all: the recommended way to write.
+
+        A context manager. In its block nobody else has a turn of the session (other calls go on); what `Turn.add` and
+        `Turn.add_message` are given waits. Leaving the block appends it in one piece, and saves it: neither a crash nor
+        another process leaves half a turn. An exception that leaves the block writes nothing. Nor is anything written if the
+        session was cleared or deleted meanwhile; then `Turn.applied` is `False`.
+
+        :param key: the session; created by the turn if it is missing.
+        :param ref: names the delivery that is answered, such as ``"tg:8123"``; not empty. If the session has answered it
+            before (it remembers its last 256), `Turn.done` is `True`, `Turn.messages` is what is still there of the answer,
+            and nothing is written.
+        :param timeout: how many seconds to wait for another turn to end, 0 or less: not at all; `None`: as long as it takes.
+        :raises TimeoutError: entering the block: it did not end in time.
+        :raises RuntimeError: entering it: this thread has a turn of the session already, or would have to wait for
+            another one inside of a running event loop.
+        :raises SaveError: leaving it: the messages are in RAM, and are to be saved again; a turn with the same `ref` does.
+        """
+        checked = self._writable(key)
+        if timeout is not None:
+            _check_type(timeout, (int, float), "timeout must be a number of seconds")
+            if math.isnan(timeout):
+                raise ValueError("timeout must be a number of seconds, not nan")
+        answered = None if ref is None else checked_text(ref, "ref", empty=False)
+        return Turn(
+            checked,
+            answered,
+            timeout,
+            locks=self._turn_locks,
+            residents=self._residents,
+            saving=self._saving,
+            incoming=self._incoming,
+        )
+
     def set_summary(self, key: str, text: str) -> bool:
         """Set the summary; `False` and no effect if there is no such session.
 
         :raises InvalidMessageError: if it is not a string that JSON can hold.
         """
-        checked, at = self._writable(key), self._now()
+        checked, at = self._writable(key), self._incoming.now()
         summary = checked_text(text, "summary")
         return self._residents.change(checked, lambda _: SetSummary(at=at, text=summary)) is not None
 
@@ -279,24 +354,50 @@ class SessionManager:
         :param messages: as for `add`.
         :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
         """
-        checked, at = self._writable(key), self._now()
-        new = self._messages(tuple(messages), at)
+        checked, at = self._writable(key), self._incoming.now()
+        new = self._incoming.messages(tuple(messages), at)
         return self._residents.change(checked, lambda _: Replace(at=at, messages=new)) is not None
 
-    def truncate_history(self, key: str, keep_last: int) -> int:
+    def truncate_history(self, key: str, keep_last: int, *, whole_turns: bool = False) -> int:
         """Drop all but the last `keep_last` messages.
 
+        :param whole_turns: keep whole turns, as few as have so many messages: no turn is parted, and no tool call from
+            its result. Without it exactly so many messages stay.
         :returns: how many were dropped; 0 if the session is missing or not longer than that, and then
             ``updated`` stays. With `keep_last` of 0 or less, all are.
         """
-        checked, at = self._writable(key), self._now()
+        checked, at = self._writable(key), self._incoming.now()
         _check_type(keep_last, (int,), "keep_last must be an int")
 
-        return _dropped(self._residents.change(checked, truncating(at, keep_last)))
+        return _dropped(self._residents.change(checked, truncating(at, keep_last, whole_turns=whole_turns)))
+
+    def summarize(
+        self, key: str, summarizer: Summarizer, *, keep_last: int, when: SummaryPolicy | None = None
+    ) -> Summarized | None:
+        """Replace old messages by a summary, unless anything about them changes meanwhile.
+
+        The session is saved; a cut is chosen as by ``truncate_history(…, whole_turns=True)``; the summarizer is called
+        without any lock; its summary takes the place of the messages before the cut, and is saved, as one revision. What
+        arrives meanwhile stays, behind it. If meanwhile the session was cleared, replaced, deleted, or summarized by somebody
+        else, or one of these messages edited or dropped, in this process or another, nothing is changed.
+
+        Leading system and developer messages stay. The summarizer gets messages with tool calls and results, too.
+
+        :param summarizer: called with the previous summary (``""`` if there is none) and the messages; returns the new
+            summary. If it raises, that comes out, and nothing has changed.
+        :param keep_last: how many messages are to stay, at least.
+        :param when: only if the history is long enough.
+        :returns: what became of it; `None`, without calling the summarizer, if there is no such session, nothing to
+            summarize, another summary of it under way, or the history is not long enough.
+        :raises SaveError: the session could not be saved; a summary that was made is in RAM, unsaved.
+        """
+        checked = self._writable(key)
+        _check_type(keep_last, (int,), "keep_last must be an int")
+        return self._summaries.summarize(checked, summarizer, keep_last=keep_last, when=when)
 
     def remove_last(self, key: str) -> Message | None:
         """Remove the last message, and return it; `None` if there is none."""
-        checked, at = self._writable(key), self._now()
+        checked, at = self._writable(key), self._incoming.now()
 
         changed = self._residents.change(checked, removing_last(at))
         return changed[0].messages[-1] if changed is not None and changed[0].messages else None
@@ -321,8 +422,8 @@ class SessionManager:
         return self._edit(key, message, position_of(where))
 
     def _edit(self, key: str, message: object, find: Callable[[Session], int | None]) -> bool:
-        checked, at = self._writable(key), self._now()
-        (new,) = self._messages((message,), at)
+        checked, at = self._writable(key), self._incoming.now()
+        (new,) = self._incoming.messages((message,), at)
         edit = editing(at, find, new, keep_time=not isinstance(message, Message))
         changed = self._residents.change(checked, edit)
         return changed is not None and find(changed[0]) is not None
@@ -332,7 +433,7 @@ class SessionManager:
 
         :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
         """
-        checked, at = self._writable(key), self._now()
+        checked, at = self._writable(key), self._incoming.now()
         names = tuple(checked_text(name, "removed") for name in removed)
         change = UpdateMetadata(at=at, items=items, removed=names)
         return self._residents.change(checked, lambda _: change) is not None
@@ -342,7 +443,7 @@ class SessionManager:
 
         :returns: how many messages there were.
         """
-        checked, at = self._writable(key), self._now()
+        checked, at = self._writable(key), self._incoming.now()
         generation = self._residents.new_id()
         return _dropped(self._residents.change(checked, lambda _: Clear(at=at, generation=generation)))
 
@@ -403,7 +504,7 @@ class SessionManager:
         """
         self._residents.check_writable()
         _check_type(prefix, (str,), "prefix must be a str")
-        than = _moment(self._now(), older_than)
+        than = _moment(self._incoming.now(), older_than)
         old = sorted(info.key for info in self._infos(prefix) if is_older(info, than))
         return old if dry_run else [key for key in old if self._removal.expire(key, than)]
 
@@ -415,7 +516,7 @@ class SessionManager:
         :raises SessionExistsError: if there is a session `new_key`.
         :raises SaveError: if it could not be saved.
         """
-        return self._saving.fork(self._writable(key), check_key(new_key), self._now())
+        return self._saving.fork(self._writable(key), check_key(new_key), self._incoming.now())
 
     # The storage
 
@@ -502,32 +603,6 @@ class SessionManager:
     def _writable(self, key: object) -> str:
         self._residents.check_writable()
         return check_key(key)
-
-    def _now(self) -> datetime:
-        return utc(self._clock(), "clock()")
-
-    def _messages(self, values: tuple[object, ...], at: datetime) -> tuple[Message, ...]:
-        """Check what is to become messages; the place of an error among several is ``messages[i]``."""
-        messages = []
-        for number, value in enumerate(values):
-            failure = None
-            try:
-                message = Message.of(value, created_at=at)
-                self._check_size(message)
-                messages.append(message)
-            except InvalidMessageError as error:
-                failure = error
-            if failure is not None:
-                if len(values) == 1:
-                    raise failure
-                separator = "." if failure.path and not failure.path.startswith("[") else ""
-                raise InvalidMessageError(f"messages[{number}]{separator}{failure.path}", failure.reason)
-        return tuple(messages)
-
-    def _check_size(self, message: Message) -> None:
-        size = encoded_size(message)
-        if size > self._max_message_bytes:
-            raise InvalidMessageError("", f"{size:,} bytes, more than max_message_bytes={self._max_message_bytes:,}")
 
 
 def _store(storage: str | os.PathLike[str] | Store | _Given | None, *, read_only: bool) -> Store | None:

@@ -8,7 +8,7 @@ from functools import partial
 
 import attrs
 
-from session_manager.changes import Change
+from session_manager.changes import Change, Witness
 from session_manager.entries import Entry
 from session_manager.errors import (
     ConflictError,
@@ -48,6 +48,24 @@ class Saving:
         if store is None or entry is None or not entry.dirty:
             return False
         return self._residents.held(key, lambda: self._save(store, key))
+
+    def carry_out(self, key: str, change: Change, *, blind: bool = False) -> bool | None:
+        """Make a change and save it; say whether it is durable, or `None` if there is no such session.
+
+        `False`: it had no effect, or has none on top of what another writer saved. What is done to the session right
+        after it does not matter.
+
+        :param blind: as for `Residents.change`.
+        """
+        witness = Witness()
+        seen = attrs.evolve(change, witness=witness)
+        changed = self._residents.change(key, lambda _: seen, blind=blind)
+        if changed is None or changed[0] is changed[1]:
+            return None if changed is None else False
+        if self._residents.store is None:
+            return True
+        self.save(key)
+        return witness.durable
 
     def save_all(self) -> int:
         """Save every dirty session; try all, then raise `SaveFailedError`."""
@@ -156,6 +174,8 @@ class Saving:
                 self._residents.guard.run(self._residents.note_failure, commit.session.key, broken)
             raise
         for commit, error in zip(commits, errors, strict=True):
+            if error is None:
+                _testify(commit)
             self._residents.guard.run(self._note_written, commit, error)
         return errors
 
@@ -179,6 +199,8 @@ class Saving:
             key = commit.session.key
             reason = "nobody can tell any more whether the last save landed: reload it"
             raise ConflictError(key, commit.base, store.version(key), reason)
+        if landed:
+            _testify(commit)
         self._residents.guard.run(self._note_settled, commit, landed=bool(landed))
         return bool(landed)
 
@@ -232,3 +254,10 @@ class Saving:
             residents.guard.run(residents.put_watched, new_key, Entry(copy, blank, unknown=commit))
             raise
         return residents.guard.run(residents.put_new, new_key, Entry.of(commit.session)).session
+
+
+def _testify(commit: Commit) -> None:
+    """Tell those who wait for it that a commit is durable."""
+    for change in commit.changes:
+        if change.witness is not None:
+            change.witness.durable = True

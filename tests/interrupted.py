@@ -52,7 +52,7 @@ class Storm:
 
 def use(m):
     """Use every lock there is, from another thread, and close; say whether nobody hangs."""
-    for work in (lambda: (m.add_message("k", "user", "y"), m.save("k"), m.get("other")), m.close):
+    for work in (lambda: (take_turn(m, "y"), m.get("other")), m.close):
         worker = threading.Thread(target=work, daemon=True)
         worker.start()
         worker.join(DEADLINE)
@@ -61,9 +61,24 @@ def use(m):
     return True
 
 
+def take_turn(m, said):
+    with m.turn("k") as turn:
+        turn.add_message("user", said)
+
+
+def summarize(m):
+    """Summarize; nobody else does, so there is no reason not to."""
+    m.add_message("k", "user", "x")
+    done = m.summarize("k", lambda previous, messages: "s", keep_last=0)
+    assert done is not None, "a summary that was interrupted counts as under way"
+    assert done.applied
+
+
 CALLS = {
     "add": lambda m: m.add_message("k", "user", "x"),
     "save": lambda m: (m.truncate_history("k", 3), m.add_message("k", "user", "x"), m.save("k")),
+    "turn": lambda m: (m.truncate_history("k", 3), take_turn(m, "x")),
+    "summarize": summarize,
     "in": lambda m: "other" in m,
     "get": lambda m: m.get("other"),
     "delete": lambda m: m.delete("gone"),

@@ -57,6 +57,20 @@ def run(name, *arguments, stdin=""):
     return done.stdout
 
 
+def probe_examples(code):
+    """Run some code that imports the examples, and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(EXAMPLES), os.environ["PYTHONPATH"]])},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def last_line(output):
     return output.splitlines()[-1]
 
@@ -137,6 +151,33 @@ def test_demo():
     assert "bot: You are Ada." in output
     assert "console~3aada.session.json" in output
     assert '{"format":"session_manager/' in output
+
+
+def test_a_delivery_that_comes_twice_is_answered_once():
+    probe = """
+import bot
+from session_manager import SessionManager
+with SessionManager("chats") as manager:
+    one = bot.Bot(manager, bot.answer_by_rules, "run")
+    for _ in range(2):
+        print(one.answer("My name is Ada.", "tg:1"))
+    print(len(manager.get_history(one.key)))
+    manager.clear(one.key)
+    print(one.answer("My name is Ada.", "tg:1"))
+    def reset(turn):
+        manager.clear(one.key)
+        return "late"
+    print(bot.Bot(manager, reset, "run").answer("Hi", "tg:2"))
+    print(len(manager.get_history(one.key)))
+"""
+    assert probe_examples(probe).splitlines() == [
+        "bot: Nice to meet you, Ada!",
+        "bot: Nice to meet you, Ada!",
+        "2",
+        "bot: I have answered that before.",
+        "Chat main was reset meanwhile.",
+        "0",
+    ]
 
 
 def test_demo_cleans_up(tmp_path, monkeypatch):
@@ -482,3 +523,52 @@ def test_replay_says_what_is_wrong_with_its_file(tmp_path, text, said):
 @pytest.mark.parametrize("option", ["--threads=0", "--kills=-1"])
 def test_replay_refuses_an_impossible_option(option):
     assert execute("replay.py", option).returncode == 2
+
+
+# The summarizer
+
+
+@pytest.mark.parametrize("storage", [None, "log:kept", "sqlite:kept.db"])
+def test_summarizer_loses_nothing(tmp_path, monkeypatch, storage):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    output = run("summarizer.py", "--seed=1", *([f"--storage={storage}"] if storage else []))
+    assert re.search(r"\d+ of 1500 messages, \d+ summaries", output)
+    summarized, left = map(int, re.search(r"1500 messages: (\d+) summarized, (\d+) in histories", output).groups())
+    assert summarized + left == 1500
+    assert summarized > left
+    assert ", 0 chats with a message lost or twice" in last_line(output)
+    if storage is None:
+        assert os.listdir(tmp_path) == []
+        return
+    with SessionManager(storage) as manager:
+        assert sum(info.count for info in manager.list_sessions()) == left
+        assert all(manager.get_summary(key) for key in manager)
+    again = execute("summarizer.py", f"--storage={storage}")
+    assert again.returncode == 1
+    assert "has sessions already" in again.stderr
+
+
+def test_summarizer_of_the_recorded_conversations():
+    if not AIRLINE.exists():
+        pytest.skip("../shared/data/airline_chats.jsonl is not here")
+    output = run("summarizer.py", AIRLINE, "--chats=8", "--summarizers=4")
+    assert re.match(r"2526 messages: \d{4} summarized, .* 0 chats with", last_line(output))
+
+
+@pytest.mark.parametrize(("found", "said"), [([], "2 lost, 0 twice"), ([0, 0, 1], "0 lost, 1 twice")])
+def test_summarizer_notices_what_is_lost_or_there_twice(tmp_path, found, said):
+    probe = f"""
+import summarizer
+from session_manager import Message, SessionManager
+said = [Message("user", "a"), Message("assistant", "b")]
+with SessionManager("kept") as manager:
+    manager.get_or_create("a:1")
+    manager.add("a:1", *[said[number] for number in {found}])
+print(summarizer.check("kept", {{"a:1": said}}, {{"a:1": []}})[1])
+"""
+    assert f"a:1: {said}" in probe_examples(probe)
+
+
+@pytest.mark.parametrize("option", ["--chats=0", "--summarizers=0"])
+def test_summarizer_refuses_an_impossible_option(option):
+    assert execute("summarizer.py", option).returncode == 2

@@ -1,0 +1,275 @@
+"""The turn: a user's message and all that answers it, written at once or not at all.
+
+A turn holds its session's *turn lock*: one turn at a time for a session, while other calls go on. Its messages wait in a
+buffer until the block is left, and then become one `Append`, which is saved. The append is bound to the generation that the
+session had when the turn began, and to the ref of the delivery that it answers: so a session that was cleared or deleted
+meanwhile stays as it is, and a delivery that came twice is answered once, by whichever process.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import Any, TypeVar
+
+import attrs
+
+from session_manager.changes import Append
+from session_manager.context import context
+from session_manager.incoming import Incoming
+from session_manager.locks import Claim, Claims
+from session_manager.model import Message, Session
+from session_manager.residents import Residents
+from session_manager.saving import Saving
+from session_manager.tokens import estimate_tokens
+
+__all__ = ["Turn", "TurnLocks"]
+
+T = TypeVar("T", bound="Turn")
+
+#: After so many seconds whoever waits looks whether the turn that is open was dropped without being left.
+_PATIENCE = 1.0
+
+
+@attrs.define(eq=False)
+class TurnLocks:
+    """A lock for each session that has a turn, taken in the order in which they came.
+
+    Turns that are dropped without being left let go of theirs.
+    """
+
+    _claims: Claims
+
+    def acquire(self, key: str, timeout: float | None) -> Claim:
+        """Wait for a session's lock, and take it.
+
+        :param timeout: how many seconds to wait; `None`: as long as it takes.
+        :raises RuntimeError: if this thread has a turn of the session, or would have to wait in an event loop.
+        :raises TimeoutError: if it was not free in time.
+        """
+        claim = Claim()
+        holder = self._claims.queue(key, claim)
+        if holder is claim:
+            return claim
+        try:
+            _check_may_wait(key, holder, timeout)
+            end = None if timeout is None else time.monotonic() + timeout
+            while holder is not claim:
+                left = _PATIENCE if end is None else end - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError(f"another turn of session {key[:80]!a} was open for {timeout} s")
+                over, holder = holder.over, claim  # to hold on to one that is dropped would keep it
+                over.wait(min(left, _PATIENCE))
+                holder = self._claims.queue(key, claim)
+        except BaseException:
+            claim.give_back()
+            raise
+        return claim
+
+
+def _check_may_wait(key: str, holder: Claim, timeout: float | None) -> None:
+    if _in_event_loop():
+        if timeout is None or timeout > 0:
+            raise RuntimeError(
+                f"another turn of session {key[:80]!a} is open, and waiting for it would stop the event loop: "
+                "use AsyncSessionManager there"
+            )
+    elif holder.thread == threading.get_ident():
+        raise RuntimeError(f"this thread has a turn of session {key[:80]!a} already")
+
+
+def _in_event_loop() -> bool:
+    """Say whether this thread runs an event loop of asyncio or trio. Neither is imported for it."""
+    running = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
+    if running is not None and running() is not None:
+        return True
+    in_trio = getattr(sys.modules.get("trio.lowlevel"), "in_trio_run", None)
+    return in_trio is not None and bool(in_trio())
+
+
+class Turn:
+    """One turn of a session: a context manager, for one block in one thread. See `SessionManager.turn`.
+
+    Inside of the block `add` and `add_message` buffer; nobody else sees it. Leaving it writes and saves the buffer at once;
+    an exception that leaves it writes nothing.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        ref: str | None,
+        timeout: float | None,
+        *,
+        locks: TurnLocks,
+        residents: Residents,
+        saving: Saving,
+        incoming: Incoming,
+    ) -> None:
+        #: The session's key.
+        self.key: str = key
+        #: The delivery that the turn answers, or `None`.
+        self.ref: str | None = ref
+        #: Whether the delivery was answered before, durably: then there is nothing to do but to send `messages` again.
+        self.done: bool = False
+        #: Whether leaving the block has written the messages, durably. `False` if the session was cleared or deleted since
+        #: the turn began, if the delivery was answered meanwhile, or if there was nothing to write.
+        self.applied: bool = False
+        self._timeout = timeout
+        self._locks, self._residents, self._saving, self._incoming = locks, residents, saving, incoming
+        self._claim: Claim | None = None
+        self._guard: str | None = None
+        self._answer: list[Message] = []
+        self._buffer: list[Message] = []
+        self._is_open = False
+
+    @property
+    def messages(self) -> list[Message]:
+        """What was added in this turn; of one that is `done`, what is still there of what answered the delivery."""
+        return list(self._answer if self.done else self._buffer)
+
+    def __enter__(self: T) -> T:
+        if self._claim is not None:
+            raise RuntimeError("a turn is for one block")
+        claim = self._locks.acquire(self.key, self._timeout)
+        try:
+            self._begin()
+        except BaseException:
+            claim.give_back()
+            raise
+        self._claim = claim
+        self._is_open = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._claim is not None
+        self._is_open = False
+        try:
+            if kind is None and not self.done:
+                self._apply()
+        finally:
+            self._claim.give_back()
+
+    def add(self, *messages: object) -> list[Message]:
+        """Buffer messages, all or none, for the end of the turn.
+
+        :param messages: each a `Message`, a mapping, or an SDK's object (see `Message.of`).
+        :returns: them, without positions.
+        :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
+        :raises RuntimeError: outside of the block.
+        """
+        self._check_open()
+        new = list(self._incoming.messages(messages, self._incoming.now()))
+        self._buffer = [*self._buffer, *new]
+        return new
+
+    def add_message(
+        self,
+        role: str,
+        content: Any = "",
+        *,
+        name: str | None = None,
+        tool_calls: Any = None,
+        tool_call_id: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+        created_at: datetime | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        ref: str | None = None,
+    ) -> Message:
+        """Buffer a message, built of these parts (see `Message`), for the end of the turn.
+
+        :returns: it, without a position.
+        :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
+        :raises RuntimeError: outside of the block.
+        """
+        self._check_open()
+        message = self._incoming.message(
+            self._incoming.now(),
+            role,
+            content,
+            name=name,
+            tool_calls=tool_calls,
+            tool_call_id=tool_call_id,
+            extra=extra,
+            created_at=created_at,
+            metadata=metadata,
+            ref=ref,
+        )
+        self._buffer = [*self._buffer, message]
+        return message
+
+    def get_context(
+        self,
+        *,
+        system: str | Mapping[str, Any] | Message | None = None,
+        max_messages: int | None = None,
+        max_tokens: int | None = None,
+        count: Callable[[Message], int] = estimate_tokens,
+        summary_role: str = "system",
+    ) -> list[dict[str, Any]]:
+        """Return what to send to a model: as `SessionManager.get_context`, with the messages of this turn behind the others.
+
+        :raises RuntimeError: outside of the block.
+        """
+        self._check_open()
+        entry = self._residents.touch(self.key)
+        return context(
+            None if entry is None else entry.session,
+            [] if self.done else self._buffer,
+            system=system,
+            max_messages=max_messages,
+            max_tokens=max_tokens,
+            count=count,
+            summary_role=summary_role,
+        )
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise RuntimeError("this turn is not open: use it inside of its with block")
+
+    def _begin(self) -> None:
+        """Look at the session as it is now.
+
+        An answer that is only in RAM is made durable first; so is a session that others may create meanwhile, and whose
+        generation would then be another one.
+        """
+        store = self._residents.store
+        while True:
+            entry = self._residents.touch(self.key)
+            answered = entry is not None and self.ref is not None and self.ref in entry.session.refs
+            if entry is None:
+                self._guard = None
+            elif answered and self.ref not in entry.durable.refs:
+                self._saving.save(self.key)
+                continue
+            elif answered:
+                self._settle(entry.session)
+            elif store is not None and store.shared and not entry.durable.revision:
+                self._saving.save(self.key)
+                continue
+            else:
+                self._guard = entry.session.generation
+            return
+
+    def _settle(self, session: Session) -> None:
+        self.done = True
+        self._answer = [message for message in session.messages if message.turn == self.ref]
+
+    def _apply(self) -> None:
+        """Append what is buffered, and save it."""
+        if not self._buffer and self.ref is None:
+            return
+        at = self._incoming.now()
+        change = Append(at=at, messages=tuple(self._buffer), turn=self.ref, guard=self._guard)
+        while (applied := self._saving.carry_out(self.key, change, blind=True)) is None:
+            if self._guard is not None:
+                return
+            self._residents.create(self.key, at)
+        self.applied = applied
+        if not applied and self.ref is not None:
+            self._begin()

@@ -1,0 +1,129 @@
+"""What a repaired history is to the providers' own types: those of the ``openai`` and ``anthropic`` packages."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from session_manager import Message, SessionManager
+from session_manager.history import repair
+from tests.histories import damaged, is_refused
+from tests.test_real_conversations import CHATS
+
+pydantic = pytest.importorskip("pydantic")
+pytest.importorskip("openai")
+pytest.importorskip("anthropic")
+
+
+IDS = {
+    "tool": "tool_call_id",
+    "function": "id",
+    "tool_use": "id",
+    "tool_result": "tool_use_id",
+    **dict.fromkeys(("function_call", "function_call_output"), "call_id"),
+    **dict.fromkeys(("custom_tool_call", "custom_tool_call_output"), "call_id"),
+}
+
+
+@cache
+def adapter(shape):
+    from anthropic.types import MessageParam
+    from openai.types.chat import ChatCompletionMessageParam
+    from openai.types.responses import ResponseInputItemParam
+
+    kinds = {"blocks": MessageParam, "items": ResponseInputItemParam}
+    return pydantic.TypeAdapter(list[kinds.get(shape, ChatCompletionMessageParam)])
+
+
+def check(shape, objects):
+    """Validate, also what the types call iterable, which pydantic looks at only when somebody walks it."""
+    left = [adapter(shape).validate_python(objects)]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            left.extend(value.values())
+        elif value is not None and not isinstance(value, str | int | float):
+            left.extend(value)
+
+
+def is_typed(shape, value):
+    """Whether the types know a message that the strategies draw: its ids are there, and its role is the provider's."""
+    content = value.get("content")
+    pieces = [value, *(content if isinstance(content, list) else ()), *(value.get("tool_calls") or ())]
+    for piece in pieces:
+        field = IDS.get(piece.get("type") or piece.get("role"))
+        if field is not None and field not in piece:
+            return False
+    if content == "" or (content is None and "role" in value and "tool_calls" not in value):
+        return "function_call" in value or bool(value.get("tool_calls"))
+    return shape != "blocks" or value["role"] in ("user", "assistant")
+
+
+@pytest.mark.parametrize("shape", ["chat", "function", "blocks", "items"])
+def test_the_types_accept_what_repair_gives(shape):
+    checked = []
+
+    @settings(max_examples=80)
+    @given(damaged((shape,), blocks=False))
+    def accepted(objects):
+        mended = [message.to_dict() for message in repair([Message.from_dict(value) for value in objects])]
+        typed = [value for value in mended if is_typed(shape, value)]
+        check(shape, typed)
+        checked.extend(typed)
+
+    accepted()
+    assert len(checked) > 80
+
+
+@pytest.mark.parametrize("shape", ["chat", "function", "blocks", "items"])
+def test_the_types_accept_whole_contexts(shape):
+    """For Anthropic the summary comes in a user message, and the system prompt goes to the SDK."""
+    checked = []
+    own = {"summary_role": "user"} if shape == "blocks" else {"system": "Be brief."}
+
+    @settings(max_examples=80)
+    @given(damaged((shape,), blocks=False), st.booleans(), st.none() | st.integers(0, 20))
+    def accepted(objects, summarized, bound):
+        typed = [value for value in objects if is_typed(shape, value)]
+        with SessionManager() as m:
+            m.get_or_create("k")
+            m.add("k", *typed)
+            m.set_summary("k", "They met." if summarized else "")
+            context = m.get_context("k", max_messages=bound, **own)
+        check(shape, context)
+        assert not is_refused(context)
+        checked.extend(context)
+
+    accepted()
+    assert len(checked) > 80
+
+
+def test_the_types_accept_the_contexts_of_recorded_conversations():
+    if not CHATS.exists():
+        pytest.skip("../shared/data/airline_chats.jsonl is not here")
+    for line in CHATS.read_text().splitlines():
+        with SessionManager() as m:
+            m.add("k", *json.loads(line)["messages"])
+            m.set_summary("k", "They met.")
+            for keep_last in (30, 11, 5):
+                m.truncate_history("k", keep_last)
+                check("chat", m.get_context("k", system="Be brief."))
+                check("chat", m.get_context("k", max_messages=6))
+
+
+@pytest.mark.parametrize(
+    ("shape", "value"),
+    [
+        ("chat", {"role": "tool", "content": "12:00"}),
+        ("chat", {"role": "assistant", "tool_calls": [{"id": 7}]}),
+        ("blocks", {"role": "user", "content": [{"type": "tool_result", "content": 7}]}),
+        ("items", {"type": "function_call", "call_id": 7}),
+    ],
+)
+def test_the_types_refuse_what_is_malformed(shape, value):
+    with pytest.raises(pydantic.ValidationError):
+        check(shape, [value])

@@ -1,0 +1,179 @@
+"""Turns and summaries in several processes, which are killed: whole or not at all, once, and nothing lost."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from session_manager import SessionManager
+from tests.turn_worker import CHATS, KEY, PARTS
+
+DEADLINE = 60
+ROOT = Path(__file__).parent.parent
+
+
+class Worker:
+    """A process of `tests.turn_worker`, and what it has said."""
+
+    def __init__(self, work, storage, who, *arguments):
+        command = [sys.executable, "-W", "error", "-m", "tests.turn_worker", work, storage, who, *map(str, arguments)]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.said = []
+        self._errors = []
+        self._readers = [
+            threading.Thread(target=self._read, args=(self.process.stdout, self.said)),
+            threading.Thread(target=self._read, args=(self.process.stderr, self._errors)),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, stream, lines):
+        with stream:
+            for line in stream:
+                lines.append(line.rstrip("\n"))
+
+    def kill(self):
+        self.process.kill()
+        self.wait()
+
+    def wait(self):
+        self.process.wait(DEADLINE)
+        for reader in self._readers:
+            reader.join(DEADLINE)
+
+    def finish(self):
+        """Wait until it has done all it should."""
+        self.wait()
+        assert (self.process.returncode, self.said[-1:]) == (0, ["done"]), "\n".join(self._errors)
+
+    def hear(self, lines):
+        """Wait until it has said so many lines, or has ended."""
+        end = time.monotonic() + DEADLINE
+        while len(self.said) < lines and self.process.poll() is None:
+            assert time.monotonic() < end
+            time.sleep(0.0005)
+
+
+def texts(storage, key=KEY):
+    with SessionManager(storage) as m:
+        return [message.content for message in m.get_history(key)]
+
+
+@pytest.mark.parametrize("scheme", ["snapshot", "log", "sqlite"])
+def test_a_kill_at_any_moment_leaves_no_turn_or_a_whole_one(tmp_path, scheme):
+    storage = f"{scheme}:{tmp_path / 'chats'}"
+    chance = random.Random()
+    acknowledged = -1
+    for _ in range(7):
+        worker = Worker("turns", storage, "a")
+        worker.hear(max(acknowledged, 0) + chance.randrange(2, 15))
+        time.sleep(chance.random() * 0.004)
+        worker.kill()
+        assert worker.process.returncode == -9, worker._errors
+        said = [int(line) for line in worker.said]
+        assert said == list(range(len(said))), "a delivery that was answered is done"
+        with SessionManager(storage) as m:
+            session = m.get(KEY)
+            assert m.verify() == []
+        parts = [tuple(map(int, message.content.split()[:2])) for message in session.messages]
+        first = parts[0][0]
+        assert parts == [(number, part) for number in range(first, session.end // PARTS) for part in range(PARTS)]
+        assert len(session.refs) == session.end // PARTS
+        acknowledged = max([acknowledged, *said])
+        assert acknowledged < len(session.refs)
+
+
+def test_two_processes_that_are_given_the_same_deliveries_store_each_turn_once(tmp_path):
+    storage, deliveries, kills = f"sqlite:{tmp_path / 'chats.db'}", 450, 6
+    chance = random.Random()
+    running = {who: Worker("deliver", storage, who, deliveries) for who in "ab"}
+    for _ in range(kills):
+        who = chance.choice("ab")
+        time.sleep(0.2 + chance.random() * 0.2)
+        if running[who].process.poll() is None:
+            running[who].kill()
+            running[who] = Worker("deliver", storage, who, deliveries)
+    for worker in running.values():
+        worker.finish()
+    answered = Counter()
+    for chat in range(CHATS):
+        said = texts(storage, f"chat:{chat}")
+        assert said[::2] == said[1::2], "a turn is in one piece, of one process"
+        answered.update(int(text.split()[0]) for text in said[::2])
+    assert answered == dict.fromkeys(range(deliveries), 1)
+
+
+@pytest.mark.parametrize("call", ["clear", "delete"])
+def test_a_reset_by_another_process_during_a_turn(tmp_path, call):
+    storage = f"sqlite:{tmp_path / 'chats.db'}"
+    with SessionManager(storage) as m:
+        with m.turn(KEY, "old") as turn:
+            turn.add_message("user", "old")
+        with m.turn(KEY, "late") as turn:
+            turn.add_message("user", "late")
+            Worker("once", storage, "a", call).finish()
+        assert not turn.applied
+        assert not turn.done
+        assert m.get_history(KEY) == []
+    assert texts(storage) == []
+
+
+def test_resets_at_any_moment_leave_whole_turns_and_none_that_was_not_applied(tmp_path):
+    storage = f"sqlite:{tmp_path / 'chats.db'}"
+    applied = {}
+    with SessionManager(storage) as m:
+        worker = Worker("reset", storage, "a", 60)
+        number = 0
+        while worker.process.poll() is None:
+            with m.turn(KEY, f"r{number}") as turn:
+                turn.add({"role": "user", "content": f"{number}"}, {"role": "assistant", "content": f"{number}"})
+                time.sleep(0.001)
+            assert not turn.done
+            applied[f"{number}"] = turn.applied
+            number += 1
+            said = [message.content for message in m.get_history(KEY)]
+            assert said[::2] == said[1::2]
+            assert all(applied[text] for text in said)
+        worker.finish()
+        assert set(applied.values()) == {True, False}
+
+
+def test_summaries_of_several_processes_that_are_killed_lose_and_double_nothing(tmp_path):
+    storage, amount, kills = f"sqlite:{tmp_path / 'chats.db'}", 120, 6
+    chance = random.Random()
+
+    def begin(who):
+        return Worker("talk", storage, who, amount) if who in "ab" else Worker("summarize", storage, who, 12)
+
+    running = {who: begin(who) for who in "abcd"}
+    ended = []
+    for _ in range(kills):
+        who = chance.choice("abcd")
+        time.sleep(0.15 + chance.random() * 0.2)
+        if running[who].process.poll() is None:
+            running[who].kill()
+            ended.append(running[who])
+            running[who] = begin(who)
+    for who in "ab":
+        running[who].finish()
+    for who in "cd":
+        running[who].kill()  # it would wait for more to summarize
+        assert running[who].process.returncode == -9 or running[who].said == ["done"], running[who]._errors
+    lines = [line for worker in [*ended, *running.values()] for line in worker.said]
+    saved = {line.split()[1] for line in lines if line.startswith("saved ")}
+    dropped = {line.split()[1] for line in lines if line.startswith("dropped ")}
+    with SessionManager(storage) as m:
+        history, summarized = texts(storage), m.get_summary(KEY).split()
+        assert m.verify() == []
+    there = Counter([*history, *summarized])
+    assert summarized
+    assert set(there.values()) == {1}, "a message is there twice"
+    assert saved - dropped <= set(there), "a message is lost"
+    assert len(saved) >= 2 * amount
