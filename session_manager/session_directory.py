@@ -18,7 +18,7 @@ from session_manager.errors import (
 )
 from session_manager.files import Files, create_directory
 from session_manager.names import file_name, is_hashed, key_of
-from session_manager.quarantine import quarantine
+from session_manager.quarantine import is_quarantined, quarantine
 from session_manager.store import Finding
 
 __all__ = ["SessionDirectory"]
@@ -90,7 +90,7 @@ class SessionDirectory:
             names = self.files.names()
         except OSError as error:
             raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
-        self.names = {name for name in names if name.endswith(self._suffix)}
+        self.names = {name for name in names if name.endswith(self._suffix) and not is_quarantined(name)}
         return [name for name in names if name not in self.names] if len(self.names) < len(names) else []
 
     def check_open(self) -> None:

@@ -301,6 +301,25 @@ def test_a_torn_record_is_left_out_reported_kept_in_quarantine_and_cut_before_th
     store_of(m).close()
 
 
+def test_what_is_in_quarantine_is_not_reported_for_ever(tmp_path):
+    """It was taken for a file whose name or header is not that of a session, from the next opening on."""
+    storage = f"log:{tmp_path / 'chats'}"
+    for text in ("a", "b"):
+        with SessionManager(storage) as m:
+            m.add_message("k", "user", text)
+            m.save("k")
+            assert m.verify() == []
+        with (tmp_path / "chats" / "k.session.jsonl").open("ab") as file:
+            file.write(b'{"torn')
+    with SessionManager(storage) as m:
+        assert [finding.key for finding in m.verify()] == ["k"]
+        m.delete("k")
+        assert m.verify() == []
+    with SessionManager(storage) as m:
+        assert m.verify() == []
+        assert list(m) == []
+
+
 @pytest.mark.parametrize("call", ["clear", "compact", "delete"])
 def test_a_torn_record_is_not_destroyed_by_a_replacement_either(opened, tmp_path, call):
     m = opened()

@@ -81,7 +81,9 @@ def test_a_kill_at_any_moment_leaves_no_turn_or_a_whole_one(tmp_path, scheme):
         assert said == list(range(len(said))), "a delivery that was answered is done"
         with SessionManager(storage) as m:
             session = m.get(KEY)
-            assert all("torn record" in finding.reason for finding in m.verify()), "what a log shows of a kill"
+            assert [one.reason for one in m.verify() if "torn record" not in one.reason] == [], (
+                "what a log shows of a kill"
+            )
         parts = [tuple(map(int, message.content.split()[:2])) for message in session.messages]
         first = parts[0][0]
         assert parts == [(number, part) for number in range(first, session.end // PARTS) for part in range(PARTS)]
