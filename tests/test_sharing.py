@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from datetime import timedelta
@@ -324,3 +325,32 @@ def test_read_only_and_autosave_exclude_each_other(tmp_path):
 
     with pytest.raises(ValueError, match="exclude"):
         SessionManager(tmp_path, read_only=True, autosave=Autosave())
+
+
+def test_two_writers_of_one_session_never_both_find_the_version_that_they_are_based_on():
+    """A store in RAM compared and replaced in two steps: of two writes at once, one was lost."""
+    both = threading.Barrier(2)
+
+    class Slow(SharedStore):
+        """Makes who compares wait for the other to compare, too, which must not happen."""
+
+        def version(self, key):
+            found = super().version(key)
+            if threading.current_thread() in writers:
+                with contextlib.suppress(threading.BrokenBarrierError):
+                    both.wait(0.2)
+            return found
+
+    writers: list[threading.Thread] = []
+    store = Slow()
+    with SessionManager(store) as one, SessionManager(store) as other:
+        say(one, "start")
+        for m in (one, other):
+            m.get(KEY)
+            m.add_message(KEY, "user", "mine" if m is one else "theirs")
+        writers += [threading.Thread(target=m.save, args=(KEY,)) for m in (one, other)]
+        for thread in writers:
+            thread.start()
+        for thread in writers:
+            thread.join(DEADLINE)
+        assert sorted(texts(one)) == ["mine", "start", "theirs"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterator
 
@@ -15,10 +16,12 @@ __all__ = ["MemoryStore"]
 class MemoryStore(Store):
     """Keeps sessions in a dict. For tests, and as the specification of a store in code.
 
-    One step of the dict is what makes each call atomic and safe to use from several threads.
+    One step of the dict is what makes each call atomic and safe to use from several threads. Writes and deletions are one at
+    a time, because several managers may write one session at once: what is compared must be what is replaced.
     """
 
     def __init__(self) -> None:
+        self._lock = threading.RLock()
         self._sessions: dict[str, Session] = {}
         self._tokens: dict[str, deque[str]] = {}
 
@@ -27,10 +30,11 @@ class MemoryStore(Store):
 
     def write(self, commit: Commit) -> None:
         key = commit.session.key
-        if self.version(key) != commit.base:
-            raise ConflictError(key, commit.base, self.version(key))
-        self._tokens.setdefault(key, deque(maxlen=MAX_TOKENS)).append(commit.token)
-        self._sessions[key] = commit.session
+        with self._lock:
+            if self.version(key) != commit.base:
+                raise ConflictError(key, commit.base, self.version(key))
+            self._tokens.setdefault(key, deque(maxlen=MAX_TOKENS)).append(commit.token)
+            self._sessions[key] = commit.session
 
     def landed(self, commit: Commit) -> bool | None:
         tokens = self._tokens.get(commit.session.key, ())
@@ -39,10 +43,11 @@ class MemoryStore(Store):
         return commit.unknown_token(len(tokens), self.version(commit.session.key))
 
     def delete(self, key: str, expected: Version | None = None) -> bool:
-        if key not in self._sessions or (expected is not None and self.version(key) != expected):
-            return False
-        del self._sessions[key]
-        return True
+        with self._lock:
+            if key not in self._sessions or (expected is not None and self.version(key) != expected):
+                return False
+            del self._sessions[key]
+            return True
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         return iter([key for key in list(self._sessions) if key.startswith(prefix)])
