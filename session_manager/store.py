@@ -10,6 +10,7 @@ from datetime import datetime
 import attrs
 
 from session_manager.changes import Change
+from session_manager.codec import State
 from session_manager.errors import (
     CorruptSessionError,
     SessionManagerError,
@@ -104,6 +105,22 @@ class SessionInfo:
             has_summary=bool(session.summary),
             metadata=session._metadata,
             version=session.version,
+        )
+
+    @classmethod
+    def of_state(cls, state: State) -> SessionInfo:
+        """Describe a session by what is stored of it besides its messages."""
+        return cls(
+            key=state.key,
+            count=state.count,
+            created=state.created,
+            updated=state.updated,
+            last_message_at=state.last_message_at,
+            start=state.start,
+            end=state.end,
+            has_summary=bool(state.summary),
+            metadata=_Owned(state.metadata),
+            version=Version(state.generation, state.revision),
         )
 
 

@@ -30,7 +30,7 @@ from session_manager.errors import (
 from session_manager.files import Files
 from session_manager.legacy_files import LegacyFiles
 from session_manager.line_cache import LineCache
-from session_manager.model import Session, Version, _Owned
+from session_manager.model import Session, Version
 from session_manager.session_directory import SessionDirectory
 from session_manager.session_file import reading
 from session_manager.snapshot_format import SUFFIX, Lines, Seal, decode, decode_header, encode, seal
@@ -243,18 +243,7 @@ class SnapshotStore(Store):
         if state is None:
             session = self._legacy.load(key)
             return None if session is None else SessionInfo.of(session)
-        return SessionInfo(
-            key=key,
-            count=state.count,
-            created=state.created,
-            updated=state.updated,
-            last_message_at=state.last_message_at,
-            start=state.start,
-            end=state.end,
-            has_summary=bool(state.summary),
-            metadata=_Owned(state.metadata),
-            version=Version(state.generation, state.revision),
-        )
+        return SessionInfo.of_state(state)
 
     def verify(self, key: str) -> list[Finding]:
         """Check a session. What is only checked does not count as read: a write still tells what somebody else put there."""

@@ -20,7 +20,7 @@ from session_manager.errors import (
     StorageError,
 )
 from session_manager.group_commit import GroupCommit, Request
-from session_manager.model import Session, Version, _Owned
+from session_manager.model import Session, Version
 from session_manager.search import SearchHit, best
 from session_manager.sqlite_database import Database
 from session_manager.sqlite_index import candidates, missing
@@ -86,21 +86,7 @@ class SQLiteStore(Store):
 
     def describe(self, key: str) -> SessionInfo | None:
         found = self._read(key, read_state)
-        if found is None:
-            return None
-        state = found[1]
-        return SessionInfo(
-            key=key,
-            count=state.count,
-            created=state.created,
-            updated=state.updated,
-            last_message_at=state.last_message_at,
-            start=state.start,
-            end=state.end,
-            has_summary=bool(state.summary),
-            metadata=_Owned(state.metadata),
-            version=Version(state.generation, state.revision),
-        )
+        return None if found is None else SessionInfo.of_state(found[1])
 
     def version(self, key: str) -> Version | None:
         return self._database.read(read_version, key)
