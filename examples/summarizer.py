@@ -122,7 +122,8 @@ class Pipeline:
             for one in [*playing, *working]:
                 one.result()
         for key in self._conversations:
-            self._summarize(key)
+            while not self._summarize(key):
+                pass
         self._progress.end()
 
     def _play(self, key: str) -> None:
@@ -138,8 +139,8 @@ class Pipeline:
         while not over.is_set():
             self._summarize(chance.choice(keys))
 
-    def _summarize(self, key: str) -> None:
-        """Summarize a chat, if it is long enough, and take down what was given for it."""
+    def _summarize(self, key: str) -> bool:
+        """Summarize a chat, if it is long enough, and take down what was given for it; say whether the model was up."""
         given: list[Message] = []
 
         def ask_model(previous: str, messages: list[Message]) -> str:
@@ -156,12 +157,13 @@ class Pipeline:
         except ModelDownError:
             with self._lock:
                 self.failed += 1
-            return
+            return False
         if done is not None:
             with self._lock:
                 self.taken += done.applied
                 self.late += not done.applied
                 self.summarized[key] += given if done.applied else []
+        return True
 
     def _show(self) -> None:
         total = sum(len(messages) for messages in self._conversations.values())
