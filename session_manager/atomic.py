@@ -30,6 +30,7 @@ __all__ = [
     "remove_orphans",
     "replace",
     "signature",
+    "write_all",
 ]
 
 _ORPHAN = re.compile(r"\.tmp-[0-9a-f]{16}\Z")
@@ -122,7 +123,7 @@ def _written(files: Files, buffers: Sequence[bytes]) -> tuple[str, Signature]:
     try:
         fd = files.open_new(temporary)
         try:
-            _write_all(files, fd, buffers)
+            write_all(files, fd, buffers)
             try:
                 files.sync(fd)
             except OSError as error:
@@ -140,7 +141,11 @@ def _written(files: Files, buffers: Sequence[bytes]) -> tuple[str, Signature]:
     return temporary, known
 
 
-def _write_all(files: Files, fd: int, buffers: Sequence[bytes]) -> None:
+def write_all(files: Files, fd: int, buffers: Sequence[bytes]) -> None:
+    """Write all of some buffers, in order.
+
+    :raises OSError: if that is not possible; some of it may have been written.
+    """
     left: list[bytes | memoryview] = [buffer for buffer in buffers if buffer]
     while left:
         written = files.write(fd, left)

@@ -10,10 +10,14 @@ is known; calls made meanwhile are appended, and mean the state that the write w
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
+
 import attrs
 
-from session_manager.changes import Change, apply
-from session_manager.model import Session
+from session_manager.archive import archived, dropped
+from session_manager.changes import Change, Clear, apply
+from session_manager.model import Message, Session
 from session_manager.rebase import rebase
 from session_manager.store import Commit
 from session_manager.view import View
@@ -33,6 +37,8 @@ class Entry:
     pending: View[Change] = attrs.field(factory=View)
     #: A write under way, or whose outcome is unknown.
     unknown: Commit | None = None
+    #: What was archived, where there is no store that keeps it, in the order in which it was dropped.
+    archive: View[Message] = attrs.field(factory=View)
 
     @classmethod
     def of(cls, session: Session) -> Entry:
@@ -44,22 +50,39 @@ class Entry:
         """Whether there is something to save."""
         return bool(self.pending) or self.unknown is not None or self.durable.revision == 0
 
-    def changed(self, change: Change, *, keep: bool) -> Entry:
+    def changed(self, change: Change, *, keep: bool, archive: bool = False) -> Entry:
         """Return the entry after a call: itself if the call has no effect.
 
         :param keep: whether there is a store, to which the change is still to be written.
+        :param archive: whether what is dropped is archived here, where there is none.
         """
         session = apply(self.session, change)
         if session is self.session:
             return self
         if not keep:
-            return Entry(session, session, self.pending)
+            left: View[Message] = View() if isinstance(change, Clear) else self.archive
+            new = [one for _, one in dropped(self.session, (change,))] if archive else []
+            return Entry(session, session, self.pending, archive=left.appended(new) if new else left)
         return Entry(session, self.durable, self.pending.appended((change,)), self.unknown)
 
-    def commit(self, token: str) -> Commit:
-        """Freeze the pending changes: return what is to be written."""
+    def commit(self, token: str, *, archive: bool = False) -> Commit:
+        """Freeze the pending changes: return what is to be written.
+
+        :param archive: whether what they drop is archived.
+        """
         session = self.session._with(revision=self.durable.revision + 1)
-        return Commit(session, tuple(self.pending), self.durable.version, before=self.durable, token=token)
+        changes = tuple(self.pending)
+        new = dropped(self.durable, changes) if archive else ()
+        return Commit(session, changes, self.durable.version, before=self.durable, archived=new, token=token)
+
+    def archived(self, stored: Iterable[Message], *, archive: bool) -> list[Message]:
+        """Return the archive as it is with the calls that are not written yet, by position.
+
+        :param stored: as the store has it.
+        :param archive: whether what they drop is archived.
+        """
+        changes = tuple(self.pending)
+        return archived(chain(stored, self.archive), changes, dropped(self.durable, changes) if archive else ())
 
     def landed(self, commit: Commit) -> Entry:
         """Return the entry after a write landed."""

@@ -94,7 +94,10 @@ class SessionManager:
         recently, and are saved, are forgotten until their next use; unsaved ones stay. `None`: no limit.
     :param autosave: save in the background, too, by this rule. Its docstring says what a crash may lose.
     :param read_only: only read, beside whoever writes, and see what they save. Writing raises `ReadOnlyError`.
-    :raises ValueError: if there is a limit, but no storage to forget sessions to; or both of the last two are given.
+    :param archive: keep what `truncate_history` and `summarize` drop, for `get_archive` and `search`. Without it that is gone, and
+        an archive that is there stays as it is, but for `clear` and `delete`, which remove it in any case.
+    :raises ValueError: if there is a limit, but no storage to forget sessions to; if `autosave` and `read_only` are both given;
+        or if there is to be an archive, and the `Store` keeps none.
     :raises InvalidStorageError: if the URL or path cannot be what it says.
     :raises StorageLockedError: if another process has the storage open.
     :raises StorageError: if it cannot be opened.
@@ -114,6 +117,7 @@ class SessionManager:
         max_resident_bytes: int | None = None,
         autosave: Autosave | None = None,
         read_only: bool = False,
+        archive: bool = False,
     ) -> None:
         if storage is None or storage == "":
             warnings.warn(
@@ -125,12 +129,19 @@ class SessionManager:
             raise ValueError("read_only and autosave exclude each other")
         if autosave is not None:
             _check_type(autosave, (Autosave,), "autosave must be an Autosave")
+        if not isinstance(archive, bool):
+            raise TypeError(f"archive must be True or False, not {type(archive).__name__}")
+        if archive and isinstance(storage, Store) and not storage.archives:
+            raise ValueError(
+                f"archive=True needs a store that keeps archives (Store.archives), which {storage!r} does not"
+            )
         budget = None if max_resident_bytes is None else _budget(max_resident_bytes, storage)
         self._residents = Residents(
             _store(storage, read_only=read_only),
             random_id,
             owns_store=not isinstance(storage, Store),
             read_only=read_only,
+            archive=archive,
             budget=budget,
         )
         self._saving = Saving(self._residents)
@@ -198,6 +209,17 @@ class SessionManager:
             summary_role=summary_role,
         )
 
+    def get_archive(self, key: str) -> Iterator[Message]:
+        """Iterate over what was archived of a session, oldest first: none if there is none, or no such session.
+
+        That is what `truncate_history` and `summarize` dropped while ``archive=True``, each message as it was then, at the
+        position that it had; what is not saved yet, too. Positions increase. What `remove_last` and `set_history` took away
+        is not in it, and `clear` empties it.
+
+        :raises CorruptSessionError: if the archive is damaged; the session may be readable all the same.
+        """
+        return iter(self._overview.archive(self._checked(key)))
+
     def get_summary(self, key: str) -> str:
         """Return the summary; ``""`` if there is none, or no such session."""
         session = self.get(key)
@@ -228,11 +250,13 @@ class SessionManager:
         return [info for info in infos if info is not None]
 
     def search(self, text: str, *, key: str | None = None, prefix: str = "", limit: int = 20) -> list[SearchHit]:
-        """Return the messages that contain a text, best first; unsaved ones, too.
+        """Return the messages that contain a text, best first; unsaved ones, and archived ones, too.
+
+        A hit whose position is not in the session (``get(key).at(position)`` is `None`) is in its archive.
 
         The text stands for itself, whatever is in it, and matches anywhere, also inside of words; letters are compared
-        without case. Many occurrences in a short message come first; of equals the newest. A damaged session is
-        left out, and named in the log.
+        without case. Many occurrences in a short message come first; of equals the newest. A damaged session, or
+        archive, is left out, and named in the log.
 
         **Pass** `key` **whenever the user of a chat types the query**: without it they read everybody's chats.
 
@@ -241,7 +265,7 @@ class SessionManager:
         :param prefix: look only in sessions whose keys start so.
         :param limit: how many hits at most; from 1.
         :raises ValueError: if `text` is empty, or `limit` is less than 1.
-        :raises CorruptSessionError: if the session `key` is damaged.
+        :raises CorruptSessionError: if the session `key`, or its archive, is damaged.
         """
         checked = None if key is None else self._checked(key)
         needle = checked_text(text, "text")
@@ -359,7 +383,7 @@ class SessionManager:
         return self._residents.change(checked, lambda _: Replace(at=at, messages=new)) is not None
 
     def truncate_history(self, key: str, keep_last: int, *, whole_turns: bool = False) -> int:
-        """Drop all but the last `keep_last` messages.
+        """Drop all but the last `keep_last` messages, to the archive if there is one.
 
         :param whole_turns: keep whole turns, as few as have so many messages: no turn is parted, and no tool call from
             its result. Without it exactly so many messages stay.
@@ -381,7 +405,7 @@ class SessionManager:
         arrives meanwhile stays, behind it. If meanwhile the session was cleared, replaced, deleted, or summarized by somebody
         else, or one of these messages edited or dropped, in this process or another, nothing is changed.
 
-        Leading system and developer messages stay. The summarizer gets messages with tool calls and results, too.
+        The messages go to the archive, if there is one. Leading system and developer messages stay. The summarizer gets messages with tool calls and results, too.
 
         :param summarizer: called with the previous summary (``""`` if there is none) and the messages; returns the new
             summary. If it raises, that comes out, and nothing has changed.
@@ -439,7 +463,7 @@ class SessionManager:
         return self._residents.change(checked, lambda _: change) is not None
 
     def clear(self, key: str) -> int:
-        """Drop all messages and the summary; metadata and creation time stay.
+        """Drop all messages, the summary and the archive; metadata and creation time stay.
 
         :returns: how many messages there were.
         """
@@ -482,7 +506,7 @@ class SessionManager:
         return self._saving.reload(self._checked(key))
 
     def delete(self, key: str) -> bool:
-        """Delete a session for good, durably; a damaged one is moved to quarantine.
+        """Delete a session and its archive for good, durably; a damaged one is moved to quarantine.
 
         :returns: whether there was one.
         :raises SaveFailedError: it could not be deleted, and is still there.
@@ -509,7 +533,7 @@ class SessionManager:
         return old if dry_run else [key for key in old if self._removal.expire(key, than)]
 
     def fork(self, key: str, new_key: str) -> Session:
-        """Copy a session, as it is now, to a new key; the copy is durable when this returns.
+        """Copy a session, as it is now, to a new key; the copy is durable when this returns. The archive is not copied.
 
         :returns: the copy, of a generation of its own, created now.
         :raises SessionNotFoundError: if there is no session `key`.

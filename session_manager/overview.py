@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import chain
 
 import attrs
 
@@ -77,14 +79,30 @@ class Overview:
         entry = self._residents.peek(key)
         return SessionInfo.of(entry.session) if entry is not None and _tells(store, entry) else store.describe(key)
 
+    def archive(self, key: str) -> list[Message]:
+        """Return what was archived of a session, by position, as it is with what is not saved yet."""
+        self._residents.check_open()
+        store, entry = self._residents.store, self._residents.peek(key)
+        if store is None:
+            return [] if entry is None else entry.archived((), archive=self._residents.archive)
+        return self._residents.held(key, lambda: self._archive(store, key))
+
+    def _archive(self, store: Store, key: str) -> list[Message]:
+        """Return the archive of a session whose keyed lock is held, over what others have saved."""
+        entry = self._residents.peek(key)
+        if entry is not None and entry.dirty and store.shared:
+            entry = self._residents.fetch(store, key)
+        stored = store.archive(key)
+        return list(stored) if entry is None else entry.archived(stored, archive=self._residents.archive)
+
     def search(self, text: str, key: str | None, prefix: str, limit: int) -> list[SearchHit]:
-        """Return the messages that contain a text, best first; unsaved ones, too."""
+        """Return the messages that contain a text, best first; unsaved ones, and archived ones, too."""
         self._residents.check_open()
         store = self._residents.store
         if key is not None and not key.startswith(prefix):
             return []
         mine = self._own(prefix) if key is None else self._one_in_ram(store, key)
-        hits = best(text, _messages(mine), limit)
+        hits = best(text, self._messages(mine, strict=key is not None), limit)
         if store is None:
             return hits
         if store.indexed:
@@ -113,19 +131,49 @@ class Overview:
             return []
 
     def _search(self, store: Store, text: str, key: str, limit: int) -> list[SearchHit]:
-        """Search a session whose keyed lock is held: what it waited for may have put it into RAM."""
+        """Search a session whose keyed lock is held: what it waited for may have put it into RAM.
+
+        :raises CorruptSessionError: if it, or its archive, is damaged.
+        """
         entry = self._residents.peek(key)
         if entry is not None and _tells(store, entry):
-            return best(text, _messages({key: entry}), limit)
+            found = self._with_archive(store, key, entry, strict=True)
+            return best(text, ((key, message) for message in found), limit)
         return store.search(text, key=key, limit=limit)
+
+    def _messages(self, entries: dict[str, Entry], *, strict: bool) -> Iterator[tuple[str, Message]]:
+        """Return the messages of sessions in RAM, and their archives.
+
+        :param strict: raise if an archive is damaged; else it is left out, and named in the log.
+        """
+        store = self._residents.store
+        for key, entry in entries.items():
+            if store is None or not store.has_archive(key):
+                found = self._with_archive(None, key, entry, strict=strict)
+            else:
+                read = partial(self._with_archive, store, key, entry, strict=strict)
+                found = self._residents.held(key, read)
+            for message in found:
+                yield key, message
+
+    def _with_archive(self, store: Store | None, key: str, entry: Entry, *, strict: bool) -> Iterable[Message]:
+        """Return the messages of a session and of its archive. If there is a store, its keyed lock is held.
+
+        :param entry: it as it was; by now it may be another, or have been evicted.
+        """
+        entry = self._residents.peek(key) or entry
+        session, archive = entry.session, self._residents.archive
+        old: list[Message] = []
+        try:
+            old = entry.archived(() if store is None else store.archive(key), archive=archive)
+        except (CorruptSessionError, UnsupportedFormatError) as error:
+            if strict:
+                raise
+            _log.warning("left out of a search: %s", error)
+        # What another process has archived since is still shown here.
+        return chain(session.messages, (one for one in old if session.at(one.position or 0) is None))
 
 
 def _tells(store: Store, entry: Entry | None) -> bool:
     """Say whether what is in RAM of a session tells as much as the store does, or more."""
     return entry is not None and (entry.dirty or not store.shared)
-
-
-def _messages(entries: dict[str, Entry]) -> Iterator[tuple[str, Message]]:
-    for key, entry in entries.items():
-        for message in entry.session.messages:
-            yield key, message

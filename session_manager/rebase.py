@@ -14,7 +14,8 @@ Change         over a newer state                      if the session is gone
 ============== ======================================= =================================
 Append         stays; its guard follows                stays; its guard follows
 Replace        spares what was not seen                spares everything
-Clear          spares what was not seen                an empty `Replace`
+Clear          spares what was not seen                an empty `Replace`; Truncates
+                                                       before it are dropped
 Truncate       as it is within what was seen; else     spares everything: of its own
                spares what was not seen                unsaved messages they go
 Remove, Edit   of an own message: follow it.           own: follow it. Other: dropped
@@ -26,7 +27,8 @@ SetSummary,    stay                                    dropped
 UpdateMetadata
 ============== ======================================= =================================
 
-A change that loses its effect is dropped, and with it what names its messages.
+A change that loses its effect is dropped, and with it what names its messages. Of a session that is gone a Clear makes what
+Truncates before it dropped go without being archived: own unsaved messages, which the `Replace` drops as well.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ from session_manager.changes import (
     Truncate,
     UpdateMetadata,
     apply,
+    fold,
 )
 from session_manager.errors import ConflictError
 from session_manager.model import Session
@@ -103,6 +106,9 @@ class _Rebase:
     def run(self, pending: Sequence[Change]) -> Rebased:
         kept: list[Change] = []
         for number, change in enumerate(pending):
+            if isinstance(change, Clear) and self.gone:
+                kept = [one for one in kept if not isinstance(one, Truncate)]
+                self.after = fold(self.newer, kept)
             moot = any(isinstance(later, Replace | Clear) for later in pending[number + 1 :])
             rebased = self._rebased(change, moot=moot)
             old_end, new_end = self.before.end, self.after.end

@@ -47,6 +47,7 @@ class Residents:
     :param new_id: gives the random ids of generations and writes.
     :param owns_store: whether to close the store.
     :param read_only: whether nothing may be changed.
+    :param archive: whether what truncation and summaries drop is kept.
     :param budget: what evicts sessions, if they are not all to stay.
     """
 
@@ -57,12 +58,14 @@ class Residents:
         *,
         owns_store: bool,
         read_only: bool = False,
+        archive: bool = False,
         budget: Budget | None = None,
     ) -> None:
         self.store = store
         self._owns_store = owns_store
         self.new_id = new_id
         self._read_only = read_only
+        self.archive = archive
         self._budget = budget
         self._entries: dict[str, Entry] = {}
         self._failures: dict[str, Exception] = {}
@@ -273,7 +276,7 @@ class Residents:
         if entry is None:
             return None
         change = make(entry.session)
-        after = entry if change is None else entry.changed(change, keep=self.store is not None)
+        after = entry if change is None else entry.changed(change, keep=self.store is not None, archive=self.archive)
         if after is not entry:
             self.put(key, after, change)
             if self.watch is not None:

@@ -156,7 +156,7 @@ class Saving:
             return None
         if entry.unknown is not None:
             return _Unknown(entry.unknown)
-        commit = entry.commit(token)
+        commit = entry.commit(token, archive=self._residents.archive)
         self._residents.put(key, entry.writing(commit))
         return commit
 

@@ -31,19 +31,26 @@ _UNSEARCHABLE = re.compile("[\0\ud800-\udfff]")
 _SHORTEST, _LONGEST = 3, 64
 
 _SELECT_MISSING = """
-    SELECT messages.id, key, position, line, messages.checksum FROM messages
-    JOIN sessions ON sessions.id = messages.session WHERE messages.id > ? ORDER BY messages.id LIMIT ?
+    SELECT one.id, key, position, line, one.checksum FROM (
+        SELECT * FROM (SELECT * FROM messages WHERE id > ?1 ORDER BY id LIMIT ?2)
+        UNION ALL SELECT * FROM (SELECT * FROM archive WHERE id > ?1 ORDER BY id LIMIT ?2)
+    ) AS one
+    JOIN sessions ON sessions.id = one.session ORDER BY one.id LIMIT ?2
 """
-_INSERT = "INSERT INTO search (rowid, text) SELECT id, ? FROM messages WHERE id = ?"
+_INSERT = """
+    INSERT INTO search (rowid, text)
+    SELECT ?2, ?1 WHERE ?2 IN (SELECT id FROM messages) OR ?2 IN (SELECT id FROM archive)
+"""
 _FOUND = """
-    SELECT key, position, line, messages.checksum FROM {}
-    JOIN sessions ON sessions.id = messages.session
+    SELECT key, position, line, one.checksum FROM {}
+    JOIN sessions ON sessions.id = one.session
     WHERE {} AND key >= CAST(? AS TEXT) AND key < CAST(? AS TEXT)
 """
-_INDEXED = "search JOIN messages ON messages.id = search.rowid"
-_BY_TRIGRAMS = _FOUND.format(_INDEXED, "search.text MATCH ?")
-_BY_SCAN = _FOUND.format(_INDEXED, "instr(search.text, ?)")
-_NOT_INDEXED = _FOUND.format("messages", "messages.id > ?")
+_TABLES = ("messages", "archive")
+_INDEXED = "search JOIN {} AS one ON one.id = search.rowid"
+_BY_TRIGRAMS = [_FOUND.format(_INDEXED.format(table), "search.text MATCH ?") for table in _TABLES]
+_BY_SCAN = [_FOUND.format(_INDEXED.format(table), "instr(search.text, ?)") for table in _TABLES]
+_NOT_INDEXED = [_FOUND.format(f"{table} AS one", "one.id > ?") for table in _TABLES]
 
 
 @attrs.frozen(repr=False)
@@ -109,7 +116,7 @@ def _message(key: bytes, *row: object) -> Message | None:
 def candidates(
     connection: sqlite3.Connection, text: str, prefix: str, skip: Collection[str]
 ) -> Iterator[tuple[str, Message]]:
-    """Return all messages that may contain a text, those that are not indexed yet too. Call it in a transaction.
+    """Return all messages that may contain a text, archived ones and those that are not indexed yet too. Call it in a transaction.
 
     :param prefix: what the sessions' keys start with.
     :param skip: keys of sessions that are left out.
@@ -119,12 +126,13 @@ def candidates(
     bounds = (start, start + b"\xff")
     if len(needle) >= _SHORTEST:
         quoted = needle.replace('"', '""')
-        indexed = connection.execute(_BY_TRIGRAMS, (f'"{quoted}"', *bounds))
+        indexed, sought = _BY_TRIGRAMS, f'"{quoted}"'
     else:
-        indexed = connection.execute(_BY_SCAN, (needle, *bounds))
-    later = connection.execute(_NOT_INDEXED, (_watermark(connection), *bounds))
-    for rows in (indexed, later):
-        for row in rows:
+        indexed, sought = _BY_SCAN, needle
+    asked: list[tuple[str, tuple[object, bytes, bytes]]] = [(statement, (sought, *bounds)) for statement in indexed]
+    asked += [(statement, (_watermark(connection), *bounds)) for statement in _NOT_INDEXED]
+    for statement, values in asked:
+        for row in connection.execute(statement, values):
             key = row[0].decode(errors="replace")
             message = None if key in skip else _message(*row)
             if message is not None:

@@ -39,6 +39,7 @@ __all__ = [
     "encode_state_row",
     "keys",
     "load",
+    "load_archive",
     "read_sealed_version",
     "read_state",
     "read_tokens",
@@ -106,6 +107,14 @@ def _seed(key: str) -> int:
 
 _SELECT_STATE = "SELECT id, generation, revision, state, checksum FROM sessions WHERE key = ?"
 _SELECT_LINES = "SELECT position, line, checksum FROM messages WHERE session = ? ORDER BY position"
+_SELECT_ARCHIVE = """
+    SELECT position, line, archive.checksum FROM archive JOIN sessions ON sessions.id = archive.session
+    WHERE key = ? ORDER BY position
+"""
+_COUNT_IN_BOTH = """
+    SELECT count(*) FROM archive JOIN messages USING (session, position)
+    WHERE session = (SELECT id FROM sessions WHERE key = ?)
+"""
 _SELECT_VERSION = "SELECT generation, revision FROM sessions WHERE key = ?"
 _SELECT_SEALED = "SELECT generation, revision, state, checksum FROM sessions WHERE key = ?"
 _SELECT_TOKENS = """
@@ -136,6 +145,14 @@ def load(connection: sqlite3.Connection, key: str) -> Session | None:
     except DecodeError:
         failure = f"it has {len(messages)} messages, which are not the {state.count} that its state tells of"
     raise DamageError(failure)
+
+
+def load_archive(connection: sqlite3.Connection, key: str) -> View[Message]:
+    """Return the archived messages of a session, checked.
+
+    :raises DamageError: if one is damaged.
+    """
+    return _messages(connection.execute(_SELECT_ARCHIVE, (key,)).fetchall(), _seed(key))
 
 
 def read_state(connection: sqlite3.Connection, key: str) -> tuple[int, State] | None:
@@ -229,6 +246,14 @@ def damages(connection: sqlite3.Connection, key: str) -> list[str]:
             load(connection, key)
         except DamageError as error:
             found.append(str(error))
+    for row in connection.execute(_SELECT_ARCHIVE, (key,)).fetchall():
+        try:
+            decode_line(row, _seed(key))
+        except DamageError as error:
+            found.append(f"in its archive, {error}")
+    count = connection.execute(_COUNT_IN_BOTH, (key,)).fetchone()[0]
+    if count:
+        found.append(f"{count} of its messages are in its archive, too")
     return found
 
 

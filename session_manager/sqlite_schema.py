@@ -1,4 +1,4 @@
-"""The tables of a database of sessions, format 1.
+"""The tables of a database of sessions, format 2.
 
 ``application_id`` is 0x43685365 ("ChSe"), ``user_version`` the number of the format: how many of `MIGRATIONS` it has been
 through. A database of a higher number is refused; one of a lower number is brought up in place, a transaction each.
@@ -10,8 +10,11 @@ through. A database of a higher number is refused; one of a lower number is brou
 ``messages``
     A row a message. ``id`` rises with every row that is written and is never used twice, so an edited message is a new row;
     ``session`` is the session's id; ``position``; ``line``, the JSON of `session_manager.codec`; ``checksum``.
+``archive``
+    A row an archived message, moved here from ``messages`` as it was, id and all, in the transaction that dropped it. (Of format
+    1 there is none.) No position of a session is in both tables. The rows are of the session's generation: `clear` deletes them.
 ``search``
-    An FTS5 table of trigrams with its own content: rowid is the message's id, ``text`` what is searched of it
+    An FTS5 table of trigrams with its own content: rowid is the message's id, archived or not, ``text`` what is searched of it
     (`session_manager.search`), folded, with NUL and lone surrogates as U+FFFD. It is derived: what cannot be read is
     made anew. There is none if the SQLite that wrote the database had no trigrams.
 ``watermark``
@@ -22,7 +25,7 @@ through. A database of a higher number is refused; one of a lower number is brou
     The tokens of deleted sessions, by the 16 byte BLAKE2b of the key. Who creates the key again inherits them.
 ``quarantine``
     The rows of damaged sessions that were deleted, as they were: that of the session (``position`` is null,
-    ``content`` its state) and those of its messages. Nothing reads them again.
+    ``content`` its state) and those of its messages, archived ones too. Nothing reads them again.
 
 A checksum is the CRC-32 of the JSON's bytes, begun with that of the key's bytes: ``crc32(line, crc32(key))`` in zlib's
 terms. So a row that was moved to another session is noticed, as is every change of a single byte.
@@ -79,8 +82,21 @@ _FIRST = (
     """,
 )
 
+_SECOND = (
+    """
+    CREATE TABLE archive (
+        id INTEGER PRIMARY KEY,
+        session INTEGER NOT NULL REFERENCES sessions (id),
+        position INTEGER NOT NULL,
+        line TEXT NOT NULL,
+        checksum INTEGER NOT NULL,
+        UNIQUE (session, position)
+    )
+    """,
+)
+
 #: The statements that lead from each format to the next.
-MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST,)
+MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST, _SECOND)
 
 _INDEX = "CREATE VIRTUAL TABLE {} USING fts5(text, tokenize='trigram case_sensitive 1')"
 

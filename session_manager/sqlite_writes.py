@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import attrs
 
+from session_manager.archive import NOTHING
 from session_manager.changes import Append, Clear, SetSummary, Truncate, UpdateMetadata
 from session_manager.codec import encode_message
 from session_manager.errors import ConflictError
@@ -62,6 +64,20 @@ _DELETE_LINES = """
     DELETE FROM messages
     WHERE session = (SELECT id FROM sessions WHERE key = ?) AND position >= ? AND position < ?
 """
+_ARCHIVE_LINES = """
+    INSERT INTO archive (id, session, position, line, checksum)
+    SELECT id, session, position, line, checksum FROM messages
+    WHERE session = (SELECT id FROM sessions WHERE key = ?) AND position >= ? AND position < ?
+"""
+_NOTE_ARCHIVED_GARBAGE = """
+    INSERT INTO garbage SELECT id FROM archive
+    WHERE session = (SELECT id FROM sessions WHERE key = ?) AND NOT (position >= ? AND position < ?)
+        AND id <= (SELECT indexed FROM watermark)
+"""
+_DELETE_ARCHIVED = """
+    DELETE FROM archive
+    WHERE session = (SELECT id FROM sessions WHERE key = ?) AND NOT (position >= ? AND position < ?)
+"""
 _QUARANTINE_STATE = """
     INSERT INTO quarantine (key, generation, revision, content, checksum)
     SELECT key, generation, revision, state, checksum FROM sessions WHERE key = ?
@@ -70,6 +86,11 @@ _QUARANTINE_LINES = """
     INSERT INTO quarantine (key, generation, revision, position, content, checksum)
     SELECT key, generation, revision, position, line, messages.checksum
     FROM sessions JOIN messages ON messages.session = sessions.id WHERE key = ?
+"""
+_QUARANTINE_ARCHIVE = """
+    INSERT INTO quarantine (key, generation, revision, position, content, checksum)
+    SELECT key, generation, revision, position, line, archive.checksum
+    FROM sessions JOIN archive ON archive.session = sessions.id WHERE key = ?
 """
 _NOTE_ALL_GARBAGE = """
     INSERT INTO garbage SELECT id FROM messages
@@ -86,6 +107,8 @@ class Plan:
     state: EncodedState
     #: What goes first: in it are the old rows of edited messages, which become new rows.
     dropped: Sequence[_Range]
+    #: What goes to the archive after that, some of it out of `lines`.
+    archived: Sequence[_Range]
     #: What is new.
     lines: Sequence[Line]
 
@@ -94,7 +117,9 @@ class Plan:
         """Return the plan of a commit; `None` if its base is to be loaded first (`over`)."""
         if commit.base is None:
             session = commit.session
-            return cls(commit, encode_state_row(session), (), encode_lines(session.key, session.messages))
+            old = [message for _, message in commit.archived]
+            lines = encode_lines(session.key, [*session.messages, *old])
+            return cls(commit, encode_state_row(session), (), _ranges(old), lines)
         before = commit.before
         return None if before is None or before.version != commit.base else cls.over(commit, before)
 
@@ -105,15 +130,18 @@ class Plan:
         if all(isinstance(change, Append | SetSummary | UpdateMetadata) for change in commit.changes):
             dropped: Sequence[_Range] = ()
             new: Sequence[Message] = session.messages[session.index(before.end) :]
-        elif all(
-            isinstance(change, Append | SetSummary | UpdateMetadata | Truncate) for change in commit.changes
-        ) and all(change.spare is None for change in commit.changes if isinstance(change, Truncate)):
+        elif (
+            not commit.archived
+            and all(isinstance(change, Append | SetSummary | UpdateMetadata | Truncate) for change in commit.changes)
+            and all(change.spare is None for change in commit.changes if isinstance(change, Truncate))
+        ):
             count = before.index(session.start)
             dropped = [(before.start, session.start, count)] if count else ()
             new = session.messages[session.index(before.end) :]
         else:
-            dropped, new = _difference(before, session)
-        return cls(commit, encode_state_row(session), dropped, encode_lines(session.key, new))
+            dropped, new = _difference(before, session, dict(commit.archived))
+        archived = _ranges([message for _, message in commit.archived])
+        return cls(commit, encode_state_row(session), dropped, archived, encode_lines(session.key, new))
 
     @property
     def clears(self) -> bool:
@@ -137,6 +165,9 @@ class Plan:
             if actual != base:
                 raise ConflictError(key, base, actual)
             connection.execute(_UPDATE_SESSION, (*self.state, digest, key))
+        if commit.spared is not None and base is not None:
+            connection.execute(_NOTE_ARCHIVED_GARBAGE, (key, *commit.spared))
+            connection.execute(_DELETE_ARCHIVED, (key, *commit.spared))
         for first, stop, count in self.dropped:
             connection.execute(_NOTE_GARBAGE, (key, first, stop))
             if connection.execute(_DELETE_LINES, (key, first, stop)).rowcount != count:
@@ -145,8 +176,15 @@ class Plan:
             connection.execute(_INSERT_LINE, self.lines[0])
         elif self.lines:
             connection.executemany(_INSERT_LINE, self.lines)
+        self._archive(connection, key)
         if self.clears:
             purge(connection, indexed=indexed)
+
+    def _archive(self, connection: sqlite3.Connection, key: str) -> None:
+        for first, stop, count in self.archived:
+            if connection.execute(_ARCHIVE_LINES, (key, first, stop)).rowcount != count:
+                raise DamageError(f"of its messages from position {first} to {stop - 1} some are missing, or too many")
+            connection.execute(_DELETE_LINES, (key, first, stop))
 
     def _create(self, connection: sqlite3.Connection, key: str, digest: bytes) -> None:
         actual = read_sealed_version(connection, key)
@@ -156,9 +194,9 @@ class Plan:
         connection.execute("DELETE FROM tombstones WHERE key = ?", (tombstone_key(key),))
 
 
-def _difference(before: Session, session: Session) -> tuple[list[_Range], list[Message]]:
-    """Return what goes, in as few ranges as it takes, and what is new or another."""
-    there = {message.position: message for message in session.messages}
+def _difference(before: Session, session: Session, archived: dict[int, Message]) -> tuple[list[_Range], list[Message]]:
+    """Return what goes, in as few ranges as it takes, and what is new or another, in the session or in the archive."""
+    there = {message.position: message for message in chain(session.messages, archived.values())}
     dropped: list[_Range] = []
     kept: set[int] = set()
     running = False
@@ -172,7 +210,20 @@ def _difference(before: Session, session: Session) -> tuple[list[_Range], list[M
         else:
             dropped.append((old.position, old.position + 1, 1))
         running = old.position not in kept
-    return dropped, [message for message in session.messages if message.position not in kept]
+    return dropped, [message for message in there.values() if message.position not in kept]
+
+
+def _ranges(messages: Iterable[Message]) -> list[_Range]:
+    """Return the positions of messages, which increase, in as few ranges as it takes."""
+    found: list[_Range] = []
+    for message in messages:
+        assert message.position is not None
+        first, stop, count = found[-1] if found else (0, -1, 0)
+        if message.position == stop:
+            found[-1] = (first, stop + 1, count + 1)
+        else:
+            found.append((message.position, message.position + 1, 1))
+    return found
 
 
 def _is_same(old: Message, new: Message | None) -> bool:
@@ -188,6 +239,8 @@ def erase(connection: sqlite3.Connection, key: str, *, indexed: bool) -> None:
     connection.execute("INSERT OR REPLACE INTO tombstones (key, tokens) VALUES (?, ?)", tombstone)
     connection.execute(_NOTE_ALL_GARBAGE, (key,))
     connection.execute(_DELETE_ALL_LINES, (key,))
+    connection.execute(_NOTE_ARCHIVED_GARBAGE, (key, *NOTHING))
+    connection.execute(_DELETE_ARCHIVED, (key, *NOTHING))
     connection.execute("DELETE FROM sessions WHERE key = ?", (key,))
     purge(connection, indexed=indexed)
 
@@ -196,6 +249,7 @@ def quarantine(connection: sqlite3.Connection, key: str) -> None:
     """Copy a damaged session's rows to quarantine, as they are, in a transaction."""
     connection.execute(_QUARANTINE_STATE, (key,))
     connection.execute(_QUARANTINE_LINES, (key,))
+    connection.execute(_QUARANTINE_ARCHIVE, (key,))
 
 
 def purge(connection: sqlite3.Connection, *, indexed: bool) -> None:

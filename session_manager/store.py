@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import abc
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
+from itertools import chain
+from typing import TypeVar
 
 import attrs
 
-from session_manager.changes import Change
+from session_manager.archive import NOTHING, Dropped, kept
+from session_manager.changes import Change, Spare
 from session_manager.codec import State
 from session_manager.errors import (
     CorruptSessionError,
@@ -24,6 +28,8 @@ from session_manager.search import SearchHit, best
 __all__ = ["MAX_TOKENS", "Commit", "Finding", "SessionInfo", "Store"]
 
 _log = logging.getLogger("session_manager")
+
+T = TypeVar("T")
 
 #: How many of a session's last writes a shared store can still tell apart.
 MAX_TOKENS = 64
@@ -41,8 +47,8 @@ class Commit:
     base: Version | None
     #: The picture that `base` names, if the caller has it: a store that lacks it loads it.
     before: Session | None = attrs.field(default=None, kw_only=True)
-    #: The (position, message) pairs that the changes dropped, for the archive.
-    archived: tuple[tuple[int, Message], ...] = attrs.field(default=(), repr=lambda pairs: f"<{len(pairs)}>")
+    #: What goes to the archive: what the changes dropped (`session_manager.archive`); of a session that is written whole, all of it.
+    archived: Dropped = attrs.field(default=(), repr=lambda pairs: f"<{len(pairs)}>")
     #: A random id of this write, by which a shared store tells whether it landed.
     token: str = ""
 
@@ -58,6 +64,11 @@ class Commit:
             return None
         # Those of all writes since the base are there, unless it was too long ago.
         return False if version.revision - self.base.revision < MAX_TOKENS else None
+
+    @property
+    def spared(self) -> Spare | None:
+        """The range of positions of which stored archived messages stay; `None`: all of them do."""
+        return NOTHING if self.base is None else kept(self.changes)
 
 
 @attrs.frozen(kw_only=True)
@@ -158,7 +169,12 @@ class Store(abc.ABC):
     is the ``__cause__``.
 
     **Sharing.** A store that other processes may write to while it is open says so by `shared`: whoever keeps a session
-    in RAM then asks `version` before showing it. Both attributes are fixed once it is open.
+    in RAM then asks `version` before showing it. The attributes are fixed once it is open.
+
+    **Archives.** A store that says so by `archives` keeps `Commit.archived` beside the session, in the same atomic step: after
+    a write, a conflict, a failure or a crash each message is in the session or in the archive, as that version has it. The
+    archive of a session belongs to its generation: `Commit.spared` says what a write leaves of what is there, and a deletion
+    takes all of it. A commit that archives nothing leaves the archive alone.
 
     Keys are checked by the caller (`session_manager.names.check_key`).
     """
@@ -167,6 +183,8 @@ class Store(abc.ABC):
     shared: bool = False
     #: Whether `search` answers for all sessions at once from an index, beside any other call.
     indexed: bool = False
+    #: Whether it keeps what truncation and summaries drop, so that a manager may be opened with ``archive=True``.
+    archives: bool = False
 
     @abc.abstractmethod
     def load(self, key: str) -> Session | None:
@@ -244,12 +262,25 @@ class Store(abc.ABC):
         session = self.load(key)
         return None if session is None else SessionInfo.of(session)
 
+    def has_archive(self, key: str) -> bool:  # noqa: ARG002 - it cannot tell
+        """Say whether a session may have an archive: cheaply, and beside any other call."""
+        return self.archives
+
+    def archive(self, key: str) -> Iterator[Message]:  # noqa: ARG002 - it keeps none
+        """Iterate over the archived messages of a session, by position, as they were; none if there is no such session.
+
+        :raises CorruptSessionError: if the archive is damaged; the session may be readable all the same.
+        :raises UnsupportedFormatError: if a newer version wrote it.
+        :raises StorageError: if it cannot be read.
+        """
+        return iter(())
+
     def search(
         self, text: str, *, key: str | None = None, prefix: str = "", limit: int = 20, skip: Collection[str] = ()
     ) -> list[SearchHit]:
-        """Return the stored messages that contain a text, best first, as `session_manager.search.best` has it.
+        """Return the stored messages that contain a text, best first, as `session_manager.search.best` has it; archived ones, too.
 
-        A damaged session is left out, and named in the log. Unless the store is `indexed`, a caller with several
+        A damaged session, or archive, is left out, and named in the log. Unless the store is `indexed`, a caller with several
         threads asks for one key at a time.
 
         :param text: not empty; every character of it stands for itself.
@@ -257,35 +288,38 @@ class Store(abc.ABC):
         :param prefix: only those of sessions whose keys start so.
         :param limit: how many at most.
         :param skip: keys of sessions that are left out.
-        :raises CorruptSessionError: if the session `key` is damaged.
+        :raises CorruptSessionError: if the session `key`, or its archive, is damaged.
         :raises StorageError: if it cannot be read.
         """
         if key is not None:
-            session = self.load(key)
-            return [] if session is None or key in skip else best(text, ((key, one) for one in session.messages), limit)
+            session = None if key in skip else self.load(key)
+            found = () if session is None else chain(session.messages, self.archive(key))
+            return best(text, ((key, one) for one in found), limit)
         return best(text, self._stored(key for key in self.keys(prefix) if key not in skip), limit)
 
     def _stored(self, keys: Iterable[str]) -> Iterator[tuple[str, Message]]:
         for key in keys:
-            try:
-                session = self.load(key)
-            except (CorruptSessionError, UnsupportedFormatError) as error:
-                _log.warning("left out of a search: %s", error)
-                continue
-            for message in () if session is None else session.messages:
-                yield key, message
+            for read in (partial(_messages, self), self.archive):
+                found: Iterable[Message] = ()
+                try:
+                    found = read(key)
+                except (CorruptSessionError, UnsupportedFormatError) as error:
+                    _log.warning("left out of a search: %s", error)
+                for message in found:
+                    yield key, message
 
     def compact(self, key: str) -> None:
         """Reclaim what a session's file wastes; a store that wastes nothing does nothing."""
 
     def verify(self, key: str) -> list[Finding]:
         """Check all that can be checked of a session; return what is wrong, without raising for damage."""
-        try:
-            self.load(key)
-        except (CorruptSessionError, UnsupportedFormatError, StorageError) as error:
-            offset = error.offset if isinstance(error, CorruptSessionError) else None
-            return [Finding(key, error.path, offset, error.reason)]
-        return []
+        found = _read(key, self.load)
+        session = found if isinstance(found, Session) else None
+        archive = _read(key, lambda one: list(self.archive(one)))
+        findings = [one for one in (found, archive) if isinstance(one, Finding)]
+        if session is not None and isinstance(archive, list) and _overlap(session, archive):
+            findings.append(Finding(key, repr(self), None, "a message is in the session and in its archive"))
+        return findings
 
     def repairs(self) -> list[Finding]:
         """Return what was found unfinished since the store was opened, and mended or left out, as torn records are."""
@@ -294,3 +328,20 @@ class Store(abc.ABC):
     def strays(self) -> list[Finding]:
         """Return what lies in the storage like a session, but belongs to none."""
         return []
+
+
+def _overlap(session: Session, archive: list[Message]) -> bool:
+    return any(one.position is not None and session.at(one.position) is not None for one in archive)
+
+
+def _messages(store: Store, key: str) -> Iterable[Message]:
+    session = store.load(key)
+    return () if session is None else session.messages
+
+
+def _read(key: str, read: Callable[[str], T]) -> T | Finding:
+    try:
+        return read(key)
+    except (CorruptSessionError, UnsupportedFormatError, StorageError) as error:
+        offset = error.offset if isinstance(error, CorruptSessionError) else None
+        return Finding(key, error.path, offset, error.reason)

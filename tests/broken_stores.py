@@ -12,7 +12,7 @@ from session_manager import ConflictError, Session, SessionInfo
 from session_manager.changes import Append, Clear, Edit, Replace, Truncate, fold
 from session_manager.model import Message
 from session_manager.search import best, searched_text
-from session_manager.stores.memory import MemoryStore
+from session_manager.stores.memory import MemoryStore, Stored
 
 #: The store's class → which test notices, as pytest's ``-k`` names it.
 BROKEN: dict[type[MemoryStore], str] = {}
@@ -41,12 +41,15 @@ class Base(MemoryStore):
         return commit.session
 
     def load(self, key):
-        session = self._sessions.get(self.stored_key(key))
-        return None if session is None else attrs.evolve(session, key=key)
+        stored = self._sessions.get(self.stored_key(key))
+        return None if stored is None else attrs.evolve(stored.session, key=key)
+
+    def archive(self, key):
+        return super().archive(self.stored_key(key))
 
     def version(self, key):
-        session = self._sessions.get(self.stored_key(key))
-        return None if session is None else session.version
+        stored = self._sessions.get(self.stored_key(key))
+        return None if stored is None else stored.session.version
 
     def write(self, commit):
         key = commit.session.key
@@ -98,7 +101,7 @@ class CreatesWhatIsNotThere(Base):
 class SavesBeforeItChecks(Base):
     def write(self, commit):
         there = self.version(commit.session.key)
-        self._sessions[commit.session.key] = commit.session
+        self._sessions[commit.session.key] = Stored(commit.session)
         if there != commit.base:
             raise ConflictError(commit.session.key, commit.base, there)
 
@@ -395,7 +398,35 @@ class CompactsTooMuch(Base):
     def compact(self, key):
         session = self.load(key)
         if session is not None:
-            self._sessions[key] = attrs.evolve(session, refs=(), messages=session.messages.last(3))
+            self._sessions[key] = Stored(attrs.evolve(session, refs=(), messages=session.messages.last(3)))
+
+
+@noticed_by("test_what_is_dropped_is_archived_by_position")
+class KeepsNoArchive(Base):
+    def archive(self, key):
+        return iter(())
+
+
+@noticed_by("test_only_a_clear_takes_from_it")
+class ClearsWhatIsSpared(Base):
+    def archive(self, key):
+        return iter([one for one in super().archive(key) if one.position or "after" not in self.load(key).generation])
+
+    def write(self, commit):
+        changes = tuple(attrs.evolve(one, spare=None) if isinstance(one, Clear) else one for one in commit.changes)
+        super().write(attrs.evolve(commit, changes=changes))
+
+
+@noticed_by("test_a_deletion_takes_it")
+class KeepsArchivesOfDeletedSessions(Base):
+    def delete(self, key, expected=None):
+        left = list(self.archive(key))
+        deleted = super().delete(key, expected)
+        self.left = left if deleted else []
+        return deleted
+
+    def archive(self, key):
+        return iter([*getattr(self, "left", ()), *super().archive(key)])
 
 
 @noticed_by("test_nothing_is_wrong_with_a_good_session")

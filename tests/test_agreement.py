@@ -73,7 +73,9 @@ class World:
         self.open()
 
     def open(self):
-        self.manager = SessionManager(self.open_store(), clock=self.clock, random_id=lambda: f"id-{next(self.ids)}")
+        self.manager = SessionManager(
+            self.open_store(), clock=self.clock, random_id=lambda: f"id-{next(self.ids)}", archive=True
+        )
 
     @property
     def store(self):
@@ -189,12 +191,12 @@ class Agreement(RuleBasedStateMachine):
         change = Append(at=self.clock(), messages=(Message("user", text, created_at=self.clock()),), turn=ref)
         self.all(lambda world: world.manager._residents.change(key, lambda _: change))
 
-    @rule(key=keys, summary=nasty_text(), count=st.integers(0, 4))
-    def summarize(self, key, summary, count):
+    @rule(key=keys, summary=nasty_text(), first=st.integers(0, 2), count=st.integers(0, 4))
+    def summarize(self, key, summary, first, count):
         def fold(session):
-            stop = session.start + count
-            hexed = digest(session, session.start, stop)
-            return Fold(at=self.clock(), summary=summary, start=session.start, stop=stop, digest=hexed)
+            start = session.start + first
+            hexed = digest(session, start, start + count)
+            return Fold(at=self.clock(), summary=summary, start=start, stop=start + count, digest=hexed)
 
         self.all(lambda world: world.manager._residents.change(key, fold))
 
@@ -290,6 +292,11 @@ class Agreement(RuleBasedStateMachine):
     @rule(key=keys)
     def get(self, key):
         self.all(lambda world: world.manager.get(key))
+
+    @rule(key=keys)
+    def archive(self, key):
+        self.all(lambda world: list(world.store.archive(key)))
+        self.all(lambda world: list(world.manager.get_archive(key)))
 
     @rule()
     def verify(self):

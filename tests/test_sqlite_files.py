@@ -79,7 +79,7 @@ def test_the_settings_are_the_safe_ones(store, path):
         "fullfsync": 1,
         "checkpoint_fullfsync": 1,
         "application_id": sqlite_schema.APPLICATION_ID,
-        "user_version": 1,
+        "user_version": len(sqlite_schema.MIGRATIONS),
         "busy_timeout": 30_000,
     }
     found = {name: row[0] for name in expected for row in [writer.execute(f"PRAGMA {name}").fetchone() or (0,)]}
@@ -144,11 +144,12 @@ def test_what_is_not_ours_is_refused_and_left_as_it_is(path, tmp_path, name, rea
 def test_a_newer_format_is_refused_and_left_as_it_is(path, tmp_path, read_only):
     with reopened(path) as store:
         write_new(store)
-    raw(path, "PRAGMA user_version = 2")
+    newest = len(sqlite_schema.MIGRATIONS)
+    raw(path, f"PRAGMA user_version = {newest + 1}")
     before = tree(tmp_path)
     with pytest.raises(UnsupportedFormatError) as raised:
         SQLiteStore(path, read_only=read_only)
-    assert (raised.value.path, raised.value.found, raised.value.supported) == (path, "2", "1")
+    assert (raised.value.path, raised.value.found, raised.value.supported) == (path, str(newest + 1), str(newest))
     assert tree(tmp_path) == before
 
 
@@ -157,12 +158,12 @@ def test_an_older_format_is_brought_up_in_place(path, monkeypatch):
         session = write_new(store)
     steps = (*sqlite_schema.MIGRATIONS, ("CREATE TABLE more (a)", "INSERT INTO more VALUES (1)"))
     monkeypatch.setattr(sqlite_opening, "MIGRATIONS", steps)
-    with pytest.raises(StorageError, match="format 1"):
+    with pytest.raises(StorageError, match=f"format {len(sqlite_schema.MIGRATIONS)}"):
         SQLiteStore(path, read_only=True)
     with reopened(path) as store:
         assert facts(store.load("k")) == facts(session)
     assert raw(path, "SELECT a FROM more") == [(1,)]
-    assert raw(path, "PRAGMA user_version") == [(2,)]
+    assert raw(path, "PRAGMA user_version") == [(len(steps),)]
 
 
 def test_a_step_that_fails_leaves_the_format_as_it_was(path, monkeypatch):

@@ -75,6 +75,7 @@ CALLS = {
     "crash": 0.5,
 }
 DROPPING = ("truncate", "remove", "replace", "clear")
+ERASING = ("remove", "replace", "clear")
 
 
 @attrs.frozen
@@ -107,6 +108,9 @@ class Walk:
     dropped: set[int] = attrs.field(factory=set)
     #: What was dropped and is in nobody's RAM: it must never be stored again.
     gone: set[int] = attrs.field(factory=set)
+    #: What somebody erased who saw it in the session or in the archive; and of that, what is in nobody's RAM any more.
+    erased: set[int] = attrs.field(factory=set)
+    forgotten: set[int] = attrs.field(factory=set)
     answered: dict[str, set[int]] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self):
@@ -116,7 +120,9 @@ class Walk:
         self.added = [[] for _ in self.writers]
 
     def manager(self):
-        return SessionManager(self.store, clock=self.tick, random_id=self.new_id, max_resident_bytes=10**9)
+        return SessionManager(
+            self.store, clock=self.tick, random_id=self.new_id, max_resident_bytes=10**9, archive=True
+        )
 
     def new_id(self):
         self.ids += 1
@@ -142,16 +148,35 @@ class Walk:
         session = self.store.load(KEY)
         return ids(session.messages) if session else []
 
+    def kept(self, who):
+        """Return what a writer has, in the session or in the archive."""
+        archive = ids(self.writers[who].get_archive(KEY))
+        assert len(archive) == len(set(archive)), "a message is archived twice"
+        return {*self.shown(who), *archive}
+
+    def is_current(self, who):
+        """Say whether a writer's picture is of what is stored: else what others archived may have its provisional positions."""
+        entry = self.entry(who)
+        return entry is not None and entry.unknown is None and entry.durable.version == self.store.version(KEY)
+
+    def all_stored(self):
+        return {*self.stored(), *ids(self.store.archive(KEY))}
+
     def step(self, step):
         self.chance = random.Random(step.seed)
         m = self.writers[step.who]
         if step.name not in ("crash", "save", "save_all"):
             shown = m.get(KEY)
             assert shown is None or ids(shown.messages) == self.shown(step.who)
-        before = set(self.shown(step.who))
+        before, kept = set(self.shown(step.who)), self.kept(step.who) if step.name in DROPPING else set()
         getattr(self, step.name)(step.who, m)
         if step.name in DROPPING:
             self.dropped |= before - set(self.shown(step.who))
+            left = self.kept(step.who)
+            if step.name in ERASING:
+                self.erased |= kept - left
+            elif self.is_current(step.who):
+                assert kept <= left, "a truncation lost a message"
         self.check()
 
     def add(self, who, m):
@@ -217,12 +242,14 @@ class Walk:
 
     def delete(self, who, m):
         self.dropped |= set(self.stored()) | set(self.shown(who))
+        self.erased |= self.all_stored() | self.kept(who)
         m.delete(KEY)
 
     def expire(self, who, m):
-        both = set(self.stored()) | set(self.shown(who))
+        both, all_of_it = set(self.stored()) | set(self.shown(who)), self.all_stored() | self.kept(who)
         if m.expire(timedelta(seconds=self.chance.randrange(60)), prefix=KEY):
             self.dropped |= both
+            self.erased |= all_of_it
 
     def fork(self, who, m):
         shown = self.shown(who)
@@ -256,13 +283,15 @@ class Walk:
         m._residents.guard.run(m._residents.forget, "other")
 
     def reload(self, who, m):
-        before = set(self.shown(who))
+        before, kept = set(self.shown(who)), self.kept(who)
         m.reload(KEY)
         self.dropped |= before - set(self.stored())
+        self.erased |= kept - self.all_stored()
 
     def crash(self, who, m):
         before = set(self.shown(who))
         self.dropped |= before - set(self.stored())
+        self.erased |= self.kept(who) - self.all_stored()
         m.close(save=False)
         self.writers[who] = self.manager()
 
@@ -276,6 +305,11 @@ class Walk:
             assert not positions or positions[-1] < session.end
         alive = set(stored).union(*(self.shown(who) for who in range(3)))
         self.gone |= self.dropped - alive
+        archive = ids(self.store.archive(KEY))
+        assert len(archive) == len(set(archive)), "a message is archived twice"
+        assert not set(archive) & set(stored), "a message is in the session and in its archive"
+        assert not self.forgotten & set(archive), "an erased message came back"
+        self.forgotten |= self.erased - alive.union(archive, *(self.kept(who) for who in range(3)))
 
     def finish(self):
         self.store.trouble = 0
@@ -291,6 +325,10 @@ class Walk:
             assert kept == sorted(kept), "a writer's order is lost"
             lost = set(mine) - set(final) - self.dropped - turns
             assert not lost, f"{lost} lost"
+            lost = set(mine) - self.all_stored() - self.erased - turns
+            assert not lost, f"{lost} lost, and not archived"
+            archive = [number for number in ids(self.store.archive(KEY)) if number in mine]
+            assert archive == sorted(archive), "the archive is out of order"
         for ref, numbers in self.answered.items():
             assert len(numbers & set(final)) <= 1, f"{ref} was answered twice"
 

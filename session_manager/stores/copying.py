@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 
 import attrs
@@ -41,11 +41,11 @@ def copy(
     target: Store | str | os.PathLike[str],
     progress: Callable[[str, int], None] | None = None,
 ) -> CopyReport:
-    """Copy every session of a store to another: messages, positions, refs, summary, metadata, times and revision.
+    """Copy every session of a store to another: messages, positions, refs, summary, metadata, times, revision and archive.
 
     One session at a time is in RAM. Each is durable when the next is begun, and then compared with the source by
     content; so a copy that was interrupted is begun again, and goes on where it was. The source is only read. What the
-    target has besides stays; a session that it has in another state is reported, and not touched.
+    target has besides stays; a session that it has in another state is reported, and not touched; so is one with an archive in a store that keeps none.
 
     Meanwhile nobody should write to the source: what is saved behind the copy's back is not in it.
 
@@ -82,15 +82,17 @@ def _copy(source: Store, target: Store, key: str) -> str | None:
     session = source.load(key)
     if session is None:
         return None
+    archive = list(source.archive(key))
     there = target.load(key)
     if there is not None:
-        return "present" if _agree(session, there) else "different"
+        return "present" if _agree(session, there) and _same_archive(archive, target, key) else "different"
     try:
-        target.write(Commit(session, (), None))
+        target.write(Commit(session, (), None, archived=tuple((one.position or 0, one) for one in archive)))
     except ConflictError:
         return "different"
     there = target.load(key)
-    return "copied" if there is not None and _agree(session, there) else "different"
+    agree = there is not None and _agree(session, there) and _same_archive(archive, target, key)
+    return "copied" if agree else "different"
 
 
 _STATE = ("key", "generation", "revision", "created", "updated", "start", "end", "refs", "summary")
@@ -102,9 +104,16 @@ def _agree(one: Session, other: Session) -> bool:
     return (
         all(getattr(one, field) == getattr(other, field) for field in _STATE)
         and same(one.metadata, other.metadata)
-        and len(one.messages) == len(other.messages)
-        and all(map(_same_message, one.messages, other.messages))
+        and _same_messages(one.messages, other.messages)
     )
+
+
+def _same_archive(archive: list[Message], target: Store, key: str) -> bool:
+    return _same_messages(archive, list(target.archive(key)))
+
+
+def _same_messages(some: Sequence[Message], others: Sequence[Message]) -> bool:
+    return len(some) == len(others) and all(map(_same_message, some, others))
 
 
 def _same_message(one: Message, other: Message) -> bool:

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
+from session_manager.archive_files import ArchiveFiles
 from session_manager.atomic import OutcomeUnknownError, Signature, read_whole, replace, signature
 from session_manager.change_codec import encode_changes
 from session_manager.changes import Clear
@@ -52,7 +53,7 @@ from session_manager.log_format import (
     next_seal,
 )
 from session_manager.log_reader import Known, LogReader
-from session_manager.model import Session, Version, _Owned
+from session_manager.model import Message, Session, Version, _Owned
 from session_manager.quarantine import keep_copy
 from session_manager.session_directory import SessionDirectory
 from session_manager.store import Commit, Finding, SessionInfo, Store
@@ -76,6 +77,8 @@ class LogStore(Store):
     :raises StorageError: if it cannot be created, read or locked; with `read_only`, if it is not there.
     """
 
+    archives = True
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -98,6 +101,7 @@ class LogStore(Store):
         self._descriptors = Descriptors(self._files, max_descriptors)
         try:
             self._reader = LogReader(self._directory)
+            self._archives = ArchiveFiles(self._directory, SUFFIX)
         except BaseException:
             self._directory.close()
             raise
@@ -133,11 +137,19 @@ class LogStore(Store):
         if failure is not None:
             raise StorageError(self._directory.path_of(known.name), "cannot be made durable") from failure
 
+    def has_archive(self, key: str) -> bool:
+        return self._archives.may_have(key)
+
+    def archive(self, key: str) -> Iterator[Message]:
+        self._directory.check_open()
+        return iter(self._archives.read(key, self.version))
+
     # Writing
 
     def write(self, commit: Commit) -> None:
         self._directory.check_writable()
         key = commit.session.key
+        self._prepare_archive(commit, (commit.base,))
         if (
             commit.base is None
             or key in self._suspect
@@ -148,14 +160,33 @@ class LogStore(Store):
             self._replace(commit, (commit.base,))
         else:
             self._append(commit, commit.base)
+        self._finish_archive(commit)
 
     def landed(self, commit: Commit) -> bool | None:
         self._directory.check_writable()
         try:
+            self._prepare_archive(commit, (commit.base, commit.session.version))
             self._replace(commit, (commit.base, commit.session.version))
         except ConflictError:
             return None
+        self._finish_archive(commit)
         return True
+
+    def _prepare_archive(self, commit: Commit, bases: tuple[Version | None, ...]) -> None:
+        key = commit.session.key
+
+        def actual() -> Version | None:
+            self._verified(key, bases)
+            return self.version(key)
+
+        if self._archives.concerns(commit):
+            self._archives.prepare(commit, actual)
+
+    def _finish_archive(self, commit: Commit) -> None:
+        left = self._archives.finish(commit)
+        if left is not None:
+            self._doubtful[commit.session.key] = commit
+            raise SaveOutcomeUnknownError(commit.session.key, f"its archive: {left.strerror}") from left
 
     def _append(self, commit: Commit, base: Version) -> None:
         session = commit.session
@@ -323,17 +354,20 @@ class LogStore(Store):
 
     def _check_base(self, key: str, bases: tuple[Version | None, ...]) -> None:
         """Raise unless the file is the one last read or written, at one of these versions."""
-        name = self._directory.name(key)
-        status = self._files.stat(name)
+        known = self._verified(key, bases)
+        if known is not None and known.torn is not None:
+            self._keep_torn(known, known.torn)
+
+    def _verified(self, key: str, bases: tuple[Version | None, ...]) -> Known | None:
+        status = self._files.stat(self._directory.name(key))
         if status is None:
             if None not in bases:
                 raise ConflictError(key, bases[0], None)
-            return
+            return None
         known = self._known.get(key)
         if known is None or known.version not in bases or known.signature != signature(status):
             known = self._current(key, bases)
-        if known.torn is not None:
-            self._keep_torn(known, known.torn)
+        return known
 
     def _put(self, session: Session, check: Callable[[], None], commit: Commit | None = None) -> None:
         """Replace a session's file by its first line.
@@ -390,6 +424,7 @@ class LogStore(Store):
         if session is None or known is None:
             return
         try:
+            self._archives.tidy(key, session.version)
             size = first_size(session, Live.of(session).sizes, encode_state(session, known.notes[1]))
             if size != known.signature[2]:
                 self._compact(session, known)
@@ -446,6 +481,7 @@ class LogStore(Store):
             damaged = True
         else:
             if session is None and key not in self._directory.undeleted:
+                self._archives.remove(key, damaged=False)
                 return False
             if expected is not None and (session is None or session.version != expected):
                 return False
@@ -458,6 +494,7 @@ class LogStore(Store):
                 self._forget(key, name)
             else:
                 self._unread(key, before)
+        self._archives.remove(key, damaged=damaged)
         return True
 
     def _forget(self, key: str, name: str) -> None:

@@ -4,37 +4,62 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import attrs
+
+from session_manager.archive import archived
 from session_manager.errors import ConflictError
-from session_manager.model import Session, Version
+from session_manager.model import Message, Session, Version
 from session_manager.store import MAX_TOKENS, Commit, Store
 
-__all__ = ["MemoryStore"]
+__all__ = ["MemoryStore", "Stored"]
+
+
+@attrs.frozen
+class Stored:
+    """A session and its archive, which are written together."""
+
+    session: Session
+    archive: Sequence[Message] = ()
 
 
 class MemoryStore(Store):
     """Keeps sessions in a dict. For tests, and as the specification of a store in code.
 
-    One step of the dict is what makes each call atomic and safe to use from several threads. Writes and deletions are one at
-    a time, because several managers may write one session at once: what is compared must be what is replaced.
+    One step of the dict is what makes each call atomic; writes of several threads wait for each other.
     """
 
+    archives = True
+
     def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, Stored] = {}
+        self._writing = threading.RLock()
         self._tokens: dict[str, deque[str]] = {}
 
     def load(self, key: str) -> Session | None:
-        return self._sessions.get(key)
+        stored = self._sessions.get(key)
+        return None if stored is None else stored.session
+
+    def has_archive(self, key: str) -> bool:
+        stored = self._sessions.get(key)
+        return stored is not None and bool(stored.archive)
+
+    def archive(self, key: str) -> Iterator[Message]:
+        stored = self._sessions.get(key)
+        return iter(() if stored is None else stored.archive)
 
     def write(self, commit: Commit) -> None:
-        key = commit.session.key
-        with self._lock:
+        with self._writing:
+            key = commit.session.key
+            stored = self._sessions.get(key)
             if self.version(key) != commit.base:
                 raise ConflictError(key, commit.base, self.version(key))
+            archive = () if stored is None else stored.archive
+            if commit.archived or commit.spared is not None:
+                archive = archived(archive, commit.changes, commit.archived)
             self._tokens.setdefault(key, deque(maxlen=MAX_TOKENS)).append(commit.token)
-            self._sessions[key] = commit.session
+            self._sessions[key] = Stored(commit.session, archive)
 
     def landed(self, commit: Commit) -> bool | None:
         tokens = self._tokens.get(commit.session.key, ())
@@ -43,7 +68,7 @@ class MemoryStore(Store):
         return commit.unknown_token(len(tokens), self.version(commit.session.key))
 
     def delete(self, key: str, expected: Version | None = None) -> bool:
-        with self._lock:
+        with self._writing:
             if key not in self._sessions or (expected is not None and self.version(key) != expected):
                 return False
             del self._sessions[key]
@@ -53,8 +78,8 @@ class MemoryStore(Store):
         return iter([key for key in list(self._sessions) if key.startswith(prefix)])
 
     def version(self, key: str) -> Version | None:
-        session = self._sessions.get(key)
-        return None if session is None else session.version
+        stored = self._sessions.get(key)
+        return None if stored is None else stored.session.version
 
     def close(self) -> None:
         pass

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TypeVar
 
 import attrs
 
+from session_manager.archive_files import ArchiveFiles
 from session_manager.atomic import (
     OutcomeUnknownError,
     Signature,
@@ -30,7 +32,7 @@ from session_manager.errors import (
 from session_manager.files import Files
 from session_manager.legacy_files import LegacyFiles
 from session_manager.line_cache import LineCache
-from session_manager.model import Session, Version
+from session_manager.model import Message, Session, Version
 from session_manager.session_directory import SessionDirectory
 from session_manager.session_file import reading
 from session_manager.snapshot_format import SUFFIX, Lines, Seal, decode, decode_header, encode, seal
@@ -63,6 +65,8 @@ class SnapshotStore(Store):
     :raises StorageError: if it cannot be created, read or locked; with `read_only`, if it is not there.
     """
 
+    archives = True
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -80,6 +84,7 @@ class SnapshotStore(Store):
         self.path, self._files = self._directory.path, self._directory.files
         try:
             self._legacy = LegacyFiles(self._files, self._directory.other_names)
+            self._archives = ArchiveFiles(self._directory, SUFFIX)
         except BaseException:
             self._directory.close()
             raise
@@ -115,6 +120,13 @@ class SnapshotStore(Store):
 
         return reading(self._files, key, name, decoded)
 
+    def has_archive(self, key: str) -> bool:
+        return self._archives.may_have(key)
+
+    def archive(self, key: str) -> Iterator[Message]:
+        self._directory.check_open()
+        return iter(self._archives.read(key, self.version))
+
     def _state(self, key: str, name: str) -> State | None:
         """Return the header of a file; `None` if there is no file."""
 
@@ -140,6 +152,8 @@ class SnapshotStore(Store):
     def _replace(self, commit: Commit, lines: Lines, bases: tuple[Version | None, ...]) -> None:
         session = commit.session
         name = self._directory.name(session.key)
+        if self._archives.concerns(commit):
+            self._archives.prepare(commit, partial(self._actual, session.key, name, bases))
         buffers = encode(session, lines)
         failure: OSError | None = None
         unknown: BaseException | None = None
@@ -160,6 +174,14 @@ class SnapshotStore(Store):
         self._cache.keep(commit, lines)
         self._doubtful.pop(session.key, None)
         self._legacy.superseded(session.key, {session.generation, *(base.generation for base in bases if base)})
+        left = self._archives.finish(commit)
+        if left is not None:
+            self._doubtful[session.key] = commit
+            raise SaveOutcomeUnknownError(session.key, f"its archive: {left.strerror}") from left
+
+    def _actual(self, key: str, name: str, bases: tuple[Version | None, ...]) -> Version | None:
+        self._check_base(key, name, bases)
+        return self.version(key)
 
     def _check_base(self, key: str, name: str, bases: tuple[Version | None, ...]) -> None:
         """Raise unless the file is the one last read or written, at one of these versions."""
@@ -194,6 +216,7 @@ class SnapshotStore(Store):
             damaged = True
         else:
             if session is None and key not in self._directory.undeleted:
+                self._archives.remove(key, damaged=False)
                 return False
             if expected is not None and (session is None or session.version != expected):
                 return False
@@ -206,6 +229,7 @@ class SnapshotStore(Store):
                 self._doubtful.pop(key, None)
             elif before is not None:
                 self._known[name] = before  # what was read to be deleted does not count as read
+        self._archives.remove(key, damaged=damaged)
         return True
 
     def _drop_legacy(self, key: str, session: Session | None, *, damaged: bool) -> Iterator[None]:
@@ -244,6 +268,10 @@ class SnapshotStore(Store):
             session = self._legacy.load(key)
             return None if session is None else SessionInfo.of(session)
         return SessionInfo.of_state(state)
+
+    def compact(self, key: str) -> None:
+        self._directory.check_writable()
+        self._archives.tidy(key, self.version(key))
 
     def verify(self, key: str) -> list[Finding]:
         """Check a session. What is only checked does not count as read: a write still tells what somebody else put there."""

@@ -20,7 +20,7 @@ from session_manager.errors import (
     StorageError,
 )
 from session_manager.group_commit import GroupCommit, Request
-from session_manager.model import Session, Version
+from session_manager.model import Message, Session, Version
 from session_manager.search import SearchHit, best
 from session_manager.sqlite_database import Database
 from session_manager.sqlite_index import candidates, missing
@@ -32,6 +32,7 @@ from session_manager.sqlite_rows import (
     damages,
     keys,
     load,
+    load_archive,
     read_state,
     read_tokens,
     read_version,
@@ -64,6 +65,8 @@ class SQLiteStore(Store):
     :raises StorageError: if it cannot be opened or created.
     """
 
+    archives = True
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -80,6 +83,9 @@ class SQLiteStore(Store):
         self.indexed = self._database.has_index
 
     # Reading
+
+    def archive(self, key: str) -> Iterator[Message]:
+        return iter(self._read(key, load_archive))
 
     def load(self, key: str) -> Session | None:
         return self._read(key, load)
@@ -295,10 +301,11 @@ def _search(
 def _strays(connection: sqlite3.Connection) -> list[str]:
     reasons = [row[0].decode(errors="replace") for row in connection.execute("PRAGMA integrity_check(100)")]
     reasons = [] if reasons == ["ok"] else reasons
-    rows = "SELECT count(*) FROM messages WHERE session NOT IN (SELECT id FROM sessions)"
-    count = connection.execute(rows).fetchone()[0]
-    if count:
-        reasons.append(f"{count} messages belong to no session")
+    for table in ("messages", "archive"):
+        rows = f"SELECT count(*) FROM {table} WHERE session NOT IN (SELECT id FROM sessions)"  # noqa: S608 - of constants
+        count = connection.execute(rows).fetchone()[0]
+        if count:
+            reasons.append(f"{count} {'messages' if table == 'messages' else 'archived messages'} belong to no session")
     return reasons + ["a session whose key is no text" for key in all_keys(connection) if _text(key) is None]
 
 

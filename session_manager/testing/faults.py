@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from session_manager.errors import SaveFailedError, SaveOutcomeUnknownError, SessionManagerError
 from session_manager.manager import SessionManager
-from session_manager.model import Session, Version
+from session_manager.model import Message, Session, Version
 from session_manager.search import SearchHit
 from session_manager.store import Commit, Finding, SessionInfo, Store
 
@@ -49,6 +49,7 @@ class FaultyStore(Store):
         self.delay: float = 0.0
         self.shared = store.shared
         self.indexed = store.indexed
+        self.archives = store.archives
         self._faults: deque[BaseException | _Lost] = deque()
 
     def fail_next(self, error: BaseException) -> None:
@@ -113,6 +114,14 @@ class FaultyStore(Store):
     def describe(self, key: str) -> SessionInfo | None:
         """Call the wrapped store."""
         return self.store.describe(key)
+
+    def has_archive(self, key: str) -> bool:
+        """Ask the wrapped store."""
+        return self.store.has_archive(key)
+
+    def archive(self, key: str) -> Iterator[Message]:
+        """Call the wrapped store."""
+        return self.store.archive(key)
 
     def search(
         self, text: str, *, key: str | None = None, prefix: str = "", limit: int = 20, skip: Collection[str] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from session_manager.testing.contract.archives import ArchiveContract
 from session_manager.testing.contract.base import OpenStore
 from session_manager.testing.contract.deletes import DeleteContract
 from session_manager.testing.contract.keys import KeyContract
@@ -12,7 +13,7 @@ from session_manager.testing.contract.writes import WriteContract
 __all__ = ["OpenStore", "StoreContract"]
 
 
-class StoreContract(WriteContract, KeyContract, DeleteContract, SearchContract, LifeContract):
+class StoreContract(WriteContract, KeyContract, DeleteContract, ArchiveContract, SearchContract, LifeContract):
     """The tests of `session_manager.store.Store`, for pytest: a store that passes them keeps its contract.
 
     Inherit from it in a class whose name starts with ``Test``, and override the fixture ``open_store``: it returns a

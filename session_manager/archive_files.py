@@ -1,0 +1,319 @@
+"""The archives in a directory of sessions: files beside theirs, in `session_manager.archive_format`.
+
+**A write that archives.** The store first makes sure that the session's file is at the version that the write is based on.
+Then what does not count over that version is cut off the archive, the new lines are appended and synced (`prepare`), and only
+then is the session written. So a line counts from the moment on at which its message leaves the session.
+
+**Every write** of a session cuts first, also one that archives nothing: else the lines of a write that failed would count as
+soon as another one reaches their revision. What was cut or appended by this process, and landed, needs no second look.
+
+**A cut** replaces the file; only what is known to be whole is appended to. After an append that failed, the file is never
+appended to again.
+
+**A clear** gives the session another generation, over which no line counts. Lines that it spares are appended anew, as of that
+generation, before the session is written; when it is, the others are removed, and their text with them.
+
+**A deletion** removes the session first, then its archive. An archive without a session is what a crash in between left, or
+a creation that did not get so far: the next writer removes it when it opens the directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import attrs
+
+from session_manager.archive import is_kept
+from session_manager.archive_format import (
+    SUFFIX,
+    Found,
+    body_of,
+    decode,
+    decode_bodies,
+    encode_header,
+    encode_lines,
+    position_of,
+)
+from session_manager.atomic import (
+    NotRegularError,
+    OutcomeUnknownError,
+    Signature,
+    read_whole,
+    replace,
+    signature,
+    write_all,
+)
+from session_manager.errors import CorruptSessionError, SaveFailedError, SaveOutcomeUnknownError, StorageError
+from session_manager.model import Message, Version
+from session_manager.names import file_name
+from session_manager.quarantine import keep_copy, quarantine
+from session_manager.session_directory import SessionDirectory
+from session_manager.session_file import reading
+from session_manager.store import Commit
+
+__all__ = ["ArchiveFiles"]
+
+_ATTEMPTS = 5
+
+
+@attrs.frozen
+class _Known:
+    """The file of an archive, as it was last read or written: all of its lines count."""
+
+    signature: Signature
+    #: How many lines it has.
+    count: int
+
+
+class ArchiveFiles:
+    """The archives of the sessions in a directory.
+
+    :param directory: open, for writing or read-only.
+    :param suffix: how the names of sessions' files end.
+    """
+
+    def __init__(self, directory: SessionDirectory, suffix: str) -> None:
+        self._directory = directory
+        self._files = directory.files
+        self._known: dict[str, _Known] = {}
+        #: What the files will be known by when the writes land that they were prepared for.
+        self._prepared: dict[str, _Known] = {}
+        self._names = set()
+        if directory.read_only:
+            return
+        for name in directory.other_names:
+            if name.endswith(SUFFIX):
+                self._names.add(name)
+                if name.removesuffix(SUFFIX) + suffix not in directory.names:
+                    with contextlib.suppress(OSError):
+                        self._unlink(name)
+
+    # Reading
+
+    def may_have(self, key: str) -> bool:
+        """Say whether a session may have an archive; a reader beside the writer cannot tell."""
+        return self._directory.read_only or file_name(key, SUFFIX) in self._names
+
+    def read(self, key: str, version_of: Callable[[str], Version | None]) -> list[Message]:
+        """Return the archived messages of a session, by position.
+
+        Beside the writer, it is read again if the session has changed meanwhile.
+
+        :param version_of: returns the version that the session's own file has.
+        :raises CorruptSessionError: if it is damaged.
+        :raises UnsupportedFormatError: if a newer version wrote it.
+        :raises StorageError: if it cannot be read.
+        """
+        name = file_name(key, SUFFIX)
+        read_only = self._directory.read_only
+        if not self.may_have(key):
+            return []
+        damage: CorruptSessionError | None = None
+        found: list[Message] | None = None
+        for _ in range(_ATTEMPTS):
+            version, damage = version_of(key), None
+            try:
+                found = self._read(key, name, version)
+            except CorruptSessionError as error:
+                damage = error
+            if not read_only or version_of(key) == version:
+                break
+        if damage is not None:
+            raise damage
+        return found or []
+
+    def _read(self, key: str, name: str, version: Version | None) -> list[Message] | None:
+        def decoded(path: str) -> tuple[str, list[Message]]:
+            found = decode(read_whole(self._files, name)[0], key, version, path)
+            if found.damage is not None and version is not None:
+                raise found.damage
+            return key, decode_bodies(body for _, body in found.lines)
+
+        return reading(self._files, key, name, decoded)
+
+    # Writing
+
+    def concerns(self, commit: Commit) -> bool:
+        """Say whether `prepare` has anything to do for a write."""
+        if commit.archived:
+            return True
+        key = commit.session.key
+        if not self._names or file_name(key, SUFFIX) not in self._names:
+            return False
+        return commit.spared is not None or key not in self._known
+
+    def prepare(self, commit: Commit, actual: Callable[[], Version | None]) -> None:
+        """Make a session's archive what it must be when a commit is written, durably. Until then it counts as before.
+
+        :param actual: returns the version that the session's own file has: what the commit is based on, or leads to.
+        :raises SaveFailedError: the session must not be written.
+        :raises CorruptSessionError: if the file is none.
+        """
+        key = commit.session.key
+        failure: BaseException | None = None
+        not_regular = False
+        try:
+            self._prepare(commit, file_name(key, SUFFIX), actual())
+        except OSError as error:
+            failure = error
+        except OutcomeUnknownError as error:
+            failure = error.__cause__
+        except StorageError as error:
+            if type(error) is not StorageError:
+                raise
+            failure = error.__cause__
+        except NotRegularError:
+            not_regular = True
+        if not_regular:
+            raise CorruptSessionError(key, self._directory.path_of(file_name(key, SUFFIX)), 0, "is not a regular file")
+        if failure is not None:
+            raise SaveFailedError(key, f"its archive: {getattr(failure, 'strerror', '')}") from failure
+
+    def _prepare(self, commit: Commit, name: str, actual: Version | None) -> None:
+        session, spare = commit.session, commit.spared
+        key = session.key
+        if actual is not None and actual == session.version:
+            return  # the write landed before, and so its archive is there
+        self._prepared.pop(key, None)
+        known = self._known.pop(key, None)
+        bodies: list[bytes] = []
+        if spare is not None or known is None or not self._is_still(name, known):
+            known, found = self._settled(key, name, actual)
+            if found is not None and spare is not None:
+                bodies = [body for _, body in found.lines if is_kept(position_of(body), spare)]
+        bodies += [body_of(message) for _, message in commit.archived]
+        if bodies:
+            revised = [(session.revision, body) for body in bodies]
+            data = encode_lines(key, session.generation, 0 if known is None else known.count, revised)
+            written = self._created(key, name, data) if known is None else self._appended(name, known, data)
+            self._prepared[key] = _Known(written, (0 if known is None else known.count) + len(bodies))
+        elif known is not None and spare is None:
+            self._known[key] = known
+
+    def finish(self, commit: Commit) -> OSError | None:
+        """Take note that a commit was written; return what kept the text of a cleared archive from being removed."""
+        key = commit.session.key
+        prepared = self._prepared.pop(key, None)
+        if commit.spared is None or commit.base is None:
+            if prepared is not None:
+                self._known[key] = prepared
+            return None
+        name = file_name(key, SUFFIX)
+        failure: OSError | None = None
+        try:
+            known = self._settled(key, name, commit.session.version, clear=True)[0]
+            if known is not None:
+                self._known[key] = known
+        except OSError as error:
+            failure = error
+        except OutcomeUnknownError as error:
+            failure = error.__cause__ if isinstance(error.__cause__, OSError) else OSError()
+        except NotRegularError:
+            return None
+        return failure
+
+    def tidy(self, key: str, version: Version | None) -> None:
+        """Remove what does not count, and its text.
+
+        :raises SaveFailedError: if it cannot be; what counts is there.
+        """
+        failure: BaseException | None = None
+        try:
+            known = self._settled(key, file_name(key, SUFFIX), version)[0]
+            if known is not None:
+                self._known[key] = known
+        except OSError as error:
+            failure = error
+        except OutcomeUnknownError as error:
+            failure = error.__cause__
+        except NotRegularError:
+            return
+        if failure is not None:
+            raise SaveFailedError(key, f"its archive: {getattr(failure, 'strerror', '')}") from failure
+
+    def _settled(
+        self, key: str, name: str, version: Version | None, *, clear: bool = False
+    ) -> tuple[_Known | None, Found | None]:
+        """Cut off what does not count over a version; return what the file is known by then, and what is in it.
+
+        :param clear: remove what is damaged, too.
+        """
+        if name not in self._names:
+            return None, None
+        self._known.pop(key, None)
+        try:
+            data, status = read_whole(self._files, name)
+        except FileNotFoundError:
+            self._names.discard(name)
+            return None, None
+        found = decode(data, key, version, self._directory.path_of(name))
+        removes = clear or version is None or found.damage is None
+        if not found.lines and removes:
+            self._unlink(name)
+            return None, None
+        if found.torn is not None and not clear:
+            keep_copy(self._files, name, data[found.torn :])
+        if removes and (found.mixed or found.damage is not None):
+            assert version is not None
+            lines = encode_lines(key, version.generation, 0, found.lines)
+            return _Known(self._created(key, name, lines), len(found.lines)), found
+        known = signature(status)
+        stays = data[: found.end]
+        if not stays.endswith(b"\n"):  # what was cut off in its header
+            stays += b"\n"
+        if stays != data:
+            known = replace(self._files, name, [stays], lambda: None)
+        return _Known(known, found.count), found
+
+    def _is_still(self, name: str, known: _Known) -> bool:
+        status = self._files.stat(name)
+        return status is not None and signature(status) == known.signature
+
+    def _created(self, key: str, name: str, lines: bytes) -> Signature:
+        self._names.add(name)
+        return replace(self._files, name, [encode_header(key), lines], lambda: None)
+
+    def _appended(self, name: str, known: _Known, lines: bytes) -> Signature:
+        fd = self._files.open_append(name)
+        try:
+            if signature(self._files.fstat(fd)) != known.signature:
+                raise OSError(0, "another program changed the file")
+            write_all(self._files, fd, [lines])
+            self._files.sync_data(fd)
+            written = signature(self._files.fstat(fd))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._files.close(fd)
+            raise
+        self._files.close(fd)
+        return written
+
+    def _unlink(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._files.unlink(name)
+        self._files.sync_directory()
+        self._names.discard(name)
+
+    def remove(self, key: str, *, damaged: bool) -> None:
+        """Remove the archive of a session that was removed, durably.
+
+        :param damaged: move it to quarantine instead, as the session was.
+        :raises SaveOutcomeUnknownError: it may still be there.
+        """
+        name = file_name(key, SUFFIX)
+        self._known.pop(key, None)
+        self._prepared.pop(key, None)
+        if name not in self._names:
+            return
+        failure: OSError | None = None
+        try:
+            if damaged:
+                with contextlib.suppress(FileNotFoundError):
+                    quarantine(self._files, name)
+            self._unlink(name)
+        except OSError as error:
+            failure = error
+        if failure is not None:
+            self._directory.undeleted.add(key)
+            raise SaveOutcomeUnknownError(key, f"its deletion: {failure.strerror}") from failure
