@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 #: For type checkers, not for running.
@@ -17,3 +18,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 def pytest_addoption(parser):
     parser.addoption("--walks", type=int, default=1000, help="how many random walks of three writers")
     parser.addoption("--first-walk", type=int, default=0, help="the seed of the first walk")
+    parser.addoption("--soak", action="store_true", help="break the library for hours, instead of a minute")
+
+
+@pytest.fixture
+def soak(request) -> bool:
+    """Whether this is a soak."""
+    return request.config.getoption("--soak")

@@ -1,0 +1,1 @@
+"""The library, broken on purpose: what `docs/reliability.md` says was tried, and how often."""
