@@ -7,6 +7,9 @@
 [{'role': 'user', 'content': 'Hello!'}]
 """
 
+import importlib
+from typing import TYPE_CHECKING
+
 from session_manager.autosave import Autosave
 from session_manager.errors import (
     ClosedError,
@@ -21,6 +24,7 @@ from session_manager.errors import (
     SaveError,
     SaveFailedError,
     SaveOutcomeUnknownError,
+    SessionBusyError,
     SessionExistsError,
     SessionManagerError,
     SessionNotFoundError,
@@ -36,7 +40,13 @@ from session_manager.stores import CopyReport, open_store
 from session_manager.summarize import Summarized, SummaryPolicy
 from session_manager.turn import Turn
 
+if TYPE_CHECKING:
+    from session_manager.aio import AsyncSessionManager
+    from session_manager.aio_turn import AsyncTurn
+
 __all__ = [
+    "AsyncSessionManager",
+    "AsyncTurn",
     "Autosave",
     "ClosedError",
     "Commit",
@@ -57,6 +67,7 @@ __all__ = [
     "SaveOutcomeUnknownError",
     "SearchHit",
     "Session",
+    "SessionBusyError",
     "SessionExistsError",
     "SessionInfo",
     "SessionManager",
@@ -74,3 +85,25 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+_HOMES = {"AsyncSessionManager": "aio", "AsyncTurn": "aio_turn"}
+
+if not TYPE_CHECKING:  # else every name would be one of this module's
+
+    def __getattr__(name: str) -> object:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+        except ModuleNotFoundError as error:
+            if error.name != "anyio":
+                raise
+            extra = "pip install 'chat-session-manager[async]'"
+            raise ImportError(f"{name} needs anyio: {extra}", name="anyio") from error
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -12,6 +12,7 @@
     ├── ForkedError (RuntimeError)
     ├── ReadOnlyError (RuntimeError)
     ├── ReentrantCallError (RuntimeError)
+    ├── SessionBusyError (RuntimeError)
     ├── ConflictError
     └── StorageError
         ├── StorageLockedError
@@ -43,6 +44,7 @@ __all__ = [
     "SaveError",
     "SaveFailedError",
     "SaveOutcomeUnknownError",
+    "SessionBusyError",
     "SessionExistsError",
     "SessionManagerError",
     "SessionNotFoundError",
@@ -174,6 +176,20 @@ class ReentrantCallError(SessionManagerError, RuntimeError):
         return (
             "a signal handler or finalizer called the session manager in the middle of a call: set a flag there instead"
         )
+
+
+class SessionBusyError(SessionManagerError, RuntimeError):
+    """Too many wait for a turn of the session already (`max_waiting`)."""
+
+    def __init__(self, key: str, waiting: int) -> None:
+        super().__init__(key, waiting)
+        #: The session's key.
+        self.key: str = key
+        #: How many wait.
+        self.waiting: int = waiting
+
+    def _sentence(self) -> str:
+        return f"session {_shown(self.key)} is busy: {self.waiting} turns are waiting already"
 
 
 class ConflictError(SessionManagerError):

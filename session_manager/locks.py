@@ -1,12 +1,10 @@
-"""The kinds of lock of a manager: one guard for what is in RAM, one lock for each key in use, and claims on keys.
+"""The locks of a manager: one guard for what is in RAM, and one lock for each key in use.
 
 Order: keyed locks before the guard; several keyed locks in the order of their keys, all at once.
 
 An interrupt (Ctrl-C) may arrive between any two bytecodes. So a lock is held by ``with``, on a lock of the C
 library that takes and releases in one step, in the frame that calls the function; who holds it is asked of the
 lock itself; and there is no other state to be left behind. What is done under the guard ends in one assignment.
-
-What is held for minutes, by a caller, is a `Claim`: there is nothing to release, only an object to be let go of.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ import attrs
 
 from session_manager.errors import ForkedError, ReentrantCallError
 
-__all__ = ["Claim", "Claims", "Guard", "KeyedLocks", "is_mine", "nothing"]
+__all__ = ["Guard", "KeyedLocks", "is_mine", "nothing"]
 
 _SWEEP = 16
 
@@ -128,61 +126,6 @@ def _nested(slots: list[_Slot], check: Callable[[], None], function: Callable[[]
         return function()
     with slots[0].lock:
         return _nested(slots[1:], check, function)
-
-
-@attrs.define(eq=False)
-class Claim:
-    """Somebody's place in the queue for a key."""
-
-    #: The thread that claims.
-    thread: int = attrs.field(factory=threading.get_ident)
-    #: Whether it was given back.
-    is_over: bool = False
-    _over: threading.Event = attrs.field(factory=threading.Event)
-
-    def give_back(self) -> None:
-        """Let go of the key; idempotent."""
-        self.is_over = True  # an interrupt from here on only delays those who wait
-        self._over.set()
-
-    @property
-    def over(self) -> threading.Event:
-        """What is set when it is given back; of one that was dropped, never."""
-        return self._over
-
-
-@attrs.define(eq=False)
-class Claims:
-    """Queues of claims, one for each key, in the order in which they came: the first one holds the key.
-
-    A claim counts until it is given back, or nobody has a reference to it: whoever is interrupted, at any point,
-    leaves none behind.
-
-    :param guard: protects the table of the queues.
-    """
-
-    _guard: Guard
-    _queues: dict[str, list[weakref.ref[Claim]]] = attrs.field(factory=dict)
-    _sweep_at: int = _SWEEP
-
-    def queue(self, key: str, claim: Claim) -> Claim:
-        """Queue a claim up, unless it is in the queue; return the one that holds the key now, which may be it."""
-        return self._guard.run(self._queue, key, claim)
-
-    def _queue(self, key: str, claim: Claim) -> Claim:
-        claims = [one for one in map(_alive, self._queues.get(key, ())) if one is not None]
-        if not any(one is claim for one in claims):
-            claims.append(claim)
-            self._queues[key] = [weakref.ref(one) for one in claims]
-        if len(self._queues) > self._sweep_at:
-            self._queues = {key: queue for key, queue in self._queues.items() if any(map(_alive, queue))}
-            self._sweep_at = 2 * len(self._queues) + _SWEEP
-        return claims[0]
-
-
-def _alive(reference: weakref.ref[Claim]) -> Claim | None:
-    claim = reference()
-    return None if claim is None or claim.is_over else claim
 
 
 def nothing() -> None:

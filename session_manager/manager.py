@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import math
 import os
 import warnings
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
@@ -25,10 +24,11 @@ from session_manager.changes import (
     SetSummary,
     UpdateMetadata,
 )
+from session_manager.claims import Claims
 from session_manager.context import context
 from session_manager.incoming import Incoming
 from session_manager.json_value import checked_text
-from session_manager.locks import Claims, nothing
+from session_manager.locks import nothing
 from session_manager.model import Clock, Message, Session, utc, utc_now
 from session_manager.names import check_key
 from session_manager.overview import Overview
@@ -45,16 +45,11 @@ from session_manager.turn import Turn, TurnLocks
 __all__ = ["Health", "SessionManager"]
 
 
-class _Given(enum.Enum):
-    NOTHING = "nothing"
-
-
 M = TypeVar("M", bound="SessionManager")
 
-_NOTHING: Final = _Given.NOTHING
 #: How many seconds a manager that is collected waits for a save of its thread, before it leaves the rest to that.
 _PATIENCE = 1.0
-_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 
 @attrs.frozen
@@ -109,21 +104,17 @@ class SessionManager:
 
     def __init__(
         self,
-        storage: str | os.PathLike[str] | Store | _Given | None = _NOTHING,
+        storage: str | os.PathLike[str] | Store | None = "memory:",
         *,
         clock: Clock = utc_now,
         random_id: Callable[[], str] = random_id,
-        max_message_bytes: int = _MAX_MESSAGE_BYTES,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
         max_resident_bytes: int | None = None,
         autosave: Autosave | None = None,
         read_only: bool = False,
         archive: bool = False,
     ) -> None:
-        if storage is None or storage == "":
-            warnings.warn(
-                f'storage is {storage!r}, so nothing is saved: give a path, or "memory:" if that is meant',
-                stacklevel=2,
-            )
+        warn_if_unset(storage, stacklevel=3)
         self._incoming = Incoming(clock, max_message_bytes)
         if read_only and autosave is not None:
             raise ValueError("read_only and autosave exclude each other")
@@ -329,7 +320,9 @@ class SessionManager:
             self._residents.create(key, at)
         return changed[1].messages.last(len(messages))
 
-    def turn(self, key: str, ref: str | None = None, timeout: float | None = None) -> Turn:
+    def turn(
+        self, key: str, ref: str | None = None, timeout: float | None = None, *, max_waiting: int | None = None
+    ) -> Turn:
         """Write a turn, the user's message and all that answers it, at once or not at all: the recommended way to write.
 
         A context manager. In its block nobody else has a turn of the session (other calls go on); what `Turn.add` and
@@ -342,6 +335,8 @@ class SessionManager:
             before (it remembers its last 256), `Turn.done` is `True`, `Turn.messages` is what is still there of the answer,
             and nothing is written.
         :param timeout: how many seconds to wait for another turn to end, 0 or less: not at all; `None`: as long as it takes.
+        :param max_waiting: how many may be waiting already, from 0: a flood for one session is refused. `None`: any number.
+        :raises SessionBusyError: entering the block: more are waiting.
         :raises TimeoutError: entering the block: it did not end in time.
         :raises RuntimeError: entering it: this thread has a turn of the session already, or would have to wait for
             another one inside of a running event loop.
@@ -352,11 +347,16 @@ class SessionManager:
             _check_type(timeout, (int, float), "timeout must be a number of seconds")
             if math.isnan(timeout):
                 raise ValueError("timeout must be a number of seconds, not nan")
+        if max_waiting is not None:
+            _check_type(max_waiting, (int,), "max_waiting must be an int")
+            if max_waiting < 0:
+                raise ValueError(f"max_waiting must be 0 or more, not {max_waiting}")
         answered = None if ref is None else checked_text(ref, "ref", empty=False)
         return Turn(
             checked,
             answered,
             timeout,
+            max_waiting=max_waiting,
             locks=self._turn_locks,
             residents=self._residents,
             saving=self._saving,
@@ -415,9 +415,12 @@ class SessionManager:
             summarize, another summary of it under way, or the history is not long enough.
         :raises SaveError: the session could not be saved; a summary that was made is in RAM, unsaved.
         """
-        checked = self._writable(key)
+        self._check_summary(key, keep_last)
+        return self._summaries.summarize(key, summarizer, keep_last=keep_last, when=when)
+
+    def _check_summary(self, key: str, keep_last: int) -> None:
+        self._writable(key)
         _check_type(keep_last, (int,), "keep_last must be an int")
-        return self._summaries.summarize(checked, summarizer, keep_last=keep_last, when=when)
 
     def remove_last(self, key: str) -> Message | None:
         """Remove the last message, and return it; `None` if there is none."""
@@ -629,16 +632,23 @@ class SessionManager:
         return check_key(key)
 
 
-def _store(storage: str | os.PathLike[str] | Store | _Given | None, *, read_only: bool) -> Store | None:
+def warn_if_unset(storage: object, *, stacklevel: int) -> None:
+    """Warn that there is no storage where one was meant, probably."""
+    if storage is None or storage == "":
+        told = f'storage is {storage!r}, so nothing is saved: give a path, or "memory:" if that is meant'
+        warnings.warn(told, stacklevel=stacklevel)
+
+
+def _store(storage: str | os.PathLike[str] | Store | None, *, read_only: bool) -> Store | None:
     if isinstance(storage, Store):
         return storage
-    if storage is None or isinstance(storage, _Given) or _is_ram_only(storage):
+    if storage is None or _is_ram_only(storage):
         return None
     return open_store(storage, read_only=read_only)
 
 
 def _is_ram_only(storage: object) -> bool:
-    return storage in (None, _NOTHING, "", "memory:")
+    return storage in (None, "", "memory:")
 
 
 def _budget(limit: int, storage: object) -> Budget:

@@ -17,6 +17,7 @@ from session_manager.budget import Budget, measure
 from session_manager.changes import Change
 from session_manager.entries import Entry
 from session_manager.errors import ClosedError, ConflictError, ReadOnlyError, ReentrantCallError
+from session_manager.event_loops import check_may_wait
 from session_manager.locks import Guard, KeyedLocks, is_mine
 from session_manager.model import Session
 from session_manager.store import Store
@@ -98,8 +99,17 @@ class Residents:
         if self._read_only:
             raise ReadOnlyError
 
+    def check_may_wait(self) -> None:
+        """Raise `WouldWaitError` before what may wait for the store, in a call that must not (`event_loops.at_once`)."""
+        if self.store is not None:
+            check_may_wait()
+
     def held(self, key: str, function: Callable[[], R]) -> R:
-        """Call a function while holding a session's keyed lock."""
+        """Call a function while holding a session's keyed lock.
+
+        :raises WouldWaitError: as `check_may_wait` does.
+        """
+        self.check_may_wait()
         return self.keyed.run([key], self.check_open, function)
 
     def entry(self, key: str) -> Entry | None:
@@ -185,7 +195,10 @@ class Residents:
 
     def _is_stale(self, store: Store, entry: Entry) -> bool:
         """Say whether somebody else has saved the session since. While a write of ours is under way, nobody asks."""
-        return store.shared and entry.unknown is None and store.version(entry.session.key) != entry.durable.version
+        if not store.shared or entry.unknown is not None:
+            return False
+        self.check_may_wait()
+        return store.version(entry.session.key) != entry.durable.version
 
     def fetch(self, store: Store, key: str) -> Entry | None:
         """Return a session's entry as it is now; its keyed lock is held, so that all it can lose meanwhile is its place."""

@@ -230,6 +230,7 @@ class Saving:
     def fork(self, key: str, new_key: str, at: datetime) -> Session:
         """Copy a session, as it is in RAM, to a key that has none, durably."""
         residents = self._residents
+        residents.check_may_wait()
         return residents.keyed.run([key, new_key], residents.check_open, lambda: self._fork(key, new_key, at))
 
     def _fork(self, key: str, new_key: str, at: datetime) -> Session:

@@ -7,24 +7,25 @@ summary or one of these messages is another: in this process, or, when the save 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
 
 from session_manager.changes import Fold, digest
+from session_manager.claims import Claim, Claims
 from session_manager.entries import Entry
 from session_manager.errors import InvalidMessageError
 from session_manager.history import head, safe_start
 from session_manager.incoming import Incoming
 from session_manager.json_value import checked_text
-from session_manager.locks import Claim, Claims
 from session_manager.model import Message, Session
 from session_manager.residents import Residents
 from session_manager.saving import Saving
 from session_manager.tokens import estimate_tokens
 
-__all__ = ["Summaries", "Summarized", "Summarizer", "SummaryPolicy"]
+__all__ = ["Picked", "Summaries", "Summarized", "Summarizer", "SummaryPolicy"]
 
 _ATTEMPTS = 10
 
@@ -77,7 +78,7 @@ class SummaryPolicy:
 
 
 @attrs.frozen
-class _Picked:
+class Picked:
     """What is to be summarized: durable messages, and what they are bound by."""
 
     seen: Session
@@ -103,20 +104,22 @@ class Summaries:
         self, key: str, summarizer: Summarizer, *, keep_last: int, when: SummaryPolicy | None
     ) -> Summarized | None:
         """Summarize a session; see `SessionManager.summarize`."""
+        with self.claimed(key) as is_first:
+            picked = self.pick(key, keep_last, when) if is_first else None
+            if picked is None:
+                return None
+            return self.fold(key, picked, summarizer(picked.seen.summary, list(picked.messages)))
+
+    @contextmanager
+    def claimed(self, key: str) -> Iterator[bool]:
+        """Keep others from summarizing a session; say whether nobody does already."""
         claim = Claim()
-        if self._running.queue(key, claim) is not claim:
-            return None
         try:
-            picked = self._pick(key, keep_last, when)
-            return (
-                None
-                if picked is None
-                else self._fold(key, picked, summarizer(picked.seen.summary, list(picked.messages)))
-            )
+            yield self._running.queue(key, claim) is None
         finally:
             claim.give_back()
 
-    def _pick(self, key: str, keep_last: int, when: SummaryPolicy | None) -> _Picked | None:
+    def pick(self, key: str, keep_last: int, when: SummaryPolicy | None) -> Picked | None:
         """Save the session, and pick the messages before a safe cut; `None` if there is nothing to summarize.
 
         So it is, too, if others change these messages over and over.
@@ -134,7 +137,7 @@ class Summaries:
                 return _picked(session, first, stop)
         return None
 
-    def _fold(self, key: str, picked: _Picked, summary: object) -> Summarized:
+    def fold(self, key: str, picked: Picked, summary: object) -> Summarized:
         """Put a summary in the place of what was picked, unless something changed, and save it."""
         count = len(picked.messages)
         try:
@@ -160,10 +163,10 @@ def _is_durable(entry: Entry, first: int, stop: int) -> bool:
     return all(durable.at(message.position or 0) is message for message in shown.messages[first:stop])
 
 
-def _picked(session: Session, first: int, stop: int) -> _Picked:
+def _picked(session: Session, first: int, stop: int) -> Picked:
     messages = session.messages[first:stop]
     start = messages[0].position
     end = session.messages[stop].position if stop < len(session.messages) else session.end
     assert start is not None
     assert end is not None
-    return _Picked(session, messages.to_list(), start, end, digest(session, start, end))
+    return Picked(session, messages.to_list(), start, end, digest(session, start, end))

@@ -8,8 +8,6 @@ meanwhile stays as it is, and a delivery that came twice is answered once, by wh
 
 from __future__ import annotations
 
-import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -19,9 +17,11 @@ from typing import Any, TypeVar
 import attrs
 
 from session_manager.changes import Append
+from session_manager.claims import PATIENCE, Claim, Claims
 from session_manager.context import context
+from session_manager.errors import SessionBusyError
+from session_manager.event_loops import in_event_loop
 from session_manager.incoming import Incoming
-from session_manager.locks import Claim, Claims
 from session_manager.model import Message, Session
 from session_manager.residents import Residents
 from session_manager.saving import Saving
@@ -30,9 +30,6 @@ from session_manager.tokens import estimate_tokens
 __all__ = ["Turn", "TurnLocks"]
 
 T = TypeVar("T", bound="Turn")
-
-#: After so many seconds whoever waits looks whether the turn that is open was dropped without being left.
-_PATIENCE = 1.0
 
 
 @attrs.define(eq=False)
@@ -44,51 +41,62 @@ class TurnLocks:
 
     _claims: Claims
 
-    def acquire(self, key: str, timeout: float | None) -> Claim:
+    def acquire(self, key: str, timeout: float | None, max_waiting: int | None) -> Claim:
         """Wait for a session's lock, and take it.
 
         :param timeout: how many seconds to wait; `None`: as long as it takes.
+        :param max_waiting: how many may wait already.
         :raises RuntimeError: if this thread has a turn of the session, or would have to wait in an event loop.
         :raises TimeoutError: if it was not free in time.
+        :raises SessionBusyError: if too many wait for it.
         """
         claim = Claim()
-        holder = self._claims.queue(key, claim)
-        if holder is claim:
-            return claim
         try:
-            _check_may_wait(key, holder, timeout)
+            before = self.queue(key, claim, max_waiting)
+            if before is not None:
+                self._check_may_wait(key, claim, timeout)
             end = None if timeout is None else time.monotonic() + timeout
-            while holder is not claim:
-                left = _PATIENCE if end is None else end - time.monotonic()
+            while before is not None:
+                left = PATIENCE if end is None else end - time.monotonic()
                 if left <= 0:
-                    raise TimeoutError(f"another turn of session {key[:80]!a} was open for {timeout} s")
-                over, holder = holder.over, claim  # to hold on to one that is dropped would keep it
-                over.wait(min(left, _PATIENCE))
-                holder = self._claims.queue(key, claim)
+                    raise late(key, timeout)
+                over, before = before.over, None  # to hold on to one that is dropped would keep it
+                over.wait(min(left, PATIENCE))
+                before = self.queue(key, claim)
         except BaseException:
             claim.give_back()
             raise
         return claim
 
+    def queue(self, key: str, claim: Claim, max_waiting: int | None = None) -> Claim | None:
+        """Queue up for a session's lock, unless that was done; return the claim before this one; `None`: it has the lock.
 
-def _check_may_wait(key: str, holder: Claim, timeout: float | None) -> None:
-    if _in_event_loop():
-        if timeout is None or timeout > 0:
+        :raises SessionBusyError: if too many wait for it already.
+        """
+        if max_waiting is not None:
+            count = self._claims.queue_up_to(key, claim, max_waiting)
+            if count > max_waiting:
+                raise SessionBusyError(key, count - 1)
+        return self._claims.queue(key, claim)
+
+    def check_has_none(self, key: str, claim: Claim, who: str) -> None:
+        """Raise if whoever claims a lock has it, and would wait for itself."""
+        if self._claims.owns(key, claim.owner, claim):
+            raise RuntimeError(f"this {who} has a turn of session {key[:80]!a} already")
+
+    def _check_may_wait(self, key: str, claim: Claim, timeout: float | None) -> None:
+        if not in_event_loop():
+            self.check_has_none(key, claim, "thread")
+        elif timeout is None or timeout > 0:
             raise RuntimeError(
                 f"another turn of session {key[:80]!a} is open, and waiting for it would stop the event loop: "
                 "use AsyncSessionManager there"
             )
-    elif holder.thread == threading.get_ident():
-        raise RuntimeError(f"this thread has a turn of session {key[:80]!a} already")
 
 
-def _in_event_loop() -> bool:
-    """Say whether this thread runs an event loop of asyncio or trio. Neither is imported for it."""
-    running = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
-    if running is not None and running() is not None:
-        return True
-    in_trio = getattr(sys.modules.get("trio.lowlevel"), "in_trio_run", None)
-    return in_trio is not None and bool(in_trio())
+def late(key: str, timeout: float | None) -> TimeoutError:
+    """Return the error of a turn that was not free in time."""
+    return TimeoutError(f"another turn of session {key[:80]!a} was open for {timeout} s")
 
 
 class Turn:
@@ -104,6 +112,7 @@ class Turn:
         ref: str | None,
         timeout: float | None,
         *,
+        max_waiting: int | None,
         locks: TurnLocks,
         residents: Residents,
         saving: Saving,
@@ -118,7 +127,7 @@ class Turn:
         #: Whether leaving the block has written the messages, durably. `False` if the session was cleared or deleted since
         #: the turn began, if the delivery was answered meanwhile, or if there was nothing to write.
         self.applied: bool = False
-        self._timeout = timeout
+        self._timeout, self._max_waiting = timeout, max_waiting
         self._locks, self._residents, self._saving, self._incoming = locks, residents, saving, incoming
         self._claim: Claim | None = None
         self._guard: str | None = None
@@ -132,25 +141,36 @@ class Turn:
         return list(self._answer if self.done else self._buffer)
 
     def __enter__(self: T) -> T:
-        if self._claim is not None:
-            raise RuntimeError("a turn is for one block")
-        claim = self._locks.acquire(self.key, self._timeout)
+        self._check_is_new()
+        claim = self._locks.acquire(self.key, self._timeout, self._max_waiting)
         try:
             self._begin()
         except BaseException:
             claim.give_back()
             raise
-        self._claim = claim
-        self._is_open = True
+        self._open(claim)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._leave(apply=kind is None)
+
+    def _check_is_new(self) -> None:
+        if self._claim is not None:
+            raise RuntimeError("a turn is for one block")
+
+    def _open(self, claim: Claim) -> None:
+        """Let messages in, with the lock, when the turn has begun."""
+        self._claim = claim
+        self._is_open = True
+
+    def _leave(self, *, apply: bool) -> None:
+        """End, and give the lock back."""
         assert self._claim is not None
         self._is_open = False
         try:
-            if kind is None and not self.done:
+            if apply and not self.done:
                 self._apply()
         finally:
             self._claim.give_back()
@@ -216,17 +236,25 @@ class Turn:
 
         :raises RuntimeError: outside of the block.
         """
-        self._check_open()
-        entry = self._residents.touch(self.key)
         return context(
-            None if entry is None else entry.session,
-            [] if self.done else self._buffer,
+            self._shown(),
+            self._added(),
             system=system,
             max_messages=max_messages,
             max_tokens=max_tokens,
             count=count,
             summary_role=summary_role,
         )
+
+    def _shown(self) -> Session | None:
+        """Return the session as others see it."""
+        self._check_open()
+        entry = self._residents.touch(self.key)
+        return None if entry is None else entry.session
+
+    def _added(self) -> list[Message]:
+        """Return what the block has added to it."""
+        return [] if self.done else self._buffer
 
     def _check_open(self) -> None:
         if not self._is_open:

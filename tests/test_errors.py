@@ -25,6 +25,7 @@ from session_manager.errors import (
     SaveError,
     SaveFailedError,
     SaveOutcomeUnknownError,
+    SessionBusyError,
     SessionExistsError,
     SessionManagerError,
     SessionNotFoundError,
@@ -46,6 +47,7 @@ TREE = {
     "ForkedError": ("SessionManagerError", "RuntimeError"),
     "ReadOnlyError": ("SessionManagerError", "RuntimeError"),
     "ReentrantCallError": ("SessionManagerError", "RuntimeError"),
+    "SessionBusyError": ("SessionManagerError", "RuntimeError"),
     "ConflictError": ("SessionManagerError",),
     "StorageError": ("SessionManagerError",),
     "StorageLockedError": ("StorageError",),
@@ -91,6 +93,7 @@ EXAMPLES = [
         {},
         "a signal handler or finalizer called the session manager in the middle of a call: set a flag there instead",
     ),
+    (SessionBusyError("a:1", 3), {"key": "a:1", "waiting": 3}, "session 'a:1' is busy: 3 turns are waiting already"),
     (
         ConflictError("a:1", V1, V2),
         {"key": "a:1", "expected": V1, "actual": V2, "reason": ""},
@@ -184,10 +187,15 @@ def test_every_error_is_in_all_of_its_module_and_of_the_package():
 def test_what_the_package_exports_is_what_it_lists():
     names = {
         name
-        for name, value in vars(session_manager).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+        for name in dir(session_manager)
+        if not name.startswith("_") and not isinstance(getattr(session_manager, name), types.ModuleType)
     }
-    assert session_manager.__all__ == sorted(names)
+    assert session_manager.__all__ == sorted(names - {"TYPE_CHECKING"})
+
+
+def test_the_package_says_what_it_has_not():
+    with pytest.raises(AttributeError, match="module 'session_manager' has no attribute 'Session_Manager'"):
+        _ = session_manager.Session_Manager
 
 
 @pytest.mark.parametrize(("error", "attributes", "sentence"), EXAMPLES, ids=IDS)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 
 import pytest
 
 from session_manager import ReentrantCallError, SessionManager
-from session_manager.locks import Claim, Claims, Guard, KeyedLocks
+from session_manager.locks import Guard, KeyedLocks
 
 DEADLINE = 10
 
@@ -123,38 +122,3 @@ def test_drain_waits_for_whoever_holds_a_lock():
     assert drained.wait(DEADLINE)
     holder.join(DEADLINE)
     drainer.join(DEADLINE)
-
-
-# Claims
-
-
-def test_the_first_claim_holds_the_key_until_it_is_given_back():
-    claims = Claims(Guard())
-    one, two, other = Claim(), Claim(), Claim()
-    assert claims.queue("k", one) is one
-    assert claims.queue("k", two) is one
-    assert claims.queue("k", one) is one
-    assert claims.queue("other", other) is other
-    one.give_back()
-    one.give_back()
-    assert one.over.is_set()
-    assert claims.queue("k", two) is two
-
-
-def test_a_claim_that_nobody_has_any_more_counts_as_given_back():
-    claims = Claims(Guard())
-    one, two = Claim(), Claim()
-    claims.queue("k", one)
-    claims.queue("k", two)
-    del one
-    gc.collect()
-    assert claims.queue("k", two) is two
-
-
-def test_claims_that_are_over_are_forgotten():
-    claims = Claims(Guard())
-    for number in range(1000):
-        claim = Claim()
-        claims.queue(str(number), claim)
-        claim.give_back()
-    assert len(claims._queues) < 50

@@ -1,0 +1,167 @@
+"""Threads that work for an event loop of asyncio or trio.
+
+What a worker has begun is never abandoned: a task that is cancelled meanwhile gets its cancellation when the work has ended.
+asyncio's own ``task.cancel()`` does not know anyio's shields, so it is held back here, and raised then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+import anyio
+import anyio.lowlevel
+import attrs
+from anyio.lowlevel import RunVar
+
+from session_manager.errors import ClosedError
+from session_manager.event_loops import WouldWaitError, at_once, beside_a_loop, call_soon
+
+__all__ = ["Signal", "Threads", "Workers", "in_a_thread_of_its_own"]
+
+R = TypeVar("R")
+
+#: How many threads there are at most. Those that compute take turns anyway.
+_READING, _WRITING, _COMPUTING = 4, 8, 2
+
+
+class Signal:
+    """An event for a task of the loop that runs here, set from any thread."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+        self._call_soon = call_soon()
+
+    def set(self) -> None:
+        """Wake who waits; if the loop has ended, nobody does."""
+        with contextlib.suppress(RuntimeError):
+            self._call_soon(self._event.set)
+
+    async def wait(self) -> None:
+        """Wait until it is set."""
+        await self._event.wait()
+
+
+class Threads:
+    """A few threads, started when they are needed.
+
+    What is called for one session runs in order, one after another, so that it takes one of them at a time.
+
+    :param count: how many, at most.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="session-manager")
+        #: Of each loop, the locks of the sessions that are called for.
+        self._locks: RunVar[dict[str, anyio.Lock]] = RunVar("the locks of sessions")
+
+    async def soon(self, key: str, function: Callable[[], R]) -> R:
+        """Call a function for a session: here, if it need not wait; else in a thread.
+
+        :param function: if it has to wait, it does so before it has done anything.
+        """
+        try:
+            return at_once(function)
+        except WouldWaitError:
+            pass
+        return await self.run(function, key)
+
+    async def run(self, function: Callable[[], R], key: str | None = None) -> R:
+        """Call a function in a thread, and return what it returns.
+
+        A task that was cancelled before does not call it. One that is cancelled meanwhile waits for its end, and then gets
+        its cancellation: with the function's error, if it raised one, as the cause.
+
+        :param key: the session that it is called for, if it is one.
+        :raises ClosedError: after `stop`.
+        """
+        if key is None:
+            return await self._run(function)
+        locks = self._locks.get({})
+        self._locks.set(locks)
+        lock = locks.setdefault(key, anyio.Lock(fast_acquire=True))
+        try:
+            async with lock:
+                return await self._run(function)
+        finally:
+            if not lock.locked():
+                locks.pop(key, None)
+
+    async def _run(self, function: Callable[[], R]) -> R:
+        await anyio.lowlevel.checkpoint()
+        signal = Signal()
+        try:
+            future = self._pool.submit(beside_a_loop, function)
+        except RuntimeError:
+            future = None
+        if future is None:
+            raise ClosedError
+        future.add_done_callback(lambda _: signal.set())
+        await _ended(future, signal)
+        return future.result()
+
+    def stop(self, *, wait: bool) -> None:
+        """Take no more calls.
+
+        :param wait: return when the last call has ended, and its thread.
+        """
+        self._pool.shutdown(wait=wait)
+
+
+@attrs.define(eq=False)
+class Workers:
+    """The threads of a manager, so that who computes does not wait for who reads, and who reads not for who writes."""
+
+    reading: Threads = attrs.field(factory=lambda: Threads(_READING))
+    writing: Threads = attrs.field(factory=lambda: Threads(_WRITING))
+    #: For what only touches RAM, but would keep an event loop for long.
+    computing: Threads = attrs.field(factory=lambda: Threads(_COMPUTING))
+
+    def stop(self, *, wait: bool) -> None:
+        """Take no more calls: `Threads.stop`."""
+        for threads in (self.reading, self.writing, self.computing):
+            threads.stop(wait=wait)
+
+
+async def _ended(future: Future[R], signal: Signal) -> None:
+    """Wait for the end of some work; raise a cancellation that came meanwhile."""
+    cancelled: BaseException | None = None
+    with anyio.CancelScope(shield=True):
+        while not future.done():
+            try:
+                await signal.wait()
+            except anyio.get_cancelled_exc_class() as error:
+                cancelled = error
+    try:
+        if cancelled is not None:
+            raise cancelled
+        await anyio.lowlevel.checkpoint_if_cancelled()
+    except anyio.get_cancelled_exc_class() as error:
+        raise error from future.exception()
+
+
+async def in_a_thread_of_its_own(function: Callable[[], R]) -> R:
+    """Call a function in a new thread, and return what it returns; a task that is cancelled meanwhile leaves it to itself.
+
+    The thread does not keep the interpreter from ending.
+    """
+    await anyio.lowlevel.checkpoint()
+    signal = Signal()
+    future: Future[R] = Future()
+    threading.Thread(
+        target=partial(_settle, future, function, signal), name="session-manager-call", daemon=True
+    ).start()
+    await signal.wait()
+    return future.result()
+
+
+def _settle(future: Future[R], function: Callable[[], R], signal: Signal) -> None:
+    try:
+        future.set_result(function())
+    except BaseException as error:  # noqa: BLE001 - whoever waits raises it
+        future.set_exception(error)
+    signal.set()
