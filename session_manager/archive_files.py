@@ -79,6 +79,8 @@ class ArchiveFiles:
         self._known: dict[str, _Known] = {}
         #: What the files will be known by when the writes land that they were prepared for.
         self._prepared: dict[str, _Known] = {}
+        #: Files whose last replacement or removal may not survive a power cut, though it is what is read.
+        self._doubtful: set[str] = set()
         self._names = set()
         if directory.read_only:
             return
@@ -245,7 +247,7 @@ class ArchiveFiles:
         try:
             data, status = read_whole(self._files, name)
         except FileNotFoundError:
-            self._names.discard(name)
+            self._unlink(name)
             return None, None
         found = decode(data, key, version, self._directory.path_of(name))
         removes = clear or version is None or found.damage is None
@@ -262,8 +264,8 @@ class ArchiveFiles:
         stays = data[: found.end]
         if not stays.endswith(b"\n"):  # what was cut off in its header
             stays += b"\n"
-        if stays != data:
-            known = replace(self._files, name, [stays], lambda: None)
+        if stays != data or name in self._doubtful:
+            known = self._replaced(name, [stays])
         return _Known(known, found.count), found
 
     def _is_still(self, name: str, known: _Known) -> bool:
@@ -272,7 +274,13 @@ class ArchiveFiles:
 
     def _created(self, key: str, name: str, lines: bytes) -> Signature:
         self._names.add(name)
-        return replace(self._files, name, [encode_header(key), lines], lambda: None)
+        return self._replaced(name, [encode_header(key), lines])
+
+    def _replaced(self, name: str, buffers: list[bytes]) -> Signature:
+        self._doubtful.add(name)
+        known = replace(self._files, name, buffers, lambda: None)
+        self._doubtful.discard(name)
+        return known
 
     def _appended(self, name: str, known: _Known, lines: bytes) -> Signature:
         fd = self._files.open_append(name)
@@ -294,6 +302,7 @@ class ArchiveFiles:
             self._files.unlink(name)
         self._files.sync_directory()
         self._names.discard(name)
+        self._doubtful.discard(name)
 
     def remove(self, key: str, *, damaged: bool) -> None:
         """Remove the archive of a session that was removed, durably.

@@ -595,7 +595,7 @@ def test_a_descriptor_whose_sync_failed_is_never_used_again(faulty, monkeypatch)
         broken(files, patched, "sync_data", "open_new")
         with pytest.raises(SaveFailedError):
             m.save(KEY)
-    assert files.log[:5] == ["stat", "write", "fstat", "truncate", "close"]
+    assert files.log[:6] == ["stat", "write", "fstat", "truncate", "sync", "close"]
     assert store_of(m)._descriptors._open == {}
     assert path.read_bytes() == whole
     assert [message.content for message in store_of(m).load(KEY).messages] == ["saved", "unsaved"]

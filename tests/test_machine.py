@@ -20,6 +20,8 @@ from session_manager.testing import SessionMachine
 class MemoryMachine(SessionMachine):
     """A store in RAM stands for a disk: it is given to each manager anew."""
 
+    archive = True
+
     def __init__(self):
         super().__init__()
         self.disk = MemoryStore()
@@ -31,6 +33,7 @@ class MemoryMachine(SessionMachine):
 class DirectoryMachine(SessionMachine):
     """A store in a directory of its own, where no temporary file is left."""
 
+    archive = True
     store: type
 
     def __init__(self):
@@ -63,7 +66,9 @@ class SQLiteMachine(DirectoryMachine):
 
 
 class EvictingMachine(SnapshotMachine):
-    """What is saved is soon forgotten, and read again."""
+    """What is saved is soon forgotten, and read again; nothing is archived."""
+
+    archive = False
 
     def open(self):
         return SessionManager(self.open_store(), clock=self.clock, random_id=self.random_id, max_resident_bytes=4000)

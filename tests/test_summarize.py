@@ -7,7 +7,16 @@ import threading
 
 import pytest
 
-from session_manager import Message, ReadOnlyError, SaveFailedError, SessionManager, SummaryPolicy, changes, summarize
+from session_manager import (
+    Message,
+    ReadOnlyError,
+    SaveFailedError,
+    SessionManager,
+    SummaryPolicy,
+    changes,
+    open_store,
+    summarize,
+)
 from session_manager.locks import is_mine
 from session_manager.saving import Saving
 from session_manager.stores.memory import MemoryStore
@@ -383,9 +392,19 @@ def test_no_lock_is_held_while_the_summarizer_runs(m):
     assert texts(m) == ["u2", "a2", "u3", "a3", "in a turn"]
 
 
-def test_every_message_is_in_the_history_or_in_the_summary_or_was_dropped(store):
-    """Threads add, drop, edit and replace, while others summarize; an observer counts."""
-    managers = [SessionManager(store) for _ in range(2)]
+@pytest.fixture(params=["memory", "snapshot", "log", "sqlite"])
+def any_store(request, tmp_path):
+    """A store of each kind; several managers may write to those in RAM and in SQLite."""
+    store = SharedStore() if request.param == "memory" else open_store(f"{request.param}:{tmp_path / 'chats'}")
+    yield store
+    store.close()
+
+
+def test_every_message_is_in_the_history_or_in_the_summary_or_was_dropped(any_store):
+    """Threads add and drop, while others summarize; an observer counts, and finds in the archive what is in the summary."""
+    store = any_store
+    one = SessionManager(store, archive=True)
+    managers = [one, SessionManager(store, archive=True) if store.shared else one]
     added: set[str] = set()
     dropped: set[str] = set()
     lock = threading.Lock()
@@ -406,24 +425,34 @@ def test_every_message_is_in_the_history_or_in_the_summary_or_was_dropped(store)
                     m.save(KEY)
                     dropped.update([str(last.content)] if last is not None else [])
 
+    ended = threading.Event()
+
     def summarize(number):
-        for _ in range(20):
+        while not ended.wait(0.0005):
             managers[number].summarize(KEY, joined, keep_last=3)
 
-    threads = [threading.Thread(target=chat, args=(number, number)) for number in range(4)]
-    threads += [threading.Thread(target=summarize, args=(number,)) for number in range(2)]
-    for thread in threads:
+    chats = [threading.Thread(target=chat, args=(number, number)) for number in range(4)]
+    summarizers = [threading.Thread(target=summarize, args=(number,)) for number in range(2)]
+    for thread in chats + summarizers:
         thread.start()
-    for thread in threads:
+    for thread in chats:
         thread.join(DEADLINE)
+    ended.set()
+    for thread in summarizers:
+        thread.join(DEADLINE)
+    managers[0].summarize(KEY, joined, keep_last=3)
     with SessionManager(store) as m:
         history, summarized = texts(m), m.get_summary(KEY).split()
+        archive = [message.content for message in m.get_archive(KEY)]
+        assert m.verify() == []
     for one in managers:
         one.close(save=False)
     seen = [*history, *summarized]
     assert len(seen) == len(set(seen)), "a message is in both"
     assert added - dropped <= set(seen), "a message is in neither"
     assert not set(history) & set(summarized)
+    assert archive
+    assert archive == summarized, "what was summarized is archived, once and in order"
 
 
 def test_values_say_nothing_of_the_text():

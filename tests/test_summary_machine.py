@@ -1,12 +1,16 @@
 """The summary race as a state machine: two managers on one store, summarizers that are slow or fail, and everything else.
 
 The model knows of each message where it is: in the history, given to a summarizer whose summary was taken, or dropped by a
-call that saw it. A summarizer is a thread that waits until a rule lets it answer.
+call that saw it. A summarizer is a thread that waits until a rule lets it answer. With an archive, what summaries and truncations
+took is there, each message once and in order, and nothing else is.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
+import tempfile
 import threading
 
 from hypothesis import event, settings
@@ -14,7 +18,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from session_manager import ConflictError, SessionManager
+from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
+from session_manager.stores.snapshot import SnapshotStore
+from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import Clock
 
 KEY = "telegram:42"
@@ -79,11 +86,16 @@ class Summary:
 
 
 class SummaryMachine(RuleBasedStateMachine):
+    archive = False
+
     def __init__(self):
         super().__init__()
-        self.store = SharedStore()
+        self.store = self.open_store()
         clock, ids = Clock(), itertools.count()
-        self.managers = [SessionManager(self.store, clock=clock, random_id=lambda: f"id-{next(ids)}") for _ in range(2)]
+        self.managers = [
+            SessionManager(self.store, clock=clock, random_id=lambda: f"id-{next(ids)}", archive=self.archive)
+            for _ in range(2)
+        ]
         self.numbers = itertools.count()
         #: The messages that were added, those that a call dropped, and those that summaries were made of.
         self.added: set[str] = set()
@@ -91,9 +103,14 @@ class SummaryMachine(RuleBasedStateMachine):
         self.folded: list[str] = []
         #: What an edit made of a message, and what that said first: whoever drops the one has dropped the other.
         self.edited: dict[str, str] = {}
+        #: What other calls than truncations dropped: it may be gone from the archive, too.
+        self.erased: set[str] = set()
         #: What edits replaced.
         self.replaced: set[str] = set()
         self.running: dict[int, Summary] = {}
+
+    def open_store(self):
+        return SharedStore()
 
     def teardown(self):
         for one in self.running.values():
@@ -101,6 +118,7 @@ class SummaryMachine(RuleBasedStateMachine):
         for m in self.managers:
             self.save(m)
         self.account()
+        self.account_for_the_archive()
         for m in self.managers:
             m.close()
         super().teardown()
@@ -109,6 +127,9 @@ class SummaryMachine(RuleBasedStateMachine):
 
     def texts(self, m):
         return [message.content for message in m.get_history(KEY)]
+
+    def archived(self, m):
+        return [message.content for message in m.get_archive(KEY)]
 
     def new(self):
         said = f"m{next(self.numbers)}"
@@ -120,16 +141,22 @@ class SummaryMachine(RuleBasedStateMachine):
         try:
             m.save(KEY)
         except ConflictError:
-            before = self.texts(m)
+            before, archive = self.texts(m), self.archived(m)
             m.reload(KEY)
             self.dropped.update(set(before) - set(self.texts(m)))
+            self.erased.update({*before, *archive} - {*self.texts(m), *self.archived(m)})
 
-    def dropping(self, m, call):
-        """Make a call that drops messages, and note which ones it dropped of those that its manager shows."""
+    def dropping(self, m, call, *, erases=True):
+        """Make a call that drops messages, and note which ones it dropped of those that its manager shows.
+
+        :param erases: they do not go to the archive; neither does what it took from there.
+        """
         session = m.get(KEY)
-        before = self.texts(m)
+        before, archive = self.texts(m), self.archived(m)
         call()
         self.dropped.update(set(before) - set(self.texts(m)))
+        if erases:
+            self.erased.update({*before, *archive} - {*self.texts(m), *self.archived(m)})
         after = m.get(KEY)
         if session is not None and session.summary and (after is None or after.summary != session.summary):
             self.dropped.update(session.summary.split())
@@ -150,9 +177,30 @@ class SummaryMachine(RuleBasedStateMachine):
         assert set(self.folded) <= {*summary, *self.dropped}, "what was summarized is not in the summary"
         assert not set(self.folded) & set(history), "what was summarized is in the history"
 
+    def account_for_the_archive(self):
+        """Nothing that was added is gone, unless somebody erased it; what was taken from the history is in order."""
+        session = self.store.load(KEY)
+        history = [] if session is None else session.messages.to_list()
+        archive = list(self.store.archive(KEY))
+        positions = [message.position for message in [*archive, *history]]
+        assert len(positions) == len(set(positions)), "a message is archived twice, or archived and in the history"
+        assert [message.position for message in archive] == sorted(message.position for message in archive)
+        if not self.archive:
+            assert not archive
+            return
+        there = [message.content for message in [*history, *archive]]
+        assert len(there) == len(set(there)), "a message is there twice"
+        unsaved = {text for m in self.managers for text in [*self.texts(m), *self.archived(m)]}
+        gone = {self.edited.get(text, text) for text in self.erased}
+        missing = self.added - set(there) - unsaved - self.erased - self.replaced
+        missing = {text for text in missing if self.edited.get(text, text) not in gone}
+        assert not missing, f"neither in the history, nor archived, nor erased: {missing}"
+        assert set(self.folded) <= {*there, *self.erased}, "what was summarized is not archived"
+
     @invariant()
     def nothing_is_lost_or_there_twice(self):
         self.account()
+        self.account_for_the_archive()
 
     # Summaries
 
@@ -246,7 +294,7 @@ class SummaryMachine(RuleBasedStateMachine):
     @rule(who=who, keep_last=st.integers(0, 6), whole_turns=st.booleans(), save=st.booleans())
     def truncate(self, who, keep_last, whole_turns, save):
         m = self.managers[who]
-        self.dropping(m, lambda: m.truncate_history(KEY, keep_last, whole_turns=whole_turns))
+        self.dropping(m, lambda: m.truncate_history(KEY, keep_last, whole_turns=whole_turns), erases=False)
         if save:
             self.save(m)
 
@@ -297,5 +345,48 @@ class SummaryMachine(RuleBasedStateMachine):
         self.dropping(m, lambda: m.delete(KEY))
 
 
+class ArchivingMachine(SummaryMachine):
+    archive = True
+
+
+class ArchivingDirectoryMachine(ArchivingMachine):
+    """Two managers on one open store, which the files do not notice."""
+
+    kind: type
+
+    def open_store(self):
+        self.path = tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+        store = self.kind(os.path.join(self.path, "chats"))
+        store.shared = True
+        return store
+
+    def teardown(self):
+        super().teardown()
+        self.store.close()
+        shutil.rmtree(self.path)
+
+
+class ArchivingSnapshots(ArchivingDirectoryMachine):
+    kind = SnapshotStore
+
+
+class ArchivingLogs(ArchivingDirectoryMachine):
+    kind = LogStore
+
+
+class ArchivingDatabase(ArchivingDirectoryMachine):
+    kind = SQLiteStore
+
+
+some = settings(stateful_step_count=30, max_examples=max(settings().max_examples // 3, 15))
+
 TestSummaries = SummaryMachine.TestCase
 TestSummaries.settings = settings(stateful_step_count=30)
+TestArchivingInRAM = ArchivingMachine.TestCase
+TestArchivingInRAM.settings = settings(stateful_step_count=30)
+TestArchivingSnapshots = ArchivingSnapshots.TestCase
+TestArchivingSnapshots.settings = some
+TestArchivingLogs = ArchivingLogs.TestCase
+TestArchivingLogs.settings = some
+TestArchivingDatabase = ArchivingDatabase.TestCase
+TestArchivingDatabase.settings = some

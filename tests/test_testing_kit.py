@@ -293,6 +293,7 @@ def test_the_comparison_tells_everything_apart():
 
 
 class InRam(SessionMachine):
+    archive = True
     kind: type = MemoryStore
 
     def __init__(self):
@@ -324,6 +325,7 @@ found = settings(
         broken_stores.CountsPositions,
         broken_stores.CompactsTooMuch,
         broken_stores.AlwaysDeletes,
+        broken_stores.KeepsNoArchive,
     ],
     ids=lambda broken: broken.__name__,
 )

@@ -114,7 +114,7 @@ def summarize(m, who, times):
 
 
 if __name__ == "__main__":
-    with SessionManager(sys.argv[2]) as manager:
+    with SessionManager(sys.argv[2], archive=True) as manager:
         {one.__name__: one for one in (turns, deliver, reset, once, talk, summarize)}[sys.argv[1]](
             manager, *sys.argv[3:]
         )

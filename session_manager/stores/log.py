@@ -176,11 +176,22 @@ class LogStore(Store):
         key = commit.session.key
 
         def actual() -> Version | None:
-            self._verified(key, bases)
+            known = self._verified(key, bases)
+            if known is not None and (key in self._suspect or key in self._spent or key in self._doubtful):
+                self._make_durable(key, known.name)
             return self.version(key)
 
         if self._archives.concerns(commit):
             self._archives.prepare(commit, actual)
+
+    def _make_durable(self, key: str, name: str) -> None:
+        """Write a session whole as it is read back.
+
+        What a failed append left may come back after a power cut, and must not find its archive cut.
+        """
+        found = self._reader.read(key, name)
+        if found is not None:
+            self._compact(*found)
 
     def _finish_archive(self, commit: Commit) -> None:
         left = self._archives.finish(commit)
@@ -308,10 +319,11 @@ class LogStore(Store):
         keep_copy(self._files, known.name, data[torn:])
 
     def _cut_back(self, key: str, known: Known, fd: int) -> bool:
-        """Cut off what a failed append left, and let go of the descriptor; say whether that worked."""
+        """Cut off what a failed append left, durably, and let go of the descriptor; say whether that worked."""
         self._spent.add(key)
         try:
             self._files.truncate(fd, known.signature[2])
+            self._files.sync(fd)  # of bytes that were synced before
         except OSError:
             return False
         else:

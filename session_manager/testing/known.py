@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 from hypothesis import strategies as st
 
-from session_manager.changes import Change, fold
+from session_manager.changes import Change, Clear, Truncate, fold
 from session_manager.model import Message, Session
 from session_manager.testing.comparison import difference
 
@@ -44,6 +44,9 @@ class Known:
     durable: Session
     #: What was done since, in order.
     pending: list[Change] = attrs.field(factory=list)
+    #: The archive, by position: what is stored, and what a manager must show. Empty if none is kept.
+    durable_archive: dict[int, Message] = attrs.field(factory=dict)
+    archive: dict[int, Message] = attrs.field(factory=dict)
 
     @property
     def session(self) -> Session:
@@ -60,13 +63,29 @@ class Known:
         """Whether there is something to save."""
         return bool(self.pending) or self.durable.revision == 0
 
-    def did(self, change: Change) -> None:
-        """Note a call; one without effect makes no change."""
-        if difference(fold(self.session, [change]), self.session):
-            self.pending.append(change)
+    def did(self, change: Change, *, archive: bool = False) -> None:
+        """Note a call; one without effect makes no change.
+
+        :param archive: what it truncates is archived.
+        """
+        before, after = self.session, fold(self.session, [change])
+        if not difference(after, before):
+            return
+        self.pending.append(change)
+        if isinstance(change, Clear):
+            self.archive = {}
+        elif archive and isinstance(change, Truncate):
+            gone = before.messages[: len(before.messages) - len(after.messages)]
+            self.archive = {**self.archive, **{one.position: one for one in gone if one.position is not None}}
 
     def saved(self) -> None:
         """Note that everything is durable now, if it was not before."""
         if self.dirty:
             self.durable = attrs.evolve(self.session, revision=self.durable.revision + 1)
             self.pending = []
+            self.durable_archive = self.archive
+
+    def gave_up(self) -> None:
+        """Note that what is not durable is lost."""
+        self.pending = []
+        self.archive = self.durable_archive

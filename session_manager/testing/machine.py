@@ -59,6 +59,7 @@ class SessionMachine(MachineBase):
 
         TestMyStore = MyMachine.TestCase
 
+    With ``archive = True`` its manager keeps what is truncated, and the archives are compared, too.
     A rule of your own may call `manager`, and tells the model by `did` what its calls mean; a key is drawn by
     `some_key`. A rule that is not wanted is switched off by a class attribute: ``fork = None``.
     """
@@ -141,7 +142,7 @@ class SessionMachine(MachineBase):
         if dropped:
             start = messages[dropped].position if dropped < len(messages) else known.session.end
             assert start is not None
-            known.did(Truncate(at=self.clock(), start=start))
+            self.did(key, Truncate(at=self.clock(), start=start))
 
     @rule(key=_known_keys)
     def remove_last(self, key: str) -> None:
@@ -277,7 +278,8 @@ class SessionMachine(MachineBase):
         """Call `SessionManager.search`, in one session and in all."""
         found = self.manager.search(text, key=key, prefix="" if key is not None else prefix, limit=limit)
         keys = [key] if key is not None else [one for one in self.known if one.startswith(prefix)]
-        messages = ((one, message) for one in keys if one in self.known for message in self.known[one].messages)
+        known = [(one, self.known[one]) for one in keys if one in self.known]
+        messages = [(one, message) for one, of in known for message in (*of.messages, *of.archive.values())]
         assert found == best(text, messages, limit)
 
     @rule(key=_known_keys)

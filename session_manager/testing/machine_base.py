@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from session_manager.changes import Change, fold
 from session_manager.manager import SessionManager
-from session_manager.model import Session
+from session_manager.model import Message, Session
 from session_manager.store import SessionInfo, Store
 from session_manager.testing.clock import Clock
-from session_manager.testing.comparison import difference
+from session_manager.testing.comparison import difference, message_difference
 from session_manager.testing.faults import crash
 from session_manager.testing.known import NEARLY_EQUAL_KEYS, Known
 
@@ -24,6 +24,8 @@ class MachineBase(RuleBasedStateMachine):
 
     #: The keys that the rules use.
     session_keys: Sequence[str] = NEARLY_EQUAL_KEYS
+    #: Whether the manager keeps what is truncated; its store must, then (`Store.archives`).
+    archive: bool = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +46,7 @@ class MachineBase(RuleBasedStateMachine):
 
     def open(self) -> SessionManager:
         """Open a manager on the storage; with `clock` and `random_id`, so that a failing run can be repeated."""
-        return SessionManager(self.open_store(), clock=self.clock, random_id=self.random_id)
+        return SessionManager(self.open_store(), clock=self.clock, random_id=self.random_id, archive=self.archive)
 
     def random_id(self) -> str:
         """Return an id, another one each time."""
@@ -62,7 +64,7 @@ class MachineBase(RuleBasedStateMachine):
 
         :param change: with the time of the call, `clock`.
         """
-        self.expected(key, create=True).did(change)
+        self.expected(key, create=True).did(change, archive=self.archive)
 
     def expected(self, key: str, *, create: bool = False) -> Known:
         """Return what is known of a session, which is looked at after the rule; of one that is not there, a blank.
@@ -109,7 +111,7 @@ class MachineBase(RuleBasedStateMachine):
     def _gave_up(self, key: str) -> None:
         known = self.known.get(key)
         if known is not None:
-            known.pending = []
+            known.gave_up()
             if known.durable.revision == 0:
                 del self.known[key]
 
@@ -122,6 +124,7 @@ class MachineBase(RuleBasedStateMachine):
             known = self.known.get(key)
             assert difference(self.manager.get(key), known.session if known else None) == ""
             assert (key in self.manager) == (known is not None)
+            _check_archive(self.manager.get_archive(key), known.archive if known else {})
         self._touched = set()
         assert list(self.manager) == sorted(self.known)
         dirty = sorted(key for key, known in self.known.items() if known.dirty)
@@ -146,6 +149,7 @@ class MachineBase(RuleBasedStateMachine):
         assert difference(store.load(key), durable) == ""
         assert store.describe(key) == (None if durable is None else SessionInfo.of(durable))
         assert store.version(key) == (None if durable is None else durable.version)
+        _check_archive(store.archive(key), known.durable_archive if known is not None else {})
 
     @rule()
     def all_sessions_are_as_they_were(self) -> None:
@@ -165,3 +169,9 @@ class MachineBase(RuleBasedStateMachine):
             positions = [message.position for message in known.session.messages if message.position is not None]
             assert positions == sorted(set(positions))
             assert not positions or positions[-1] < known.session.end
+
+
+def _check_archive(found: Iterable[Message], expected: dict[int, Message]) -> None:
+    archive = list(found)
+    assert [one.position for one in archive] == sorted(expected)
+    assert not any(message_difference(one, expected[one.position or 0]) for one in archive)
