@@ -26,6 +26,7 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
+from session_manager.event_loops import give_way, gives_way, giving_way
 from session_manager.json_value import MAX_LEVELS, within_levels
 from session_manager.model import Message, Session
 from session_manager.view import View
@@ -106,6 +107,8 @@ class State(msgspec.Struct, kw_only=True):
         return f"<state of {self.key[:80]!a}: {self.count} messages, revision {self.revision}>"
 
 
+#: How many bytes of messages are decoded at once, in a thread that lets others in: a millisecond's work.
+_PIECE = 512 * 1024
 _CONTAINERS = frozenset((dict, list))
 _encoder = msgspec.json.Encoder()
 _decode_line = msgspec.json.Decoder(Line).decode
@@ -160,7 +163,7 @@ def decode_messages(data: bytes | memoryview) -> View[Message]:
     :raises DecodeError: if a line is not a message, or positions do not increase.
     """
     try:
-        lines = _decode_lines(data)
+        lines = _decode_in_pieces(data) if gives_way() else _decode_lines(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
         lines = None
     if lines is None:
@@ -173,6 +176,21 @@ def decode_messages(data: bytes | memoryview) -> View[Message]:
     raise failure
 
 
+def _decode_in_pieces(data: bytes | memoryview) -> list[Line]:
+    """Decode an array of message lines, letting others in between its pieces."""
+    lines: list[Line] = []
+    start = 1
+    while len(data) - start > _PIECE:
+        piece = bytes(data[start : start + _PIECE])
+        cut = piece.rfind(b",\n")
+        if cut < 0:  # one line that is longer than a piece
+            break
+        lines += _decode_lines(b"[" + piece[:cut] + b"]")
+        start += cut + 1
+        give_way()
+    return lines + _decode_lines(b"[" + bytes(data[start:]))
+
+
 def checked_messages(lines: Sequence[Line]) -> list[Message]:
     """Return the messages of lines.
 
@@ -182,7 +200,10 @@ def checked_messages(lines: Sequence[Line]) -> list[Message]:
     if not (are_plain(lines) and all(map(operator.lt, [-1, *positions], positions))):
         _check(lines)
     restore = Message._restore
-    return [restore(line.message, line.created_at, line.metadata, line.ref, line.position, line.turn) for line in lines]
+    return [
+        restore(line.message, line.created_at, line.metadata, line.ref, line.position, line.turn)
+        for line in giving_way(lines, 1000)
+    ]
 
 
 def are_plain(lines: Sequence[Any]) -> bool:

@@ -25,6 +25,7 @@ __all__ = [
     "call_soon",
     "check_may_wait",
     "give_way",
+    "gives_way",
     "giving_way",
     "in_event_loop",
 ]
@@ -80,6 +81,11 @@ def give_way() -> None:
     """Let the loop in that this thread works for, if it does."""
     if _thread.is_beside_a_loop:
         time.sleep(_BREATH)
+
+
+def gives_way() -> bool:
+    """Say whether this thread works for a loop."""
+    return _thread.is_beside_a_loop
 
 
 def giving_way(items: Iterable[T], every: int) -> Iterable[T]:

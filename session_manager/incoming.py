@@ -10,6 +10,7 @@ import attrs
 
 from session_manager.codec import encoded_size
 from session_manager.errors import InvalidMessageError
+from session_manager.event_loops import giving_way
 from session_manager.model import Clock, Message, utc
 
 __all__ = ["Incoming"]
@@ -66,7 +67,7 @@ class Incoming:
         :raises InvalidMessageError: with the place of what is not JSON.
         """
         messages = []
-        for number, value in enumerate(values):
+        for number, value in enumerate(giving_way(values, 100)):
             failure = None
             try:
                 message = Message.of(value, created_at=at)

@@ -39,6 +39,7 @@ import msgspec
 from session_manager.change_codec import AnyChange
 from session_manager.codec import DecodeError, Line, decoder_of, encode_json, encode_message
 from session_manager.errors import UnsupportedFormatError
+from session_manager.event_loops import giving_way
 from session_manager.json_value import MAX_LEVELS, within_levels
 from session_manager.model import Session, _Owned
 
@@ -228,7 +229,7 @@ def encode_first(session: Session, notes: tuple[bytes, bytes] | None = None) -> 
     """
     metadata, short = encode_notes(session._metadata) if notes is None else notes
     refs, summary = encode_json(session.refs), encode_json(session.summary)
-    messages = [encode_message(message) for message in session.messages]
+    messages = [encode_message(message) for message in giving_way(session.messages, 500)]
     joined = b",".join(messages)
     head = start_of(session.key) + b'%b,"summary":%b,"metadata":%b,"messages":[' % (refs, summary, metadata)
     state = encode_state(session, short)

@@ -27,6 +27,7 @@ from session_manager.codec import (
     flaw_of,
     session_of,
 )
+from session_manager.event_loops import giving_way
 from session_manager.json_value import MAX_LEVELS, within_levels
 from session_manager.log_format import CRC_SIZE, First, Record, check_format, check_state, damaged, is_whole
 from session_manager.model import Message, Session
@@ -177,7 +178,7 @@ class _Replay:
         """
         session = self._session
         generation, start, count = session.generation, session.start, len(session.messages)
-        for revision, line in enumerate(lines, session.revision + 1):
+        for revision, line in enumerate(giving_way(lines, 200), session.revision + 1):
             try:
                 record = _fast_record(line)
             except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -230,7 +231,7 @@ class _Replay:
                         raise DecodeError(0, flaw)
             messages = [
                 _restore(new.message, new.created_at, new.metadata, new.ref, position)
-                for position, new in enumerate(self._new, self._session.end)
+                for position, new in enumerate(giving_way(self._new, 1000), self._session.end)
             ]
             appended = self._session.messages.appended(messages)
             self._session = self._session._with(messages=appended, end=self._end, updated=self._updated)

@@ -17,6 +17,7 @@ from typing import Any
 
 import attrs
 
+from session_manager.event_loops import giving_way
 from session_manager.model import Message
 
 __all__ = ["SearchHit", "best", "fold", "merged", "searched_text"]
@@ -103,7 +104,7 @@ class _Match:
 
 
 def _scored(needle: str, messages: Iterable[tuple[str, Message]]) -> Iterator[_Found]:
-    for key, message in messages:
+    for key, message in giving_way(messages, 200):
         text = searched_text(message)
         folded = fold(text)
         place = folded.find(needle)

@@ -42,6 +42,7 @@ from session_manager.codec import (
     session_of,
 )
 from session_manager.errors import UnsupportedFormatError
+from session_manager.event_loops import giving_way
 from session_manager.model import Message, Session
 
 __all__ = ["SUFFIX", "Lines", "Seal", "decode", "decode_header", "encode", "seal"]
@@ -77,7 +78,7 @@ class Lines:
 
     def appended(self, messages: Sequence[Message], end: int) -> Lines:
         """Return the lines with further messages, up to the position `end`."""
-        new = b",\n".join([encode_message(message) for message in messages])
+        new = b",\n".join([encode_message(message) for message in giving_way(messages, 500)])
         if self.size and new:
             new = b",\n" + new
         segments, tail = self.segments, self.tail + new

@@ -23,6 +23,7 @@ from session_manager.codec import (
     encode_state,
     session_of,
 )
+from session_manager.event_loops import giving_way
 from session_manager.model import Message, Session, Version
 from session_manager.store import MAX_TOKENS
 from session_manager.view import View
@@ -86,7 +87,7 @@ def encode_line(key: str, message: Message, seed: int) -> Line:
 def encode_lines(key: str, messages: Sequence[Message]) -> list[Line]:
     """Return what is stored of some messages of a session."""
     seed = _seed(key)
-    return [encode_line(key, message, seed) for message in messages]
+    return [encode_line(key, message, seed) for message in giving_way(messages, 200)]
 
 
 def token_digest(token: str) -> bytes:

@@ -417,7 +417,7 @@ async def test_a_long_listing_lets_other_tasks_in():
             tasks.start_soon(other)
             seen = [len(others) async for _ in m]
             tasks.cancel_scope.cancel()
-        assert len(set(seen)) >= 5
+        assert len(set(seen)) >= 3
 
 
 # Errors

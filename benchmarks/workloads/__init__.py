@@ -10,6 +10,7 @@ from benchmarks.workloads.add_message import add_message
 from benchmarks.workloads.get_history import get_history
 from benchmarks.workloads.import_package import import_package
 from benchmarks.workloads.log import log
+from benchmarks.workloads.loop_lag import loop_lag
 from benchmarks.workloads.open_directory import open_directory
 from benchmarks.workloads.read import read
 from benchmarks.workloads.reader import reader
@@ -29,6 +30,7 @@ WORKLOADS: dict[str, Callable[[Place], Iterator[Case]]] = {
     "add": add_message,
     "history": get_history,
     "reader": reader,
+    "loop": loop_lag,
     "import": import_package,
     "save-all": save_all,
 }
