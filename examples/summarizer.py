@@ -7,7 +7,7 @@
 Some threads play recorded conversations, turn by turn. Others summarize what is long enough meanwhile: all but the last
 few messages become a summary, by a summarizer that picks the sentences whose words come up most, stands for a model, and
 so is slow, and fails now and then. At the end a fresh manager reads everything: each message must be in its history, or
-have been given once, in order, to a summarizer whose summary was taken.
+have been given once, in order, to a summarizer whose summary was taken, and then it must be in its archive.
 
 A file has one conversation a line, ``{"key": ..., "messages": [...]}``. Without one, a few built-in conversations are
 played. The last line says what came of it; the exit status is 1 if a message was lost or is there twice.
@@ -174,7 +174,7 @@ class Pipeline:
 
 
 def check(storage: str, conversations: Conversations, summarized: dict[str, list[Message]]) -> tuple[int, list[str]]:
-    """Compare what a fresh manager reads with what was said; return how many messages it has, and what is wrong.
+    """Compare what a fresh manager reads with what was said; return how many messages are in histories, and what is wrong.
 
     The messages that lead a conversation, from the system, are never summarized.
     """
@@ -188,6 +188,8 @@ def check(storage: str, conversations: Conversations, summarized: dict[str, list
                 wrong.append(f"{key}: {lost} lost, {twice} twice")
             elif [one for one in said if one not in history] != [one for one in given if one not in history]:
                 wrong.append(f"{key}: out of order")
+            if list(manager.get_archive(key)) != given:
+                wrong.append(f"{key}: not archived as it was summarized")
             if problems(history) or bool(given) != bool(manager.get_summary(key)):
                 wrong.append(f"{key}: not a history with its summary")
     return count, wrong
@@ -226,7 +228,7 @@ def run(options: argparse.Namespace) -> bool:
     seed = random.randrange(10**6) if options.seed is None else options.seed
     storage = options.storage or "sqlite:" + tempfile.mkdtemp(prefix="summarizer-") + "/chats.db"
     print(f"{len(conversations)} conversations, seed {seed}, storage {storage}", flush=True)
-    with SessionManager(storage) as manager:
+    with SessionManager(storage, archive=True) as manager:
         if len(manager):
             raise ReplayError(f"{storage} has sessions already: give an empty one")
         pipeline = Pipeline(manager, conversations, random.Random(seed))

@@ -542,6 +542,7 @@ def test_summarizer_loses_nothing(tmp_path, monkeypatch, storage):
         return
     with SessionManager(storage) as manager:
         assert sum(info.count for info in manager.list_sessions()) == left
+        assert sum(len(list(manager.get_archive(key))) for key in manager) == summarized
         assert all(manager.get_summary(key) for key in manager)
     again = execute("summarizer.py", f"--storage={storage}")
     assert again.returncode == 1
@@ -567,6 +568,19 @@ with SessionManager("kept") as manager:
 print(summarizer.check("kept", {{"a:1": said}}, {{"a:1": []}})[1])
 """
     assert f"a:1: {said}" in probe_examples(probe)
+
+
+def test_summarizer_notices_what_is_not_archived():
+    probe = """
+import summarizer
+from session_manager import Message, SessionManager
+said = [Message("user", "a"), Message("assistant", "b"), Message("user", "c")]
+with SessionManager("kept") as manager:
+    manager.add("a:1", *said)
+    manager.summarize("a:1", lambda previous, messages: "s", keep_last=1)
+print(summarizer.check("kept", {"a:1": said}, {"a:1": said[:2]})[1])
+"""
+    assert "a:1: not archived as it was summarized" in probe_examples(probe)
 
 
 @pytest.mark.parametrize("option", ["--chats=0", "--summarizers=0"])
