@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import re
+import signal
 from pathlib import Path
 
 import anyio
 import pytest
 
-from session_manager import AsyncSessionManager, SessionManager, open_store
+from session_manager import AsyncSessionManager, ClosedError, SessionManager, open_store
 from session_manager.history import problems
 from session_manager.testing import FaultyStore
 
@@ -206,6 +209,7 @@ def test_telegram_reset_clears_once_also_while_the_model_thinks(telegram, tg):
             running = asyncio.create_task(chat.receive(2, "A long story!"))
             await until(lambda: len(model.asked) == 2)
             await chat.receive(3, "/reset")
+            assert stored("telegram-chats", "telegram:42") == []
             model.may_answer.set()
             await running
             await chat.receive(4, "And now?")
@@ -364,11 +368,12 @@ def test_discord_messages_are_answered_in_turns(discord):
             await channel.hear(3)
             channel.receive(4, "I am a bot", author={"id": "6", "username": "b", "discriminator": "0", "bot": True})
             channel.receive(1, "one")
-            await channel.hear(3)
+            channel.receive(5, "three")
+            await channel.hear(4)
 
     asyncio.run(main())
-    assert sorted(server.texts) == sorted(f"You said '{text}'." for text in ("one", "two", "else"))
-    assert stored("discord-chats", "discord:7") == turn_about("one", "two")
+    assert sorted(server.texts) == sorted(f"You said '{text}'." for text in ("one", "two", "three", "else"))
+    assert stored("discord-chats", "discord:7") == turn_about("one", "two", "three")
     assert stored("discord-chats", "discord:8") == turn_about("else")
 
 
@@ -388,6 +393,7 @@ def test_discord_reset_and_search(discord):
             await until(lambda: len(model.asked) == 3)
             channel.receive(5, "!reset")
             await until(lambda: len(server.texts) == 4)
+            assert stored("discord-chats", "discord:7") == []
             model.may_answer.set()
             await channel.hear(4)
 
@@ -414,7 +420,7 @@ def test_discord_flood_is_refused(discord):
     assert server.texts == ["One after another, please."] * 4 + ["You said 'Hello!'."] * 6
 
 
-def test_discord_bot_that_is_closed_answers_first(discord):
+def test_discord_bot_that_is_stopped_answers_first(discord):
     server = Discord()
 
     async def main():
@@ -422,12 +428,13 @@ def test_discord_bot_that_is_closed_answers_first(discord):
             channel.names["ask"].may_answer.clear()
             channel.receive(1, "Hello!")
             await until(lambda: channel.names["ask"].asked)
-            closing = asyncio.create_task(channel.client.close())
-            await asyncio.sleep(0)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await until(lambda: any("ChatBot.close" in repr(task) for task in asyncio.all_tasks()))
             assert not channel.client.is_closed()
             channel.names["ask"].may_answer.set()
-            await closing
-            assert channel.client.is_closed()
+            await until(channel.client.is_closed)
+            with pytest.raises(ClosedError):
+                await channel.client.manager.health()
 
     asyncio.run(main())
     assert server.texts == ["You said 'Hello!'."]
@@ -474,16 +481,23 @@ def test_web_chats_are_searched_alone_and_forgotten(web):
     assert stored("sqlite:web-chats.db", "web:42") == []
 
 
-def test_web_flood_is_told_to_come_again(web):
-    names, _ = web
+@contextlib.asynccontextmanager
+async def running(app):
+    """Run an application in this event loop, so that several requests are in it at once; yield its client."""
     from httpx import ASGITransport, AsyncClient
 
+    async with (
+        app.router.lifespan_context(app),
+        AsyncClient(transport=ASGITransport(app), base_url="http://test") as http,
+    ):
+        yield http
+
+
+def test_web_flood_is_told_to_come_again(web):
+    names, _ = web
+
     async def main():
-        app = names["app"]
-        async with (
-            app.router.lifespan_context(app),
-            AsyncClient(transport=ASGITransport(app), base_url="http://test") as http,
-        ):
+        async with running(names["app"]) as http:
             names["ask"].may_answer.clear()
 
             async def post(number):
@@ -500,6 +514,25 @@ def test_web_flood_is_told_to_come_again(web):
 
     asyncio.run(main())
     assert stored("sqlite:web-chats.db", "web:42") == turn_about(*["Hello!"] * 10)
+
+
+def test_web_chat_that_is_reset_while_the_model_thinks_gets_no_answer(web):
+    names, _ = web
+    model = names["ask"]
+
+    async def main():
+        async with running(names["app"]) as http:
+            await http.post("/chats/42/messages", json={"id": "evt_1", "text": "Hello!"})
+            model.may_answer.clear()
+            story = asyncio.create_task(http.post("/chats/42/messages", json={"id": "evt_2", "text": "A long story!"}))
+            await until(lambda: len(model.asked) == 2)
+            assert (await http.delete("/chats/42")).json() == {"forgotten": 2}
+            assert stored("sqlite:web-chats.db", "web:42") == []
+            model.may_answer.set()
+            assert (await story).json() == {"answers": []}
+
+    asyncio.run(main())
+    assert stored("sqlite:web-chats.db", "web:42") == []
 
 
 def test_webhook_whose_save_fails_is_acknowledged_when_it_comes_again(web):
