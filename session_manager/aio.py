@@ -60,8 +60,8 @@ class AsyncSessionManager:
     """`SessionManager` for asyncio and trio: the same calls, awaited, with the same results and errors.
 
     What only touches RAM is done at once, in the event loop, without a switch to another task. What may wait for the disk runs
-    in a few threads of the manager's own, so that the loop never stops for it: of one session in the order in which it was
-    called.
+    in a few threads of the manager's own, so that the loop never stops for it: saves of one session in the order in which they
+    were asked for. Calls of several tasks for a session that is not in RAM yet may overtake each other.
 
     **Cancellation**: what has begun is brought to its end before the cancellation is raised. So a save that was cancelled is
     durable, or has failed, as any other, and whatever is cancelled while it waits for its turn has not happened.

@@ -118,5 +118,11 @@ def call_soon() -> Callable[[Callable[[], object]], object]:
 
 
 def _in_trio() -> bool:
-    in_trio = getattr(sys.modules.get("trio.lowlevel"), "in_trio_run", None)
-    return in_trio is not None and bool(in_trio())
+    current = getattr(sys.modules.get("trio.lowlevel"), "current_trio_token", None)
+    if current is None:  # not imported, or not yet
+        return False
+    try:
+        current()
+    except RuntimeError:
+        return False
+    return True

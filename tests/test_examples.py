@@ -5,6 +5,7 @@ import json
 import os
 import queue
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from session_manager import SessionManager
+from session_manager.history import problems
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
@@ -78,11 +80,12 @@ def last_line(output):
 class Conversation:
     """A running bot, to be talked to line by line."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, name="bot.py", stderr=None):
         self.process = subprocess.Popen(
-            [sys.executable, EXAMPLES / "bot.py", *arguments],
+            [sys.executable, EXAMPLES / name, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=stderr,
             encoding="utf-8",
         )
         self._lines = queue.Queue()
@@ -110,13 +113,15 @@ class Conversation:
         self.process.wait(DEADLINE)
         self._reader.join(DEADLINE)
         self.process.stdout.close()
+        if self.process.stderr:
+            self.process.stderr.close()
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
 
 
 @contextlib.contextmanager
-def conversation(*arguments) -> Iterator[Conversation]:
-    talk = Conversation(*arguments)
+def conversation(*arguments, **options) -> Iterator[Conversation]:
+    talk = Conversation(*arguments, **options)
     try:
         talk.greeting = talk.hear()
         yield talk
@@ -396,6 +401,193 @@ def test_endpoint_that_is_not_there(monkeypatch, url):
 def test_demo_asks_no_endpoint(endpoint):
     assert "bot: You are Ada." in run("bot.py", "--demo")
     assert endpoint.requests == []
+
+
+# The bot in an event loop
+
+
+@pytest.fixture(params=["--trio", None], ids=["trio", "asyncio"])
+def loop(request):
+    """The options that choose the event loop."""
+    return [request.param] if request.param else []
+
+
+def deliver(*updates, options=()):
+    """Deliver updates, (id, text) pairs, to one chat of an async bot that runs until they are answered."""
+    lines = [json.dumps({"update_id": number, "chat": "ada", "text": text}) + "\n" for number, text in updates]
+    output = run("async_bot.py", "--json", "--thinking=0", *options, stdin="".join(lines))
+    replies = [json.loads(line) for line in output.splitlines()]
+    assert sorted(reply["update_id"] for reply in replies) == sorted(number for number, _ in updates)
+    return {reply["update_id"]: (reply["text"], reply["is_kept"]) for reply in replies}
+
+
+def history_of_ada(storage="async-bot-chats"):
+    with SessionManager(storage) as manager:
+        history = manager.get_history("telegram:ada")
+    assert problems(history) == []
+    return history
+
+
+def test_async_demo_loses_nothing(tmp_path, monkeypatch, loop):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    output = run("async_bot.py", "--demo", "--kills=3", *loop)
+    assert output.count("kill -9") == 3
+    assert last_line(output) == "144 updates, 3 kills, 0 lost, 0 doubled, 0 broken histories"
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("storage", ["kept", "log:kept", "sqlite:kept.db"])
+def test_async_demo_goes_on_in_a_storage(storage):
+    for _ in range(2):
+        output = run("async_bot.py", "--demo", "--kills=1", "--thinking=0.02", f"--storage={storage}")
+        assert last_line(output) == "144 updates, 1 kills, 0 lost, 0 doubled, 0 broken histories"
+    with SessionManager(storage) as manager:
+        assert len({one.turn for one in manager.get_history("telegram:user1")}) == 2 * 12
+
+
+def test_async_demo_says_when_something_is_lost():
+    process = execute("async_bot.py", "--demo", "--storage=memory:", "--kills=2", "--thinking=0.02")
+    assert process.returncode == 1
+    assert re.fullmatch(r"144 updates, 2 kills, \d\d+ lost, 0 doubled, 0 broken histories", last_line(process.stdout))
+    assert process.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("tamper", "found"),
+    [
+        ("pass", (0, 0, 0)),
+        ("manager.remove_last(key)", (1, 0, 1)),
+        ("manager.update_last(key, {'role': 'assistant', 'content': 'Something else.'})", (1, 0, 0)),
+        ("manager.set_history(key, [])", (2, 0, 0)),
+        ("manager.add(key, *manager.get_history(key))", (0, 2, 0)),
+        ("turn('tg:9', 'one', 'ho!')", (0, 1, 0)),
+        ("manager.add(key, {'role': 'tool', 'content': '', 'tool_call_id': 'x'})", (0, 0, 1)),
+        ("platform.unheard[2] = {'Something else.'}", (1, 0, 0)),
+    ],
+)
+def test_async_demo_notices_what_is_wrong(tamper, found):
+    probe = f"""
+import async_bot
+from session_manager import SessionManager
+key = "telegram:ada"
+manager = SessionManager("kept")
+def turn(ref, *texts):
+    with manager.turn(key, ref) as turn:
+        turn.add(*({{"role": role, "content": text}} for role, text in zip(("user", "assistant"), texts)))
+said = [async_bot.Update(number, "ada", text) for number, text in enumerate(["zero", "/reset", "one", "two"])]
+platform = async_bot.Platform({{"ada": said}}, [])
+platform.replies = {{one.update_id: async_bot.Reply(one.update_id, "ada", one.text + "!", True) for one in said}}
+turn("tg:2", "one", "one!")
+turn("tg:3", "two", "two!")
+{tamper}
+manager.close()
+print(async_bot.check("kept", platform.said, platform))
+"""
+    assert probe_examples(probe) == f"{found}\n"
+
+
+def test_async_bot_answers_many_chats_at_once(loop):
+    typed = "ada: How is the weather in Lisbon?\nada: Hello!\nbob: Hello!\nwhat\n\n"
+    greeting, *said = run("async_bot.py", "--thinking=0.01", *loop, stdin=typed).splitlines()
+    assert said.count(greeting) == 1
+    assert "bob: I remember 1 of your messages." in said
+    assert [line for line in said if line.startswith("ada: ")] == [
+        "ada: I have asked: it is full of stars in Lisbon.",
+        "ada: I remember 2 of your messages.",
+    ]
+    turn = history_of_ada()[:4]
+    assert [one.role for one in turn] == ["user", "assistant", "tool", "assistant"]
+    assert len({one.turn for one in turn}) == 1
+
+
+def test_async_bot_answers_a_delivery_that_comes_twice_once():
+    question = (1, "How is the weather in Oslo?")
+    first = deliver(question, (2, "Hello!"))
+    assert deliver((3, "Hi."), question, (2, "Hello!")) == {**first, 3: ("I remember 3 of your messages.", True)}
+    assert deliver((4, "Hi."), (4, "Hi.")) == {4: ("I remember 4 of your messages.", True)}
+    assert len(history_of_ada()) == 4 + 2 + 2 + 2
+
+
+def test_async_bot_resets_a_chat_once():
+    deliver((1, "Hello!"))
+    assert deliver((2, "/reset")) == {2: ("This chat is empty now.", False)}
+    assert history_of_ada() == []
+    deliver((3, "Hello again!"))
+    assert deliver((2, "/reset")) == {2: ("This chat is empty now.", False)}
+    assert deliver((1, "Hello!")) == {1: ("I have answered that before.", False)}
+    assert [one.content for one in history_of_ada()] == ["Hello again!", "I remember 1 of your messages."]
+
+
+def test_async_bot_is_reset_while_it_thinks(loop):
+    with conversation("--thinking=2", *loop, name="async_bot.py") as bot:
+        assert bot.ask("ada: Hello!") == "ada: I remember 1 of your messages."
+        bot.say("ada: How is the weather in Oslo?\nada: /reset")
+        assert bot.hear() == "ada: This chat is empty now."
+        assert bot.hear() == "ada: This chat was reset meanwhile."
+    assert history_of_ada() == []
+
+
+def test_async_bot_refuses_a_flood():
+    replies = deliver(*((number, "Hello!") for number in range(40)), options=["--thinking=0.1"])
+    busy = [number for number, (text, is_kept) in replies.items() if "still busy" in text and not is_kept]
+    assert 10 < len(busy) < 20
+    history = history_of_ada()
+    assert len(history) == 2 * (40 - len(busy))
+
+
+def test_async_bot_leaves_what_it_cannot_save_unanswered():
+    lines = [json.dumps({"update_id": 1, "chat": "x" * 2000, "text": "Hello!"}), json.dumps([2]), "", "nonsense"]
+    update = json.dumps({"update_id": 2, "chat": "ada", "text": "Hello!"})
+    process = execute("async_bot.py", "--json", "--thinking=0", stdin="\n".join([lines[0], update]))
+    assert json.loads(process.stdout)["update_id"] == 2
+    assert process.stderr.startswith("update 1: invalid session key")
+    assert process.stderr.endswith("1 updates are not answered; they have to be delivered again.\n")
+
+
+@contextlib.contextmanager
+def stopped_async_bot(number, *arguments):
+    """Have an async bot be stopped by a signal while it answers a message."""
+    with conversation(*arguments, name="async_bot.py", stderr=subprocess.PIPE) as bot:
+        assert bot.ask("what") == bot.greeting
+        bot.say("ada: How is the weather in Oslo?\nbob: Hello!\nwhat")
+        assert bot.hear() == bot.greeting  # so the others have come in
+        bot.process.send_signal(number)
+        assert bot.process.stderr.readline().startswith("Stopping")
+        yield bot
+        bot.process.wait(DEADLINE)
+        assert bot.process.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_async_bot_lets_turns_end_when_it_is_stopped(loop, number):
+    with stopped_async_bot(number, "--thinking=1", *loop) as bot:
+        assert min(bot.hear(), bot.hear()).startswith("ada: I have asked")
+        assert bot.process.stderr.read() == ""
+    assert len(history_of_ada()) == 4
+
+
+@pytest.mark.parametrize("grace", ["--grace=0.1", "--grace=3600"])
+def test_async_bot_gives_up_turns_that_take_too_long_when_it_is_stopped(loop, grace):
+    with stopped_async_bot(signal.SIGINT, "--thinking=3600", grace, *loop) as bot:
+        if grace == "--grace=3600":
+            bot.process.send_signal(signal.SIGINT)
+        *others, said = bot.process.stderr.read().splitlines()
+        assert said == "2 updates are not answered; they have to be delivered again."
+        assert all(one.endswith("this session manager is closed") for one in others)  # of a turn that was not open yet
+    assert history_of_ada() == []
+
+
+def test_a_second_async_bot_is_refused():
+    with conversation(name="async_bot.py") as bot:
+        bot.ask("ada: Hello!")
+        process = execute("async_bot.py")
+    assert process.returncode == 1
+    assert f"process {bot.process.pid} " in process.stderr
+
+
+@pytest.mark.parametrize("option", ["--kills=-1", "--thinking=-1", "--grace=-1", "--kills=x"])
+def test_async_bot_refuses_an_impossible_option(option):
+    assert execute("async_bot.py", option).returncode == 2
 
 
 # The replay
