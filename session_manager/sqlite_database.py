@@ -80,15 +80,20 @@ class Database:
         self._size_at_checkpoint = 0
         self._truncate_again = False
         self._place: tuple[int, int] | None = None
+        is_quoted = False
         try:
             self._open()
         except OSError as error:
             raise StorageError(path, f"cannot be opened: {error.strerror}") from error
         except sqlite3.Error as error:
             raise self.error(error) from error
+        except UnicodeDecodeError:
+            is_quoted = True
         finally:
             if not self._is_opened:
                 self.close()
+        if is_quoted:
+            raise self._damaged_schema()
         _open_databases.add(self)
 
     # Opening
@@ -172,10 +177,18 @@ class Database:
             return function(connection, *args, **kwargs)
         except sqlite3.Error as error:
             failure = error
+        except UnicodeDecodeError:
+            failure = None
         finally:
             if connection is not None:
                 self._give_back(connection)
+        if failure is None:
+            raise self._damaged_schema()
         raise self.error(failure) from failure
+
+    def _damaged_schema(self) -> StorageError:
+        """Return the error for a sentence of SQLite's that is no text, for it quotes a damaged schema."""
+        return StorageError(self.path, "the schema is damaged")
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
         with contextlib.suppress(sqlite3.Error):
