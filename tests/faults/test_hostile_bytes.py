@@ -104,7 +104,7 @@ SAID = {good(*one) for one in FILES}.union(*[before(*one) for one in FILES])
 STRANGERS = [data for data in EVERY if b"9f86d081884c7d65" not in data]
 
 #: How many, in how many parts, each with its own seed.
-MUTATED = {"snapshot": (90_000, 4), "log": (45_000, 4), "archive": (20_000, 2), "picoclaw": (25_000, 2)}
+MUTATED = {"snapshot": (97_000, 4), "log": (45_000, 4), "archive": (20_000, 2), "picoclaw": (25_000, 2)}
 PARTS = [(name, seed) for name, (_, parts) in MUTATED.items() for seed in range(parts)]
 
 
