@@ -1,6 +1,6 @@
 """What every durable store keeps private: the modes of its files, what was deleted, and what its objects show of themselves.
 
-(Errors and logs: `tests/test_manager.py`; files under any umask, links: `tests/test_files.py`, `tests/test_sqlite_files.py`.)
+(Errors and logs: `tests/faults/test_canary.py`; files under any umask, links: `tests/faults/test_neighbours.py`.)
 """
 
 from __future__ import annotations
@@ -93,6 +93,6 @@ def test_no_object_of_a_manager_shows_text_in_its_repr(kind, tmp_path):
         fill(m)
         m.add_message(KEY, "user", CANARY)
         assert m.search("CANARY")
-        ours = [one for one in gc.get_objects() if type(one).__module__.startswith("session_manager.")]
+        ours = [one for one in gc.get_objects() if str(type(one).__module__).startswith("session_manager.")]
         assert len({type(one) for one in ours}) > 15
         assert [type(one) for one in ours if CANARY in repr(one)] == []
