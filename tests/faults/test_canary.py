@@ -281,7 +281,7 @@ def damaged(kind, path, chance):
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_damage_shows_a_text(kind, tmp_path, count, soak):
     chance = Random(f"damage {kind}")
-    for number in range(25 * (50 if soak else 1)):
+    for number in range(12 * (50 if soak else 1)):
         path = tmp_path / str(number)
         with SessionManager(url_of(kind, path), archive=True) as m:
             m.add(KEY, *[said(number=number) for number in range(4)])
@@ -297,7 +297,7 @@ def test_no_damage_shows_a_text(kind, tmp_path, count, soak):
             failure = error
         assert failure is None or CANARY not in shown_by(failure)
         count["damages"] += 1
-    count.check(damages=25, CorruptSessionError=50)
+    count.check(damages=12, CorruptSessionError=20)
 
 
 @pytest.mark.parametrize("kind", KINDS)
