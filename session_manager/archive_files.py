@@ -285,16 +285,22 @@ class ArchiveFiles:
     def _appended(self, name: str, known: _Known, lines: bytes) -> Signature:
         fd = self._files.open_append(name)
         try:
-            if signature(self._files.fstat(fd)) != known.signature:
+            status = self._files.fstat(fd)
+            if signature(status) != known.signature:
                 raise OSError(0, "another program changed the file")
-            write_all(self._files, fd, [lines])
-            self._files.sync_data(fd)
-            written = signature(self._files.fstat(fd))
+            # One that has a second name, as backups of hard links give it, is replaced.
+            is_alone = status.st_nlink <= 1
+            if is_alone:
+                write_all(self._files, fd, [lines])
+                self._files.sync_data(fd)
+                written = signature(self._files.fstat(fd))
         except BaseException:
             with contextlib.suppress(OSError):
                 self._files.close(fd)
             raise
         self._files.close(fd)
+        if not is_alone:
+            written = replace(self._files, name, [read_whole(self._files, name)[0], lines], lambda: None)
         return written
 
     def _unlink(self, name: str) -> None:

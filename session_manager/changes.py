@@ -45,8 +45,8 @@ __all__ = [
 Spare = tuple[int, int]
 
 
-def _characters(text: str) -> str:
-    return f"<{len(text)} characters>"
+def _characters(text: str | None) -> str:
+    return "None" if text is None else f"<{len(text)} characters>"
 
 
 def _count(items: Any) -> str:
@@ -88,7 +88,7 @@ class Append(Change):
     """
 
     messages: tuple[Message, ...] = attrs.field(default=(), repr=_count)
-    turn: str | None = None
+    turn: str | None = attrs.field(default=None, repr=_characters)
     guard: str | None = None
 
     def _apply(self, session: Session) -> Session:

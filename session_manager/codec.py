@@ -16,11 +16,14 @@ Nothing here raises an error that holds text of a session: `DecodeError` carries
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import operator
+import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from itertools import chain, repeat
 from typing import Any, NoReturn, TypeVar
 
@@ -109,6 +112,7 @@ class State(msgspec.Struct, kw_only=True):
 
 #: How many bytes of messages are decoded at once, in a thread that lets others in: a millisecond's work.
 _PIECE = 512 * 1024
+_TOO_DEEP = "is nested too deeply"
 _CONTAINERS = frozenset((dict, list))
 _encoder = msgspec.json.Encoder()
 _decode_line = msgspec.json.Decoder(Line).decode
@@ -327,10 +331,21 @@ def session_of(state: State, messages: View[Message]) -> Session:
 
 
 def _decoded(fast: Callable[[Any], T], convert: Callable[[Any], T], data: bytes | memoryview) -> T:
-    """Decode by msgspec; by the standard library what msgspec refuses (lone surrogates, some huge integers)."""
+    """Decode by msgspec; by the standard library what msgspec refuses (lone surrogates, some huge integers).
+
+    What is nested too deeply for what is left of this thread's stack is decoded on a stack of its own.
+    """
+    try:
+        return _parsed(fast, convert, data)
+    except RecursionError:
+        pass
+    return _on_its_own_stack(partial(_parsed, fast, convert, data))
+
+
+def _parsed(fast: Callable[[Any], T], convert: Callable[[Any], T], data: bytes | memoryview) -> T:
     try:
         return fast(data)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except (msgspec.MsgspecError, ValueError):
         pass
     try:
         text = bytes(data).decode()
@@ -339,9 +354,34 @@ def _decoded(fast: Callable[[Any], T], convert: Callable[[Any], T], data: bytes 
         failure = DecodeError(len(text[: error.pos].encode()), "is not JSON")
     except msgspec.MsgspecError:
         failure = DecodeError(0, "JSON, but not what belongs here")
-    except (ValueError, RecursionError):
+    except ValueError:
         failure = DecodeError(0, "is not JSON")
     raise failure
+
+
+def _on_its_own_stack(decode: Callable[[], T]) -> T:
+    values: list[T] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            values.append(decode())
+        except RecursionError:
+            failures.append(DecodeError(0, _TOO_DEEP))
+        except BaseException as error:  # noqa: BLE001 - raised below
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="session_manager-decode")
+    is_running = False
+    with contextlib.suppress(RuntimeError):  # the interpreter is ending
+        thread.start()
+        is_running = True
+    if not is_running:
+        raise DecodeError(0, _TOO_DEEP)
+    thread.join()
+    if failures:
+        raise failures[0]
+    return values[0]
 
 
 def _no_constant(_: str) -> NoReturn:

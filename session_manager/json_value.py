@@ -4,7 +4,7 @@ A JSON value here is what `json.loads` may return: `dict` with `str` keys, `list
 `float`, `bool` or `None`. Refused is what no JSON text stands for (NaN, infinities, bytes, tuples, sets,
 other keys, circular values, and a surrogate pair written as two characters, which JSON reads back as
 one), and what readers refuse: integers of more than 4,300 digits (`sys.set_int_max_str_digits`)
-and more than 200 levels.
+and more than 200 levels. So is what has more than 10,000,000 values, of which a list or an object counts as ten.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ __all__ = ["MAX_LEVELS", "checked_copy", "checked_text", "copy_value", "same", "
 
 MAX_LEVELS = 200
 _MAX_DIGITS = 4300
+#: How many values there may be: a list that stands in another one many times over, and that in a third, is copied for ever.
+_MAX_VALUES = 10_000_000
+#: As how many values a list or an object counts: what copying it takes.
+_CONTAINER = 9
 #: Integers that no limit of Python's forbids to write.
 _SMALL = 10**640
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
@@ -53,6 +57,7 @@ def _walked(value: object, root: str) -> Any:
     result: list[Any] = [None]
     frames: list[_Frame] = [(None, result, iter(((0, value),)))]
     path: list[Any] = []
+    values = 0
     while frames:
         _, target, items = frames[-1]
         for key, item in items:
@@ -64,11 +69,12 @@ def _walked(value: object, root: str) -> Any:
                 pass
             elif isinstance(item, dict | list):
                 path.append(key)
+                values += _CONTAINER + len(item)
                 fresh: Any = {} if isinstance(item, dict) else list.copy(item)
                 target[key] = fresh
                 frames.append((item, fresh, _items(item, fresh, root, path)))
-                if len(path) > MAX_LEVELS:
-                    raise _too_deep(root, frames, path)
+                if len(path) > MAX_LEVELS or values > _MAX_VALUES:
+                    raise _too_much(root, frames, path)
                 break
             else:
                 leaf, reason = _leaf(item)
@@ -158,7 +164,9 @@ def checked_text(value: object, path: str, *, empty: bool = True) -> str:
     return str.__str__(value)
 
 
-def _too_deep(root: str, frames: list[_Frame], path: list[Any]) -> InvalidMessageError:
+def _too_much(root: str, frames: list[_Frame], path: list[Any]) -> InvalidMessageError:
+    if len(path) <= MAX_LEVELS:
+        return InvalidMessageError(_place(root, path[:8]), f"more than {_MAX_VALUES:,} values")
     sources = [id(source) for source, _, _ in frames[1:]]
     for depth, identity in enumerate(sources):
         if identity in sources[:depth]:

@@ -67,6 +67,9 @@ def decode(data: bytes, path: str) -> Log:
     end = data.find(b"\n")
     if end < 0:
         raise DecodeError(0, "the first line is cut off")
+    if data.count(b"\n") * CRC_SIZE > len(data):
+        # Millions of lines that are none: what is to be split takes a hundred times their memory.
+        raise DecodeError(_first_damaged(data), "a line is damaged")
     first = memoryview(data)[:end]  # not copied: it may be all there is
     lines = data[end + 1 :].split(b"\n")
     rest = lines.pop()
@@ -101,6 +104,13 @@ def _replayed_slowly(session: Session, lines: Sequence[bytes], whole: Sequence[b
     except DecodeError as error:
         failure = DecodeError(_offset(whole, 1 + replay.done), error.reason)
     raise failure
+
+
+def _first_damaged(data: bytes) -> int:
+    start, end = 0, data.find(b"\n")
+    while end >= 0 and is_whole(data[start:end]):
+        start, end = end + 1, data.find(b"\n", end + 1)
+    return start
 
 
 def _offset(lines: Sequence[bytes | memoryview], number: int) -> int:

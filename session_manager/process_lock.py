@@ -40,6 +40,8 @@ class ProcessLock:
         self.path = path
         try:
             self._fd = os.open(path, _FLAGS, 0o600)
+            if hasattr(os, "fchmod") and os.fstat(self._fd).st_mode & 0o600 != 0o600:
+                os.fchmod(self._fd, 0o600)  # what a umask took away
         except OSError as error:
             raise StorageError(path, f"cannot be opened: {error.strerror}") from error
         self._portable = None if _HAS_FLOCK else _Portable(path)

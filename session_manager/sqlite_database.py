@@ -46,6 +46,7 @@ _CHECKPOINT_BYTES = 4 * 1024 * 1024
 #: A changed row makes two pages of the log, roughly: its own and one of an index.
 _BYTES_PER_CHANGE = 2 * 4096
 _TRUNCATE_SECONDS = 0.25
+_REPLACED = "was moved, removed or replaced while it was open"
 
 _open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
 _abandoned: list[object] = []
@@ -80,15 +81,20 @@ class Database:
         self._size_at_checkpoint = 0
         self._truncate_again = False
         self._place: tuple[int, int] | None = None
+        is_quoted = False
         try:
             self._open()
         except OSError as error:
             raise StorageError(path, f"cannot be opened: {error.strerror}") from error
         except sqlite3.Error as error:
             raise self.error(error) from error
+        except UnicodeDecodeError:
+            is_quoted = True
         finally:
             if not self._is_opened:
                 self.close()
+        if is_quoted:
+            raise self._damaged_schema()
         _open_databases.add(self)
 
     # Opening
@@ -102,6 +108,7 @@ class Database:
             self._opener.identify()
             reader = self._opener.reader()
             self._idle.append(reader)
+            self._place = self._place_now()
             self.has_index = is_readable(reader)
             return
         parent = os.path.dirname(self.path)
@@ -146,7 +153,7 @@ class Database:
         :raises SaveFailedError: if somebody has moved, removed or replaced it.
         """
         if self._place_now() != self._place:
-            raise SaveFailedError(None, f"{self.path} was moved, removed or replaced while it was open")
+            raise SaveFailedError(None, f"{self.path} {_REPLACED}")
 
     def _place_now(self) -> tuple[int, int] | None:
         try:
@@ -168,14 +175,28 @@ class Database:
         failure: sqlite3.Error | None = None
         try:
             if connection is None:
-                connection = self._opener.reader()
+                connection = self._another_reader()
             return function(connection, *args, **kwargs)
         except sqlite3.Error as error:
             failure = error
+        except UnicodeDecodeError:
+            failure = None
         finally:
             if connection is not None:
                 self._give_back(connection)
+        if failure is None:
+            raise self._damaged_schema()
         raise self.error(failure) from failure
+
+    def _another_reader(self) -> sqlite3.Connection:
+        """Open one more connection, to the same file: one that is in its place now is somebody else's."""
+        if self._place_now() != self._place:
+            raise StorageError(self.path, _REPLACED)
+        return self._opener.reader()
+
+    def _damaged_schema(self) -> StorageError:
+        """Return the error for a sentence of SQLite's that is no text, for it quotes a damaged schema."""
+        return StorageError(self.path, "the schema is damaged")
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
         with contextlib.suppress(sqlite3.Error):

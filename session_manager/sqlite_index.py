@@ -104,8 +104,11 @@ def _searchable(text: str) -> str:
     return _UNSEARCHABLE.sub("\ufffd", fold(text))
 
 
-def _message(key: bytes, *row: object) -> Message | None:
+def _message(key: bytes | None, *row: object) -> Message | None:
     """Return a message; `None`, and a line in the log, if it is damaged."""
+    if key is None:
+        _log.warning("left out of a search: a session without a key")
+        return None
     try:
         return decode_line(row, zlib.crc32(key))
     except DamageError as error:

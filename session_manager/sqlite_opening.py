@@ -14,7 +14,7 @@ import attrs
 
 from session_manager.errors import InvalidStorageError, StorageError, UnsupportedFormatError
 from session_manager.files import Files
-from session_manager.sqlite_schema import APPLICATION_ID, MIGRATIONS, create_index, has_trigrams, migrate
+from session_manager.sqlite_schema import APPLICATION_ID, MIGRATIONS, create_index, has_trigrams, migrate, strange_table
 
 __all__ = ["Connect", "Opener"]
 
@@ -80,6 +80,8 @@ class Opener:
         except sqlite3.DatabaseError as error:
             # A main file that a killed process left in the middle of a checkpoint may look torn by itself.
             refused = error if "not a database" in str(error) else None
+        except UnicodeDecodeError:
+            refused = None  # SQLite has quoted a damaged schema
         finally:
             connection.close()
         if refused is not None:
@@ -97,6 +99,12 @@ class Opener:
             raise UnsupportedFormatError(self.path, str(found), str(len(MIGRATIONS)))
         return int(found)
 
+    def _check_tables(self, connection: sqlite3.Connection, found: int) -> None:
+        """Refuse what is not what it is called: a view in the place of a table may be without end."""
+        name = strange_table(connection, MIGRATIONS[:found])
+        if name is not None:
+            raise InvalidStorageError(self.path, f"its table {name!a} is not the one of this format, or has a trigger")
+
     def writer(self) -> sqlite3.Connection:
         """Return the connection that writes, to a database of the newest format, which is created if it is missing.
 
@@ -111,11 +119,12 @@ class Opener:
         connection = self._connection("mode=rw")
         done = False
         try:
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             for pragma in _WRITER:
                 connection.execute(pragma)
             found = self._check_format(connection)
+            self._check_tables(connection, found)
             if not found:
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
             if mode != b"wal":
@@ -194,3 +203,4 @@ class Opener:
             raise StorageError(self.path, "is an empty database")
         if found < len(MIGRATIONS):
             raise StorageError(self.path, f"is of format {found}: open it once for writing, to bring it up to date")
+        self._check_tables(connection, found)

@@ -203,7 +203,12 @@ def _messages(rows: Sequence[Any], seed: int) -> View[Message]:
 def _check_line(row: Any, seed: int) -> None:
     position, data, checksum = row
     if not isinstance(data, bytes) or zlib.crc32(data, seed) != checksum:
-        raise DamageError(f"the message at position {position} is damaged: the checksum differs")
+        raise DamageError(f"the message at {_place(position)} is damaged: the checksum differs")
+
+
+def _place(position: object) -> str:
+    """Name a position, which in a damaged row may be anything, the text of a message too."""
+    return f"position {position}" if isinstance(position, int) else "a position that is no number"
 
 
 def decode_line(row: Any, seed: int) -> Message:
@@ -220,9 +225,9 @@ def decode_line(row: Any, seed: int) -> Message:
     except (DecodeError, IndexError) as error:
         failure = error.reason if isinstance(error, DecodeError) else "is not a message"
     if failure is not None:
-        raise DamageError(f"the message at position {position} is damaged: {failure}")
+        raise DamageError(f"the message at {_place(position)} is damaged: {failure}")
     if message.position != position:
-        raise DamageError(f"the message at position {position} is that of another position")
+        raise DamageError(f"the message at {_place(position)} is that of another position")
     return message
 
 
@@ -259,9 +264,18 @@ def damages(connection: sqlite3.Connection, key: str) -> list[str]:
 
 
 def read_version(connection: sqlite3.Connection, key: str) -> Version | None:
-    """Return the version of a session; `None` if there is none."""
+    """Return the version of a session; `None` if there is none.
+
+    :raises DamageError: if it is none.
+    """
     row = connection.execute(_SELECT_VERSION, (key,)).fetchone()
-    return None if row is None else Version(row[0].decode("utf-8", "replace"), row[1])
+    return None if row is None else _version(*row)
+
+
+def _version(generation: object, revision: object) -> Version:
+    if not isinstance(generation, bytes) or not isinstance(revision, int):
+        raise DamageError("its version is damaged")
+    return Version(generation.decode("utf-8", "replace"), revision)
 
 
 def read_sealed_version(connection: sqlite3.Connection, key: str) -> Version | None:
@@ -275,7 +289,7 @@ def read_sealed_version(connection: sqlite3.Connection, key: str) -> Version | N
     generation, revision, data, checksum = row
     if not isinstance(data, bytes) or zlib.crc32(data, _seed(key)) != checksum:
         raise DamageError("its state is damaged: the checksum differs")
-    return Version(generation.decode("utf-8", "replace"), revision)
+    return _version(generation, revision)
 
 
 def read_tokens(connection: sqlite3.Connection, key: str) -> bytes:
@@ -294,6 +308,6 @@ def keys(connection: sqlite3.Connection, prefix: bytes, after: bytes) -> list[by
     return [row[0] for row in connection.execute(statement, (start, prefix + b"\xff", _CHUNK))]
 
 
-def all_keys(connection: sqlite3.Connection) -> Iterator[bytes]:
-    """Return every key, as bytes."""
+def all_keys(connection: sqlite3.Connection) -> Iterator[bytes | None]:
+    """Return every key, as bytes; `None` for what is none at all."""
     return (row[0] for row in connection.execute("SELECT CAST(key AS BLOB) FROM sessions ORDER BY key"))

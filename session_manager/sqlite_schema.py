@@ -37,7 +37,7 @@ import functools
 import sqlite3
 from collections.abc import Sequence
 
-__all__ = ["APPLICATION_ID", "MIGRATIONS", "create_index", "has_trigrams", "is_readable", "migrate"]
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "create_index", "has_trigrams", "is_readable", "migrate", "strange_table"]
 
 #: "ChSe", in the header of the file.
 APPLICATION_ID = 0x43685365
@@ -113,6 +113,42 @@ def migrate(connection: sqlite3.Connection, found: int, migrations: Sequence[Seq
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {number + 1}")
         connection.execute("COMMIT")
+
+
+def strange_table(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]]) -> str | None:
+    """Return the name of a table that is not as `migrate` creates it; `None` if there is none.
+
+    Tables, indexes and views of other names are nobody's business.
+    """
+    ours = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        migrate(ours, 0, migrations)
+        expected = {
+            name: _words(sql) for name, sql in ours.execute("SELECT name, sql FROM sqlite_master WHERE sql <> ''")
+        }
+    finally:
+        ours.close()
+    expected["search"] = _words(_INDEX.format("search"))
+    rows = "SELECT CAST(type AS BLOB), CAST(name AS BLOB), CAST(tbl_name AS BLOB), CAST(sql AS BLOB) FROM sqlite_master"
+    found = {}
+    for kind, name, table, sql in connection.execute(rows):
+        text, owner = (_text(one) for one in (name, table))
+        if kind == b"trigger" and (owner in expected or owner.startswith("search_")):
+            return owner
+        if kind == b"view" and text.startswith("search_"):
+            return text
+        if kind in (b"table", b"view"):
+            found[text] = _words(_text(sql))
+    found.setdefault("search", expected["search"])
+    return next((name for name, words in expected.items() if found.get(name) != words), None)
+
+
+def _text(data: bytes | None) -> str:
+    return "" if data is None else data.decode(errors="replace")
+
+
+def _words(sql: str) -> list[str]:
+    return sql.split()
 
 
 @functools.cache

@@ -1,11 +1,20 @@
-"""Options of the long runs, and the profiles of hypothesis."""
+"""Options of the long runs, the profiles of hypothesis, and the watch for text that leaks."""
 
 from __future__ import annotations
 
+import logging
 import os
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from session_manager import InvalidKeyError, InvalidMessageError, SessionManagerError
+from session_manager.testing import strategies
+
+#: A text that no repr, log line or error may ever show: the tests put it into messages, summaries and metadata.
+CANARY = "xyzzy-CANARY-plugh"
+# Strategies are built when they are first asked for: hypothesis draws it, too.
+strategies.NASTY_TEXTS += (CANARY,)
 
 #: For type checkers, not for running.
 collect_ignore = ["typing"]
@@ -25,3 +34,59 @@ def pytest_addoption(parser):
 def soak(request) -> bool:
     """Whether this is a soak."""
     return request.config.getoption("--soak")
+
+
+# What the whole suite logs, at DEBUG, and every error of the library that it makes, is watched for the canary.
+
+_leaks: list[str] = []
+
+
+def _watch(what: str, text: str) -> None:
+    if CANARY in text:
+        _leaks.append(f"{what}: {text[:500]}")
+
+
+class _Watched(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        _watch("the log", f"{self.format(record)} {record.args!r} {record.exc_info!r}")
+
+
+logging.getLogger("session_manager").setLevel(logging.DEBUG)
+logging.getLogger("session_manager").addHandler(_Watched(logging.DEBUG))
+
+
+def _watched_init(error: SessionManagerError, *arguments: object) -> None:
+    # Keys, and the names of fields, which lead to the place of an error, may be shown.
+    shown = arguments[1:] if isinstance(error, InvalidKeyError | InvalidMessageError) else arguments
+    _watch(type(error).__name__, repr(shown))
+    super(SessionManagerError, error).__init__(*arguments)
+
+
+SessionManagerError.__init__ = _watched_init
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    result = yield
+    _fail_for_leaks()
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown():
+    result = yield
+    _fail_for_leaks()
+    return result
+
+
+def _fail_for_leaks() -> None:
+    leaks = [*_leaks]
+    _leaks.clear()
+    if leaks:
+        pytest.fail(f"{len(leaks)} texts leaked, such as through {leaks[0]}", pytrace=False)
+
+
+@pytest.fixture
+def leaks() -> list[str]:
+    """What leaked in this test; what is left in it fails the test."""
+    return _leaks

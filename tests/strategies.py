@@ -18,6 +18,7 @@ from session_manager.testing.strategies import (
     sessions,
     utc_times,
 )
+from tests.conftest import CANARY
 
 __all__ = [
     "CANARY",
@@ -38,9 +39,6 @@ __all__ = [
     "utc_times",
 ]
 
-#: A text that no repr, log line or error may ever show.
-CANARY = "xyzzy-CANARY-plugh"
-
 
 def facts(value: Message | Session) -> str:
     """Return all that a message or a session holds; `repr` tells ``True``, ``1``, ``1.0`` and ``-0.0`` apart."""
@@ -55,8 +53,10 @@ def held_text(error: BaseException) -> str:
     """Return all the text that an error holds, with every error that it was raised from or beside."""
     texts: list[object] = []
     left: list[BaseException | None] = [error]
+    seen: set[int] = set()
     while left:
-        if (one := left.pop()) is not None:
+        if (one := left.pop()) is not None and id(one) not in seen:
+            seen.add(id(one))
             texts += [one, repr(one), one.args, vars(one), getattr(one, "object", None), getattr(one, "doc", None)]
             left += [one.__cause__, one.__context__]
     return "\n".join(map(str, texts))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import sys
+import threading
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -372,3 +375,43 @@ def test_a_state_and_messages_that_do_not_belong_together_are_an_error(positions
     state = decode_state(json.dumps({**STATE, "end": 9, **numbers}).encode())
     with pytest.raises(DecodeError):
         session_of(state, View([Message("user")._placed(position, None) for position in positions]))
+
+
+# Deep values
+
+
+def nested(levels):
+    value = [CANARY]
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+def with_frames_left(left, call):
+    """Call a function when the stack of this thread is almost used up."""
+
+    def deeper(depth):
+        return deeper(depth - 1) if depth > 0 else call()
+
+    return deeper(sys.getrecursionlimit() - left - len(inspect.stack(0)))
+
+
+@pytest.mark.parametrize("left", [60, 100, 150, 199, 300])
+@pytest.mark.parametrize("content", [nested(198), [*nested(197), "\ud800"]], ids=["plain", "surrogate"])
+def test_a_message_of_many_levels_is_read_on_a_stack_that_is_almost_used_up(content, left):
+    """Up to Python 3.11 it was told to be damaged: decoders share the recursion limit with the caller."""
+    line = encode_message(Message("user", content, created_at=AT)._placed(0, None))
+    threads = threading.active_count()
+    (message,) = with_frames_left(left, lambda: decode_messages(b"[\n" + line + b"\n]"))
+    assert encode_message(message) == line
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("data", [b"[" * 8_000_000, b'{"a":' * 1_600_000, b"[" * 100_000 + b"]" * 100_000])
+def test_what_is_nested_without_end_is_no_json_and_takes_no_time(data):
+    threads = threading.active_count()
+    with pytest.raises(DecodeError) as raised:
+        decode_json(data)
+    assert raised.value.reason in ("is nested too deeply", "is not JSON")
+    assert raised.value.__context__ is None
+    assert threading.active_count() == threads

@@ -312,3 +312,13 @@ def test_values_of_different_types_or_sizes_are_not_the_same(one, other):
 
 def test_the_order_of_keys_does_not_matter():
     assert same({"a": 1, "b": 2}, {"b": 2, "a": 1})
+
+
+@pytest.mark.parametrize("wide", [2, 1000])
+def test_a_list_that_stands_many_times_over_is_refused_in_time(wide):
+    """Of 100 lists, each of which had the one before it twice, all 2^100 were to be copied."""
+    value = ["x"]
+    for _ in range(100):
+        value = [value] * wide
+    with pytest.raises(InvalidMessageError, match="more than 10,000,000 values"):
+        checked_copy({"content": value})

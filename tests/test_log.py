@@ -265,6 +265,34 @@ def test_long_keys_are_listed_from_their_files(opened):
     store_of(m).close()
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["open", "opened again"])
+def test_a_log_that_has_a_second_name_is_replaced_and_not_written_to(tmp_path, again):
+    """A backup of hard links was appended to with every save: it showed what came after it."""
+    m = SessionManager(f"log:{tmp_path / 'chats'}", archive=True)
+    m.add(KEY, *[{"role": "user", "content": text} for text in "abc"])
+    m.save(KEY)
+    m.truncate_history(KEY, 2)
+    m.save(KEY)
+    (tmp_path / "backup").mkdir()
+    for file in (tmp_path / "chats").glob("*.jsonl"):
+        os.link(file, tmp_path / "backup" / file.name)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "backup").iterdir()}
+    assert len(before) == 2
+    if again:
+        m.close()
+        m = SessionManager(f"log:{tmp_path / 'chats'}", archive=True)
+    with m:
+        for text in "de":
+            m.add_message(KEY, "user", text)
+            m.truncate_history(KEY, 2)
+            m.save(KEY)
+        assert [message.content for message in m.get_archive(KEY)] == ["a", "b", "c"]
+        assert [message.content for message in m.get_history(KEY)] == ["d", "e"]
+        assert m.verify() == []
+    assert {file.name: file.read_bytes() for file in (tmp_path / "backup").iterdir()} == before
+    assert {file.stat().st_nlink for file in (tmp_path / "chats").glob("*.jsonl")} == {1}
+
+
 # Torn records
 
 

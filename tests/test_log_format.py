@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import tracemalloc
 import zlib
 from datetime import timedelta
 from pathlib import Path
@@ -514,6 +515,19 @@ def test_the_end_of_a_file_tells_its_state_or_nothing():
         damaged = bytearray(WHOLE[last:])
         damaged[place - last] ^= 4
         assert state_at_end(bytes(damaged)) is None
+
+
+def test_millions_of_lines_that_are_none_take_no_memory():
+    """A file of eight megabytes of line feeds took more than a gigabyte to be called damaged."""
+    data = SMALL + b"\n" * 8_000_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(DecodeError) as raised:
+            decode(data, "path")
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    assert (raised.value.offset, raised.value.reason) == (len(SMALL), "a line is damaged")
 
 
 def test_a_repr_shows_nothing_of_a_session():

@@ -1,6 +1,6 @@
 """What every durable store keeps private: the modes of its files, what was deleted, and what its objects show of themselves.
 
-(Errors and logs: `tests/test_manager.py`; files under any umask, links: `tests/test_files.py`, `tests/test_sqlite_files.py`.)
+(Errors and logs: `tests/faults/test_canary.py`; files under any umask, links: `tests/faults/test_neighbours.py`.)
 """
 
 from __future__ import annotations

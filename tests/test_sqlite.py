@@ -395,6 +395,70 @@ def test_rows_that_are_missing_or_in_the_way_are_noticed_before_they_are_overwri
             assert store.version("k") == before.version
 
 
+@pytest.fixture
+def null(path):
+    """Sets columns of a closed database to null, as a damaged byte does where the schema forbids it."""
+
+    def set_null(table, column, condition):
+        (sql,) = raw(path, "SELECT sql FROM sqlite_master WHERE name = ?", table)[0]
+        for schema in (sql.replace(" NOT NULL", ""), sql):
+            with closing(sqlite3.connect(path)) as connection, connection:
+                connection.execute("PRAGMA writable_schema = ON")
+                connection.execute("UPDATE sqlite_master SET sql = ? WHERE name = ?", (schema, table))
+            if schema != sql:
+                raw(path, f"UPDATE {table} SET {column} = NULL WHERE {condition}")
+
+    return set_null
+
+
+@pytest.mark.parametrize("column", ["generation", "revision"])
+def test_a_session_without_a_version_is_damaged(path, null, column):
+    """`version` raised AttributeError, or returned what is no version; so did each read of a session in RAM."""
+    with reopened(path) as store:
+        session = write_new(store)
+    null("sessions", column, "id = 1")
+    with reopened(path) as store:
+        calls = [
+            lambda: store.load("k"),
+            lambda: store.version("k"),
+            lambda: store.landed(Commit(session, (), None, token="t")),
+            lambda: store.write(Commit(session, (), None, token="t")),
+            lambda: store.delete("k", Version("g", 1)),
+        ]
+        for call in calls:
+            with pytest.raises(CorruptSessionError):
+                call()
+        assert store.verify("k")
+        assert store.delete("k") is True
+        assert store.load("k") is None
+
+
+def test_a_row_without_a_key_hinders_nobody(path, null):
+    """A search raised TypeError, and `strays` AttributeError."""
+    with reopened(path) as store:
+        write_new(store, key="gone")
+        write_new(store)
+    null("sessions", "key", "key = 'gone'")
+    with reopened(path) as store:
+        assert list(store.keys()) == ["k"]
+        assert {hit.key for hit in store.search("one")} == {"k"}
+        assert "a session whose key is no text" in [finding.reason for finding in store.strays()]
+
+
+def test_a_position_that_is_a_text_is_not_shown(path, caplog):
+    """What stands in the column came into the error and into the log, whatever it was."""
+    with reopened(path) as store:
+        write_new(store)
+    raw(path, "UPDATE messages SET position = ? WHERE id = 1", CANARY)
+    with reopened(path) as store:
+        with pytest.raises(CorruptSessionError, match="a position that is no number") as raised:
+            store.load("k")
+        store.search("one")
+        shown = held_text(raised.value) + repr(store.verify("k")) + caplog.text
+    assert "left out of a search" in caplog.text
+    assert CANARY not in shown
+
+
 def test_a_file_whose_pages_are_damaged_raises_what_the_contract_says(path):
     with reopened(path) as store:
         write_new(store, attrs.evolve(session_of(*["x" * 3000] * 40), revision=1))

@@ -153,6 +153,65 @@ def test_a_newer_format_is_refused_and_left_as_it_is(path, tmp_path, read_only):
     assert tree(tmp_path) == before
 
 
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i"
+STRANGE = {
+    "an endless view": (
+        "DROP TABLE messages",
+        f"CREATE VIEW messages AS {ENDLESS} AS id, 1 AS session, i AS position, 'x' AS line, 0 AS checksum FROM n",
+    ),
+    "an endless index for search": ("DROP TABLE search", f"CREATE VIEW search AS {ENDLESS} AS text FROM n"),
+    "an endless part of the index": (
+        "DROP TABLE search",
+        f"CREATE VIEW search_data AS {ENDLESS} AS id, 0 AS block FROM n",
+    ),
+    "a column of another kind": (
+        "DROP TABLE garbage",
+        "CREATE TABLE garbage (id INTEGER PRIMARY KEY, x TEXT AS (hex(zeroblob(400000000))))",
+    ),
+    "a trigger": ("CREATE TRIGGER more AFTER INSERT ON sessions BEGIN DELETE FROM messages; END",),
+}
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("name", STRANGE)
+def test_tables_that_are_not_ours_are_refused_and_left_as_they_are(path, name, read_only):
+    """A view in the place of a table was read from, for ever."""
+    with reopened(path) as store:
+        write_new(store)
+    for statement in STRANGE[name]:
+        raw(path, statement)
+    before = Path(path).read_bytes()
+    with pytest.raises(InvalidStorageError, match="not the one of this format"):
+        SQLiteStore(path, read_only=read_only)
+    assert Path(path).read_bytes() == before
+
+
+def test_tables_and_views_of_other_names_are_nobodys_business(path):
+    with reopened(path) as store:
+        write_new(store)
+    raw(path, "CREATE VIEW lines AS SELECT line FROM messages")
+    raw(path, "CREATE TABLE mine (x)")
+    raw(path, "CREATE INDEX by_checksum ON messages (checksum)")
+    raw(path, "CREATE TRIGGER more AFTER INSERT ON mine BEGIN DELETE FROM mine; END")
+    with reopened(path) as store:
+        assert store.load("k") is not None
+        assert store.strays() == []
+
+
+def test_a_schema_that_sqlite_cannot_quote_is_a_typed_error(path):
+    """SQLite quotes a damaged schema, and Python raised UnicodeDecodeError, for the sentence was no text."""
+    with reopened(path) as store:
+        write_new(store)
+    data = Path(path).read_bytes()
+    Path(path).write_bytes(data.replace(b"CREATE TABLE sessions", b"CREAT\xc5 TABLE sessions"))
+    for read_only in (False, True):
+        with pytest.raises(StorageError, match="the schema is damaged"):
+            SQLiteStore(path, read_only=read_only)
+    Path(path).write_bytes(data)
+    with reopened(path) as store:
+        assert store.load("k") is not None
+
+
 def test_an_older_format_is_brought_up_in_place(path, monkeypatch):
     with reopened(path) as store:
         session = write_new(store)

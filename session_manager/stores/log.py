@@ -5,7 +5,7 @@ One process writes.
 
 **What is appended to.** The file must be the one that was last read or written, by its name and by its open descriptor
 (device, inode, size, time of modification), else it is read again: another version in it, or another content, is a
-`ConflictError`. After a write or a sync that failed, what it left is cut off, its descriptor is never used again (Linux
+`ConflictError`. One that has a second name, as backups of hard links give it, is replaced instead. After a write or a sync that failed, what it left is cut off, its descriptor is never used again (Linux
 forgets a failed sync, see `session_manager.atomic`), and the session is written whole, by replacing the file: at once, and
 if that fails, too, by the next save.
 
@@ -202,7 +202,11 @@ class LogStore(Store):
     def _append(self, commit: Commit, base: Version) -> None:
         session = commit.session
         key = session.key
-        known, fd = self._ready(key, base)
+        ready = self._ready(key, base)
+        if ready is None:
+            self._replace(commit, (base,))
+            return
+        known, fd = ready
         try:
             notes = known.notes if session._metadata is known.metadata else encode_notes(session._metadata)
             state = encode_state(session, notes[1])
@@ -249,14 +253,21 @@ class LogStore(Store):
         except OSError:
             return None
 
-    def _ready(self, key: str, base: Version) -> tuple[Known, int]:
-        """Return a file that is the one last read or written, at a version, and a descriptor to append to it."""
+    def _ready(self, key: str, base: Version) -> tuple[Known, int] | None:
+        """Return a file that is the one last read or written, at a version, and a descriptor to append to it.
+
+        `None` if it has another name besides, as backups of hard links give it: it is not to be written to in place.
+        """
         failure = None
         try:
             for _ in range(_ATTEMPTS):
                 known = self._known.get(key)
-                if known is None or known.version != base or not self._reader.is_still(known.name, known.signature):
+                status = self._files.stat(self._directory.name(key))
+                is_known = known is not None and status is not None and known.signature == signature(status)
+                if known is None or known.version != base or not is_known:
                     known = self._current(key, (base,))
+                if status is not None and status.st_nlink > 1:
+                    return None
                 if known.torn is not None:
                     known = self._mended(key, known)
                 fd, device, inode = self._descriptors.take(known.name)

@@ -95,7 +95,7 @@ class SQLiteStore(Store):
         return None if found is None else SessionInfo.of_state(found[1])
 
     def version(self, key: str) -> Version | None:
-        return self._database.read(read_version, key)
+        return self._undamaged(key, lambda: self._database.read(read_version, key))
 
     def _read(self, key: str, function: Callable[[sqlite3.Connection, str], T]) -> T:
         """Call a function that reads a session, in a transaction, and give its errors those of the contract."""
@@ -161,7 +161,11 @@ class SQLiteStore(Store):
     def landed(self, commit: Commit) -> bool | None:
         key, digest = commit.session.key, token_digest(commit.token)
         self._check_writable()
-        look = Request(key, lambda connection: (read_tokens(connection, key), read_version(connection, key)))
+
+        def read(connection: sqlite3.Connection) -> tuple[bytes, Version | None]:
+            return self._undamaged(key, lambda: (read_tokens(connection, key), read_version(connection, key)))
+
+        look = Request(key, read)
         look.has_landed = lambda _: False
         tokens, version = self._run(look)
         if digest in _each(tokens):
@@ -172,13 +176,13 @@ class SQLiteStore(Store):
         self._check_writable()
 
         def delete(connection: sqlite3.Connection) -> bool:
-            if read_version(connection, key) is None:
-                return False
-            damage = None
+            session, damage = None, None
             try:
                 session = load(connection, key)
             except DamageError as error:
-                session, damage = None, str(error)
+                damage = str(error)
+            if session is None and damage is None:
+                return False
             if expected is not None:
                 if damage is not None:
                     raise CorruptSessionError(key, self.path, None, damage)
@@ -309,8 +313,8 @@ def _strays(connection: sqlite3.Connection) -> list[str]:
     return reasons + ["a session whose key is no text" for key in all_keys(connection) if _text(key) is None]
 
 
-def _text(key: bytes) -> str | None:
+def _text(key: bytes | None) -> str | None:
     try:
-        return key.decode()
+        return None if key is None else key.decode()
     except UnicodeDecodeError:
         return None

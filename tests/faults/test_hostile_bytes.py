@@ -1,0 +1,157 @@
+"""Any bytes as a session's file end in a value or in a typed error; every bit that is flipped, and every cut, is noticed.
+
+Run with ``-s`` it prints what it counted. ``--soak`` tries fifty times as much, and every bit of a database.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from random import Random
+
+import pytest
+
+from session_manager import Session, UnsupportedFormatError
+from session_manager.codec import DecodeError
+from tests.faults.decoding import FORMATS, check_sound, outcome
+from tests.faults.mutations import mutated
+
+#: The longest that reading one of the small files may take, on a machine that does something else besides.
+SECONDS = 5.0
+
+FILES = [(name, file) for name, one in FORMATS.items() for file in one.files]
+
+
+def good(name, file):
+    return outcome(FORMATS[name].read, FORMATS[name].files[file])
+
+
+# Bits and cuts
+
+
+def before(name, file):
+    """All that a log or an archive said at the end of each of its lines but the last."""
+    form, data = FORMATS[name], FORMATS[name].files[file]
+    if name not in ("log", "archive"):
+        return set()
+    ends = [end.end() for end in re.finditer(b"\n", data)][:-1]
+    return {outcome(form.read, data[:end]) for end in ends}
+
+
+@pytest.mark.parametrize(("name", "file"), [one for one in FILES if one[0] != "picoclaw"])
+def test_every_bit_that_is_flipped_is_noticed(name, file, count, soak):
+    """Of the last record of a log, and of the last line of an archive, a flip may make a torn one, which does not count."""
+    data, earlier = FORMATS[name].files[file], before(name, file)
+    last = data.rfind(b"\n", 0, -1) + 1
+    numbers = re.search(rb"9{4000}", data)
+    skipped = range(*numbers.span()) if numbers and not soak else range(0)
+    for place in range(len(data)):
+        if place in skipped and place % 64:
+            continue
+        for bit in range(8):
+            damaged = bytearray(data)
+            damaged[place] ^= 1 << bit
+            found = outcome(FORMATS[name].read, bytes(damaged))
+            if isinstance(found, type):
+                count["noticed"] += 1
+            else:
+                assert name != "snapshot", (place, bit)
+                assert place >= last, (place, bit)
+                assert found in earlier, (place, bit)
+                count["torn"] += 1
+    count.check(noticed=2000)
+    assert bool(count["torn"]) == bool(earlier)
+
+
+@pytest.mark.parametrize(("name", "file"), FILES)
+def test_every_cut_is_noticed(name, file, count):
+    """But for a log and an archive: what is left of them is what they were, and a line that was cut through does not count."""
+    data, earlier, whole = FORMATS[name].files[file], before(name, file), good(name, file)
+    for stop in range(len(data)):
+        found = outcome(FORMATS[name].read, data[:stop])
+        if isinstance(found, type):
+            count["noticed"] += 1
+        elif name == "picoclaw":
+            assert data[stop:].isspace()
+            assert found == whole
+            count["equal"] += 1
+        else:
+            assert name != "snapshot", stop
+            assert found in earlier, stop
+            count["between two lines" if data[:stop].endswith(b"\n") else "in a line"] += 1
+    count.check(noticed=len(data.split(b"\n")[0]) if name != "archive" else 80)
+    assert count["between two lines"] == len(earlier)
+
+
+def test_a_flip_in_a_legacy_file_is_noticed_unless_it_is_still_json(count):
+    """picoclaw's files have no checksum: nobody can tell what was written."""
+    data = FORMATS["picoclaw"].files["telegram_42.json"]
+    for place in range(len(data)):
+        for bit in range(8):
+            damaged = bytearray(data)
+            damaged[place] ^= 1 << bit
+            count["noticed" if isinstance(outcome(FORMATS["picoclaw"].read, bytes(damaged)), type) else "read"] += 1
+    count.check(noticed=4000, read=2000)
+
+
+# Mutations
+
+EVERY = [data for one in FORMATS.values() for data in one.files.values()]
+#: All that the golden files say, and said before their last line.
+SAID = {good(*one) for one in FILES}.union(*[before(*one) for one in FILES])
+
+#: Those that have nothing in common with a golden log, or are not logs.
+STRANGERS = [data for data in EVERY if b"9f86d081884c7d65" not in data]
+
+#: How many, in how many parts, each with its own seed.
+MUTATED = {"snapshot": (97_000, 4), "log": (45_000, 4), "archive": (20_000, 2), "picoclaw": (25_000, 2)}
+PARTS = [(name, seed) for name, (_, parts) in MUTATED.items() for seed in range(parts)]
+
+
+@pytest.mark.parametrize(("name", "seed"), PARTS)
+def test_mutated_files_end_in_a_value_or_a_typed_error(name, seed, count, soak):
+    """Without right checksums, the value is one that was written.
+
+    (Nothing of a session of the same generation is put into a log: what two copies of a directory became is not told apart.)
+    """
+    form, chance = FORMATS[name], Random(f"{name} {seed}")
+    total, parts = MUTATED[name]
+    total = total // parts * (50 if soak else 1)
+    files = list(form.files.values())
+    slowest = 0.0
+    for _ in range(total):
+        data = mutated(chance, chance.choice(files), chance.choice(STRANGERS if name == "log" else EVERY))
+        sealed = chance.random() < 0.6
+        if sealed:
+            data = form.resealed(data)
+        start = time.perf_counter()
+        found = outcome(form.read, data)
+        slowest = max(slowest, time.perf_counter() - start)
+        count["inputs"] += 1
+        count["errors" if isinstance(found, type) else "values"] += 1
+        if isinstance(found, type) or found in SAID:
+            continue
+        assert sealed or name == "picoclaw"
+        count["other values, with right checksums"] += 1
+        for one in form.read(data):
+            if isinstance(one, Session):
+                check_sound(one)
+    assert slowest < SECONDS
+    count.check(inputs=total, errors=total // 10, values=total // 40)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("seed", range(2))
+def test_random_bytes_are_damage(name, seed, count, soak):
+    """Also behind a good start, and between what structure is made of."""
+    chance = Random(f"random {name} {seed}")
+    alphabet = b'{}[]":,\\ \t\n\x00\xff0a'
+    for _ in range(250 * (50 if soak else 1)):
+        size = int(chance.expovariate(1 / 60))
+        noise = chance.choice([chance.randbytes(size), bytes(chance.choices(alphabet, k=size)), bytes(size)])
+        data = chance.choice(EVERY)
+        for one in (noise, noise + data, data[: chance.randrange(60)] + noise):
+            found = outcome(FORMATS[name].read, one)
+            assert found in (DecodeError, UnsupportedFormatError) or found in SAID or name == "picoclaw"
+            count["inputs"] += 1
+    count.check(inputs=750)
