@@ -301,6 +301,28 @@ def test_a_torn_record_is_left_out_reported_kept_in_quarantine_and_cut_before_th
     store_of(m).close()
 
 
+def test_a_record_whose_line_feed_is_zero_after_a_power_cut_is_torn(opened, tmp_path):
+    """The file's length was there, its last page was not. The session was called damaged."""
+    m = opened()
+    say(m, "one", "two")
+    path = tmp_path / "chats" / NAME
+    store_of(m).close()
+    whole = path.read_bytes()
+    for zeros in (b"\0", b"\0" * 4096):
+        path.write_bytes(whole[:-1] + zeros)
+        m = reopen(m)
+        assert texts(m) == ["one"]
+        say(m, "three")
+        assert stored(path) == ["one", "three"]
+        store_of(m).close()
+        path.write_bytes(whole)
+    path.write_bytes(whole[:-1] + b"\0{")
+    m = reopen(m)
+    with pytest.raises(CorruptSessionError, match="line feed"):
+        m.get(KEY)
+    store_of(m).close()
+
+
 def test_what_is_in_quarantine_is_not_reported_for_ever(tmp_path):
     """It was taken for a file whose name or header is not that of a session, from the next opening on."""
     storage = f"log:{tmp_path / 'chats'}"
