@@ -788,6 +788,40 @@ def test_a_kill_at_any_moment_leaves_each_message_in_one_place(filed, number, tm
     assert m.verify() == []
 
 
+def test_an_append_of_several_lines_of_which_a_power_cut_left_the_end_is_torn(filed, tmp_path):
+    """Zeros in the place of line feeds gave the lines behind them other numbers; the archive was called damaged."""
+    m = filed.m
+    say(m, "a", "b", "c", "d", "e", "f")
+    m.truncate_history(KEY, 5)
+    m.save(KEY)
+    before, session = path_of(tmp_path).read_bytes(), None
+    for path in (tmp_path / "chats").glob("*.session.json*"):
+        session, old = path, path.read_bytes()
+    m.truncate_history(KEY, 1)
+    m.save(KEY)
+    whole, new = path_of(tmp_path).read_bytes(), session.read_bytes()
+    filed.close()
+    size = len(whole) - len(before)
+    for cut in range(1, size):
+        path_of(tmp_path).write_bytes(before + bytes(cut) + whole[len(before) + cut :])
+        session.write_bytes(old)
+        filed.open()
+        assert (archive(filed.m), texts(filed.m.get_history(KEY))) == (["a"], ["b", "c", "d", "e", "f"])
+        if cut % 50 == 0:
+            say(filed.m, "g")
+            filed.m.truncate_history(KEY, 1)
+            filed.m.save(KEY)
+            assert archive(filed.m) == ["a", "b", "c", "d", "e", "f"]
+        filed.close()
+        session.write_bytes(new)
+        path_of(tmp_path).write_bytes(before + bytes(cut) + whole[len(before) + cut :])
+        filed.open()
+        if cut < size - 1 and b"\n" in whole[len(before) + cut : -1]:
+            with pytest.raises(CorruptSessionError):  # these lines count: they were acknowledged
+                archive(filed.m)
+        filed.close()
+
+
 @pytest.mark.parametrize("tail", [b'{"number":1,"gener', b"\0\0\0\0", b"\0\0\n", b"\0" * 5000 + b"x\n"])
 def test_a_torn_end_is_normal_and_goes_to_quarantine_with_the_next_save(filed, tail, tmp_path):
     say(filed.m, "a", "b", "c")
