@@ -35,14 +35,18 @@ class FaultyFiles(Files):
     opened: FaultyFiles
 
     def __init__(self, path):
+        self.begin()
+        super().__init__(path)
+        FaultyFiles.opened = self
+
+    def begin(self):
+        """Fail nothing so far."""
         self.log: list[str] = []
         self.countdown = 0
         self.error: BaseException | None = None
         self.sticky = False
         self.after = False
         self.short = False
-        super().__init__(path)
-        FaultyFiles.opened = self
 
     def fail(self, number, error, *, sticky=False, after=False):
         """Fail the operation with this number (from 1), counted from now."""
@@ -69,7 +73,7 @@ class FaultyFiles(Files):
         if self.after or name == "close":
             result = operation(*arguments)
             if name.startswith("open"):
-                os.close(result)
+                super().close(result)
         raise self.error
 
 
