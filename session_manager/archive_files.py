@@ -290,6 +290,8 @@ class ArchiveFiles:
         return written
 
     def _unlink(self, name: str) -> None:
+        if self._directory.undeleted:  # a session that a power cut brings back has its archive
+            self._files.sync_directory()
         with contextlib.suppress(FileNotFoundError):
             self._files.unlink(name)
         self._files.sync_directory()

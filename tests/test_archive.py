@@ -639,6 +639,22 @@ def faulty(request, tmp_path):
         place.close()
 
 
+def test_a_session_that_a_power_cut_brings_back_has_its_archive(faulty):
+    """Its deletion was not synced; then a new session removed the archive, and one sync was for both."""
+    place, files = faulty("one")
+    m = place.m
+    m.save(KEY)
+    real, files.sync_directory = files.sync_directory, lambda: (_ for _ in ()).throw(OSError(5, "EIO"))
+    with pytest.raises(SaveOutcomeUnknownError):
+        m.delete(KEY)
+    files.sync_directory = real
+    say(m, "new")
+    files.fail(0, None)
+    m.save(KEY)
+    assert files.log.index("sync_directory") < files.log.index("unlink")
+    assert (archive(m), texts(m.get_history(KEY))) == ([], ["new"])
+
+
 CALLS = {
     "once": {},
     "sticky": {"sticky": True},
