@@ -41,6 +41,8 @@ EXHAUSTIVE = 6
 DRAWN = 40
 #: Of several files' variants, so many combinations are drawn when there are more.
 COMBINED = 120
+#: From how many bytes on a log is compacted in a simulation.
+COMPACT_FROM = 2_000
 _FIRST_DESCRIPTOR = 1_000_000
 
 
@@ -442,12 +444,13 @@ class NoLock:
 
 @contextlib.contextmanager
 def simulation():
-    """Let stores open a directory that is nowhere; temporary names come from a seed, and ``.holder`` says nothing."""
+    """Let stores open a directory that is nowhere. What is random there is the same each time; logs are compacted when they are small."""
     numbers = itertools.count(1)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(session_directory, "create_directory", lambda path: None)
         patched.setattr(directory_lock.DirectoryLock, "_sign", sign)
         patched.setattr(filelock, "FileLock", NoLock)
+        patched.setattr("session_manager.stores.log._COMPACT_FROM", COMPACT_FROM)
         patched.setattr("secrets.token_hex", lambda size: f"{next(numbers):0{2 * size}x}")
         yield
 

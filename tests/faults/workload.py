@@ -23,7 +23,7 @@ from datetime import timedelta
 
 import attrs
 
-from session_manager import SaveError, SessionManager, StorageError, stores
+from session_manager import SaveError, SaveOutcomeUnknownError, SessionManager, StorageError, stores
 from session_manager.changes import Clear
 from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
@@ -93,7 +93,11 @@ class Witness(FaultyStore):
     def delete(self, key, expected=None):
         before = self.run.allowed[key]
         self.run.attempt(key, NOTHING)
-        deleted = self.store.delete(key, expected)
+        try:
+            deleted = self.store.delete(key, expected)
+        except SaveOutcomeUnknownError:
+            self.run.undeleted.add(key)
+            raise
         if deleted or expected is None:
             self.run.acknowledge(key, NOTHING)
         else:
@@ -123,6 +127,8 @@ class Run:
         self.points = []
         #: What each session may be: what was acknowledged last comes first.
         self.allowed = dict.fromkeys(KEYS, (NOTHING,)) if known is None else known
+        #: What this process has deleted, without knowing whether that survives a power cut.
+        self.undeleted = set()
         self.number = itertools.count(1)
         self.refs = itertools.count(1)
         #: After so many changes of the disk, what another thread does in the middle of the next one.
@@ -142,7 +148,7 @@ class Run:
         """Open the storage that is on the disk."""
         if point:
             self.point()
-        self.files = None
+        self.files, self.undeleted = None, set()
 
         def files(path):
             self.files = FaultyDisk(path, self.disk)
@@ -201,19 +207,27 @@ class Run:
     def acknowledge(self, key, after):
         if self.allowed[key] != (after,):
             self.allowed = {**self.allowed, key: (after,)}
+        self.undeleted.discard(key)
         self.point()
 
     def read(self, key, session, store):
-        """Take note of what was read: from now on it must not go away."""
+        """Take note of what was read: from now on it must not go away.
+
+        Only a deletion of which nobody knows whether it survives a power cut shows no session, and promises nothing (`SessionManager.delete`).
+        """
         there = fact(session, store.archive(key) if session is not None else ())
         assert there in self.allowed[key], f"read what was never written: {key}"
-        self.acknowledge(key, there)
+        if there != NOTHING or key not in self.undeleted:
+            self.acknowledge(key, there)
 
     def check_ram(self, key):
         """Check that what was saved was told to the store, and is what the manager shows."""
         if key in self.m.health().dirty:
             return
         shown = fact(self.m.get(key), self.m.get_archive(key))
+        if shown == NOTHING and key in self.undeleted:
+            assert NOTHING in self.allowed[key]
+            return
         assert self.allowed[key] == (shown,), f"saved, they say, but the store was told something else: {key}"
 
 
