@@ -21,6 +21,7 @@ from session_manager import SaveFailedError, SessionExistsError, SessionManager,
 from tests.faults.crashes import Checker, Report, found_in
 from tests.faults.disk import Disk, simulation
 from tests.faults.workload import KEYS, KINDS, NOTHING, PICOCLAW, Run
+from tests.faulty_files import SPARED
 from tests.strategies import facts
 
 KEY, OTHER, LONG, OLD = KEYS
@@ -119,6 +120,7 @@ class Fault:
     error: BaseException
     sticky: bool = False
     after: bool = False
+    spares: tuple = ()
 
 
 def os_error(name):
@@ -129,15 +131,16 @@ def faults(number, soak):
     """Return what happens to the n-th operation: each error once, from then on, and after the fact. Quick: some, in turn."""
 
     def some(offset, count):
-        return ERRNOS if soak else [ERRNOS[(number * 3 + offset + place) % len(ERRNOS)] for place in range(count)]
+        return ERRNOS if soak else [ERRNOS[(number * 2 + offset + place) % len(ERRNOS)] for place in range(count)]
 
-    yield from (Fault(os_error(name)) for name in some(0, 3))
-    yield from (Fault(os_error(name), sticky=True) for name in some(1, 1))
-    yield from (Fault(os_error(name), after=True) for name in some(2, 1))
-    for place, kind in enumerate(INTERRUPTS):
-        if soak or number % 2 == place:
-            yield Fault(kind())
-            yield Fault(kind(), after=True)
+    turn = number % 4
+    yield from (Fault(os_error(name)) for name in some(0, 2))
+    yield from (Fault(os_error(name), sticky=True) for name in some(2, 1))
+    yield Fault(os_error("ENOSPC"), sticky=True, spares=SPARED)
+    if soak or turn % 2:
+        yield from (Fault(os_error(name), after=True) for name in some(3, 1))
+    interrupts = [Fault(kind(), after=after) for after in (False, True) for kind in INTERRUPTS]
+    yield from interrupts if soak else interrupts[turn : turn + 1]
 
 
 class Place:
@@ -167,6 +170,7 @@ class Place:
 
     def open(self, situation):
         run = Run(self.kind, 2, self.content, self.known)
+        run.records = False
         run.clock.advance(timedelta(days=1))
         run.open(point=False)
         situation(run.m)
@@ -182,8 +186,8 @@ def shown(m, key):
     return numbers, [facts(one) for one in session.messages], [facts(one) for one in m.get_archive(key)]
 
 
-def all_shown(m):
-    return {key: shown(m, key) for key in (*KEYS, "new")}
+def all_shown(m, keys):
+    return {key: shown(m, key) for key in keys}
 
 
 def in_another_thread(call):
@@ -204,8 +208,11 @@ def in_another_thread(call):
         raise raised[0]
 
 
-def inject(place, situation, call, number, fault, *, ends, before, after):
+def inject(place, situation, call, number, fault, *, ends, before, after, keys):
     """Make a call whose n-th operation fails, and check what is left of it; return whether the operation was reached.
+
+    :param before: what the manager shows of each session before the call; likewise `after`.
+    :param keys: of the sessions to look at: those that the call, or what is unsaved before it, is about; in a soak all.
 
     * An error of the system becomes a typed error, or none, if the call could do without; an interrupt comes out.
     * Each session in RAM, with its archive, is as before the call, or as after it. One that is not dirty is on the disk, as was acknowledged.
@@ -218,7 +225,7 @@ def inject(place, situation, call, number, fault, *, ends, before, after):
     run = place.open(situation)
     m, files, disk = run.m, run.files, run.disk
     threads = threading.active_count()
-    files.fail(number, fault.error, sticky=fault.sticky, after=fault.after)
+    files.fail(number, fault.error, sticky=fault.sticky, after=fault.after, spares=fault.spares)
     raised = None
     try:
         call(m)
@@ -238,25 +245,26 @@ def inject(place, situation, call, number, fault, *, ends, before, after):
     swept = not fault.sticky and not interrupted and "unlink" not in log[number - 1 : number]
     assert not swept or not any(name.startswith(".tmp-") for name in disk.names)
     failed = getattr(raised, "failures", None) or {getattr(raised, "key", None): raised}
-    found = found_in(place.kind, Disk(disk.content()), (*KEYS, "new"))
+    found = found_in(place.kind, Disk(disk.content()), keys)
     for key, there in found.items():
         assert there in run.allowed[key], key
         if isinstance(failed.get(key), SaveFailedError):
             assert there == run.allowed[key][0], "it failed, they say"
     if raised is not None:
+        run.records = True
         run.point()
         place.checker.check(run.points[-1])
     if not (ends and m._residents._state.value == "closed"):
-        afterwards(run, call, before, after, ends=ends)
+        afterwards(run, call, before, after, ends=ends, keys=keys)
     run.store.close()
     assert disk.descriptors == {} or interrupted
     return struck
 
 
-def afterwards(run, call, before, after, *, ends):
+def afterwards(run, call, before, after, *, ends, keys):
     """Check what a manager shows after a failure, and that it works again."""
     m = run.m
-    for key, there in all_shown(m).items():
+    for key, there in all_shown(m, keys).items():
         assert there in (before[key], after[key]), key
         if key not in m.health().dirty:
             run.check_ram(key)
@@ -273,11 +281,11 @@ def afterwards(run, call, before, after, *, ends):
         return
     assert m.health().dirty == ()
     assert m.get(KEY).messages[-1].content == "later"
-    last = all_shown(m)
+    last = all_shown(m, keys)
     m.close()
     run.store.close()
     run.open(point=False)
-    assert all_shown(run.m) == last
+    assert all_shown(run.m, keys) == last
     run.m.close()
 
 
@@ -285,14 +293,18 @@ def loop(place, name, situation, soak):
     """Fail each operation of a call in turn; return how many faults there were."""
     call, prepare, ends = CALLS[name], SITUATIONS[situation], name in ENDS
     run = place.open(prepare)
-    before = all_shown(run.m)
+    every = (*KEYS, "new")
+    before = all_shown(run.m, every)
+    dirty = run.m.health().dirty
     call(run.m)
-    after = dict(before) if ends else all_shown(run.m)
+    after = dict(before) if ends else all_shown(run.m, every)
     run.leave()
+    concerned = [key for key in every if key == KEY or key in dirty or before[key] != after[key]]
+    keys = every if soak else concerned
     count = 0
     for number in range(1, MOST):
         for fault in faults(number, soak):
-            if not inject(place, prepare, call, number, fault, ends=ends, before=before, after=after):
+            if not inject(place, prepare, call, number, fault, ends=ends, before=before, after=after, keys=keys):
                 return count
             count += 1
     raise AssertionError("the call takes too many operations")
@@ -310,3 +322,30 @@ def test_a_call_that_fails_at_any_operation_leaves_old_or_new_and_works_again(ki
         count = sum(loop(place, name, situation, soak) for situation in situations(name, soak))
     print(f"\n{kind}, {name}: {count:,} faults")
     record_property("faults", count)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_short_writes_are_continued_in_every_call(kind):
+    with simulation():
+        place = Place(kind)
+        for name, call in CALLS.items():
+            for situation in SITUATIONS.values():
+                short_writes(place, call, situation, ends=name in ENDS)
+
+
+def short_writes(place, call, situation, *, ends):
+    """Make a call while each write of the disk writes a few bytes only."""
+    run = place.open(situation)
+    run.files.short = True
+    call(run.m)
+    if ends:
+        run.store.close()
+        run.open(point=False)
+    else:
+        run.m.save_all()
+    last = all_shown(run.m, KEYS)
+    assert run.m.health().dirty == ()
+    run.leave()
+    run.open(point=False)
+    assert all_shown(run.m, KEYS) == last
+    run.leave()

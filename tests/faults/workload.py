@@ -23,12 +23,13 @@ from datetime import timedelta
 
 import attrs
 
-from session_manager import SaveError, SaveOutcomeUnknownError, SessionManager, StorageError, stores
+from session_manager import SaveError, SaveFailedError, SaveOutcomeUnknownError, SessionManager, StorageError, stores
 from session_manager.changes import Clear
 from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.testing import Clock, FaultyStore
 from tests.faults.disk import Disk, FaultyDisk, Frozen, KilledError
+from tests.faulty_files import SPARED
 from tests.strategies import facts
 
 KINDS = {"snapshot": SnapshotStore, "log": LogStore}
@@ -98,6 +99,9 @@ class Witness(FaultyStore):
         except SaveOutcomeUnknownError:
             self.run.undeleted.add(key)
             raise
+        except SaveFailedError:
+            self.run.allowed = {**self.run.allowed, key: before}
+            raise
         if deleted or expected is None:
             self.run.acknowledge(key, NOTHING)
         else:
@@ -125,8 +129,11 @@ class Run:
         self.clock = Clock()
         self.new_id = ids(seed)
         self.points = []
+        self.records = True
         #: What each session may be: what was acknowledged last comes first.
         self.allowed = dict.fromkeys(KEYS, (NOTHING,)) if known is None else known
+        #: The next position of each session, as it was shown last after a save.
+        self.ends = {}
         #: What this process has deleted, without knowing whether that survives a power cut.
         self.undeleted = set()
         self.number = itertools.count(1)
@@ -174,7 +181,8 @@ class Run:
             self.raised.append(error)
 
     def point(self):
-        self.points.append(Point(self.kind, self.disk.freeze(), self.allowed))
+        if self.records:
+            self.points.append(Point(self.kind, self.disk.freeze(), self.allowed))
 
     def leave(self):
         """End the process: what is not on the disk is lost; what was not synced is still there, for the next process."""
@@ -221,7 +229,10 @@ class Run:
             self.acknowledge(key, there)
 
     def check_ram(self, key):
-        """Check that what was saved was told to the store, and is what the manager shows."""
+        """Check that what was saved was told to the store, and is what the manager shows; and that no position is used twice."""
+        if session := self.m.get(key):
+            assert session.end >= self.ends.get((key, session.generation), 0), "a position is used twice"
+            self.ends[key, session.generation] = session.end
         if key in self.m.health().dirty:
             return
         shown = fact(self.m.get(key), self.m.get_archive(key))
@@ -469,12 +480,25 @@ class Workload(Run):
         self.files.fail(
             self.draw.randrange(1, 16),
             OSError(number, os.strerror(number)),
-            sticky=self.draw.random() < 0.3,
+            sticky=self.draw.random() < 0.4,
             after=self.draw.random() < 0.2,
+            spares=self.draw.choice(((), SPARED)),
         )
         with contextlib.suppress(SaveError, StorageError):
             self.something()
         self.files.heal()
 
 
-WEIGHTS = {"add": 8, "truncate": 6, "turn": 4, "copy": 1, "save all": 1, "expire": 1, "delete": 1, "clear": 1}
+WEIGHTS = {
+    "add": 8,
+    "truncate": 6,
+    "turn": 4,
+    "error": 4,
+    "kill": 3,
+    "power cut": 3,
+    "copy": 1,
+    "save all": 1,
+    "expire": 1,
+    "delete": 1,
+    "clear": 1,
+}
