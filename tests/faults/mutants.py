@@ -246,7 +246,7 @@ def several(*mistakes):
 
 
 def rename_before_sync(files, name, buffers, check):
-    temporary = ".tmp-0123456789abcdef"
+    temporary = f".tmp-{atomic.secrets.token_hex(8)}"
     fd = files.open_new(temporary)
     atomic.write_all(files, fd, buffers)
     check()

@@ -23,7 +23,7 @@ from datetime import timedelta
 
 import attrs
 
-from session_manager import SaveError, SaveFailedError, SaveOutcomeUnknownError, SessionManager, StorageError, stores
+from session_manager import SaveError, SaveOutcomeUnknownError, SessionManager, StorageError, stores
 from session_manager.changes import Clear
 from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
@@ -99,7 +99,7 @@ class Witness(FaultyStore):
         except SaveOutcomeUnknownError:
             self.run.undeleted.add(key)
             raise
-        except SaveFailedError:
+        except StorageError:
             self.run.allowed = {**self.run.allowed, key: before}
             raise
         if deleted or expected is None:
