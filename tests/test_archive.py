@@ -655,6 +655,38 @@ def test_a_session_that_a_power_cut_brings_back_has_its_archive(faulty):
     assert (archive(m), texts(m.get_history(KEY))) == ([], ["new"])
 
 
+@pytest.mark.parametrize("then", ["save", "compact"])
+def test_lines_are_cut_off_only_when_the_power_cannot_bring_back_the_session_that_they_belong_to(tmp_path, then):
+    """A failed append was cut off, but not durably; its lines went, then the power: the message was in neither file."""
+    place = Place(lambda: LogStore(tmp_path / "chats", files=FaultyFiles))
+    m, files = place.m, place.m._residents.store._files
+    say(m, "a", "b")
+    m.save(KEY)
+    m.truncate_history(KEY, 1)
+    with pytest.MonkeyPatch.context() as patched:
+
+        def broken(*_):
+            raise OSError(5, "EIO")
+
+        real = files.open_new
+        patched.setattr(files, "sync_data", broken)
+        patched.setattr(files, "open_new", lambda name: broken() if files.log[-1] == "close" else real(name))
+        files.fail(0, None)
+        with pytest.raises(SaveFailedError):
+            m.save(KEY)
+    assert path_of(tmp_path).exists()
+    changed = []
+    for name in ("rename", "unlink"):
+        real = getattr(files, name)
+        setattr(files, name, lambda *names, real=real: (changed.append(names[-1]), real(*names)))
+    m.save(KEY) if then == "save" else m.compact(KEY)
+    names = [name for name in changed if name.startswith("telegram")]
+    assert names[0].endswith(".session.jsonl")
+    m.save(KEY)
+    assert (archive(m), texts(m.get_history(KEY))) == (["a"], ["b"])
+    place.close()
+
+
 CALLS = {
     "once": {},
     "sticky": {"sticky": True},

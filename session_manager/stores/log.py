@@ -180,7 +180,19 @@ class LogStore(Store):
             return self.version(key)
 
         if self._archives.concerns(commit):
+            self._settle(key, bases)
             self._archives.prepare(commit, actual)
+
+    def _settle(self, key: str, bases: tuple[Version | None, ...]) -> None:
+        """Make durable what a file holds from which a failed append was cut off: a power cut may bring that back.
+
+        It does no harm, unless the archive's lines have been cut off meanwhile that count over it.
+        """
+        if key not in self._spent or self._verified(key, bases) is None:
+            return
+        found = self._reader.read(key, self._directory.name(key))
+        if found is not None:
+            self._compact(*found)
 
     def _finish_archive(self, commit: Commit) -> None:
         left = self._archives.finish(commit)
@@ -424,6 +436,8 @@ class LogStore(Store):
         if session is None or known is None:
             return
         try:
+            if key in self._spent:
+                self._compact(session, known)
             self._archives.tidy(key, session.version)
             size = first_size(session, Live.of(session).sizes, encode_state(session, known.notes[1]))
             if size != known.signature[2]:
