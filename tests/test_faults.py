@@ -207,6 +207,23 @@ def test_a_deletion_that_got_half_way_is_not_called_failed(tmp_path):
     store.close()
 
 
+def test_a_deletion_first_makes_durable_that_the_file_of_picoclaw_is_gone(tmp_path):
+    """A power cut in the middle of a deletion brought back what picoclaw had written, instead of what was saved."""
+    (tmp_path / "chats").mkdir(0o700)
+    (tmp_path / "chats" / "t_1.json").write_text('{"key":"t:1","messages":[{"role":"user","content":"theirs"}]}')
+    store = SnapshotStore(tmp_path / "chats", files=FaultyFiles)
+    m = SessionManager(store)
+    m.add_message("t:1", "user", "ours")
+    m.save("t:1")
+    assert os.listdir(tmp_path / "chats").count("t_1.json") == 0
+    store._files.fail(0, None)
+    assert m.delete("t:1") is True
+    log = [name for name in store._files.log if name in ("sync_directory", "unlink")]
+    assert log == ["sync_directory", "unlink", "sync_directory"]
+    m.close()
+    store.close()
+
+
 def test_a_file_that_cannot_be_read_does_not_keep_the_storage_from_opening(tmp_path):
     (tmp_path / "chats").mkdir(0o700)
     (tmp_path / "chats" / "bad.json").write_text("{}")
