@@ -104,6 +104,9 @@ QUICK = {
     "fork": ("appended",),
     "reload": ("appended",),
     "close": ("truncated",),
+    "delete": ("cold",),
+    "expire": ("cold",),
+    "compact": ("cold",),
 }
 
 
@@ -127,15 +130,21 @@ def os_error(name):
     return OSError(getattr(errno, name), os.strerror(getattr(errno, name)))
 
 
-def faults(number, soak):
-    """Return what happens to the n-th operation: each error once, from then on, and after the fact. Quick: some, in turn."""
+def faults(number, soak, *, brief=False):
+    """Return what happens to the n-th operation: each error once, from then on, and after the fact. Quick: some, in turn.
+
+    :param brief: it is read only: fewer.
+    """
 
     def some(offset, count):
         return ERRNOS if soak else [ERRNOS[(number * 2 + offset + place) % len(ERRNOS)] for place in range(count)]
 
     turn = number % 4
-    yield from (Fault(os_error(name)) for name in some(0, 2))
+    yield from (Fault(os_error(name)) for name in some(0, 1 if brief else 2))
     yield from (Fault(os_error(name), sticky=True) for name in some(2, 1))
+    if brief and not soak:
+        yield Fault(INTERRUPTS[number % 2](), after=turn > 1)
+        return
     yield Fault(os_error("ENOSPC"), sticky=True, spares=SPARED)
     if soak or turn % 2:
         yield from (Fault(os_error(name), after=True) for name in some(3, 1))
@@ -303,7 +312,7 @@ def loop(place, name, situation, soak):
     keys = every if soak else concerned
     count = 0
     for number in range(1, MOST):
-        for fault in faults(number, soak):
+        for fault in faults(number, soak, brief=name not in QUICK):
             if not inject(place, prepare, call, number, fault, ends=ends, before=before, after=after, keys=keys):
                 return count
             count += 1
