@@ -423,7 +423,7 @@ class Workload(Run):
         stores.copy(self.store, target.store)
         for key in KEYS:
             (copied,) = target.allowed[key]
-            assert copied == (NOTHING if key in self.undeleted else self.allowed[key][0]), key
+            assert copied in self.allowed[key], key  # of what the copy has read there is one; the rest is not listed
         target.m.close()
         target.store.close()
         self.points += target.points
