@@ -300,10 +300,12 @@ class ArchiveFiles:
             raise
         self._files.close(fd)
         if not is_alone:
-            written = replace(self._files, name, [read_whole(self._files, name)[0], lines], lambda: None)
+            written = self._replaced(name, [read_whole(self._files, name)[0], lines])
         return written
 
     def _unlink(self, name: str) -> None:
+        if self._directory.undeleted:  # a session that a power cut brings back has its archive
+            self._files.sync_directory()
         with contextlib.suppress(FileNotFoundError):
             self._files.unlink(name)
         self._files.sync_directory()

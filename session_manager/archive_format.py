@@ -21,7 +21,8 @@ still in the session; from then on they do, and the messages are gone from it. W
 two. The next writer cuts off the lines that do not count before it writes anything. (`session_manager.archive_files` does.)
 
 **A torn end** is what follows the last line that counts and is not a line: it lacks its line feed, or has a NUL in it, which
-JSON does not. It is what an append that was cut short left, and does not count. Any other line that is not what was written is **damage**; it stays where it is,
+JSON does not. It is what an append that was cut short left, and does not count; the NULs may have taken the place of line feeds,
+so that a whole line behind them has a higher number than its place. Any other line that is not what was written is **damage**; it stays where it is,
 and the lines behind it are still good. A file that ends early, or is missing, cannot be told from a shorter archive.
 
 ``format`` is judged first: a file of another number is an `UnsupportedFormatError`. Readers ignore fields that they do not know.
@@ -152,7 +153,8 @@ class _Scan:
         while start < len(data):
             stop = data.find(b"\n", start) + 1
             line = data[start : stop - 1] if stop else data[start:]
-            head = _head(line, number, seed) if stop else None
+            head = _head(line, number, seed, skips=self.torn is not None) if stop else None
+            number = number if head is None else int(head[1])
             if head is None:
                 self._bad(start, stop, number, line)
             elif self.version is not None and head[2] == generation and int(head[3]) <= self.version.revision:
@@ -182,12 +184,17 @@ class _Scan:
             self.damage = DecodeError(offset, "a line is not what was written")
 
 
-def _head(line: bytes, number: int, seed: int) -> re.Match[bytes] | None:
-    """Return the start of a line; `None` if the line is not what was written at this place."""
+def _head(line: bytes, number: int, seed: int, *, skips: bool) -> re.Match[bytes] | None:
+    """Return the start of a line; `None` if the line is not what was written at this place.
+
+    :param skips: whether lines before it may have lost their line feeds, so that it has a higher number.
+    """
     if line[-_CRC_SIZE:] != _CRC % zlib.crc32(line[:-_CRC_SIZE], seed):
         return None
     head = _HEAD.match(line)
-    return head if head is not None and int(head[1]) == number else None
+    if head is None or not (int(head[1]) == number or (skips and int(head[1]) > number)):
+        return None
+    return head
 
 
 def _seed(key: str) -> int:

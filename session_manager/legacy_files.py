@@ -35,6 +35,8 @@ class LegacyFiles:
         self._files = files
         self._names: dict[str, list[str]] = {}
         self._damaged: dict[str, tuple[str, str]] = {}
+        #: Keys of files that were dropped, and may come back after a power cut.
+        self._unsynced: set[str] = set()
         for name in sorted(name for name in names if not name.endswith(SUFFIX) and picoclaw.is_candidate(name)):
             key, reason = _key_or_damage(files, name)
             if key is not None:
@@ -105,11 +107,21 @@ class LegacyFiles:
         One that cannot be dropped does no harm: ours wins, and the next save tries again.
         """
         for name in self._names.get(key, ()):
+            self._unsynced.add(key)
             try:
                 self.drop(name, generations)
             except OSError:
                 return
         self._names.pop(key, None)
+
+    def settle(self, key: str) -> None:
+        """Make it durable that a key's files were superseded: before its snapshot goes, in whose place they would come back.
+
+        :raises OSError: if that fails.
+        """
+        if key in self._unsynced:
+            self._files.sync_directory()
+            self._unsynced.discard(key)
 
     def forget(self, key: str) -> None:
         """Forget the files of a key, which are gone."""

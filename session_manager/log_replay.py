@@ -3,7 +3,8 @@
 After each record the session must be at the next revision, and agree with the record's state in generation, start, end and
 count. What is not so is **damage**, as is a line that is not what was written, wherever it stands. Only the last line may be
 **torn** (`session_manager.log_format`): then the session is what the lines before it say. A last line that begins with a
-whole record is damage, not torn: its line feed was lost, and what it says was acknowledged.
+whole record is damage, not torn: its line feed was lost, and what it says was acknowledged. (With nothing but NULs behind the
+record it is torn: a power cut may leave a file's length, and zeros for its last page.)
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def decode(data: bytes, path: str) -> Log:
     if not rest and lines and not is_whole(lines[-1]) and not _is_json(lines[-1]):
         rest = lines.pop()
         torn = len(data) - len(rest) - 1
-    if torn is not None and _begins_with_record(rest):
+    if torn is not None and _begins_with_record(rest.rstrip(b"\0")):
         raise DecodeError(torn, "a line feed is damaged")
     whole: list[bytes | memoryview] = [first, *lines]
     bad = damaged(whole)

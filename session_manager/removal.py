@@ -8,7 +8,12 @@ from datetime import datetime
 import attrs
 
 from session_manager.entries import Entry
-from session_manager.errors import CorruptSessionError, SaveOutcomeUnknownError, UnsupportedFormatError
+from session_manager.errors import (
+    CorruptSessionError,
+    SaveOutcomeUnknownError,
+    SessionManagerError,
+    UnsupportedFormatError,
+)
 from session_manager.residents import Residents
 from session_manager.store import SessionInfo, Store
 
@@ -42,9 +47,22 @@ class Removal:
         except SaveOutcomeUnknownError:
             gone = True
             raise
+        except BaseException as error:
+            self._doubt(key, error)
+            raise
         finally:
             resident = gone and self._residents.guard.run(self._residents.forget, key) is not None
         return stored or resident
+
+    def _doubt(self, key: str, error: BaseException) -> None:
+        """After an interrupt, let the next call read whether the session is still there, unless it is in RAM only."""
+        if not isinstance(error, SessionManagerError):
+            self._residents.guard.run(self._forget_clean, key)
+
+    def _forget_clean(self, key: str) -> None:
+        entry = self._residents.resident(key)
+        if entry is not None and not entry.dirty:
+            self._residents.forget(key)
 
     def expire(self, key: str, than: datetime) -> bool:
         """Delete a session if it is still older than a moment; say whether it was deleted.
@@ -67,6 +85,9 @@ class Removal:
             raise
         except (CorruptSessionError, UnsupportedFormatError) as error:
             _log.warning("not expired: %s", error)
+        except BaseException as error:
+            self._doubt(key, error)
+            raise
         finally:
             residents.guard.run(residents.forget if deleted else residents.stay, key)
         return deleted

@@ -251,8 +251,9 @@ class Saving:
         commit = Entry(copy, blank).commit(residents.new_id())
         try:
             store.write(commit)
-        except SaveOutcomeUnknownError:
-            residents.guard.run(residents.put_watched, new_key, Entry(copy, blank, unknown=commit))
+        except BaseException as error:
+            if isinstance(error, SaveOutcomeUnknownError) or not isinstance(error, SessionManagerError):
+                residents.guard.run(residents.put_watched, new_key, Entry(copy, blank, unknown=commit))
             raise
         return residents.guard.run(residents.put_new, new_key, Entry.of(commit.session)).session
 

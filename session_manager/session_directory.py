@@ -160,7 +160,7 @@ class SessionDirectory:
                 self.files.sync_directory()
             self._drop(name, damaged=damaged)
         except OSError as error:
-            if dropped:
+            if dropped or not self._is_there(name):
                 raise SaveOutcomeUnknownError(key, f"its deletion: {error.strerror}") from error
             raise SaveFailedError(key, f"it could not be deleted: {error.strerror}") from error
         self.names.discard(name)
@@ -178,6 +178,13 @@ class SessionDirectory:
                 self.files.unlink(name)
         except FileNotFoundError:
             pass
+
+    def _is_there(self, name: str) -> bool:
+        """Say whether a file that could not be removed is there still: the error may have come after the fact."""
+        try:
+            return self.files.stat(name) is not None
+        except OSError:
+            return True
 
     def close(self) -> None:
         """Let go of the lock and the directory; idempotent."""

@@ -24,10 +24,14 @@ OPERATIONS = (
     "unlink",
     "sync_directory",
 )
+#: What a full disk still does.
+SPARED = ("names", "stat", "fstat", "open_read", "open_append", "read", "read_at", "truncate", "close", "unlink")
 
 
 class FaultyFiles(Files):
     """Counts operations, and fails the n-th one, once or from then on, before or after doing it.
+
+    `SPARED` is what a full disk still does.
 
     A class, because a store opens it by itself; reach the instance by `opened`.
     """
@@ -35,19 +39,28 @@ class FaultyFiles(Files):
     opened: FaultyFiles
 
     def __init__(self, path):
+        self.begin()
+        super().__init__(path)
+        FaultyFiles.opened = self
+
+    def begin(self):
+        """Fail nothing so far."""
         self.log: list[str] = []
         self.countdown = 0
         self.error: BaseException | None = None
         self.sticky = False
         self.after = False
+        self.spares = ()
         self.short = False
-        super().__init__(path)
-        FaultyFiles.opened = self
 
-    def fail(self, number, error, *, sticky=False, after=False):
-        """Fail the operation with this number (from 1), counted from now."""
+    def fail(self, number, error, *, sticky=False, after=False, spares=()):
+        """Fail the operation with this number (from 1), counted from now.
+
+        :param sticky: and all that follow, but those whose names are in `spares`.
+        """
         self.log = []
         self.countdown, self.error, self.sticky, self.after = number, error, sticky, after
+        self.spares = spares
 
     def heal(self):
         """Work from now on."""
@@ -63,13 +76,14 @@ class FaultyFiles(Files):
         operation = getattr(super(), name)
         self.log.append(name)
         self.countdown -= 1
-        fails = self.error is not None and (self.countdown == 0 or (self.sticky and self.countdown < 0))
+        goes_on = self.sticky and self.countdown < 0 and name not in self.spares
+        fails = self.error is not None and (self.countdown == 0 or goes_on)
         if not fails:
             return operation(*arguments)
         if self.after or name == "close":
             result = operation(*arguments)
             if name.startswith("open"):
-                os.close(result)
+                super().close(result)
         raise self.error
 
 

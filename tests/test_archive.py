@@ -639,6 +639,54 @@ def faulty(request, tmp_path):
         place.close()
 
 
+def test_a_session_that_a_power_cut_brings_back_has_its_archive(faulty):
+    """Its deletion was not synced; then a new session removed the archive, and one sync was for both."""
+    place, files = faulty("one")
+    m = place.m
+    m.save(KEY)
+    real, files.sync_directory = files.sync_directory, lambda: (_ for _ in ()).throw(OSError(5, "EIO"))
+    with pytest.raises(SaveOutcomeUnknownError):
+        m.delete(KEY)
+    files.sync_directory = real
+    say(m, "new")
+    files.fail(0, None)
+    m.save(KEY)
+    assert files.log.index("sync_directory") < files.log.index("unlink")
+    assert (archive(m), texts(m.get_history(KEY))) == ([], ["new"])
+
+
+@pytest.mark.parametrize("then", ["save", "compact"])
+def test_lines_are_cut_off_only_when_the_power_cannot_bring_back_the_session_that_they_belong_to(tmp_path, then):
+    """A failed append was cut off, but not durably; its lines went, then the power: the message was in neither file."""
+    place = Place(lambda: LogStore(tmp_path / "chats", files=FaultyFiles))
+    m, files = place.m, place.m._residents.store._files
+    say(m, "a", "b")
+    m.save(KEY)
+    m.truncate_history(KEY, 1)
+    with pytest.MonkeyPatch.context() as patched:
+
+        def broken(*_):
+            raise OSError(5, "EIO")
+
+        real = files.open_new
+        patched.setattr(files, "sync_data", broken)
+        patched.setattr(files, "open_new", lambda name: broken() if files.log[-1] == "close" else real(name))
+        files.fail(0, None)
+        with pytest.raises(SaveFailedError):
+            m.save(KEY)
+    assert path_of(tmp_path).exists()
+    changed = []
+    for name in ("rename", "unlink"):
+        real = getattr(files, name)
+        setattr(files, name, lambda *names, real=real: (changed.append(names[-1]), real(*names)))
+    m.save(KEY) if then == "save" else m.compact(KEY)
+    names = [name for name in changed if name.startswith("telegram")]
+    assert names[0].endswith(".session.jsonl")
+    m.save(KEY)
+    assert (archive(m), texts(m.get_history(KEY))) == (["a"], ["b"])
+    place.close()
+
+
 CALLS = {
     "once": {},
     "sticky": {"sticky": True},
@@ -786,6 +834,40 @@ def test_a_kill_at_any_moment_leaves_each_message_in_one_place(filed, number, tm
     m = filed.reopen()
     assert (archive(m), texts(m.get_history(KEY))) == (["a", "b", "c"], ["d"])
     assert m.verify() == []
+
+
+def test_an_append_of_several_lines_of_which_a_power_cut_left_the_end_is_torn(filed, tmp_path):
+    """Zeros in the place of line feeds gave the lines behind them other numbers; the archive was called damaged."""
+    m = filed.m
+    say(m, "a", "b", "c", "d", "e", "f")
+    m.truncate_history(KEY, 5)
+    m.save(KEY)
+    before, session = path_of(tmp_path).read_bytes(), None
+    for path in (tmp_path / "chats").glob("*.session.json*"):
+        session, old = path, path.read_bytes()
+    m.truncate_history(KEY, 1)
+    m.save(KEY)
+    whole, new = path_of(tmp_path).read_bytes(), session.read_bytes()
+    filed.close()
+    size = len(whole) - len(before)
+    for cut in range(1, size):
+        path_of(tmp_path).write_bytes(before + bytes(cut) + whole[len(before) + cut :])
+        session.write_bytes(old)
+        filed.open()
+        assert (archive(filed.m), texts(filed.m.get_history(KEY))) == (["a"], ["b", "c", "d", "e", "f"])
+        if cut % 50 == 0:
+            say(filed.m, "g")
+            filed.m.truncate_history(KEY, 1)
+            filed.m.save(KEY)
+            assert archive(filed.m) == ["a", "b", "c", "d", "e", "f"]
+        filed.close()
+        session.write_bytes(new)
+        path_of(tmp_path).write_bytes(before + bytes(cut) + whole[len(before) + cut :])
+        filed.open()
+        if cut < size - 1 and b"\n" in whole[len(before) + cut : -1]:
+            with pytest.raises(CorruptSessionError):  # these lines count: they were acknowledged
+                archive(filed.m)
+        filed.close()
 
 
 @pytest.mark.parametrize("tail", [b'{"number":1,"gener', b"\0\0\0\0", b"\0\0\n", b"\0" * 5000 + b"x\n"])

@@ -332,7 +332,8 @@ def test_a_line_feed_that_is_lost_takes_no_acknowledged_record_with_it():
         for other in (b"", b" ", b"\x00", b"\x0b", b"\r"):
             data = SMALL[: end - 1] + other + SMALL[end:]
             torn = f"{ends(SMALL)[-2]} {facts(SMALL_STATES[-2])}"
-            assert outcome(data) == (torn if end == len(SMALL) and not other else "DecodeError")
+            cut_short = end == len(SMALL) and other in (b"", b"\x00")  # a power cut leaves that of a save, too
+            assert outcome(data) == (torn if cut_short else "DecodeError")
 
 
 def test_random_tails_are_torn_or_damage_and_never_data():

@@ -447,6 +447,8 @@ class LogStore(Store):
         if session is None or known is None:
             return
         try:
+            if key in self._spent:
+                self._compact(session, known)
             self._archives.tidy(key, session.version)
             size = first_size(session, Live.of(session).sizes, encode_state(session, known.notes[1]))
             if size != known.signature[2]:

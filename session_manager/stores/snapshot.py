@@ -233,6 +233,7 @@ class SnapshotStore(Store):
         return True
 
     def _drop_legacy(self, key: str, session: Session | None, *, damaged: bool) -> Iterator[None]:
+        self._legacy.settle(key)
         for name in self._legacy.names_of(key, damaged=damaged):
             self._legacy.drop(name, () if session is None else (session.generation,))
             yield

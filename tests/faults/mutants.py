@@ -1,0 +1,549 @@
+"""Our own code with mistakes in it that somebody once shipped, and the checks that must notice each.
+
+`tests.faults.test_mutants` applies them. A mistake is put into the source of a function, which must have the text that it replaces, or a
+method is replaced; both are undone afterwards.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sqlite3
+import sys
+import textwrap
+from contextlib import closing, contextmanager, suppress
+from functools import partial
+
+import attrs
+import filelock
+import pytest
+
+from session_manager import (
+    CorruptSessionError,
+    SessionManager,
+    StorageLockedError,
+    UnsupportedFormatError,
+    archive_files,
+    archive_format,
+    atomic,
+    changes,
+    clean_mark,
+    directory_lock,
+    log_reader,
+    log_replay,
+    saving,
+    session_directory,
+    snapshot_format,
+    sqlite_opening,
+)
+from session_manager.stores.log import LogStore
+from session_manager.stores.snapshot import SnapshotStore
+from session_manager.stores.sqlite import SQLiteStore
+from tests.faults import test_every_call as calls
+from tests.faults.crashes import explore
+from tests.faults.disk import simulation
+
+KEY = "telegram:42"
+
+# Checks: each passes with the library as it is
+
+
+def crashes(kind, seed, steps, only, _):
+    """Every disk that a power cut may leave."""
+    explore(kind, seed, steps, only=only)
+
+
+def every_call(kind, name, situation, _):
+    """An error at every operation of a call."""
+    with simulation():
+        calls.loop(calls.Place(kind), name, situation, soak=False)
+
+
+def short_writes(kind, _):
+    """Writes that write a few bytes."""
+    with simulation():
+        calls.short_writes(calls.Place(kind), calls.CALLS["save"], calls.SITUATIONS["truncated"], ends=False)
+
+
+def add(m, *texts):
+    for text in texts:
+        m.add_message(KEY, "user", text)
+    m.save(KEY)
+
+
+def texts(m):
+    return [message.content for message in m.get_history(KEY)]
+
+
+def flipped_bits(kind, tmp_path):
+    """Every bit of a file flipped: damage, or the same, or, of a log, all but the last save."""
+    store_class = {"snapshot": SnapshotStore, "log": LogStore}[kind]
+    with closing(store_class(tmp_path / "chats")) as store:
+        add(SessionManager(store), "first")
+        add(SessionManager(store), "second")
+    (path,) = (tmp_path / "chats").glob("*.session.json*")
+    good = path.read_bytes()
+    for place in range(0, len(good), 3):
+        path.write_bytes(good[:place] + bytes([good[place] ^ (1 << place % 7)]) + good[place + 1 :])
+        opened = closing(store_class(tmp_path / "chats", read_only=True))
+        with opened as store, suppress(CorruptSessionError, UnsupportedFormatError):
+            assert texts(SessionManager(store)) in (["first", "second"], ["first"] if kind == "log" else None)
+
+
+def two_openers(tmp_path):
+    """A second process opens the directory while the first one writes: it is refused, and nothing is touched."""
+    with closing(SnapshotStore(tmp_path / "chats")) as store:
+        add(SessionManager(store), "a")
+        half_written = tmp_path / "chats" / ".tmp-0123456789abcdef"
+        half_written.write_bytes(b"half")
+        with pytest.raises(StorageLockedError):
+            SnapshotStore(tmp_path / "chats").close()
+        assert half_written.exists(), "what the other one is writing is gone"
+    inode = os.stat(tmp_path / "chats" / ".lock").st_ino
+    SnapshotStore(tmp_path / "chats").close()
+    assert os.stat(tmp_path / "chats" / ".lock").st_ino == inode, "two could hold a lock each"
+
+
+def handed_over(tmp_path):
+    """Another process saves a session and ends, just before we get the lock: we see that session."""
+    acquire = filelock.FileLock.acquire
+    with pytest.MonkeyPatch.context() as patched:
+
+        def after_another(lock, *arguments, **options):
+            patched.undo()
+            with closing(SnapshotStore(tmp_path / "chats")) as store:
+                add(SessionManager(store), "theirs")
+            return acquire(lock, *arguments, **options)
+
+        patched.setattr(filelock.FileLock, "acquire", after_another)
+        with closing(SnapshotStore(tmp_path / "chats")) as store:
+            assert texts(SessionManager(store)) == ["theirs"]
+
+
+def another_program(kind, tmp_path):
+    """Another program puts a newer file in the place of ours: both messages are there after the next save."""
+    store_class = {"snapshot": SnapshotStore, "log": LogStore}[kind]
+    with closing(store_class(tmp_path / "ours")) as store:
+        m = SessionManager(store)
+        add(m, "a")
+        (path,) = (tmp_path / "ours").glob("*.session.json*")
+        with closing(store_class(tmp_path / "theirs")) as other:
+            (tmp_path / "theirs" / path.name).write_bytes(path.read_bytes())
+            other._directory.listed()
+            add(SessionManager(other), "theirs")
+        os.replace(tmp_path / "theirs" / path.name, path)
+        add(m, "ours")
+        m.reload(KEY)
+        assert texts(m) == ["a", "theirs", "ours"]
+
+
+def sqlite_commits(tmp_path):
+    """Each commit of a database is synced before it is acknowledged; one whose acknowledgement is lost is not done twice."""
+
+    class Losing(sqlite3.Connection):
+        loses = False
+
+        def execute(self, statement, *parameters):
+            cursor = super().execute(statement, *parameters)
+            if statement == "COMMIT" and Losing.loses:
+                Losing.loses = False
+                raise sqlite3.OperationalError("disk I/O error")
+            return cursor
+
+    with closing(SQLiteStore(tmp_path / "chats.db", connect=partial(sqlite3.connect, factory=Losing))) as store:
+        m = SessionManager(store)
+        add(m, "a")
+        assert store._database.writer.execute("PRAGMA synchronous").fetchone()[0] == 2
+        assert store._database.writer.execute("PRAGMA journal_mode").fetchone()[0] == b"wal"
+        Losing.loses = True
+        m.add_message(KEY, "user", "b")
+        with suppress(Exception):
+            m.save(KEY)
+        m.save(KEY)
+        assert texts(m) == ["a", "b"]
+        assert len(store.load(KEY).messages) == 2
+
+
+def crash_of(kind, seed=1, steps=30, only=None):
+    return partial(crashes, kind, seed, steps, only)
+
+
+CHECKS = {
+    "crash states (snapshot)": crash_of("snapshot", 1, 60),
+    "crash states (log)": crash_of("log", 2, 40),
+    "crash states (snapshot, killed)": crash_of("snapshot", 3, 30, ("kill", "reopen")),
+    "crash states (log, killed)": crash_of("log", 3, 24, ("kill", "reopen")),
+    "crash states (snapshot, errors)": crash_of("snapshot", 4, 50, ("add", "error")),
+    "crash states (log, errors)": crash_of("log", 4, 24, ("error",)),
+    "crash states (snapshot, removals)": crash_of("snapshot", 5, 24, ("add", "remove", "delete")),
+    "every call (snapshot, save)": partial(every_call, "snapshot", "save", "appended"),
+    "every call (log, save)": partial(every_call, "log", "save", "appended"),
+    "short writes (snapshot)": partial(short_writes, "snapshot"),
+    "flipped bits (snapshot)": partial(flipped_bits, "snapshot"),
+    "flipped bits (log)": partial(flipped_bits, "log"),
+    "two openers": two_openers,
+    "a lock that is handed over": handed_over,
+    "another program (snapshot)": partial(another_program, "snapshot"),
+    "another program (log)": partial(another_program, "log"),
+    "SQLite's commits": sqlite_commits,
+}
+
+# Mutants
+
+
+@attrs.frozen
+class Mutant:
+    """A mistake.
+
+    :param name: what it is.
+    :param caught_by: the check that must notice.
+    :param apply: makes it, given a `pytest.MonkeyPatch`.
+    """
+
+    name: str
+    caught_by: str
+    apply: object
+
+
+def edited(owner, name, *replacements):
+    """Return what puts a mistake into the source of a function."""
+
+    def apply(patched):
+        function = owner.__dict__[name]
+        source = textwrap.dedent(inspect.getsource(function))
+        for old, new in replacements:
+            assert source.count(old) >= 1, f"{name} has no {old!r} any more: the mutant needs another place"
+            source = source.replace(old, new)
+        made = {}
+        code = compile("from __future__ import annotations\n" + source, f"<mutant of {name}>", "exec")
+        exec(code, function.__globals__, made)
+        put(patched, owner, name, made[name])
+
+    return apply
+
+
+def replaced(owner, name, value):
+    """Return what replaces a function."""
+    return lambda patched: put(patched, owner, name, value)
+
+
+def put(patched, owner, name, value):
+    """Put a function into the place of another, and into every module of ours that has imported that."""
+    function = getattr(owner, name)
+    patched.setattr(owner, name, value)
+    for module in [module for found, module in sys.modules.items() if found.startswith("session_manager.")]:
+        for other, there in list(vars(module).items()):
+            if there is function:
+                patched.setattr(module, other, value)
+
+
+def several(*mistakes):
+    def apply(patched):
+        for mistake in mistakes:
+            mistake(patched)
+
+    return apply
+
+
+def rename_before_sync(files, name, buffers, check):
+    temporary = f".tmp-{atomic.secrets.token_hex(8)}"
+    fd = files.open_new(temporary)
+    atomic.write_all(files, fd, buffers)
+    check()
+    files.rename(temporary, name)
+    files.sync(fd)
+    known = atomic.signature(files.fstat(fd))
+    files.close(fd)
+    files.sync_directory()
+    return known
+
+
+def in_place(files, name, buffers, check):
+    check()
+    try:
+        fd = files.open_append(name)
+    except FileNotFoundError:
+        fd = files.open_new(name)
+    files.truncate(fd, 0)
+    atomic.write_all(files, fd, buffers)
+    files.sync(fd)
+    known = atomic.signature(files.fstat(fd))
+    files.close(fd)
+    files.sync_directory()
+    return known
+
+
+def reused_positions(change, session):
+    after = _remove(change, session)
+    return after if after is session else after._with(end=change.position)
+
+
+_remove = changes.Remove._apply
+
+
+def unlinking_release(lock):
+    _release(lock)
+    with suppress(FileNotFoundError):
+        lock._files.unlink(".lock")
+
+
+_release = directory_lock.DirectoryLock.release
+
+LATE_ARCHIVE = """
+    if self._archives.concerns(commit):
+        self._archives.prepare(commit, lambda: bases[0])
+"""
+
+MUTANTS = (
+    Mutant("no fsync of the file", "crash states (snapshot)", edited(atomic, "_written", ("files.sync(fd)", "pass"))),
+    Mutant(
+        "no fsync of the directory",
+        "crash states (snapshot)",
+        edited(atomic, "_sync_failure", ("files.sync_directory()", "pass")),
+    ),
+    Mutant(
+        "renamed before the fsync",
+        "crash states (snapshot)",
+        replaced(atomic, "replace", rename_before_sync),
+    ),
+    Mutant(
+        "written in place",
+        "crash states (snapshot)",
+        replaced(atomic, "replace", in_place),
+    ),
+    Mutant(
+        "the descriptor is synced again after a failure",
+        "crash states (snapshot, errors)",
+        edited(
+            atomic,
+            "_written",
+            (
+                "            except OSError as error:\n",
+                "            except OSError as error:\n                files.sync(fd)\n",
+            ),
+            ("                raise _SyncFailedError(*error.args) from error\n", ""),
+        ),
+    ),
+    Mutant(
+        "an appended record is not synced",
+        "crash states (log)",
+        edited(LogStore, "_written", ("self._files.sync_data(fd)", "pass")),
+    ),
+    Mutant(
+        "acknowledged before it is written",
+        "crash states (snapshot)",
+        edited(saving.Saving, "_write", ("errors = store.write_many(commits)", "errors = [None] * len(commits)")),
+    ),
+    Mutant(
+        "clean before the write",
+        "every call (snapshot, save)",
+        edited(
+            saving.Saving,
+            "_write",
+            (
+                "    try:\n",
+                "    for one in commits:\n        self._residents.guard.run(self._note_written, one, None)\n    try:\n",
+            ),
+            ("        self._residents.guard.run(self._note_written, commit, error)\n", "        pass\n"),
+        ),
+    ),
+    Mutant(
+        "the error of a sync is ignored",
+        "crash states (log, errors)",
+        edited(
+            LogStore,
+            "_written",
+            (
+                "        self._files.sync_data(fd)\n",
+                "        with contextlib.suppress(OSError):\n            self._files.sync_data(fd)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a failed append is not cut back",
+        "every call (log, save)",
+        edited(
+            LogStore,
+            "_cut_back",
+            ("self._files.truncate(fd, known.signature[2])", "self._spent.discard(key)"),
+        ),
+    ),
+    Mutant(
+        "a stale descriptor after a compaction",
+        "crash states (log)",
+        several(
+            edited(LogStore, "_put", ("self._descriptors.drop(name)", "pass")),
+            edited(LogStore, "_ready", ("if (device, inode) == known.signature[:2]:", "if True:")),
+        ),
+    ),
+    Mutant("no CRC check of a log", "flipped bits (log)", replaced(log_replay, "damaged", lambda lines: None)),
+    Mutant(
+        "no CRC check of a snapshot",
+        "flipped bits (snapshot)",
+        edited(snapshot_format, "decode", ("if data[stop:] != expected:", "if False:")),
+    ),
+    Mutant(
+        "appended without looking at the torn end",
+        "crash states (log)",
+        edited(LogStore, "_ready", ("if known.torn is not None:", "if False:")),
+    ),
+    Mutant(
+        "repaired without the lock",
+        "two openers",
+        edited(
+            session_directory.SessionDirectory,
+            "_open",
+            (
+                "    if not self.read_only:\n",
+                "    remove_orphans(self.files, self.listed())\n    if not self.read_only:\n",
+            ),
+        ),
+    ),
+    Mutant("no lock", "two openers", replaced(filelock.FileLock, "acquire", lambda lock: None)),
+    Mutant(
+        "the lock file is deleted",
+        "two openers",
+        replaced(directory_lock.DirectoryLock, "release", unlinking_release),
+    ),
+    Mutant(
+        "locked after reading",
+        "a lock that is handed over",
+        edited(
+            session_directory.SessionDirectory,
+            "_open",
+            ("    if not self.read_only:\n", "    self.other_names = self.listed()\n    if not self.read_only:\n"),
+            (
+                "        self._lock = DirectoryLock(self.files)\n    self.other_names = self.listed()\n",
+                "        self._lock = DirectoryLock(self.files)\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "synchronous=NORMAL",
+        "SQLite's commits",
+        lambda patched: patched.setattr(
+            sqlite_opening,
+            "_WRITER",
+            tuple(one.replace("synchronous = FULL", "synchronous = NORMAL") for one in sqlite_opening._WRITER),
+        ),
+    ),
+    Mutant(
+        "what became of a commit is not asked",
+        "SQLite's commits",
+        replaced(SQLiteStore, "landed", lambda store, commit: False),
+    ),
+    Mutant(
+        "a fixed temporary name",
+        "crash states (snapshot)",
+        edited(atomic, "_written", ('f".tmp-{secrets.token_hex(8)}"', '".tmp-0123456789abcdef"')),
+    ),
+    Mutant(
+        "appended in text mode",
+        "crash states (log)",
+        edited(LogStore, "_written", ("(line,)) != len(line)", '(line.replace(b"\\n", b"\\r\\n"),)) < len(line)')),
+    ),
+    Mutant(
+        "no loop for short writes",
+        "short writes (snapshot)",
+        edited(atomic, "write_all", ("while left:", "if left:")),
+    ),
+    Mutant(
+        "the version is not checked (snapshot)",
+        "another program (snapshot)",
+        replaced(SnapshotStore, "_check_base", lambda store, key, name, bases: None),
+    ),
+    Mutant(
+        "the version is not checked (log)",
+        "another program (log)",
+        edited(
+            LogStore,
+            "_ready",
+            ("not self._reader.is_still(known.name, known.signature)", "False"),
+            ("if (device, inode) == known.signature[:2]:", "if True:"),
+        ),
+    ),
+    Mutant(
+        "the mark of a clean end stays while there is a writer",
+        "crash states (log, killed)",
+        edited(clean_mark.CleanMark, "__init__", ("files.unlink(_NAME)", "pass")),
+    ),
+    Mutant(
+        "what a killed process left is believed (log)",
+        "crash states (log, killed)",
+        replaced(log_reader.LogReader, "_believe", lambda reader, key, name: None),
+    ),
+    Mutant(
+        "what a killed process left is believed (directory)",
+        "crash states (snapshot, killed)",
+        edited(session_directory.SessionDirectory, "_open", ("self.files.sync_directory()", "pass")),
+    ),
+    Mutant(
+        "positions are used twice",
+        "crash states (snapshot, removals)",
+        replaced(changes.Remove, "_apply", reused_positions),
+    ),
+    Mutant(
+        "the archive after the session",
+        "crash states (snapshot)",
+        edited(
+            SnapshotStore,
+            "_replace",
+            (
+                "    if self._archives.concerns(commit):\n        self._archives.prepare(commit, partial(self._actual, session.key, name, bases))\n",
+                "",
+            ),
+            ("    left = self._archives.finish(commit)\n", LATE_ARCHIVE + "    left = self._archives.finish(commit)\n"),
+        ),
+    ),
+    Mutant(
+        "every line of an archive counts",
+        "crash states (snapshot)",
+        edited(archive_format._Scan, "run", ("int(head[3]) <= self.version.revision", "True")),
+    ),
+    Mutant(
+        "what a failed save archived is not cut off",
+        "crash states (snapshot, errors)",
+        edited(
+            archive_files.ArchiveFiles,
+            "concerns",
+            ("return commit.spared is not None or key not in self._known", "return False"),
+        ),
+    ),
+    Mutant(
+        "a deletion is not synced",
+        "crash states (snapshot, removals)",
+        edited(
+            session_directory.SessionDirectory,
+            "remove",
+            (
+                "    self.names.discard(name)\n    try:\n        self.files.sync_directory()",
+                "    self.names.discard(name)\n    try:\n        pass",
+            ),
+        ),
+    ),
+    Mutant(
+        "the temporary file of a failed save stays",
+        "every call (snapshot, save)",
+        replaced(atomic, "_discard", lambda files, name: None),
+    ),
+    Mutant(
+        "the descriptor of a failed save stays open",
+        "every call (snapshot, save)",
+        edited(
+            atomic,
+            "_written",
+            (
+                "            with contextlib.suppress(OSError):\n                files.close(fd)\n            raise",
+                "            raise",
+            ),
+        ),
+    ),
+)
+
+
+@contextmanager
+def applied(mutant):
+    """Make the mistake for a while."""
+    with pytest.MonkeyPatch.context() as patched:
+        mutant.apply(patched)
+        yield

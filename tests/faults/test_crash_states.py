@@ -1,0 +1,61 @@
+"""Crash states: every disk that a power cut may leave of a workload; `tests.faults.crashes` says what is built and checked.
+
+More of it, with other seeds, writes that are torn at every byte, and the figures::
+
+    python -m pytest tests/faults/test_crash_states.py --soak -s -n 0 -o timeout=7200
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.crashes import Report, explore
+
+#: The steps of each run, and the states that it has at least.
+QUICK = {"snapshot": (100, 100_000), "log": (40, 40_000)}
+SEEDS = {"snapshot": (1, 2), "log": (1, 2)}
+#: The steps of each run of a soak, with this many seeds.
+LONG = {"snapshot": 400, "log": 120}
+LONG_SEEDS = range(100, 105)
+
+
+def said(title, report):
+    print(
+        f"\n{title}: {report.states:,} states at {report.points:,} moments ({report.recovering:,} states of recoveries);"
+        f" {report.disks:,} different disks, opened {report.openings:,} times; {report.seconds:.1f} s"
+    )
+
+
+@pytest.mark.parametrize(("kind", "seed"), [(kind, seed) for kind, seeds in SEEDS.items() for seed in seeds])
+def test_whatever_a_power_cut_leaves_has_what_was_acknowledged_and_old_or_new(kind, seed, record_property):
+    steps, least = QUICK[kind]
+    report = explore(kind, seed, steps)
+    said(f"{kind}, seed {seed}", report)
+    record_property("states", report.states)
+    record_property("disks", report.disks)
+    assert report.states >= least
+    assert report.recovering > 1000
+
+
+@pytest.mark.parametrize(("kind", "steps"), [("snapshot", 14), ("log", 8)])
+def test_a_write_that_is_torn_at_every_byte_of_it(kind, steps, record_property):
+    report = explore(kind, 5, steps, fine=True, only=("add", "truncate", "edit", "clear", "turn", "summarize"))
+    said(f"{kind}, every byte", report)
+    record_property("states", report.states)
+    assert report.disks > 1000
+
+
+def test_a_million_states_and_more(soak):
+    if not soak:
+        pytest.skip("a soak: --soak")
+    total = Report()
+    for kind, steps in LONG.items():
+        for seed in LONG_SEEDS:
+            report = explore(kind, seed, steps)
+            said(f"{kind}, seed {seed}", report)
+            total.add(report)
+        report = explore(kind, 200, 25, fine=True)
+        said(f"{kind}, every byte, seed 200", report)
+        total.add(report)
+    said("all", total)
+    assert total.states > 2_500_000

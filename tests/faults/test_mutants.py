@@ -1,0 +1,51 @@
+"""Negative controls: each mistake in `tests.faults.mutants` is noticed by the check that is there for it.
+
+The table, and in a soak each mistake against each check::
+
+    python -m pytest tests/faults/test_mutants.py --soak -s -n 0 -o timeout=7200
+"""
+
+from __future__ import annotations
+
+import gc
+import warnings
+
+import pytest
+
+from session_manager import SessionManagerError
+from tests.faults.mutants import CHECKS, MUTANTS, applied
+
+#: What a check that notices something raises: not an error of the mistake itself, such as a wrong name.
+NOTICES = (AssertionError, SessionManagerError, UnicodeError, OSError, IndexError, pytest.fail.Exception)
+
+
+def test_there_are_enough_of_them():
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 20
+    assert {mutant.caught_by for mutant in MUTANTS} <= set(CHECKS)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_without_a_mistake_each_check_passes(name, tmp_path):
+    CHECKS[name](tmp_path)
+
+
+def noticed(mutant, name, path):
+    """Return how a check notices a mistake; `None` if it does not."""
+    path.mkdir()
+    how = None
+    with applied(mutant), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what a check leaves open that was cut short
+        try:
+            CHECKS[name](path)
+        except NOTICES as error:
+            how = type(error).__name__
+        gc.collect()
+    return how
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mistake_is_noticed(mutant, tmp_path, soak):
+    how = noticed(mutant, mutant.caught_by, tmp_path / "check")
+    assert how is not None, f"{mutant.name}: nobody noticed"
+    others = [name for name in CHECKS if soak and name != mutant.caught_by and noticed(mutant, name, tmp_path / name)]
+    print(f"\n| {mutant.name} | {', '.join([mutant.caught_by, *others])} | {how} |")

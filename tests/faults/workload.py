@@ -1,0 +1,505 @@
+"""A workload over the public API on a simulated disk, and what may be on the disk at each moment of it.
+
+A `Run` drives a manager by a seed. Between the manager and the store stands a `Witness`, which tells the run, before a
+write is begun, what it is to leave, and after it what was acknowledged. At each change of the disk, and at each acknowledgement, the run
+takes note of a `Point`: what a power cut could leave, and what each session may be then:
+
+* what was acknowledged last, whole, or what a write leads to that was begun since then and was not acknowledged: there is no third;
+* session and archive are one: the old session has the old archive, the new one the new archive. So no message is in both, and none in neither;
+* what was read back, and shown, counts as acknowledged: it must not go away with the power.
+
+An error, a kill, and a power cut are steps of the workload, so that recovery is part of it, with points of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import random
+import threading
+from datetime import timedelta
+
+import attrs
+
+from session_manager import SaveError, SaveOutcomeUnknownError, SessionManager, StorageError, stores
+from session_manager.changes import Clear
+from session_manager.stores.log import LogStore
+from session_manager.stores.snapshot import SnapshotStore
+from session_manager.testing import Clock, FaultyStore
+from tests.faults.disk import Disk, FaultyDisk, Frozen, KilledError
+from tests.faulty_files import SPARED
+from tests.strategies import facts
+
+KINDS = {"snapshot": SnapshotStore, "log": LogStore}
+KEYS = ("telegram:42", "Slack_C01", "k" * 250, "old:1")
+PICOCLAW = {
+    "old_1.json": b'{"key":"old:1","messages":[{"role":"user","content":"from picoclaw"}],"summary":"s",'
+    b'"created":"2025-01-01T00:00:00Z","updated":"2025-01-02T00:00:00Z"}'
+}
+#: A session that is not there, and has no archive.
+NOTHING = (None, ())
+
+
+def fact(session, archive):
+    """Return all that a session and its archive hold."""
+    return (None if session is None else facts(session), tuple(map(facts, archive)))
+
+
+def ids(seed):
+    """Return a source of random ids that are the same each time."""
+    draw = random.Random(seed)
+    return lambda: f"{draw.getrandbits(64):016x}"
+
+
+@attrs.frozen
+class Point:
+    """A moment at which the power may go."""
+
+    kind: str
+    disk: Frozen
+    #: What each session may be.
+    allowed: dict[str, tuple]
+
+
+class Witness(FaultyStore):
+    """A store that says what is about to be written, what was, and what was read.
+
+    :param store: the store.
+    :param run: is told.
+    """
+
+    def __init__(self, store, run):
+        super().__init__(store)
+        self.run = run
+
+    def write(self, commit):
+        key = commit.session.key
+        after = self.run.begin(key, commit)
+        self.store.write(commit)
+        self.run.acknowledge(key, after)
+
+    def write_many(self, commits):
+        return [self._attempt(commit) for commit in commits]
+
+    def landed(self, commit):
+        key = commit.session.key
+        after = self.run.begin(key, commit)
+        landed = self.store.landed(commit)
+        if landed:
+            self.run.acknowledge(key, after)
+        return landed
+
+    def delete(self, key, expected=None):
+        before = self.run.allowed[key]
+        self.run.attempt(key, NOTHING)
+        try:
+            deleted = self.store.delete(key, expected)
+        except SaveOutcomeUnknownError:
+            self.run.undeleted.add(key)
+            raise
+        except StorageError:
+            self.run.allowed = {**self.run.allowed, key: before}
+            raise
+        if deleted or expected is None:
+            self.run.acknowledge(key, NOTHING)
+        else:
+            self.run.allowed = {**self.run.allowed, key: before}
+        return deleted
+
+    def load(self, key):
+        session = self.store.load(key)
+        self.run.read(key, session, self.store)
+        return session
+
+
+class Run:
+    """A manager on a simulated disk, and what it has promised.
+
+    :param kind: of which store.
+    :param seed: of everything that is random.
+    :param content: what is on the disk.
+    :param known: what each session is, if that is known.
+    """
+
+    def __init__(self, kind, seed, content=None, known=None):
+        self.kind, self.seed = kind, seed
+        self.draw = random.Random(f"{kind} {seed}")
+        self.clock = Clock()
+        self.new_id = ids(seed)
+        self.points = []
+        self.records = True
+        #: What each session may be: what was acknowledged last comes first.
+        self.allowed = dict.fromkeys(KEYS, (NOTHING,)) if known is None else known
+        #: The next position of each session, as it was shown last after a save.
+        self.ends = {}
+        #: What this process has deleted, without knowing whether that survives a power cut.
+        self.undeleted = set()
+        self.number = itertools.count(1)
+        self.refs = itertools.count(1)
+        #: After so many changes of the disk, what another thread does in the middle of the next one.
+        self.meanwhile = None
+        #: What that thread raised.
+        self.raised = []
+        self.put(content or {})
+
+    # The disk
+
+    def put(self, content):
+        """Put a disk into the machine."""
+        self.disk = Disk(content)
+        self.disk.changed = self.changed
+
+    def open(self, *, archive=True, point=True):
+        """Open the storage that is on the disk."""
+        if point:
+            self.point()
+        self.files, self.undeleted = None, set()
+
+        def files(path):
+            self.files = FaultyDisk(path, self.disk)
+            return self.files
+
+        self.store = Witness(KINDS[self.kind]("/simulated", files=files), self)
+        self.m = SessionManager(self.store, clock=self.clock, random_id=self.new_id, archive=archive)
+
+    def changed(self):
+        self.point()
+        if self.meanwhile is not None:
+            left, work = self.meanwhile
+            self.meanwhile = (left - 1, work) if left else None
+            if not left:
+                thread = threading.Thread(target=self.guarded, args=(work,))
+                thread.start()
+                thread.join()
+
+    def guarded(self, work):
+        try:
+            work()
+        except BaseException as error:
+            self.raised.append(error)
+
+    def point(self):
+        if self.records:
+            self.points.append(Point(self.kind, self.disk.freeze(), self.allowed))
+
+    def leave(self):
+        """End the process: what is not on the disk is lost; what was not synced is still there, for the next process."""
+        self.files.dead = True
+        self.disk.descriptors.clear()
+        with contextlib.suppress(KilledError):
+            self.m.close(save=False)
+        with contextlib.suppress(KilledError):
+            self.store.close()
+
+    # What is promised
+
+    def expected(self, commit):
+        """Return what a commit leads to."""
+        last = self.allowed[commit.session.key][0][1]
+        cleared = commit.base is None or any(isinstance(change, Clear) for change in commit.changes)
+        kept = [] if cleared else [(int(position_in(one)), one) for one in last]
+        kept += [(position, facts(message)) for position, message in commit.archived]
+        return (facts(commit.session), tuple(one for _, one in sorted(kept)))
+
+    def begin(self, key, commit):
+        after = self.expected(commit)
+        self.attempt(key, after)
+        return after
+
+    def attempt(self, key, after):
+        if after not in self.allowed[key]:
+            self.allowed = {**self.allowed, key: (*self.allowed[key], after)}
+
+    def acknowledge(self, key, after):
+        if self.allowed[key] != (after,):
+            self.allowed = {**self.allowed, key: (after,)}
+        self.undeleted.discard(key)
+        self.point()
+
+    def read(self, key, session, store):
+        """Take note of what was read: from now on it must not go away.
+
+        Only a deletion of which nobody knows whether it survives a power cut shows no session, and promises nothing (`SessionManager.delete`).
+        """
+        there = fact(session, store.archive(key) if session is not None else ())
+        assert there in self.allowed[key], f"read what was never written: {key}"
+        if there != NOTHING or key not in self.undeleted:
+            self.acknowledge(key, there)
+
+    def check_ram(self, key):
+        """Check that what was saved was told to the store, and is what the manager shows; and that no position is used twice."""
+        if session := self.m.get(key):
+            assert session.end >= self.ends.get((key, session.generation), 0), "a position is used twice"
+            self.ends[key, session.generation] = session.end
+        if key in self.m.health().dirty:
+            return
+        shown = fact(self.m.get(key), self.m.get_archive(key))
+        if shown == NOTHING and key in self.undeleted:
+            assert NOTHING in self.allowed[key]
+            return
+        assert self.allowed[key] == (shown,), f"saved, they say, but the store was told something else: {key}"
+
+
+def position_in(text):
+    """Return the position that is in the facts of a message."""
+    return text.rstrip(")").rsplit(", ", 2)[1]
+
+
+# The steps
+
+
+def step(name):
+    """Make a method a step of the workload."""
+
+    def mark(method):
+        STEPS[name] = method
+        return method
+
+    return mark
+
+
+STEPS = {}
+
+
+class Workload(Run):
+    """Does random things, and has each session saved now and then."""
+
+    def work(self, steps, only=None):
+        """Do so many steps, and return the points.
+
+        :param only: the names of the steps; all by default.
+        """
+        self.open()
+        self.look()
+        names = tuple(STEPS if only is None else only)
+        for _ in range(steps):
+            self.clock.advance(self.draw.choice((1, 60, 3600)))
+            STEPS[self.draw.choices(names, [WEIGHTS.get(name, 2) for name in names])[0]](self)
+        self.files.heal()
+        self.m.save_all()
+        for key in KEYS:
+            self.check_ram(key)
+        self.look()
+        self.m.close()
+        self.store.close()
+        self.point()
+        return self.points
+
+    def look(self):
+        """Read everything."""
+        for key in KEYS:
+            self.m.get(key)
+            list(self.m.get_archive(key))
+
+    def key(self):
+        return self.draw.choice(KEYS)
+
+    def text(self):
+        return f"{next(self.number)} " + "x" * self.draw.choice((0, 3, 40, 300))
+
+    def message(self, **more):
+        return {"role": self.draw.choice(("user", "assistant")), "content": self.text(), **more}
+
+    def save(self, key):
+        """Save, while in the middle of it another thread may save another session."""
+        if self.draw.random() < 0.15:
+            other = self.draw.choice([other for other in KEYS if other != key])
+            self.m.add(other, self.message())
+
+            def work():
+                self.m.save(other)
+                self.check_ram(other)
+
+            self.meanwhile = (self.draw.randrange(5), work)
+        self.m.save(key)
+        self.meanwhile = None
+        if self.raised:
+            raise self.raised[0]
+        self.check_ram(key)
+
+    @step("add")
+    def _add(self):
+        key = self.key()
+        self.m.add(key, *[self.message() for _ in range(self.draw.choice((1, 1, 3)))])
+        self.save(key)
+
+    @step("add unsaved")
+    def _add_unsaved(self):
+        self.m.add_message(self.key(), "user", self.text(), ref=f"r{next(self.refs)}", metadata={"n": 1.0})
+
+    @step("turn")
+    def _turn(self):
+        key = self.key()
+        with self.m.turn(key, f"tg:{self.draw.randrange(30)}") as turn:
+            if not turn.done:
+                turn.add_message("user", self.text())
+                turn.add_message("assistant", self.text())
+        self.check_ram(key)
+
+    @step("truncate")
+    def _truncate(self):
+        key = self.key()
+        self.m.truncate_history(key, self.draw.randrange(4))
+        self.save(key)
+
+    @step("summarize")
+    def _summarize(self):
+        key = self.key()
+        self.m.summarize(key, lambda summary, messages: f"{len(summary)} and {len(messages)}", keep_last=2)
+        self.check_ram(key)
+
+    @step("summary and metadata")
+    def _notes(self):
+        key = self.key()
+        self.m.set_summary(key, self.text())
+        self.m.update_metadata(
+            key, {"tier": self.draw.choice((1, 1.0, True)), "large": "x" * self.draw.choice((0, 1500))}
+        )
+        self.save(key)
+
+    @step("edit")
+    def _edit(self):
+        key = self.key()
+        self.m.update_last(key, self.message())
+        if session := self.m.get(key):
+            self.m.update_message(key, session.start, self.message())
+        self.save(key)
+
+    @step("remove")
+    def _remove(self):
+        key = self.key()
+        self.m.remove_last(key)
+        self.save(key)
+
+    @step("replace")
+    def _replace(self):
+        key = self.key()
+        self.m.set_history(key, [self.message(), self.message()])
+        self.save(key)
+
+    @step("clear")
+    def _clear(self):
+        key = self.key()
+        if self.m.get(key) is not None:
+            self.m.clear(key)
+            self.save(key)
+
+    @step("delete")
+    def _delete(self):
+        key = self.key()
+        self.m.delete(key)
+        assert self.m.get(key) is None
+
+    @step("fork")
+    def _fork(self):
+        key, other = self.draw.sample(KEYS, 2)
+        if self.m.get(key) is not None and self.m.get(other) is None:
+            self.m.fork(key, other)
+            self.check_ram(other)
+
+    @step("compact")
+    def _compact(self):
+        self.m.compact(self.key())
+
+    @step("save all")
+    def _save_all(self):
+        self.m.save_all()
+        for key in KEYS:
+            self.check_ram(key)
+
+    @step("expire")
+    def _expire(self):
+        self.clock.advance(timedelta(days=1))
+        for key in self.m.expire(timedelta(days=self.draw.choice((1, 3)))):
+            assert self.m.get(key) is None
+
+    @step("copy")
+    def _copy(self):
+        """Copy what is stored to a store of the other kind, and go on there."""
+        target = Workload("snapshot" if self.kind == "log" else "log", next(self.number))
+        target.open()
+        stores.copy(self.store, target.store)
+        for key in KEYS:
+            (copied,) = target.allowed[key]
+            assert copied in self.allowed[key], key  # of what the copy has read there is one; the rest is not listed
+        target.m.close()
+        target.store.close()
+        self.points += target.points
+
+    @step("reopen")
+    def _reopen(self):
+        self.m.close()
+        self.store.close()
+        self.open(archive=self.draw.random() < 0.8)
+        self.some()
+
+    def some(self):
+        """Read some sessions, in any order, or all, or none."""
+        for key in self.draw.sample(KEYS, self.draw.randrange(len(KEYS) + 1)):
+            self.m.get(key)
+
+    @step("kill")
+    def _kill(self):
+        """Kill the process in the middle of something, and start another one."""
+        self.files.fuse = self.draw.randrange(14)
+        with contextlib.suppress(KilledError):
+            self.something()
+        self.leave()
+        self.open(archive=self.draw.random() < 0.8)
+        self.some()
+
+    @step("power cut")
+    def _cut(self):
+        """Cut the power at one of the last moments, and start again with one of the disks that may be left."""
+        first = len(self.points)
+        self.something()
+        self.leave()
+        point = self.draw.choice(self.points[first:] or self.points[-1:])
+        self.allowed = point.allowed
+        self.put(dict(self.draw.choice(list(point.disk.disks()))))
+        self.open(archive=self.draw.random() < 0.8)
+        self.some()
+
+    def something(self):
+        key = self.key()
+        self.m.add(key, self.message())
+        self.m.truncate_history(key, self.draw.choice((1, 2, 99)))
+        if self.draw.random() < 0.2:
+            self.m.clear(key)
+        self.m.save(key)
+        if self.draw.random() < 0.3:
+            self.m.compact(key)
+        if self.draw.random() < 0.1:
+            self.m.delete(key)
+
+    @step("error")
+    def _error(self):
+        """Fail one operation, or all from then on, and go on when it works again."""
+        number = self.draw.choice((errno.EIO, errno.ENOSPC))
+        self.files.fail(
+            self.draw.randrange(1, 16),
+            OSError(number, os.strerror(number)),
+            sticky=self.draw.random() < 0.4,
+            after=self.draw.random() < 0.2,
+            spares=self.draw.choice(((), SPARED)),
+        )
+        with contextlib.suppress(SaveError, StorageError):
+            self.something()
+        self.files.heal()
+
+
+WEIGHTS = {
+    "add": 8,
+    "truncate": 6,
+    "turn": 4,
+    "error": 4,
+    "kill": 3,
+    "power cut": 3,
+    "copy": 1,
+    "save all": 1,
+    "expire": 1,
+    "delete": 1,
+    "clear": 1,
+}
