@@ -7,8 +7,8 @@ then is the session written. So a line counts from the moment on at which its me
 **Every write** of a session cuts first, also one that archives nothing: else the lines of a write that failed would count as
 soon as another one reaches their revision. What was cut or appended by this process, and landed, needs no second look.
 
-**A cut** replaces the file; only what is known to be whole is appended to. After an append that failed, the file is never
-appended to again.
+**A cut** replaces the file; only what is known to be whole is appended to. After an append that failed, or a replacement
+whose outcome is unknown, the file is not appended to, but replaced.
 
 **A clear** gives the session another generation, over which no line counts. Lines that it spares are appended anew, as of that
 generation, before the session is written; when it is, the others are removed, and their text with them.
@@ -79,6 +79,8 @@ class ArchiveFiles:
         self._known: dict[str, _Known] = {}
         #: What the files will be known by when the writes land that they were prepared for.
         self._prepared: dict[str, _Known] = {}
+        #: Names of files that were replaced, and of which nobody knows whether that survives a power cut.
+        self._doubtful: set[str] = set()
         self._names = set()
         if directory.read_only:
             return
@@ -245,7 +247,7 @@ class ArchiveFiles:
         try:
             data, status = read_whole(self._files, name)
         except FileNotFoundError:
-            self._names.discard(name)
+            self._unlink(name)
             return None, None
         found = decode(data, key, version, self._directory.path_of(name))
         removes = clear or version is None or found.damage is None
@@ -262,8 +264,8 @@ class ArchiveFiles:
         stays = data[: found.end]
         if not stays.endswith(b"\n"):  # what was cut off in its header
             stays += b"\n"
-        if stays != data:
-            known = replace(self._files, name, [stays], lambda: None)
+        if stays != data or name in self._doubtful:
+            known = self._replaced(name, [stays])
         return _Known(known, found.count), found
 
     def _is_still(self, name: str, known: _Known) -> bool:
@@ -272,7 +274,14 @@ class ArchiveFiles:
 
     def _created(self, key: str, name: str, lines: bytes) -> Signature:
         self._names.add(name)
-        return replace(self._files, name, [encode_header(key), lines], lambda: None)
+        return self._replaced(name, [encode_header(key), lines])
+
+    def _replaced(self, name: str, buffers: list[bytes]) -> Signature:
+        """Replace a file. After an unknown outcome that is done again: a sync of the directory would prove nothing."""
+        self._doubtful.add(name)
+        written = replace(self._files, name, buffers, lambda: None)
+        self._doubtful.discard(name)
+        return written
 
     def _appended(self, name: str, known: _Known, lines: bytes) -> Signature:
         fd = self._files.open_append(name)
@@ -290,10 +299,12 @@ class ArchiveFiles:
         return written
 
     def _unlink(self, name: str) -> None:
+        """Remove a file, durably, also one that is gone already."""
         with contextlib.suppress(FileNotFoundError):
             self._files.unlink(name)
         self._files.sync_directory()
         self._names.discard(name)
+        self._doubtful.discard(name)
 
     def remove(self, key: str, *, damaged: bool) -> None:
         """Remove the archive of a session that was removed, durably.
