@@ -27,12 +27,14 @@ from session_manager import SessionManager, StorageError
 from session_manager.files import Files
 from session_manager.names import file_name
 from tests.faults.expected import Chat, Ledgers, shown
-from tests.faults.worker import DATABASE, DIRECTORY, KEYS, Place, work
+from tests.faults.worker import DIRECTORY, KEYS, Place, work, work_until_told
 
 #: How many seconds a worker lives that is to be killed while it opens the storage; how much another one may say before.
 YOUNG, CHANCE_YOUNG = (0.0, 0.004), 0.2
 MOST_LINES, TICK, MOMENT = 16, 0.0005, (0.0, 0.0015)
 DEADLINE = 60
+#: After so many seconds a signal that has had no effect is sent again.
+PATIENCE = 1.0
 PIPE_BYTES = 1 << 20
 #: What `verify` may find after a kill: the next save moves it to quarantine.
 TORN = "a torn record"
@@ -47,17 +49,19 @@ class Worker:
     has_ended: bool = False
 
     @classmethod
-    def start(cls, place: Place, seed: int, chats: list[Chat | None]) -> Worker:
+    def start(cls, place: Place, seed: int, chats: list[Chat | None], does=work) -> Worker:
         reader, writer = os.pipe()
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         pid = os.fork()
         if not pid:
+            status = 3
             try:
                 os.close(reader)
                 logging.getLogger("session_manager").addHandler(logging.NullHandler())
-                work(place, seed, chats, writer)
+                does(place, seed, chats, writer)
+                status = 0
             finally:
-                os._exit(3)  # it has said why
+                os._exit(status)  # if it is not 0, it has said why
         os.close(writer)
         os.set_blocking(reader, False)
         return cls(pid, reader)
@@ -73,12 +77,12 @@ class Worker:
             pass
         return b"".join(parts).decode().split("\n")[:-1]
 
-    def live(self, chance: random.Random) -> list[str]:
+    def live(self, chance: random.Random, young: float = CHANCE_YOUNG) -> list[str]:
         """Let it live until it has opened the storage, and said so much, and for a moment more; return what it has said.
 
-        Some are killed before that. By what it says, and not by the clock: a slow machine is to see as much.
+        Some (`young`: how many) not that long. By what it says, and not by the clock: a slow machine is to see as much.
         """
-        if chance.random() < CHANCE_YOUNG:
+        if chance.random() < young:
             time.sleep(chance.uniform(*YOUNG))
             return self.lines()
         said: list[str] = []
@@ -97,6 +101,20 @@ class Worker:
         _, status = os.waitpid(self.pid, 0)
         return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
+    def tell(self, number: int) -> bool:
+        """Send it a signal, again if that was swallowed by a callback; say whether it ended well."""
+        end = time.monotonic() + DEADLINE
+        while time.monotonic() < end:
+            os.kill(self.pid, number)
+            again = time.monotonic() + PATIENCE
+            while time.monotonic() < again:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                if pid:
+                    return os.waitstatus_to_exitcode(status) == 0
+                time.sleep(TICK)
+        self.kill()
+        raise AssertionError("a worker hangs")
+
     def forget(self):
         os.close(self.fd)
 
@@ -107,15 +125,14 @@ def check(place: Place, ledgers: Ledgers, *, writes: bool) -> list[Chat | None]:
     :param writes: open it for writing, and close it; else nothing is left of the look, and the next worker recovers.
     :raises AssertionError: if that may not be.
     """
-    where = os.path.join(place.path, DATABASE if place.kind == "sqlite" else DIRECTORY)
     found = None
-    if os.path.exists(where):
+    if os.path.exists(place.where):
         with contextlib.suppress(_NothingYetError):
-            found = look(f"{place.kind}:{where}", writes=writes)
+            found = look(place.url, writes=writes)
     if found is None:
         found = [None] * len(KEYS)
     elif writes and place.kind != "sqlite":
-        assert temporaries(where) == [], "temporary files that an opening has left"
+        assert temporaries(place.where) == [], "temporary files that an opening has left"
     wrong = [text for number, chat in enumerate(found) if (text := ledgers.contradicted(number, chat))]
     assert wrong == [], f"{place.kind}: {wrong}, loose={ledgers.loose}"
     return found
@@ -169,8 +186,11 @@ class Tally:
             self.calls[call] = self.calls.get(call, 0) + times
 
 
-def attack(place: Place, seed: int, kills: int) -> Tally:
-    """Kill workers on one storage, one after the other, and check after each."""
+def attack(place: Place, seed: int, kills: int, told: int = 0) -> Tally:
+    """Kill workers on one storage, one after the other, and check after each.
+
+    :param told: end them by this signal, at which they close their managers.
+    """
     chance = random.Random(seed)
     chats: list[Chat | None] = [None] * len(KEYS)
     tally = Tally()
@@ -178,16 +198,16 @@ def attack(place: Place, seed: int, kills: int) -> Tally:
     warm(place.kind)
     for _ in range(kills):
         ledgers = Ledgers(chats)
-        worker = Worker.start(place, chance.getrandbits(64), chats)
-        said = worker.live(chance)
-        was_killed = worker.kill()
+        worker = Worker.start(place, chance.getrandbits(64), chats, work_until_told if told else work)
+        said = worker.live(chance, 0 if told else CHANCE_YOUNG)  # to be told, it must listen
+        was_killed = worker.tell(told) if told else worker.kill()
         ledgers.take(said + worker.lines())
         worker.forget()
         tally.kills += was_killed
         tally.take(ledgers)
         try:
-            assert was_killed, "it ended by itself"
             assert ledgers.errors == [], ledgers.errors
+            assert was_killed, "it did not end as it was to"
             tally.torn += torn(place)
             chats = check(place, ledgers, writes=chance.random() < 0.2)
             tally.ahead += ledgers.ahead
@@ -226,7 +246,8 @@ def main(arguments: dict) -> None:
     place = Place(
         arguments["kind"], arguments["path"], files=TearingFiles if mutant == "torn" else None, early=mutant == "early"
     )
-    print(json.dumps(attrs.asdict(attack(place, arguments["seed"], arguments["kills"]))))
+    tally = attack(place, arguments["seed"], arguments["kills"], arguments.get("told", 0))
+    print(json.dumps(attrs.asdict(tally)))
 
 
 class TearingFiles(Files):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import signal
+import sys
 import threading
 import traceback
 
@@ -40,12 +42,19 @@ class Place:
     files: type | None = None
     early: bool = False
 
+    @property
+    def where(self):
+        return os.path.join(self.path, DATABASE if self.kind == "sqlite" else DIRECTORY)
+
+    @property
+    def url(self):
+        return f"{self.kind}:{self.where}"
+
     @contextlib.contextmanager
     def opened(self, **options):
         """Open a manager on it; the manager is left open if the block raises, as by a crash."""
-        where = os.path.join(self.path, DATABASE if self.kind == "sqlite" else DIRECTORY)
-        store = FILES[self.kind](where, files=self.files) if self.files is not None else None
-        m = SessionManager(f"{self.kind}:{where}" if store is None else store, **options)
+        store = FILES[self.kind](self.where, files=self.files) if self.files is not None else None
+        m = SessionManager(self.url if store is None else store, **options)
         yield m
         m.close()
         if store is not None:
@@ -102,6 +111,8 @@ class Hand:
         self.m, self.pipe, self.chance = m, pipe, chance
         self.mine, self.chats, self.numbers, self.archives = mine, chats, numbers, archives
         self.said = chance.getrandbits(32)
+        #: How many states the call that is under way makes, of which sessions.
+        self.making: dict[int, int] = {}
 
     def work(self, calls):
         names = list(WEIGHTS)
@@ -110,14 +121,16 @@ class Hand:
             if self.chats[number] is None:
                 name = self.chance.choice(["add", "turn"])
             getattr(self, f"do_{name}")(number, KEYS[number])
+            self.making = {}
 
     # What is said
 
     def about(self, number, call, *, saved=False):
         """Say that a session is about to be as its chat is now, and whether that is saved at once."""
+        self.making[number] = self.making.get(number, 0) + 1
+        state = f"m {number} {self.numbers[number] + 1} {digest(self.chats[number])} {call}"
+        self.pipe.say(state, *([f"b {number} {self.numbers[number] + 1}"] if saved else []))
         self.numbers[number] += 1
-        state = f"m {number} {self.numbers[number]} {digest(self.chats[number])} {call}"
-        self.pipe.say(state, *([f"b {number} {self.numbers[number]}"] if saved else []))
 
     def begin(self, number):
         self.pipe.say(f"b {number} {self.numbers[number]}")
@@ -125,10 +138,28 @@ class Hand:
     def done(self, number):
         self.pipe.say(f"d {number} {self.numbers[number]}")
 
+    def close(self):
+        """Close the manager, which saves all; of what was interrupted, any state that it has made, or the one before."""
+        for number in self.mine:
+            last = self.numbers[number]
+            self.pipe.say(*(f"b {number} {state}" for state in range(self.sure(number), last + 1)))
+        self.m.close()
+        for number in self.mine:
+            self.pipe.say(f"d {number} {self.sure(number)}")
+
+    def sure(self, number):
+        return max(self.numbers[number] - self.making.get(number, 0), 0)
+
     def text(self):
         self.said += 1
         size = self.chance.choices([0, 100, 2_000, LARGE], [60, 30, 8, 2])[0]
         return f"{self.said} \u00fc " + "x" * size
+
+    def create(self, number):
+        """Say that a session is about to be there, if it is not: before its first message comes, others may save it."""
+        if self.chats[number] is None:
+            self.chats[number] = Chat()
+            self.about(number, "create")
 
     # What is done
 
@@ -137,8 +168,7 @@ class Hand:
             ("user", self.text(), f"ref-{self.said}" if self.chance.random() < 0.5 else None)
             for _ in range(self.chance.choice([1, 1, 2, 5]))
         ]
-        if self.chats[number] is None:
-            self.chats[number] = Chat()
+        self.create(number)
         self.chats[number].append(said)
         self.about(number, "add")
         for role, content, ref in said:
@@ -153,11 +183,11 @@ class Hand:
         self.done(number)
 
     def do_turn(self, number, key):
-        chat = self.chats[number]
-        if chat is not None:
+        if self.chats[number] is not None:
             self.begin(number)
+        self.create(number)
+        chat = self.chats[number]
         said = [("user", self.text(), None), ("assistant", self.text(), None)]
-        self.chats[number] = chat = Chat() if chat is None else chat
         ref = f"turn-{self.said}" if self.chance.random() < 0.7 else None
         chat.append(said, ref)
         self.about(number, "turn", saved=True)
@@ -310,6 +340,35 @@ def work(place: Place, seed: int, chats: list[Chat | None], fd: int) -> None:
         except BaseException as error:
             report(pipe, error)
             raise
+
+
+def work_until_told(place: Place, seed: int, chats: list[Chat | None], fd: int) -> None:
+    """Work in one thread until SIGTERM or SIGINT comes, at any moment; then close the manager, as a program does."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    pipe, chance, numbers = Pipe(fd), random.Random(seed), [0] * len(KEYS)
+    hand = None
+    try:
+        try:
+            while True:
+                configuration = Configuration.of(chance)
+                if configuration.loose:
+                    pipe.say("l")
+                m = SessionManager(place.url, **configuration.options)
+                archives = configuration.options["archive"]
+                hand = Hand(m, pipe, chance, range(len(KEYS)), chats, numbers, archives=archives)
+                pipe.say("o")
+                hand.work(configuration.calls)
+                hand.close()
+                hand = None
+        except (SystemExit, KeyboardInterrupt):
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
+        if hand is not None:
+            hand.close()
+    except BaseException as error:
+        report(pipe, error)
+        raise
 
 
 def play(place, pipe, chance, chats, numbers):
