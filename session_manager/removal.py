@@ -42,6 +42,10 @@ class Removal:
         except SaveOutcomeUnknownError:
             gone = True
             raise
+        except BaseException as error:
+            if store is not None and not isinstance(error, Exception):
+                gone = store.version(key) is None  # else what was unsaved would start a new session after an interrupt
+            raise
         finally:
             resident = gone and self._residents.guard.run(self._residents.forget, key) is not None
         return stored or resident

@@ -253,6 +253,8 @@ class Database:
     def close(self) -> None:
         """Close every connection; idempotent. Closing the last one of all processes makes a checkpoint: the lock is held.
 
+        After an interrupt, close it again: the lock is there for as long as there is a connection.
+
         :raises ForkedError: in a child process.
         """
         self.check_process()
@@ -267,7 +269,9 @@ class Database:
             if writer is not None:
                 writer.close()
         finally:
-            if lock is not None:
+            if lock is not None and self._is_opened:
+                lock.release()
+            elif lock is not None:
                 lock.close()
 
     def _abandon(self) -> None:

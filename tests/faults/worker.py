@@ -418,4 +418,5 @@ def together(pipe, hands, calls):
 def report(pipe, error):
     """Say what went wrong, on one line."""
     lines = traceback.format_exception(type(error), error, error.__traceback__)
+    lines += [repr(one) for one in getattr(error, "failures", {}).values()]
     pipe.say("e " + "".join(lines[-4:]).replace("\n", " | ")[-1500:])
