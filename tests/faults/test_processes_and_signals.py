@@ -242,8 +242,6 @@ FORKS = """
             texts = [message.content for message in again.get_history(f"t{who}")]
             assert texts == [str(number) for number in range(count)][-len(texts):] and texts, "lost or doubled"
         assert [message.content for message in again.get_history("k")] == ["x"]
-        if own_url == url:
-            assert sum(key.startswith("c") for key in again) == forks
     print(well, sum(counts))
 """
 
@@ -251,10 +249,13 @@ FORKS = """
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("kind", KINDS)
 def test_forks_while_threads_write_and_autosave_runs(kind, tmp_path, soak, record_property):
-    """A child is refused by every call, whoever held which lock, and can open its own; the parent goes on."""
+    """A child is refused by every call, whoever held which lock, and can open another storage; the parent goes on.
+
+    Not the same database: SQLite in the child takes a transaction that a thread was in for one that still runs there.
+    """
     forks = 1000 if soak else 20
     url = Place(kind, str(tmp_path)).url
-    done = run(FORKS, url, url if kind == "sqlite" else f"{kind}:{tmp_path}/own-#", forks, deadline=600)
+    done = run(FORKS, url, f"{kind}:{tmp_path}/own-#", forks, deadline=900)
     assert done.returncode == 0, done.stderr
     well, messages = map(int, done.stdout.split())
     record_property("seen", (well, messages))
