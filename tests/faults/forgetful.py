@@ -6,6 +6,7 @@ So Linux does it: after a failed ``fsync`` the pages count as clean; a read stil
 from __future__ import annotations
 
 import errno
+import operator
 import os
 
 import attrs
@@ -48,10 +49,11 @@ class Disk:
     #: What names a power cut leaves.
     names: dict[str, Inode] = attrs.Factory(dict)
     #: What has been done to names since the directory was synced: each name, and what has it now.
-    pending: list[tuple[str, Inode | None]] = attrs.Factory(list)
+    pending: list[tuple[int, str, Inode | None]] = attrs.Factory(list)
+    count: int = 0
     #: Of that, the new names that a failed sync has dropped: they are to be given again. What was removed can only be
     #: synced again.
-    dropped: list[tuple[str, Inode | None]] = attrs.Factory(list)
+    dropped: list[tuple[int, str, Inode | None]] = attrs.Factory(list)
 
     def fails(self) -> bool:
         """Count a sync, and say whether it is the one that fails."""
@@ -67,9 +69,14 @@ class Disk:
             with open(os.open(os.path.join(path, name), os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
                 file.write(inode.on_disk())
 
+    def note(self, name: str, inode: Inode | None) -> None:
+        """Take note of what has a name now."""
+        self.count += 1
+        self.pending.append((self.count, name, inode))
+
     def recall(self) -> None:
         """Let the next sync of the directory write what a failed one has dropped: as file systems with a journal do."""
-        self.pending, self.dropped = [*self.dropped, *self.pending], []
+        self.pending, self.dropped = sorted([*self.dropped, *self.pending], key=operator.itemgetter(0)), []
 
     def throw_away(self) -> None:
         for inode in self.inodes.values():
@@ -100,7 +107,7 @@ class ForgetfulFiles(Files):
     def open_new(self, name):
         self._live()
         fd = super().open_new(name)
-        self.disk.pending.append((name, self._inode(os.fstat(fd), name)))
+        self.disk.note(name, self._inode(os.fstat(fd), name))
         self.names_of[fd] = name
         return fd
 
@@ -133,12 +140,13 @@ class ForgetfulFiles(Files):
         self._live()
         inode = self._inode(os.stat(source, dir_fd=self._fd), source)
         super().rename(source, target)
-        self.disk.pending += [(source, None), (target, inode)]
+        self.disk.note(source, None)
+        self.disk.note(target, inode)
 
     def unlink(self, name):
         self._live()
         super().unlink(name)
-        self.disk.pending.append((name, None))
+        self.disk.note(name, None)
 
     def sync(self, fd):
         self._live()
@@ -156,12 +164,12 @@ class ForgetfulFiles(Files):
         self._live()
         pending, self.disk.pending = self.disk.pending, []
         if self.disk.fails():
-            self.disk.dropped += [one for one in pending if one[1] is not None]
-            self.disk.pending = [one for one in pending if one[1] is None]
+            self.disk.dropped += [one for one in pending if one[2] is not None]
+            self.disk.pending = [one for one in pending if one[2] is None]
             self.disk.failed.append(".")
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        for name, inode in pending:
-            self.disk.dropped = [one for one in self.disk.dropped if one[0] != name]
+        for _, name, inode in pending:
+            self.disk.dropped = [one for one in self.disk.dropped if one[1] != name]
             if inode is None:
                 self.disk.names.pop(name, None)
             else:
