@@ -7,8 +7,8 @@ then is the session written. So a line counts from the moment on at which its me
 **Every write** of a session cuts first, also one that archives nothing: else the lines of a write that failed would count as
 soon as another one reaches their revision. What was cut or appended by this process, and landed, needs no second look.
 
-**A cut** replaces the file; only what is known to be whole is appended to. After an append that failed, the file is never
-appended to again.
+**A cut** replaces the file; only what is known to be whole is appended to. After an append that failed, or a replacement
+whose outcome is unknown, the file is not appended to, but replaced.
 
 **A clear** gives the session another generation, over which no line counts. Lines that it spares are appended anew, as of that
 generation, before the session is written; when it is, the others are removed, and their text with them.
@@ -277,10 +277,11 @@ class ArchiveFiles:
         return self._replaced(name, [encode_header(key), lines])
 
     def _replaced(self, name: str, buffers: list[bytes]) -> Signature:
+        """Replace a file. After an unknown outcome that is done again: a sync of the directory would prove nothing."""
         self._doubtful.add(name)
-        known = replace(self._files, name, buffers, lambda: None)
+        written = replace(self._files, name, buffers, lambda: None)
         self._doubtful.discard(name)
-        return known
+        return written
 
     def _appended(self, name: str, known: _Known, lines: bytes) -> Signature:
         fd = self._files.open_append(name)
@@ -304,6 +305,7 @@ class ArchiveFiles:
         return written
 
     def _unlink(self, name: str) -> None:
+        """Remove a file, durably, also one that is gone already."""
         if self._directory.undeleted:  # a session that a power cut brings back has its archive
             self._files.sync_directory()
         with contextlib.suppress(FileNotFoundError):

@@ -114,7 +114,7 @@ class State(msgspec.Struct, kw_only=True):
 _PIECE = 512 * 1024
 _TOO_DEEP = "is nested too deeply"
 _CONTAINERS = frozenset((dict, list))
-_encoder = msgspec.json.Encoder()
+_encode_into = msgspec.json.Encoder().encode_into
 _decode_line = msgspec.json.Decoder(Line).decode
 _decode_lines = msgspec.json.Decoder(list[Line]).decode
 _decode_state = msgspec.json.Decoder(State).decode
@@ -123,8 +123,10 @@ _decode_any = msgspec.json.Decoder().decode
 
 def encode_json(value: Any) -> bytes:
     """Return a checked JSON value, or a struct of them, in one line of UTF-8."""
+    buffer = bytearray()
     try:
-        return _encoder.encode(value)
+        _encode_into(value, buffer)  # msgspec's `encode` ends the process where there is no memory: this raises
+        return bytes(buffer)
     except UnicodeEncodeError:
         pass
     return json.dumps(msgspec.to_builtins(value), separators=(",", ":"), allow_nan=False).encode("ascii")

@@ -213,13 +213,7 @@ class GroupCommit:
             for request in arrived:
                 batch.append(request)
                 self._attempt(writer, request)
-        for request in batch:
-            request.doubtful = True
-        failure = None
-        try:
-            writer.execute("COMMIT")
-        except sqlite3.Error as error:
-            failure = error
+        failure = self._commit(writer, batch)
         for request in batch:
             if failure is not None and request.error is None:
                 request.error = SaveOutcomeUnknownError(request.key or "", str(failure))
@@ -231,6 +225,21 @@ class GroupCommit:
         if failure is None:
             erased = any(request.erases and request.error is None and request.result is not False for request in batch)
             self._database.checkpoint(truncate=erased)
+
+    def _commit(self, writer: sqlite3.Connection, batch: list[Request]) -> sqlite3.Error | None:
+        """Commit; return why that failed. After an interrupt nobody knows, unless there is still something to undo."""
+        try:
+            for request in batch:
+                request.doubtful = True
+            writer.execute("COMMIT")
+        except sqlite3.Error as error:
+            return error
+        except BaseException:
+            if writer.in_transaction:
+                for request in batch:
+                    request.doubtful = False
+            raise
+        return None
 
     def _attempt(self, writer: sqlite3.Connection, request: Request) -> None:
         changes = writer.total_changes

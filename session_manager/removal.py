@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from datetime import datetime
 
@@ -48,11 +49,19 @@ class Removal:
             gone = True
             raise
         except BaseException as error:
+            gone = store is not None and self._is_gone(store, key, error)
             self._doubt(key, error)
             raise
         finally:
             resident = gone and self._residents.guard.run(self._residents.forget, key) is not None
         return stored or resident
+
+    def _is_gone(self, store: Store, key: str, error: BaseException) -> bool:
+        """Say whether a session was deleted before an interrupt came: what is unsaved must not start a new one."""
+        if not isinstance(error, SessionManagerError):
+            with contextlib.suppress(Exception):
+                return store.version(key) is None
+        return False
 
     def _doubt(self, key: str, error: BaseException) -> None:
         """After an interrupt, let the next call read whether the session is still there, unless it is in RAM only."""

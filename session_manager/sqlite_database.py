@@ -16,6 +16,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -47,6 +48,8 @@ _CHECKPOINT_BYTES = 4 * 1024 * 1024
 _BYTES_PER_CHANGE = 2 * 4096
 _TRUNCATE_SECONDS = 0.25
 _REPLACED = "was moved, removed or replaced while it was open"
+#: How many seconds a fork waits for a transaction to end, at most.
+_FORK_PATIENCE = 5.0
 
 _open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
 _abandoned: list[object] = []
@@ -77,6 +80,8 @@ class Database:
         self._idle: deque[sqlite3.Connection] = deque()
         self._writer: sqlite3.Connection | None = None
         self._lock: ProcessLock | None = None
+        #: Held during a transaction: no fork then.
+        self._at_work = threading.RLock()
         self._changes_at_checkpoint = 0
         self._size_at_checkpoint = 0
         self._truncate_again = False
@@ -218,7 +223,8 @@ class Database:
                 assert self._lock is not None
                 if not self._lock.acquire(self._busy_timeout):
                     raise SaveFailedError(None, "the database is busy in another process")
-                return function()
+                with self._at_work:
+                    return function()
             finally:
                 self._let_go()
         finally:
@@ -274,6 +280,8 @@ class Database:
     def close(self) -> None:
         """Close every connection; idempotent. Closing the last one of all processes makes a checkpoint: the lock is held.
 
+        After an interrupt, close it again: the lock is there for as long as there is a connection.
+
         :raises ForkedError: in a child process.
         """
         self.check_process()
@@ -288,7 +296,9 @@ class Database:
             if writer is not None:
                 writer.close()
         finally:
-            if lock is not None:
+            if lock is not None and self._is_opened:
+                lock.release()
+            elif lock is not None:
                 lock.close()
 
     def _abandon(self) -> None:
@@ -310,10 +320,33 @@ def _immortal(value: Any) -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
 
 
+class _Held(threading.local):
+    """The databases whose transactions a thread that forks has waited for."""
+
+    def __init__(self) -> None:
+        self.databases: list[Database] = []
+
+
+_held = _Held()
+
+
+def _hold_all() -> None:
+    """Wait until no transaction runs: SQLite in the child would take it for one that still does, and wait for its end."""
+    for database in list(_open_databases):
+        if database._at_work.acquire(timeout=_FORK_PATIENCE):
+            _held.databases.append(database)
+
+
+def _release_all() -> None:
+    while _held.databases:
+        _held.databases.pop()._at_work.release()
+
+
 def _abandon_all() -> None:
+    _held.databases.clear()
     for database in list(_open_databases):
         database._abandon()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon_all)
+    os.register_at_fork(before=_hold_all, after_in_parent=_release_all, after_in_child=_abandon_all)

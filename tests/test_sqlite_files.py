@@ -273,6 +273,24 @@ def test_after_close_nothing_works_but_close(path):
     assert repr(store) == f"<SQLiteStore {path!r}>"
 
 
+def test_a_close_that_is_interrupted_is_done_by_the_next_one(path):
+    """It had closed the lock, which the next one then could not take: a ValueError, and connections were left open."""
+    store = SQLiteStore(path)
+    write_new(store)
+    lock = store._database._lock
+
+    def interrupted(timeout):
+        del lock.acquire
+        raise KeyboardInterrupt
+
+    lock.acquire = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        store.close()
+    store.close()
+    store.close()
+    assert not os.path.exists(f"{path}-wal"), "the last one to close makes a checkpoint"
+
+
 def test_what_it_says_of_itself(path):
     with reopened(path) as store:
         assert (store.shared, store.indexed) == (True, sqlite_schema.has_trigrams())

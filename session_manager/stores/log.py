@@ -114,11 +114,8 @@ class LogStore(Store):
         self._directory.check_open()
         if key in self._doubtful:
             self.landed(self._doubtful[key])
-        name = self._directory.name(key)
-        found = self._reader.read(key, name) if self._directory.may_have(name) else None
+        found = self._look(key)
         if found is None:
-            self._known.pop(key, None)
-            self._directory.names.discard(name)
             return None
         session, known = found
         if key in self._suspect:
@@ -126,6 +123,15 @@ class LogStore(Store):
         else:
             self._known[key] = known
         return session
+
+    def _look(self, key: str) -> tuple[Session, Known] | None:
+        """Return what a session's file holds, whether or not that is durable, and what it is known by."""
+        name = self._directory.name(key)
+        found = self._reader.read(key, name) if self._directory.may_have(name) else None
+        if found is None:
+            self._known.pop(key, None)
+            self._directory.names.discard(name)
+        return found
 
     def _rewrite(self, session: Session, known: Known) -> None:
         """Make a session durable that was only read back, where a sync would prove nothing."""
@@ -497,18 +503,18 @@ class LogStore(Store):
     def delete(self, key: str, expected: Version | None = None) -> bool:
         self._directory.check_writable()
         before = self._known.get(key)
-        session, damaged = None, False
+        damaged = False
         try:
-            session = self.load(key)
+            found = self._look(key)
         except (CorruptSessionError, UnsupportedFormatError):
             if expected is not None:
                 raise
             damaged = True
         else:
-            if session is None and key not in self._directory.undeleted:
+            if found is None and key not in self._directory.undeleted and key not in self._doubtful:
                 self._archives.remove(key, damaged=False)
                 return False
-            if expected is not None and (session is None or session.version != expected):
+            if expected is not None and (found is None or found[0].version != expected):
                 return False
         name = self._directory.name(key)
         self._descriptors.drop(name)

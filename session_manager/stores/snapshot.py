@@ -93,6 +93,10 @@ class SnapshotStore(Store):
         self._directory.check_open()
         if key in self._doubtful:
             self.landed(self._doubtful[key])
+        return self._look(key)
+
+    def _look(self, key: str) -> Session | None:
+        """Return what a session's file holds, whether or not that is durable."""
         self._cache.forget(key)
         name = self._directory.name(key)
         found = self._read(key, name) if self._directory.may_have(name) else None
@@ -209,13 +213,13 @@ class SnapshotStore(Store):
         before = self._known.get(name)
         session, damaged = None, False
         try:
-            session = self.load(key)
+            session = self._look(key)
         except (CorruptSessionError, UnsupportedFormatError):
             if expected is not None:
                 raise
             damaged = True
         else:
-            if session is None and key not in self._directory.undeleted:
+            if session is None and key not in self._directory.undeleted and key not in self._doubtful:
                 self._archives.remove(key, damaged=False)
                 return False
             if expected is not None and (session is None or session.version != expected):

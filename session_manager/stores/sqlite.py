@@ -17,6 +17,7 @@ from session_manager.errors import (
     CorruptSessionError,
     ReadOnlyError,
     SaveFailedError,
+    SaveOutcomeUnknownError,
     StorageError,
 )
 from session_manager.group_commit import GroupCommit, Request
@@ -79,6 +80,9 @@ class SQLiteStore(Store):
         self.path = os.path.abspath(os.fspath(path))
         self._database = Database(self.path, read_only=read_only, busy_timeout=busy_timeout, connect=connect)
         self._group = GroupCommit(self._database)
+        #: Writes by their tokens, as long as nobody was told what became of them: after an interrupt, for ever. `None`: they
+        #: did not get to their COMMIT.
+        self._untold: dict[str, Request | None] = {}
         self.shared = not exclusive
         self.indexed = self._database.has_index
 
@@ -137,12 +141,20 @@ class SQLiteStore(Store):
     # Writing
 
     def write(self, commit: Commit) -> None:
-        self._run(self._writing(commit))
+        error = self.write_many([commit])[0]
+        if error is not None:
+            raise error
 
     def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
         self._check_writable()
+        tokens = [commit.token for commit in commits]
+        self._untold.update(dict.fromkeys(tokens))
         requests = [self._writing(commit) for commit in commits]
+        self._untold.update(zip(tokens, requests, strict=True))
         self._group.run(requests)
+        for token, request in zip(tokens, requests, strict=True):
+            if not isinstance(request.error, SaveOutcomeUnknownError):
+                self._untold.pop(token, None)
         return [request.error for request in requests]
 
     def _writing(self, commit: Commit) -> Request:
@@ -170,6 +182,11 @@ class SQLiteStore(Store):
         tokens, version = self._run(look)
         if digest in _each(tokens):
             return True
+        if commit.token in self._untold:
+            request = self._untold[commit.token]
+            if request is None or not request.doubtful:
+                self._untold[commit.token] = None
+                return False
         return commit.unknown_token(len(tokens) // TOKEN_BYTES, version)
 
     def delete(self, key: str, expected: Version | None = None) -> bool:

@@ -1,0 +1,67 @@
+"""`kill -9` at any moment, thousands of times, recovery after recovery, and what was acknowledged is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.faults.worker import WEIGHTS
+
+ROOT = Path(__file__).parent.parent.parent
+KINDS = ("snapshot", "log", "sqlite")
+SEEDS = (1, 2)
+#: For each kind and seed.
+QUICK, SOAK = 340, 1700
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+
+
+@pytest.fixture
+def tmp_path():
+    """A directory in RAM, if there is one: a kill does not ask what the disk has."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as path:
+        yield Path(path)
+
+
+def attack(**arguments):
+    """Run `tests.faults.arena`, and return what it has seen."""
+    command = [sys.executable, "-W", "error", "-m", "tests.faults.arena", json.dumps(arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(kind, seed, tmp_path, soak, record_property):
+    kills = SOAK if soak else QUICK
+    seen = attack(kind=kind, path=str(tmp_path), seed=seed, kills=kills)
+    record_property("seen", seen)
+    print(f"{kind} {seed}: {seen}")
+    assert seen["wrong"] == ""
+    assert seen["kills"] == kills
+    assert seen["opened"] > kills // 2
+    assert seen["acknowledged"] > 2 * kills
+    assert seen["under_way"] > kills // 20, "hardly any kill hit a save"
+    assert seen["ahead"] > 0, "nobody was killed between a save and its acknowledgement"
+    assert kind == "sqlite" or seen["torn"] > 0, "no kill hit a write"
+    assert set(WEIGHTS) - set(seen["calls"]) == {"save", "deliver", "compact", "look"}, (
+        "what changes nothing is not counted"
+    )
+
+
+@pytest.mark.parametrize(("kind", "mutant"), [*((kind, "early") for kind in KINDS), ("snapshot", "torn")])
+def test_the_observer_notices_what_is_wrong(kind, mutant, tmp_path):
+    """Acknowledgements that come when a save begins, and files that are replaced piece by piece."""
+    seen = attack(kind=kind, path=str(tmp_path), seed=1, kills=2000, mutant=mutant)
+    assert seen["wrong"] != "", f"{seen['kills']} kills, and nothing was noticed"
+    print(f"{kind} {mutant}: noticed at kill {seen['kills']}")
+    expected = {"early": "was durable", "torn": "CorruptSessionError"}
+    assert expected[mutant] in seen["wrong"]

@@ -1,0 +1,75 @@
+"""The power fails: file systems in images, shut down in the middle of saves. What was acknowledged before is there after."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+TYPES = ("ext4", "xfs")
+QUICK, SOAK = 12, 400
+#: How many cuts it may take until a mistake is seen.
+PATIENCE = 200
+
+
+@pytest.fixture
+def tmp_path():
+    """A directory in RAM, if there is one: the images are thrown away."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as path:
+        yield Path(path)
+
+
+def attack(**arguments):
+    """Run `tests.faults.power` with mounts that end with it, and return what it has seen."""
+    kind = arguments["type"]
+    if not hasattr(os, "geteuid") or os.geteuid():
+        pytest.skip("only root may mount a file system in an image")
+    for tool in ("unshare", f"mkfs.{kind}"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    command = ["unshare", "-m", sys.executable, "-W", "error", "-m", "tests.faults.power", json.dumps(arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if "unshare" in done.stderr:
+        pytest.skip(f"no mounts here: {done.stderr}")
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    if "impossible" in seen:
+        pytest.skip(f"no mounts here: {seen['impossible']}")
+    return seen
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_power_cut_loses_nothing_that_was_acknowledged(kind, tmp_path, soak, record_property):
+    cuts = SOAK if soak else QUICK
+    seen = attack(type=kind, path=str(tmp_path), seed=1, cuts=cuts)
+    record_property("seen", seen)
+    print(f"{kind}: {seen}")
+    assert seen["wrong"] == ""
+    assert seen["kills"] == cuts
+    assert seen["opened"] > cuts
+    assert seen["acknowledged"] > 3 * cuts
+    assert seen["under_way"] > cuts // 2, "hardly any cut hit a save"
+
+
+@pytest.mark.parametrize(
+    ("kind", "store", "mutant"),
+    [
+        ("ext4", "snapshot", "no sync"),
+        ("ext4", "log", "no sync of the directory"),
+        ("xfs", "log", "no sync"),
+        ("xfs", "snapshot", "no sync of the directory"),
+    ],
+)
+def test_a_sync_that_is_left_out_is_noticed(kind, store, mutant, tmp_path):
+    seen = attack(type=kind, path=str(tmp_path), seed=1, cuts=PATIENCE, mutant=mutant, kind=store)
+    assert seen["wrong"] != "", f"{seen['kills']} cuts, and nothing was noticed"
+    print(f"{kind} {store} {mutant}: noticed at cut {seen['kills']}")
+    assert "was durable" in seen["wrong"] or "CorruptSessionError" in seen["wrong"], seen["wrong"]

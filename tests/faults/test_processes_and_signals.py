@@ -1,0 +1,345 @@
+"""Forks, spawned processes, signals that end a program or call the manager, the end of the interpreter: nothing hangs or breaks."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from session_manager import SessionManager
+from session_manager.store import MAX_TOKENS
+from tests.faults.worker import Place
+
+ROOT = Path(__file__).parent.parent.parent
+KINDS = ("snapshot", "log", "sqlite")
+DEADLINE = 60
+QUICK, SOAK = 50, 2000
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+
+
+@pytest.fixture
+def tmp_path():
+    """A directory in RAM, if there is one."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as path:
+        yield Path(path)
+
+
+def run(code, *arguments, deadline=DEADLINE):
+    """Run some code in a process of its own, which is killed if it hangs; return what it prints."""
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=deadline, check=False)
+
+
+# Signals that end a program
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_program_that_is_told_to_end_at_any_moment_saves_all_and_ends(kind, number, tmp_path, soak, record_property):
+    """SIGTERM becomes `SystemExit`, SIGINT is `KeyboardInterrupt`; the manager is closed, and nothing is unsaved."""
+    times = SOAK if soak else QUICK
+    arguments = {"kind": kind, "path": str(tmp_path), "seed": int(number), "kills": times, "told": int(number)}
+    command = [sys.executable, "-W", "error", "-m", "tests.faults.arena", json.dumps(arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    record_property("seen", seen)
+    print(f"{kind} {number}: {seen}")
+    assert seen["wrong"] == ""
+    assert seen["kills"] == times
+    assert seen["acknowledged"] > 5 * times
+    assert seen["under_way"] > times // 10, "hardly any signal came in the middle of a call"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_unsaved_when_a_deletion_was_interrupted_is_gone_with_it(kind, tmp_path):
+    """It started a new session at the next save: neither the old one nor none."""
+    with Place(kind, str(tmp_path)).opened() as m:
+        m.add_message("k", "user", "saved")
+        m.save("k")
+        m.add_message("k", "user", "unsaved")
+        store = m._residents.store
+        deletes = store.delete
+
+        def interrupted(*arguments):
+            deletes(*arguments)
+            raise KeyboardInterrupt
+
+        store.delete = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            m.delete("k")
+        del store.delete
+        m.save_all()
+        assert m.get("k") is None
+    with Place(kind, str(tmp_path)).opened() as again:
+        assert list(again) == []
+
+
+def test_a_write_that_was_interrupted_before_its_commit_has_not_landed(tmp_path):
+    """Nobody could tell, if the session had been written often, deleted, and created again: `save` raised a conflict."""
+    with Place("sqlite", str(tmp_path)).opened() as m:
+        for number in range(MAX_TOKENS + 1):
+            m.add_message("k", "user", str(number))
+            m.save("k")
+        m.delete("k")
+        m.add_message("k", "user", "new")
+        group = m._residents.store._group
+
+        def interrupted(requests):
+            raise KeyboardInterrupt
+
+        group.run = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            m.save("k")
+        del group.run
+        assert m.save("k")
+    with Place("sqlite", str(tmp_path)).opened() as again:
+        assert [message.content for message in again.get_history("k")] == ["new"]
+
+
+# Signal handlers that call the manager
+
+
+HANDLER = """
+    import faulthandler, itertools, random, signal, sys, time
+    from session_manager import ReentrantCallError, SessionManager, StorageError
+    m = SessionManager(sys.argv[1], max_resident_bytes=20_000)
+    faulthandler.dump_traceback_later(20 + float(sys.argv[2]), exit=True)
+    chance, numbers = random.Random(1), itertools.count()
+    outcomes = {"done": 0, "refused": 0}
+    said = {"main": [], "handler": []}
+
+    def turn(key, text):
+        with m.turn(key) as turn:
+            turn.add_message("user", text)
+        said[key].append(text)
+
+    def add(key, text):
+        m.add_message(key, "user", text)
+        said[key].append(text)
+
+    calls = [
+        add, turn, lambda key, text: m.save(key), lambda key, text: m.get("main"), lambda key, text: m.list_sessions(),
+        lambda key, text: m.search(text), lambda key, text: m.compact(key), lambda key, text: m.save_all(),
+        lambda key, text: m.summarize(key, lambda *_: "s", keep_last=10**6), lambda key, text: m.delete("none"),
+    ]
+
+    def handler(number, frame):
+        try:
+            chance.choice(calls)("handler", f"h{next(numbers)}")
+            outcomes["done"] += 1
+        except (ReentrantCallError, RuntimeError) as error:
+            outcomes["refused"] += 1
+            assert isinstance(error, ReentrantCallError) or "turn" in str(error), error
+
+    own = random.Random(2)
+    signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0011)
+    end = time.monotonic() + float(sys.argv[2])
+    count = 0
+    while time.monotonic() < end:
+        own.choice(calls)("main", f"m{count}")
+        count += 1
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    m.save_all()
+    def texts(m, key):
+        return [message.content for message in m.get_history(key)]
+    assert texts(m, "main") == said["main"], "lost or doubled"
+    shown = texts(m, "handler")
+    assert len(shown) == len(set(shown)) and set(said["handler"]) <= set(shown), "lost or doubled by the handler"
+    m.close()
+    with SessionManager(sys.argv[1]) as again:
+        assert (texts(again, "main"), texts(again, "handler")) == (said["main"], shown)
+    print(outcomes["done"], outcomes["refused"], count)
+"""
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_signal_handler_may_call_anything_at_any_moment_and_is_served_or_refused(
+    kind, tmp_path, soak, record_property
+):
+    done = run(HANDLER, Place(kind, str(tmp_path)).url, 60 if soak else 1, deadline=100)
+    assert done.returncode == 0, done.stderr
+    served, refused, calls = map(int, done.stdout.split())
+    record_property("seen", (served, refused, calls))
+    print(f"{kind}: {served} calls of a handler were served, {refused} refused, in the middle of {calls} calls")
+    assert served > 20
+
+
+# Forks
+
+
+FORKS = """
+    import faulthandler, os, signal, sys, threading, time, warnings
+    from session_manager import Autosave, ForkedError, SessionManager
+    warnings.simplefilter("ignore", DeprecationWarning)
+    url, own_url, forks = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    faulthandler.dump_traceback_later(60 + forks, exit=True)
+    m = SessionManager(url, autosave=Autosave(interval=0.001, messages=3))
+    m.add_message("k", "user", "x")
+    stop = threading.Event()
+    counts = [0] * 3
+
+    def write(who):
+        while not stop.is_set():
+            with m.turn(f"t{who}") as turn:
+                turn.add_message("user", str(counts[who]))
+            counts[who] += 1
+            m.add_message(f"t{who}", "user", str(counts[who]))
+            counts[who] += 1
+            if counts[who] % 40 == 0:
+                m.truncate_history(f"t{who}", 4)
+
+    def child(number):
+        signal.alarm(30)  # the watchdog: whoever hangs is killed
+        calls = [
+            lambda: m.get("k"), lambda: m.add_message("k", "user", "y"), lambda: m.save("k"), lambda: m.save_all(),
+            lambda: m.turn("k").__enter__(), lambda: m.delete("k"), lambda: m.list_sessions(), lambda: m.health(), m.close,
+        ]
+        for at, call in enumerate(calls):
+            try:
+                call()
+            except ForkedError:
+                continue
+            print(f"call {at} was not refused", file=sys.stderr)
+            return 2
+        with SessionManager(own_url.replace("#", str(number))) as own:
+            own.add_message(f"c{number}", "user", "from a child")
+            own.save(f"c{number}")
+        return 0
+
+    threads = [threading.Thread(target=write, args=(who,)) for who in range(len(counts))]
+    for thread in threads:
+        thread.start()
+    well = 0
+    for number in range(forks):
+        time.sleep(0.0007 * (number % 5))
+        pid = os.fork()
+        if not pid:
+            code = 3
+            try:
+                code = child(number)
+            finally:
+                os._exit(code)
+        well += os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    stop.set()
+    for thread in threads:
+        thread.join()
+    m.close()
+    with SessionManager(url) as again:
+        for who, count in enumerate(counts):
+            texts = [message.content for message in again.get_history(f"t{who}")]
+            assert texts == [str(number) for number in range(count)][-len(texts):] and texts, "lost or doubled"
+        assert [message.content for message in again.get_history("k")] == ["x"]
+    print(well, sum(counts))
+"""
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("kind", KINDS)
+def test_forks_while_threads_write_and_autosave_runs(kind, tmp_path, soak, record_property):
+    """A child is refused by every call, whoever held which lock, and can open its own; the parent goes on.
+
+    A child that was forked in the middle of a thread's transaction took it, in SQLite, for one of its own that still ran:
+    it waited in vain, and everybody else for it.
+    """
+    forks = 1000 if soak else 20
+    url = Place(kind, str(tmp_path)).url
+    done = run(FORKS, url, url if kind == "sqlite" else f"{kind}:{tmp_path}/own-#", forks, deadline=900)
+    assert done.returncode == 0, done.stderr
+    well, messages = map(int, done.stdout.split())
+    record_property("seen", (well, messages))
+    print(f"{kind}: {well} of {forks} children ended well, beside {messages} messages")
+    assert well == forks
+    assert messages > forks
+
+
+def in_a_worker(url, who, turns):
+    """Write, in a process that `multiprocessing` has started."""
+    with SessionManager(url) as m:
+        for number in range(turns):
+            with m.turn("shared", f"{who}-{number}") as turn:
+                turn.add_message("user", f"{who} {number}")
+
+
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of forks in a process that has threads
+def test_every_way_to_start_a_process_beside_an_open_manager(method, tmp_path):
+    context = multiprocessing.get_context(method)
+    url = Place("sqlite", str(tmp_path)).url
+    with SessionManager(url) as m:
+        m.add_message("shared", "user", "parent")
+        m.save("shared")
+        workers = [context.Process(target=in_a_worker, args=(url, who, 10)) for who in range(3)]
+        for worker in workers:
+            worker.start()
+        m.add_message("shared", "user", "beside")
+        m.save("shared")
+        for worker in workers:
+            worker.join(DEADLINE)
+        assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    with SessionManager(url) as again:
+        texts = [message.content for message in again.get_history("shared")]
+    assert sorted(texts) == sorted(
+        ["parent", "beside", *(f"{who} {number}" for who in range(3) for number in range(10))]
+    )
+
+
+# The end of the interpreter
+
+
+EXIT = """
+    import os, signal, sys, threading
+    from session_manager import Autosave, SessionManager
+    how = sys.argv[2]
+    m = SessionManager(sys.argv[1], autosave=Autosave(interval=0.002, messages=2), archive=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+
+    def add(key, number):
+        m.add_message(key, "user", f"{number} " + "x" * 2000)
+        if number % 20 == 19:
+            m.truncate_history(key, 5)
+
+    def forever():
+        for number in range(10**9):
+            add("thread", number)
+
+    if how == "thread":
+        threading.Thread(target=forever, daemon=True).start()
+    for number in range(300):
+        for key in "ab":
+            add(key, number)
+    if how == "SIGTERM":
+        os.kill(os.getpid(), signal.SIGTERM)
+    if how == "SIGINT":
+        os.kill(os.getpid(), signal.SIGINT)
+    while how in ("SIGTERM", "SIGINT"):
+        pass
+"""
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "thread"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_end_of_the_interpreter_while_autosave_is_busy(kind, how, tmp_path):
+    """What was added before is saved without `close`; what a thread adds meanwhile, up to some message."""
+    url = Place(kind, str(tmp_path)).url
+    done = run(EXIT, url, how)
+    assert done.returncode == (-signal.SIGINT if how == "SIGINT" else 0), done.stderr
+    with SessionManager(url) as m:
+        for key in m:
+            there = [*m.get_archive(key), *m.get_history(key)]
+            numbers = [int(message.content.split()[0]) for message in there]
+            assert numbers == list(range(len(numbers))), "lost or doubled"
+            assert key == "thread" or len(numbers) == 300
+        assert m.verify() == []
