@@ -141,11 +141,14 @@ class SQLiteStore(Store):
     # Writing
 
     def write(self, commit: Commit) -> None:
-        error = self.write_many([commit])[0]
+        error = self._write_all([commit])[0]
         if error is not None:
             raise error
 
     def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
+        return self._write_all(commits)
+
+    def _write_all(self, commits: Sequence[Commit]) -> list[Exception | None]:
         self._check_writable()
         tokens = [commit.token for commit in commits]
         self._untold.update(dict.fromkeys(tokens))

@@ -366,6 +366,7 @@ MUTANTS = (
             LogStore,
             "_cut_back",
             ("self._files.truncate(fd, known.signature[2])", "self._spent.discard(key)"),
+            ("self._files.sync(fd)", "pass"),
         ),
     ),
     Mutant(
@@ -458,7 +459,7 @@ MUTANTS = (
         edited(
             LogStore,
             "_ready",
-            ("not self._reader.is_still(known.name, known.signature)", "False"),
+            ("known.signature == signature(status)", "True"),
             ("if (device, inode) == known.signature[:2]:", "if True:"),
         ),
     ),
