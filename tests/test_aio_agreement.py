@@ -9,7 +9,6 @@ from anyio.from_thread import start_blocking_portal
 from hypothesis import settings
 
 from session_manager import AsyncSessionManager, AsyncTurn, SessionManager, Turn
-from session_manager.stores.log import LogStore
 from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import StoreContract
 from tests.aio_facade import RENAMED, Facade, ThreadedStore
@@ -113,14 +112,6 @@ TestSQLite.settings = some
 def portal():
     with start_blocking_portal("asyncio") as portal:
         yield portal
-
-
-class TestThreadedLogStore(StoreContract):
-    tokens = False
-
-    @pytest.fixture
-    def open_store(self, portal, tmp_path):
-        return lambda: ThreadedStore(LogStore(tmp_path / "chats"), portal)
 
 
 class TestThreadedSQLiteStore(StoreContract):

@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -48,7 +47,6 @@ from tests.test_processes import DEADLINE, start
 KEY = "telegram:42"
 NAME = "telegram~3a42.session.jsonl"
 AT = datetime(2026, 1, 2, tzinfo=timezone.utc)
-ERRNOS = ["EIO", "ENOSPC", "EDQUOT", "EMFILE", "EROFS", "EACCES", "EINTR"]
 CALLS = 45
 
 
@@ -940,37 +938,6 @@ def test_a_reader_beside_a_writer_that_saves_and_compacts_never_sees_a_mixture(t
 
 
 # Processes
-
-WORK = """
-    import itertools, sys
-    from session_manager import SessionManager
-    from session_manager.stores.log import LogStore
-    m = SessionManager(LogStore(sys.argv[1]))
-    have = m.get_or_create("k").end
-    for number in itertools.count(have):
-        m.add_message("k", "user", str(number) + " " + "x" * 3000)
-        if number % 4 == 0:
-            m.truncate_history("k", 10)
-        m.save("k")
-        print(number, flush=True)
-"""
-
-
-def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path):
-    acknowledged = -1
-    for killed in range(12):
-        with start(WORK, tmp_path / "chats") as worker:
-            for _ in range(1 + 11 * killed % 31):
-                acknowledged = int(worker.stdout.readline())
-            os.kill(worker.pid, signal.SIGKILL)
-            rest = worker.stdout.read().split("\n")
-            acknowledged = max([acknowledged, *(int(line) for line in rest[:-1])])
-            worker.wait(DEADLINE)
-        with contextlib.closing(LogStore(tmp_path / "chats")) as store:
-            numbers = [int(message.content.split()[0]) for message in store.load("k").messages]
-            assert numbers == list(range(numbers[0], numbers[-1] + 1))
-            assert numbers[-1] in (acknowledged, acknowledged + 1)
-            acknowledged = numbers[-1]
 
 
 TRACED = """

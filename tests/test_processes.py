@@ -92,35 +92,6 @@ def test_the_lock_file_is_never_deleted(tmp_path):
     assert (tmp_path / "chats" / ".lock").stat().st_ino == inode
 
 
-WORK = """
-    import itertools, sys
-    from session_manager import SessionManager
-    m = SessionManager(sys.argv[1])
-    have = len(m.get_history("k"))
-    for number in itertools.count(have):
-        m.add_message("k", "user", str(number))
-        m.save("k")
-        print(number, flush=True)
-"""
-
-
-def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path):
-    acknowledged = -1
-    for killed in range(12):
-        with start(WORK, tmp_path / "chats") as worker:
-            for _ in range(1 + 3 * killed % 7):
-                acknowledged = int(worker.stdout.readline())
-            os.kill(worker.pid, signal.SIGKILL)
-            rest = worker.stdout.read().split("\n")
-            acknowledged = max([acknowledged, *(int(line) for line in rest[:-1])])
-            worker.wait(DEADLINE)
-        with SessionManager(tmp_path / "chats") as m:
-            texts = [int(message.content) for message in m.get_history("k")]
-            assert texts == list(range(len(texts)))
-            assert len(texts) - 1 in (acknowledged, acknowledged + 1)
-            acknowledged = len(texts) - 1
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_is_told_to_open_its_own_even_while_a_thread_holds_the_lock(tmp_path):
     m = SessionManager(tmp_path / "chats")

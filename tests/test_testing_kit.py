@@ -332,6 +332,8 @@ found = settings(
 def test_the_state_machine_notices_a_broken_store(broken):
     class Broken(InRam):
         kind = broken
+        if broken not in (broken_stores.TakesColonsForUnderscores, broken_stores.FoldsCase):
+            session_keys = ("a:1",)  # one session meets more calls
 
     with pytest.raises((AssertionError, SessionManagerError)):
         run_state_machine_as_test(Broken, settings=found)
