@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import os
+import threading
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping
 from datetime import datetime, timedelta
@@ -28,7 +28,7 @@ from session_manager.store import Finding, SessionInfo, Store
 from session_manager.summarize import Summarized, Summarizer, SummaryPolicy
 from session_manager.tokens import estimate_tokens
 from session_manager.turn import Turn
-from session_manager.workers import Workers, in_a_thread_of_its_own
+from session_manager.workers import Workers, in_a_thread_of_its_own, to_the_end
 
 __all__ = ["AsyncSessionManager", "AsyncSummarizer", "Listing"]
 
@@ -97,7 +97,7 @@ class AsyncSessionManager:
         warn_if_unset(storage, stacklevel=3)
         self._open = partial(
             SessionManager,
-            storage or "memory:",
+            "memory:" if storage is None or storage == "" else storage,
             clock=clock,
             random_id=random_id,
             max_message_bytes=max_message_bytes,
@@ -109,6 +109,8 @@ class AsyncSessionManager:
         self._wrapped: SessionManager | None = None
         self._owns_manager = True
         self._is_closed = False
+        #: Held by the thread that opens or closes it: tasks of several loops may do so at once.
+        self._changing = threading.Lock()
         self._workers = Workers()
 
     @classmethod
@@ -135,10 +137,11 @@ class AsyncSessionManager:
         return self._wrapped
 
     def _opened(self) -> None:
-        if self._is_closed:
-            raise ClosedError
-        if self._wrapped is None:
-            self._wrapped = self._open()
+        with self._changing:
+            if self._is_closed:
+                raise ClosedError
+            if self._wrapped is None:
+                self._wrapped = self._open()
 
     # Reading
 
@@ -410,25 +413,29 @@ class AsyncSessionManager:
         """Wait for the calls that run, save what is dirty, and let go of the storage: `SessionManager.close`; idempotent.
 
         Any task may call it, one of a signal handler, say. Turns that are open then write nothing, and raise `ClosedError`.
+        A task that is cancelled, before or meanwhile, closes it all the same, and gets its cancellation then.
 
         :param save: `False` gives up what is not saved.
         :raises SaveFailedError: something could not be saved, and the manager stays open.
         """
-        try:
-            with contextlib.suppress(ClosedError):  # it was closed before, or by another task meanwhile
-                await self._workers.writing.run(partial(self._shut, save=save), "")
-        finally:
-            if self._is_closed:
-                self._workers.stop(wait=False)
-        await in_a_thread_of_its_own(partial(self._workers.stop, wait=True))
+        if self._wrapped is not None:
+            self._wrapped._residents.guard.check_process()
+        await to_the_end(partial(self._shut, save=save))
 
     def _shut(self, *, save: bool) -> None:
-        if self._wrapped is not None and self._owns_manager:
-            self._wrapped.close(save=save)
-        self._is_closed = True
+        with self._changing:
+            if not self._is_closed and self._wrapped is not None and self._owns_manager:
+                self._wrapped.close(save=save)
+            self._is_closed = True
+        self._workers.stop(wait=True)
 
     async def __aenter__(self: M) -> M:
-        await self._manager()
+        try:
+            await self._manager()
+        except BaseException:
+            if self._wrapped is not None:  # who was cancelled meanwhile never gets to the end of the block
+                await self.close()
+            raise
         return self
 
     async def __aexit__(

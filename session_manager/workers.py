@@ -123,8 +123,11 @@ class Workers:
 
     def stop(self, *, wait: bool) -> None:
         """Take no more calls: `Threads.stop`."""
-        for threads in (self.reading, self.writing, self.computing):
-            threads.stop(wait=wait)
+        all_of_them = (self.reading, self.writing, self.computing)
+        for threads in all_of_them:
+            threads.stop(wait=False)
+        for threads in all_of_them if wait else ():
+            threads.stop(wait=True)
 
 
 async def _ended(future: Future[R], signal: Signal) -> None:
@@ -152,11 +155,29 @@ async def in_a_thread_of_its_own(function: Callable[[], R]) -> R:
     await anyio.lowlevel.checkpoint()
     signal = Signal()
     future: Future[R] = Future()
-    threading.Thread(
-        target=partial(_settle, future, function, signal), name="session-manager-call", daemon=True
-    ).start()
+    _start(partial(_settle, future, function, signal), daemon=True)
     await signal.wait()
     return future.result()
+
+
+async def to_the_end(function: Callable[[], R]) -> R:
+    """Call a function in a new thread, and return what it returns; a task that is cancelled, before or meanwhile, waits for it.
+
+    The interpreter does so, too; when it is ending, and starts no more threads, the function is called here.
+    """
+    signal = Signal()
+    future: Future[R] = Future()
+    call = partial(_settle, future, partial(beside_a_loop, function), signal)
+    try:
+        _start(call, daemon=False)
+    except RuntimeError:
+        call()
+    await _ended(future, signal)
+    return future.result()
+
+
+def _start(call: Callable[[], object], *, daemon: bool) -> None:
+    threading.Thread(target=call, name="session-manager-call", daemon=daemon).start()
 
 
 def _settle(future: Future[R], function: Callable[[], R], signal: Signal) -> None:

@@ -468,6 +468,7 @@ async def test_the_storage_is_opened_once_by_whoever_comes_first(tmp_path):
 
 
 async def test_closing_waits_for_what_runs_and_refuses_what_comes(store):
+    others = set(threading.enumerate())
     m = AsyncSessionManager(store)
     await m.add_message("k", "user", "hi")
     store.is_slow = True
@@ -487,7 +488,7 @@ async def test_closing_waits_for_what_runs_and_refuses_what_comes(store):
     with pytest.raises(ClosedError):
         async with m.turn("k"):
             pass
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("session-manager_")]
+    assert not [one for one in set(threading.enumerate()) - others if one.name.startswith("session-manager_")]
 
 
 async def test_closing_saves_what_is_dirty_and_a_failure_leaves_it_open():
@@ -522,6 +523,63 @@ async def test_a_close_that_is_cancelled_has_closed(store):
     assert store.order == [("k", 1)]
     with pytest.raises(ClosedError):
         await m.get("k")
+
+
+async def test_a_block_that_is_cancelled_closes_and_saves_all_the_same():
+    """A scope's cancellation is raised at each await, and so it was at the first one of `close`: nothing was saved."""
+    store = MemoryStore()
+    with anyio.CancelScope() as scope:
+        async with AsyncSessionManager(store) as m:
+            await m.add_message("k", "user", "hi")
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert list(store.keys()) == ["k"]
+    with pytest.raises(ClosedError):
+        await m.get("k")
+
+
+async def test_a_task_that_is_cancelled_while_it_opens_the_storage_lets_go_of_it(tmp_path):
+    """It does not get into its block, and so not to the end of it, where it would have closed it."""
+    m = AsyncSessionManager(tmp_path / "chats")
+    opening, go_on, open_it = threading.Event(), threading.Event(), m._open
+
+    def slowly():
+        opening.set()
+        assert go_on.wait(20)
+        return open_it()
+
+    m._open = slowly
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(m.__aenter__)
+        await anyio.to_thread.run_sync(opening.wait)
+        tasks.cancel_scope.cancel()
+        go_on.set()
+    async with AsyncSessionManager(tmp_path / "chats") as other:
+        assert await other.count() == 0
+
+
+async def test_a_manager_whose_opening_fails_is_opened_when_it_can_be(tmp_path):
+    async with AsyncSessionManager(tmp_path / "chats"):
+        m = AsyncSessionManager(tmp_path / "chats")
+        for _ in range(2):
+            with pytest.raises(StorageLockedError):
+                async with m:
+                    pass
+    async with m:
+        await m.add_message("k", "user", "hi")
+
+
+async def test_a_store_that_is_false_as_a_truth_value_is_a_store():
+    """It was taken for none, and nothing was saved."""
+
+    class Sized(MemoryStore):
+        def __len__(self):
+            return 0
+
+    store = Sized()
+    async with AsyncSessionManager(store) as m:
+        await m.add_message("k", "user", "hi")
+    assert list(store.keys()) == ["k"]
 
 
 async def test_a_manager_that_was_never_opened_is_closed_without_a_trace(tmp_path):
@@ -606,9 +664,32 @@ async def test_several_loops_use_one_manager_at_once(store):
     await m.close()
 
 
+async def test_several_loops_that_open_a_manager_at_once_open_one_storage(tmp_path):
+    """They opened one each: the last one won, and what was said to the others was lost."""
+    m = AsyncSessionManager(tmp_path / "chats")
+    opened, start, open_it = [], threading.Barrier(3), m._open
+
+    def counted():
+        opened.append(True)
+        return open_it()
+
+    m._open = counted
+
+    def work(number):
+        start.wait(20)
+        asyncio.run(m.add_message(str(number), "user", "hi"))
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(3):
+            tasks.start_soon(anyio.to_thread.run_sync, work, number)
+    assert opened == [True]
+    assert await m.count() == 3
+    await m.close()
+
+
 def use_in_a_child(m, found):
     async def main():
-        for call in (m.get("k"), m.save("k"), m.search("x")):
+        for call in (m.get("k"), m.save("k"), m.search("x"), m.close()):
             try:
                 await call
             except ForkedError:
@@ -628,4 +709,4 @@ async def test_a_child_that_was_forked_off_is_told_so(m):
         child.start()
     await anyio.to_thread.run_sync(child.join, 20)
     assert child.exitcode == 0
-    assert [found.get() for _ in range(3)] == ["forked"] * 3
+    assert [found.get() for _ in range(4)] == ["forked"] * 4
