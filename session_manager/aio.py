@@ -6,7 +6,7 @@ import inspect
 import os
 import threading
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
@@ -51,9 +51,27 @@ class Listing(Generic[T]):
     def __await__(self) -> Generator[Any, None, list[T]]:
         return self._fetch().__await__()
 
-    async def __aiter__(self) -> AsyncIterator[T]:
-        async for item in _in_pieces(await self._fetch()):
-            yield item
+    def __aiter__(self) -> AsyncIterator[T]:
+        return _InPieces(self._fetch)
+
+
+class _InPieces(AsyncIterator[T]):
+    """Iterates over what is fetched first, and lets other tasks in now and then. Whoever leaves it early need not close it."""
+
+    def __init__(self, fetch: Callable[[], Awaitable[list[T]]]) -> None:
+        self._fetch = fetch
+        self._rest: Iterator[T] | None = None
+        self._count = 0
+
+    async def __anext__(self) -> T:
+        if self._rest is None:
+            self._rest = iter(await self._fetch())
+        if self._count and self._count % _LONG == 0:
+            await anyio.lowlevel.checkpoint()
+        for item in self._rest:
+            self._count += 1
+            return item
+        raise StopAsyncIteration
 
 
 class AsyncSessionManager:
@@ -210,11 +228,14 @@ class AsyncSessionManager:
         manager = await self._manager()
         return await self._workers.reading.run(manager.__len__)
 
-    async def __aiter__(self) -> AsyncIterator[str]:
+    def __aiter__(self) -> AsyncIterator[str]:
         """Iterate over the keys that there are now, sorted; damaged sessions' too."""
-        manager = await self._manager()
-        async for key in _in_pieces(await self._workers.reading.run(lambda: list(manager))):
-            yield key
+
+        async def fetch() -> list[str]:
+            manager = await self._manager()
+            return await self._workers.reading.run(lambda: list(manager))
+
+        return _InPieces(fetch)
 
     def list_sessions(self, prefix: str = "") -> Listing[SessionInfo]:
         """Describe the sessions whose keys start with `prefix`: `SessionManager.list_sessions`."""
@@ -458,11 +479,3 @@ class AsyncSessionManager:
 
 def _is_async(function: Callable[..., object]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
-
-
-async def _in_pieces(items: Iterable[T]) -> AsyncIterator[T]:
-    """Iterate over items, letting other tasks in now and then."""
-    for number, item in enumerate(items, 1):
-        yield item
-        if number % _LONG == 0:
-            await anyio.lowlevel.checkpoint()

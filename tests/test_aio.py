@@ -401,6 +401,21 @@ async def test_listings_are_awaited_or_iterated_over():
         assert await m.get_archive("missing") == []
 
 
+async def test_a_listing_that_is_left_early_leaves_nothing_to_be_closed():
+    """Generators did: trio warns of those that are dropped, asyncio makes a task for each."""
+    async with AsyncSessionManager() as m:
+        await m.add("a", *[{"role": "user"}] * 3)
+        await m.get_or_create("b")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for listing in (m, m.list_sessions(), m.get_archive("a")):
+                async for _ in listing:
+                    break
+            del listing
+            gc.collect()
+            await anyio.wait_all_tasks_blocked()
+
+
 async def test_a_long_listing_lets_other_tasks_in():
     async with AsyncSessionManager() as m:
         for number in range(500):
