@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.lowlevel
@@ -27,6 +28,9 @@ R = TypeVar("R")
 
 #: How many threads there are at most. Those that compute take turns anyway.
 _READING, _WRITING, _COMPUTING = 4, 8, 2
+
+#: Of each loop. In older versions of anyio variables of one name are one, and they all stay as long as the loop.
+_locks: RunVar[WeakKeyDictionary[Threads, dict[str, anyio.Lock]]] = RunVar("session_manager.workers")
 
 
 class Signal:
@@ -56,8 +60,6 @@ class Threads:
 
     def __init__(self, count: int) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="session-manager")
-        #: Of each loop, the locks of the sessions that are called for.
-        self._locks: RunVar[dict[str, anyio.Lock]] = RunVar("the locks of sessions")
 
     async def soon(self, key: str, function: Callable[[], R]) -> R:
         """Call a function for a session: here, if it need not wait; else in a thread.
@@ -81,8 +83,7 @@ class Threads:
         """
         if key is None:
             return await self._run(function)
-        locks = self._locks.get({})
-        self._locks.set(locks)
+        locks = self._locks()
         lock = locks.setdefault(key, anyio.Lock(fast_acquire=True))
         try:
             async with lock:
@@ -90,6 +91,13 @@ class Threads:
         finally:
             if not lock.locked():
                 locks.pop(key, None)
+
+    def _locks(self) -> dict[str, anyio.Lock]:
+        """Return the locks of the sessions that the tasks of this loop call for."""
+        of_this_loop = _locks.get(None)
+        if of_this_loop is None:
+            _locks.set(of_this_loop := WeakKeyDictionary())
+        return of_this_loop.setdefault(self, {})
 
     async def _run(self, function: Callable[[], R]) -> R:
         await anyio.lowlevel.checkpoint()

@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import warnings
+import weakref
 
 import anyio
 import anyio.to_thread
@@ -188,6 +189,26 @@ async def test_saves_of_one_session_keep_their_order_and_take_one_thread(m, stor
     assert [revision for _, revision in store.order] == sorted({revision for _, revision in store.order})
     assert len((await m.get("k")).messages) == 21
     assert not (await m.health()).dirty
+
+
+async def test_managers_share_no_locks_and_leave_none_behind(m, store):
+    """With older versions of anyio they did: its variables of one name were one."""
+    await m.add_message("k", "user", "hi")
+    store.is_slow = True
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(m.save, "k")
+        await arrived(store)
+        with anyio.fail_after(5):
+            async with AsyncSessionManager(MemoryStore()) as other:
+                await other.add_message("k", "user", "hi")
+                await other.save("k")
+                assert await m._workers.reading.run(lambda: 7, "k") == 7
+        store.heal()
+    kept = weakref.ref(other._workers.writing)
+    assert not m._workers.writing._locks()
+    del other
+    gc.collect()
+    assert kept() is None
 
 
 async def test_saves_of_several_sessions_run_at_once(m, store):
