@@ -77,9 +77,9 @@ class _InPieces(AsyncIterator[T]):
 class AsyncSessionManager:
     """`SessionManager` for asyncio and trio: the same calls, awaited, with the same results and errors.
 
-    What only touches RAM is done at once, in the event loop, without a switch to another task. What may wait for the disk runs
-    in a few threads of the manager's own, so that the loop never stops for it: of one session in the order in which it was
-    called.
+    What only touches RAM is done at once, in the event loop; once in a hundred calls other tasks are let in first. What may wait
+    for the disk runs in a few threads of the manager's own, so that the loop never stops for it: of one session in the order in
+    which it was called.
 
     **Cancellation**: what has begun is brought to its end before the cancellation is raised. So a save that was cancelled is
     durable, or has failed, as any other, and whatever is cancelled while it waits for its turn has not happened.

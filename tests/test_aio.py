@@ -143,6 +143,20 @@ async def test_a_store_is_only_called_in_threads_that_are_not_the_loops(m, store
     assert threading.get_ident() not in store.threads
 
 
+async def test_a_long_row_of_calls_that_touch_ram_lets_other_tasks_in(m):
+    """It kept them out, and Ctrl-C and every timeout with them: a loop that copies a history, say."""
+    await m.get_or_create("k")
+
+    async def interrupt(scope):
+        scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(interrupt, tasks.cancel_scope)
+        for number in range(1000):
+            await m.add_message("k", "user", str(number))
+    assert len(await m.get_history("k")) < 200
+
+
 async def test_a_long_context_of_a_session_in_ram_is_made_while_all_other_threads_wait_for_the_disk(m, store):
     await m.add("k", *({"role": "user", "content": str(number)} for number in range(2000)))
     store.is_slow = True
