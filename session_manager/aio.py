@@ -20,6 +20,7 @@ from session_manager.autosave import Autosave
 from session_manager.changes import Change
 from session_manager.context import context
 from session_manager.errors import ClosedError
+from session_manager.heavy import are_heavy
 from session_manager.manager import MAX_MESSAGE_BYTES, Health, SessionManager, warn_if_unset
 from session_manager.model import Clock, Message, Session, utc_now
 from session_manager.residents import random_id
@@ -38,7 +39,7 @@ T = TypeVar("T")
 #: As `session_manager.summarize.Summarizer`, in the event loop.
 AsyncSummarizer = Callable[[str, list[Message]], Awaitable[str]]
 
-#: So many messages are checked, or described, in less than a millisecond.
+#: So many items are described in less than a millisecond.
 _LONG = 100
 
 
@@ -202,7 +203,7 @@ class AsyncSessionManager:
             count=count,
             summary_role=summary_role,
         )
-        return await self._workers.computing.run(build) if is_long(session, count) else build()
+        return await self._workers.computing.run(build) if is_long(session, (), count) else build()
 
     def get_archive(self, key: str) -> Listing[Message]:
         """List what was archived of a session, oldest first: `SessionManager.get_archive`."""
@@ -285,12 +286,12 @@ class AsyncSessionManager:
             metadata=metadata,
             ref=ref,
         )
-        return await self._workers.writing.soon(key, add)
+        return await self._change(key, add, is_heavy=are_heavy([content, tool_calls, extra, metadata]))
 
     async def add(self, key: str, *messages: object) -> list[Message]:
         """Append messages, all or none: `SessionManager.add`."""
         manager = await self._manager()
-        return await self._change(key, partial(manager.add, key, *messages), len(messages))
+        return await self._change(key, partial(manager.add, key, *messages), is_heavy=are_heavy(messages))
 
     def turn(
         self, key: str, ref: str | None = None, timeout: float | None = None, *, max_waiting: int | None = None
@@ -312,27 +313,26 @@ class AsyncSessionManager:
     async def set_summary(self, key: str, text: str) -> bool:
         """Set the summary: `SessionManager.set_summary`."""
         manager = await self._manager()
-        return await self._workers.writing.soon(key, partial(manager.set_summary, key, text))
+        return await self._change(key, partial(manager.set_summary, key, text), is_heavy=are_heavy([text]))
 
     async def set_history(self, key: str, messages: Iterable[object]) -> bool:
         """Replace all messages: `SessionManager.set_history`."""
         manager = await self._manager()
         given = tuple(messages)
-        return await self._change(key, partial(manager.set_history, key, given), len(given))
+        return await self._change(key, partial(manager.set_history, key, given), is_heavy=are_heavy(given))
 
-    async def _change(self, key: str, change: Callable[[], T], count: int) -> T:
-        """Change a session by so many messages: many are not checked in the event loop."""
-        if count <= _LONG:
+    async def _change(self, key: str, change: Callable[[], T], *, is_heavy: bool) -> T:
+        """Change a session; what is heavy is not done in the event loop."""
+        if not is_heavy:
             return await self._workers.writing.soon(key, change)
         await self.get(key)
-        return await self._workers.computing.run(change)
+        return await self._workers.computing.run(change, key)
 
     async def truncate_history(self, key: str, keep_last: int, *, whole_turns: bool = False) -> int:
         """Drop all but the last `keep_last` messages: `SessionManager.truncate_history`."""
         manager = await self._manager()
-        return await self._workers.writing.soon(
-            key, partial(manager.truncate_history, key, keep_last, whole_turns=whole_turns)
-        )
+        truncate = partial(manager.truncate_history, key, keep_last, whole_turns=whole_turns)
+        return await self._change(key, truncate, is_heavy=whole_turns)
 
     async def summarize(
         self, key: str, summarizer: Summarizer | AsyncSummarizer, *, keep_last: int, when: SummaryPolicy | None = None
@@ -364,17 +364,21 @@ class AsyncSessionManager:
     async def update_last(self, key: str, message: object) -> bool:
         """Replace the last message: `SessionManager.update_last`."""
         manager = await self._manager()
-        return await self._workers.writing.soon(key, partial(manager.update_last, key, message))
+        return await self._change(key, partial(manager.update_last, key, message), is_heavy=are_heavy([message]))
 
     async def update_message(self, key: str, where: int | str, message: object) -> bool:
         """Replace a message: `SessionManager.update_message`."""
         manager = await self._manager()
-        return await self._workers.writing.soon(key, partial(manager.update_message, key, where, message))
+        return await self._change(
+            key, partial(manager.update_message, key, where, message), is_heavy=are_heavy([message])
+        )
 
     async def update_metadata(self, key: str, items: Mapping[str, Any], removed: Iterable[str] = ()) -> bool:
         """Set keys of the session's metadata, and remove others: `SessionManager.update_metadata`."""
         manager = await self._manager()
-        return await self._workers.writing.soon(key, partial(manager.update_metadata, key, items, tuple(removed)))
+        return await self._change(
+            key, partial(manager.update_metadata, key, items, tuple(removed)), is_heavy=are_heavy([items])
+        )
 
     async def clear(self, key: str) -> int:
         """Drop all messages, the summary and the archive: `SessionManager.clear`."""

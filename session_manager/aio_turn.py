@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from types import TracebackType
@@ -12,6 +12,7 @@ import anyio
 
 from session_manager.claims import PATIENCE, Claim
 from session_manager.context import context
+from session_manager.heavy import are_heavy
 from session_manager.model import Message, Session
 from session_manager.tokens import estimate_tokens
 from session_manager.turn import Turn, late
@@ -21,7 +22,7 @@ __all__ = ["AsyncTurn", "is_long"]
 
 T = TypeVar("T", bound="AsyncTurn")
 
-#: Of so many messages a context takes less than a millisecond.
+#: Of so many short messages a context takes less than a millisecond or two.
 _LONG = 500
 
 
@@ -154,12 +155,14 @@ class AsyncTurn:
             count=count,
             summary_role=summary_role,
         )
-        return await self._workers.computing.run(build) if is_long(session, count) else build()
+        return await self._workers.computing.run(build) if is_long(session, turn._added(), count) else build()
 
 
-def is_long(session: Session | None, count: Callable[[Message], int]) -> bool:
+def is_long(session: Session | None, added: Sequence[Message], count: Callable[[Message], int]) -> bool:
     """Say whether an event loop must not wait for a context to be made."""
-    return session is not None and (len(session.messages) > _LONG or count is not estimate_tokens)
+    if count is not estimate_tokens or (session is not None and len(session.messages) > _LONG):
+        return True
+    return are_heavy([*(() if session is None else session.messages), *added], messages=_LONG)
 
 
 async def _acquired(turn: Turn) -> Claim:

@@ -23,6 +23,7 @@ from session_manager import (
     InvalidKeyError,
     InvalidMessageError,
     InvalidStorageError,
+    Message,
     SaveFailedError,
     SessionManager,
     StorageLockedError,
@@ -179,6 +180,44 @@ async def test_many_messages_are_checked_beside_the_loop(m, calls):
     await m.set_history("k", iter(many))
     assert len(calls) == 2
     assert len(await m.get_history("k")) == 500
+
+
+@pytest.mark.parametrize(
+    "content", ["x" * 2_000_000, [{"type": "text", "text": "x"}] * 5000, {"a": [["x" * 1000] * 10] * 100}]
+)
+async def test_what_is_heavy_is_checked_and_counted_beside_the_loop(m, calls, content):
+    """One message of 100,000 parts stopped the loop for 200 ms, a context of 200 messages of 10 kB for 20 ms."""
+    await m.add_message("k", "user", "hi")
+    calls.clear()
+    await m.add_message("k", "user", content)
+    await m.add("k", {"role": "user", "content": content})
+    await m.update_last("k", Message("user", content))
+    await m.update_message("k", 1, {"role": "user", "content": content})
+    await m.update_metadata("k", {"a": content})
+    await m.add_message("k", "user", metadata={"a": content})
+    assert len(calls) == 6
+    await m.get_context("k", max_tokens=7)
+    assert len(calls) == 7
+    await m.truncate_history("k", 2, whole_turns=True)
+    assert len(calls) == 8
+    await m.get_or_create("other")
+    async with m.turn("other") as turn:
+        turn.add_message("user", content)
+        calls.clear()
+        await turn.get_context(max_tokens=7)
+        assert len(calls) == 1
+    with pytest.raises(InvalidMessageError):
+        await m.add_message("k", "user", [content, b"x"])
+
+
+async def test_two_long_appends_to_a_session_keep_their_order(m):
+    await m.get_or_create("k")
+    async with anyio.create_task_group() as tasks:
+        for number in range(10):
+            tasks.start_soon(m.add, "k", *[{"role": "user", "content": str(number)}] * 200)
+            await anyio.lowlevel.checkpoint()
+    told = [int(message.content) for message in await m.get_history("k")]
+    assert told == sorted(told)
 
 
 # Order
