@@ -308,7 +308,7 @@ class AsyncSessionManager:
             manager = await self._manager()
             return manager.turn(key, ref, timeout, max_waiting=max_waiting)
 
-        return AsyncTurn(make, self._workers)
+        return AsyncTurn(key, ref, make, self._workers)
 
     async def set_summary(self, key: str, text: str) -> bool:
         """Set the summary: `SessionManager.set_summary`."""

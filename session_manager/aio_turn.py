@@ -34,34 +34,29 @@ class AsyncTurn:
     being written is raised when that is done, and `applied` says whether it is there.
     """
 
-    def __init__(self, make: Callable[[], Awaitable[Turn]], workers: Workers) -> None:
+    def __init__(self, key: str, ref: str | None, make: Callable[[], Awaitable[Turn]], workers: Workers) -> None:
+        #: The session's key.
+        self.key: str = key
+        #: The delivery that the turn answers, or `None`.
+        self.ref: str | None = ref
         self._make, self._workers = make, workers
+        self._is_entered = False
         self._made: Turn | None = None
-
-    @property
-    def key(self) -> str:
-        """The session's key."""
-        return self._turn.key
-
-    @property
-    def ref(self) -> str | None:
-        """The delivery that the turn answers, or `None`."""
-        return self._turn.ref
 
     @property
     def done(self) -> bool:
         """Whether the delivery was answered before, durably: then there is nothing to do but to send `messages` again."""
-        return self._turn.done
+        return self._made is not None and self._made.done
 
     @property
     def applied(self) -> bool:
         """Whether leaving the block has written the messages, durably; see `Turn.applied`."""
-        return self._turn.applied
+        return self._made is not None and self._made.applied
 
     @property
     def messages(self) -> list[Message]:
         """What was added in this turn; of one that is `done`, what is still there of what answered the delivery."""
-        return self._turn.messages
+        return [] if self._made is None else self._made.messages
 
     @property
     def _turn(self) -> Turn:
@@ -70,9 +65,18 @@ class AsyncTurn:
         return self._made
 
     async def __aenter__(self: T) -> T:
-        if self._made is not None:
+        if self._is_entered:
             raise RuntimeError("a turn is for one block")
-        turn = self._made = await self._make()
+        self._is_entered = True
+        try:
+            self._made = await self._entered()
+        except BaseException:
+            self._is_entered = False
+            raise
+        return self
+
+    async def _entered(self) -> Turn:
+        turn = await self._make()
         claim = await _acquired(turn)
         try:
             await self._workers.writing.soon(turn.key, turn._begin)
@@ -80,7 +84,7 @@ class AsyncTurn:
             claim.give_back()
             raise
         turn._open(claim)
-        return self
+        return turn
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

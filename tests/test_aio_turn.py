@@ -97,7 +97,7 @@ async def test_a_long_context_is_made_beside_the_loop(m):
 
 async def test_a_turn_is_used_inside_of_its_block_and_once(m):
     turn = m.turn("k")
-    for use in (lambda: turn.add_message("user", "hi"), lambda: turn.add({"role": "user"}), lambda: turn.key):
+    for use in (lambda: turn.add_message("user", "hi"), lambda: turn.add({"role": "user"})):
         with pytest.raises(RuntimeError, match="not open"):
             use()
     async with turn:
@@ -120,6 +120,42 @@ async def test_a_turn_is_used_inside_of_its_block_and_once(m):
     with pytest.raises(ValueError, match="max_waiting must be 0 or more, not -1"):
         async with m.turn("k", max_waiting=-1):
             pass
+
+
+async def test_a_turn_that_was_not_entered_can_be_looked_at_and_entered_again(m):
+    """As that of the sync manager: its key was missing where the timeout was to be logged, and trying again raised."""
+    turn = m.turn("k", "tg:1", timeout=0)
+    for _ in range(2):
+        assert (turn.key, turn.ref, turn.done, turn.applied, turn.messages) == ("k", "tg:1", False, False, [])
+        async with anyio.create_task_group() as tasks, m.turn("k"):
+            tasks.start_soon(come_too_late, turn)
+            await anyio.wait_all_tasks_blocked()
+    async with turn:
+        turn.add_message("user", "hi")
+    assert turn.applied
+
+
+async def come_too_late(turn):
+    with pytest.raises(TimeoutError):
+        async with turn:
+            pass
+
+
+async def test_a_turn_that_two_tasks_enter_is_the_first_ones(m):
+    turn, entered, refused = m.turn("k"), [], []
+
+    async def enter():
+        try:
+            async with turn:
+                entered.append(True)
+                await anyio.wait_all_tasks_blocked()
+        except RuntimeError:
+            refused.append(True)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(enter)
+    assert (len(entered), len(refused)) == (1, 2)
 
 
 async def test_nested_turns_of_one_session_raise(m):
