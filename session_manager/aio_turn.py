@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -186,9 +187,11 @@ async def _until_first(turn: Turn, claim: Claim) -> None:
     before = turn._locks.queue(turn.key, claim, turn._max_waiting)
     if before is not None:
         turn._locks.check_has_none(turn.key, claim, "task")
+    watched: weakref.ref[Claim] | None = None
     while before is not None:
-        signal = Signal()
-        before.watch(signal.set)
+        if watched is None or watched() is not before:
+            signal, watched = Signal(), weakref.ref(before)
+            before.watch(signal.set)
         before = None  # to hold on to one that is dropped would keep it
         with anyio.move_on_after(PATIENCE):
             await signal.wait()

@@ -13,12 +13,20 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from session_manager import AsyncSessionManager, ClosedError, InvalidMessageError, SessionBusyError, SessionManager
+from session_manager import (
+    AsyncSessionManager,
+    ClosedError,
+    InvalidMessageError,
+    SessionBusyError,
+    SessionManager,
+    aio_turn,
+)
 from session_manager.history import problems
 from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import FaultyStore
+from session_manager.turn import TurnLocks
 from tests.slow_store import SlowStore
 
 pytestmark = pytest.mark.anyio
@@ -254,6 +262,31 @@ async def test_a_waiter_notices_a_turn_that_was_dropped(m):
     with anyio.fail_after(10):
         async with m.turn("k"):
             pass
+
+
+async def test_a_long_wait_leaves_one_watcher(m, monkeypatch):
+    """It left one a second."""
+    monkeypatch.setattr(aio_turn, "PATIENCE", 0.001)
+    looked = []
+
+    async def wait():
+        async with m.turn("k"):
+            pass
+
+    async with anyio.create_task_group() as tasks, m.turn("k") as turn:
+        queue, looked_often = turn._turn._locks.queue, anyio.Event()
+
+        def look(_, *args):
+            looked.append(True)
+            if len(looked) == 10:
+                looked_often.set()
+            return queue(*args)
+
+        monkeypatch.setattr(TurnLocks, "queue", look)
+        tasks.start_soon(wait)
+        with anyio.fail_after(20):
+            await looked_often.wait()
+        assert len(turn._turn._claim._watchers) == 1
 
 
 async def test_tasks_and_threads_queue_up_together():
