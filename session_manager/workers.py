@@ -64,6 +64,7 @@ class Threads:
     def __init__(self, count: int) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="session-manager")
         self._in_a_row = 0
+        self._is_stopped = False
 
     async def soon(self, key: str, function: Callable[[], R]) -> R:
         """Call a function for a session: here, if it need not wait; else in a thread.
@@ -114,10 +115,8 @@ class Threads:
         signal = Signal()
         try:
             future = self._pool.submit(beside_a_loop, function)
-        except RuntimeError:
-            future = None
-        if future is None:
-            raise ClosedError
+        except RuntimeError as error:
+            raise (ClosedError() if self._is_stopped else error) from None
         future.add_done_callback(lambda _: signal.set())
         await _ended(future, signal)
         return future.result()
@@ -127,6 +126,7 @@ class Threads:
 
         :param wait: return when the last call has ended, and its thread.
         """
+        self._is_stopped = True
         self._pool.shutdown(wait=wait)
 
 

@@ -534,6 +534,17 @@ async def test_errors_are_those_of_the_sync_manager(tmp_path):
             pass
 
 
+async def test_a_thread_that_cannot_be_started_is_not_called_a_closed_manager(m, monkeypatch):
+    def fail(_):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            await m.list_sessions()
+    assert await m.list_sessions() == []
+
+
 async def test_an_unset_storage_is_warned_of_where_it_was_given():
     with pytest.warns(UserWarning, match="storage is None") as caught:
         m = AsyncSessionManager(None)
