@@ -79,11 +79,12 @@ class AsyncSessionManager:
     """`SessionManager` for asyncio and trio: the same calls, awaited, with the same results and errors.
 
     What only touches RAM is done at once, in the event loop; once in a hundred calls other tasks are let in first. What may wait
-    for the disk runs in a few threads of the manager's own, so that the loop never stops for it: of one session in the order in
-    which it was called.
+    for the disk, and what is much, runs in a few threads of the manager's own, so that the loop never stops for it: what is
+    written of one session, in the order in which it was called.
 
     **Cancellation**: what has begun is brought to its end before the cancellation is raised. So a save that was cancelled is
-    durable, or has failed, as any other, and whatever is cancelled while it waits for its turn has not happened.
+    durable, or has failed, as any other, and whatever is cancelled while it waits for its turn has not happened. Only `close`
+    happens in any case.
 
     The storage is opened by ``async with``, or by the first call. Tasks of several event loops may use it at once, and so may
     threads, by the `SessionManager` that it wraps.
