@@ -428,6 +428,7 @@ async def test_200_tasks_on_20_sessions_with_random_cancellations(scheme, tmp_pa
         store.heal()
         assert not (await m.health()).dirty
         histories = {key: await m.get_history(key) async for key in m}
+    store.close()
     assert acknowledged
     assert len(acknowledged) < len(tried)
     said = {}
