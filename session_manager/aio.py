@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import os
+import threading
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
@@ -20,6 +20,7 @@ from session_manager.autosave import Autosave
 from session_manager.changes import Change
 from session_manager.context import context
 from session_manager.errors import ClosedError
+from session_manager.heavy import are_heavy
 from session_manager.manager import MAX_MESSAGE_BYTES, Health, SessionManager, warn_if_unset
 from session_manager.model import Clock, Message, Session, utc_now
 from session_manager.residents import random_id
@@ -28,7 +29,7 @@ from session_manager.store import Finding, SessionInfo, Store
 from session_manager.summarize import Summarized, Summarizer, SummaryPolicy
 from session_manager.tokens import estimate_tokens
 from session_manager.turn import Turn
-from session_manager.workers import Workers, in_a_thread_of_its_own
+from session_manager.workers import Workers, in_a_thread_of_its_own, to_the_end
 
 __all__ = ["AsyncSessionManager", "AsyncSummarizer", "Listing"]
 
@@ -38,7 +39,7 @@ T = TypeVar("T")
 #: As `session_manager.summarize.Summarizer`, in the event loop.
 AsyncSummarizer = Callable[[str, list[Message]], Awaitable[str]]
 
-#: So many messages are checked, or described, in less than a millisecond.
+#: So many items are described in less than a millisecond.
 _LONG = 100
 
 
@@ -51,20 +52,40 @@ class Listing(Generic[T]):
     def __await__(self) -> Generator[Any, None, list[T]]:
         return self._fetch().__await__()
 
-    async def __aiter__(self) -> AsyncIterator[T]:
-        async for item in _in_pieces(await self._fetch()):
-            yield item
+    def __aiter__(self) -> AsyncIterator[T]:
+        return _InPieces(self._fetch)
+
+
+class _InPieces(AsyncIterator[T]):
+    """Iterates over what is fetched first, and lets other tasks in now and then. Whoever leaves it early need not close it."""
+
+    def __init__(self, fetch: Callable[[], Awaitable[list[T]]]) -> None:
+        self._fetch = fetch
+        self._rest: Iterator[T] | None = None
+        self._count = 0
+
+    async def __anext__(self) -> T:
+        if self._rest is None:
+            self._rest = iter(await self._fetch())
+        if self._count and self._count % _LONG == 0:
+            await anyio.lowlevel.checkpoint()
+        for item in self._rest:
+            self._count += 1
+            return item
+        raise StopAsyncIteration
 
 
 class AsyncSessionManager:
     """`SessionManager` for asyncio and trio: the same calls, awaited, with the same results and errors.
 
-    What only touches RAM is done at once, in the event loop, without a switch to another task. What may wait for the disk runs
-    in a few threads of the manager's own, so that the loop never stops for it: saves of one session in the order in which they
-    were asked for. Calls of several tasks for a session that is not in RAM yet may overtake each other.
+    What only touches RAM is done at once, in the event loop; once in a hundred calls other tasks are let in first. What may wait
+    for the disk, and what is much, runs in a few threads of the manager's own, so that the loop never stops for it: what is
+    written of one session, in the order in which it was called. Calls of several tasks for a session that is not in RAM yet may
+    overtake each other.
 
     **Cancellation**: what has begun is brought to its end before the cancellation is raised. So a save that was cancelled is
-    durable, or has failed, as any other, and whatever is cancelled while it waits for its turn has not happened.
+    durable, or has failed, as any other, and whatever is cancelled while it waits for its turn has not happened. Only `close`
+    happens in any case.
 
     The storage is opened by ``async with``, or by the first call. Tasks of several event loops may use it at once, and so may
     threads, by the `SessionManager` that it wraps.
@@ -97,7 +118,7 @@ class AsyncSessionManager:
         warn_if_unset(storage, stacklevel=3)
         self._open = partial(
             SessionManager,
-            storage or "memory:",
+            "memory:" if storage is None or storage == "" else storage,
             clock=clock,
             random_id=random_id,
             max_message_bytes=max_message_bytes,
@@ -109,6 +130,8 @@ class AsyncSessionManager:
         self._wrapped: SessionManager | None = None
         self._owns_manager = True
         self._is_closed = False
+        #: Held by the thread that opens or closes it: tasks of several loops may do so at once.
+        self._changing = threading.Lock()
         self._workers = Workers()
 
     @classmethod
@@ -135,10 +158,11 @@ class AsyncSessionManager:
         return self._wrapped
 
     def _opened(self) -> None:
-        if self._is_closed:
-            raise ClosedError
-        if self._wrapped is None:
-            self._wrapped = self._open()
+        with self._changing:
+            if self._is_closed:
+                raise ClosedError
+            if self._wrapped is None:
+                self._wrapped = self._open()
 
     # Reading
 
@@ -181,7 +205,7 @@ class AsyncSessionManager:
             count=count,
             summary_role=summary_role,
         )
-        return await self._workers.computing.run(build) if is_long(session, count) else build()
+        return await self._workers.computing.run(build) if is_long(session, (), count) else build()
 
     def get_archive(self, key: str) -> Listing[Message]:
         """List what was archived of a session, oldest first: `SessionManager.get_archive`."""
@@ -207,11 +231,14 @@ class AsyncSessionManager:
         manager = await self._manager()
         return await self._workers.reading.run(manager.__len__)
 
-    async def __aiter__(self) -> AsyncIterator[str]:
+    def __aiter__(self) -> AsyncIterator[str]:
         """Iterate over the keys that there are now, sorted; damaged sessions' too."""
-        manager = await self._manager()
-        async for key in _in_pieces(await self._workers.reading.run(lambda: list(manager))):
-            yield key
+
+        async def fetch() -> list[str]:
+            manager = await self._manager()
+            return await self._workers.reading.run(lambda: list(manager))
+
+        return _InPieces(fetch)
 
     def list_sessions(self, prefix: str = "") -> Listing[SessionInfo]:
         """Describe the sessions whose keys start with `prefix`: `SessionManager.list_sessions`."""
@@ -261,12 +288,12 @@ class AsyncSessionManager:
             metadata=metadata,
             ref=ref,
         )
-        return await self._workers.writing.soon(key, add)
+        return await self._change(key, add, is_heavy=are_heavy([content, tool_calls, extra, metadata]))
 
     async def add(self, key: str, *messages: object) -> list[Message]:
         """Append messages, all or none: `SessionManager.add`."""
         manager = await self._manager()
-        return await self._change(key, partial(manager.add, key, *messages), len(messages))
+        return await self._change(key, partial(manager.add, key, *messages), is_heavy=are_heavy(messages))
 
     def turn(
         self, key: str, ref: str | None = None, timeout: float | None = None, *, max_waiting: int | None = None
@@ -283,32 +310,31 @@ class AsyncSessionManager:
             manager = await self._manager()
             return manager.turn(key, ref, timeout, max_waiting=max_waiting)
 
-        return AsyncTurn(make, self._workers)
+        return AsyncTurn(key, ref, make, self._workers)
 
     async def set_summary(self, key: str, text: str) -> bool:
         """Set the summary: `SessionManager.set_summary`."""
         manager = await self._manager()
-        return await self._workers.writing.soon(key, partial(manager.set_summary, key, text))
+        return await self._change(key, partial(manager.set_summary, key, text), is_heavy=are_heavy([text]))
 
     async def set_history(self, key: str, messages: Iterable[object]) -> bool:
         """Replace all messages: `SessionManager.set_history`."""
         manager = await self._manager()
         given = tuple(messages)
-        return await self._change(key, partial(manager.set_history, key, given), len(given))
+        return await self._change(key, partial(manager.set_history, key, given), is_heavy=are_heavy(given))
 
-    async def _change(self, key: str, change: Callable[[], T], count: int) -> T:
-        """Change a session by so many messages: many are not checked in the event loop."""
-        if count <= _LONG:
+    async def _change(self, key: str, change: Callable[[], T], *, is_heavy: bool) -> T:
+        """Change a session; what is heavy is not done in the event loop."""
+        if not is_heavy:
             return await self._workers.writing.soon(key, change)
         await self.get(key)
-        return await self._workers.computing.run(change)
+        return await self._workers.computing.run(change, key)
 
     async def truncate_history(self, key: str, keep_last: int, *, whole_turns: bool = False) -> int:
         """Drop all but the last `keep_last` messages: `SessionManager.truncate_history`."""
         manager = await self._manager()
-        return await self._workers.writing.soon(
-            key, partial(manager.truncate_history, key, keep_last, whole_turns=whole_turns)
-        )
+        truncate = partial(manager.truncate_history, key, keep_last, whole_turns=whole_turns)
+        return await self._change(key, truncate, is_heavy=whole_turns)
 
     async def summarize(
         self, key: str, summarizer: Summarizer | AsyncSummarizer, *, keep_last: int, when: SummaryPolicy | None = None
@@ -340,17 +366,21 @@ class AsyncSessionManager:
     async def update_last(self, key: str, message: object) -> bool:
         """Replace the last message: `SessionManager.update_last`."""
         manager = await self._manager()
-        return await self._workers.writing.soon(key, partial(manager.update_last, key, message))
+        return await self._change(key, partial(manager.update_last, key, message), is_heavy=are_heavy([message]))
 
     async def update_message(self, key: str, where: int | str, message: object) -> bool:
         """Replace a message: `SessionManager.update_message`."""
         manager = await self._manager()
-        return await self._workers.writing.soon(key, partial(manager.update_message, key, where, message))
+        return await self._change(
+            key, partial(manager.update_message, key, where, message), is_heavy=are_heavy([message])
+        )
 
     async def update_metadata(self, key: str, items: Mapping[str, Any], removed: Iterable[str] = ()) -> bool:
         """Set keys of the session's metadata, and remove others: `SessionManager.update_metadata`."""
         manager = await self._manager()
-        return await self._workers.writing.soon(key, partial(manager.update_metadata, key, items, tuple(removed)))
+        return await self._change(
+            key, partial(manager.update_metadata, key, items, tuple(removed)), is_heavy=are_heavy([items])
+        )
 
     async def clear(self, key: str) -> int:
         """Drop all messages, the summary and the archive: `SessionManager.clear`."""
@@ -410,25 +440,29 @@ class AsyncSessionManager:
         """Wait for the calls that run, save what is dirty, and let go of the storage: `SessionManager.close`; idempotent.
 
         Any task may call it, one of a signal handler, say. Turns that are open then write nothing, and raise `ClosedError`.
+        A task that is cancelled, before or meanwhile, closes it all the same, and gets its cancellation then.
 
         :param save: `False` gives up what is not saved.
         :raises SaveFailedError: something could not be saved, and the manager stays open.
         """
-        try:
-            with contextlib.suppress(ClosedError):  # it was closed before, or by another task meanwhile
-                await self._workers.writing.run(partial(self._shut, save=save), "")
-        finally:
-            if self._is_closed:
-                self._workers.stop(wait=False)
-        await in_a_thread_of_its_own(partial(self._workers.stop, wait=True))
+        if self._wrapped is not None:
+            self._wrapped._residents.guard.check_process()
+        await to_the_end(partial(self._shut, save=save))
 
     def _shut(self, *, save: bool) -> None:
-        if self._wrapped is not None and self._owns_manager:
-            self._wrapped.close(save=save)
-        self._is_closed = True
+        with self._changing:
+            if not self._is_closed and self._wrapped is not None and self._owns_manager:
+                self._wrapped.close(save=save)
+            self._is_closed = True
+        self._workers.stop(wait=True)
 
     async def __aenter__(self: M) -> M:
-        await self._manager()
+        try:
+            await self._manager()
+        except BaseException:
+            if self._wrapped is not None:  # who was cancelled meanwhile never gets to the end of the block
+                await self.close()
+            raise
         return self
 
     async def __aexit__(
@@ -451,11 +485,3 @@ class AsyncSessionManager:
 
 def _is_async(function: Callable[..., object]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
-
-
-async def _in_pieces(items: Iterable[T]) -> AsyncIterator[T]:
-    """Iterate over items, letting other tasks in now and then."""
-    for number, item in enumerate(items, 1):
-        yield item
-        if number % _LONG == 0:
-            await anyio.lowlevel.checkpoint()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import weakref
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from types import TracebackType
@@ -12,6 +13,7 @@ import anyio
 
 from session_manager.claims import PATIENCE, Claim
 from session_manager.context import context
+from session_manager.heavy import are_heavy
 from session_manager.model import Message, Session
 from session_manager.tokens import estimate_tokens
 from session_manager.turn import Turn, late
@@ -21,7 +23,7 @@ __all__ = ["AsyncTurn", "is_long"]
 
 T = TypeVar("T", bound="AsyncTurn")
 
-#: Of so many messages a context takes less than a millisecond.
+#: Of so many short messages a context takes less than a millisecond or two.
 _LONG = 500
 
 
@@ -33,34 +35,29 @@ class AsyncTurn:
     being written is raised when that is done, and `applied` says whether it is there.
     """
 
-    def __init__(self, make: Callable[[], Awaitable[Turn]], workers: Workers) -> None:
+    def __init__(self, key: str, ref: str | None, make: Callable[[], Awaitable[Turn]], workers: Workers) -> None:
+        #: The session's key.
+        self.key: str = key
+        #: The delivery that the turn answers, or `None`.
+        self.ref: str | None = ref
         self._make, self._workers = make, workers
+        self._is_entered = False
         self._made: Turn | None = None
-
-    @property
-    def key(self) -> str:
-        """The session's key."""
-        return self._turn.key
-
-    @property
-    def ref(self) -> str | None:
-        """The delivery that the turn answers, or `None`."""
-        return self._turn.ref
 
     @property
     def done(self) -> bool:
         """Whether the delivery was answered before, durably: then there is nothing to do but to send `messages` again."""
-        return self._turn.done
+        return self._made is not None and self._made.done
 
     @property
     def applied(self) -> bool:
         """Whether leaving the block has written the messages, durably; see `Turn.applied`."""
-        return self._turn.applied
+        return self._made is not None and self._made.applied
 
     @property
     def messages(self) -> list[Message]:
         """What was added in this turn; of one that is `done`, what is still there of what answered the delivery."""
-        return self._turn.messages
+        return [] if self._made is None else self._made.messages
 
     @property
     def _turn(self) -> Turn:
@@ -69,9 +66,18 @@ class AsyncTurn:
         return self._made
 
     async def __aenter__(self: T) -> T:
-        if self._made is not None:
+        if self._is_entered:
             raise RuntimeError("a turn is for one block")
-        turn = self._made = await self._make()
+        self._is_entered = True
+        try:
+            self._made = await self._entered()
+        except BaseException:
+            self._is_entered = False
+            raise
+        return self
+
+    async def _entered(self) -> Turn:
+        turn = await self._make()
         claim = await _acquired(turn)
         try:
             await self._workers.writing.soon(turn.key, turn._begin)
@@ -79,7 +85,7 @@ class AsyncTurn:
             claim.give_back()
             raise
         turn._open(claim)
-        return self
+        return turn
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -154,12 +160,14 @@ class AsyncTurn:
             count=count,
             summary_role=summary_role,
         )
-        return await self._workers.computing.run(build) if is_long(session, count) else build()
+        return await self._workers.computing.run(build) if is_long(session, turn._added(), count) else build()
 
 
-def is_long(session: Session | None, count: Callable[[Message], int]) -> bool:
+def is_long(session: Session | None, added: Sequence[Message], count: Callable[[Message], int]) -> bool:
     """Say whether an event loop must not wait for a context to be made."""
-    return session is not None and (len(session.messages) > _LONG or count is not estimate_tokens)
+    if count is not estimate_tokens or (session is not None and len(session.messages) > _LONG):
+        return True
+    return are_heavy([*(() if session is None else session.messages), *added], messages=_LONG)
 
 
 async def _acquired(turn: Turn) -> Claim:
@@ -179,9 +187,11 @@ async def _until_first(turn: Turn, claim: Claim) -> None:
     before = turn._locks.queue(turn.key, claim, turn._max_waiting)
     if before is not None:
         turn._locks.check_has_none(turn.key, claim, "task")
+    watched: weakref.ref[Claim] | None = None
     while before is not None:
-        signal = Signal()
-        before.watch(signal.set)
+        if watched is None or watched() is not before:
+            signal, watched = Signal(), weakref.ref(before)
+            before.watch(signal.set)
         before = None  # to hold on to one that is dropped would keep it
         with anyio.move_on_after(PATIENCE):
             await signal.wait()

@@ -8,6 +8,7 @@ from datetime import datetime
 from session_manager.changes import Change, Edit, Remove, Truncate
 from session_manager.history import safe_start
 from session_manager.model import Message, Session
+from session_manager.view import View
 
 __all__ = ["Make", "editing", "last_position", "position_of", "removing_last", "truncating"]
 
@@ -32,10 +33,20 @@ def position_of(where: int | str) -> Callable[[Session], int | None]:
 
 
 def truncating(at: datetime, keep_last: int, *, whole_turns: bool) -> Make:
-    """Drop all but the last messages, or all but the last whole turns that have so many."""
+    """Drop all but the last messages, or all but the last whole turns that have so many.
+
+    Where a turn starts takes long to find out; what is asked again of the same messages is known.
+    """
+    known: tuple[View[Message], int] | None = None
+
+    def turn_start(messages: View[Message]) -> int:
+        nonlocal known
+        if known is None or known[0] is not messages:
+            known = messages, safe_start(messages, keep_last)
+        return known[1]
 
     def truncate(session: Session) -> Change | None:
-        drop = safe_start(session.messages, keep_last) if whole_turns else len(session.messages) - max(keep_last, 0)
+        drop = turn_start(session.messages) if whole_turns else len(session.messages) - max(keep_last, 0)
         if drop <= 0:
             return None
         first = session.messages[drop].position if drop < len(session.messages) else session.end

@@ -393,7 +393,10 @@ class SessionManager:
         checked, at = self._writable(key), self._incoming.now()
         _check_type(keep_last, (int,), "keep_last must be an int")
 
-        return _dropped(self._residents.change(checked, truncating(at, keep_last, whole_turns=whole_turns)))
+        truncate, entry = truncating(at, keep_last, whole_turns=whole_turns), self._residents.peek(checked)
+        if entry is not None:
+            truncate(entry.session)  # without the guard: nobody is to wait until the turns are found
+        return _dropped(self._residents.change(checked, truncate))
 
     def summarize(
         self, key: str, summarizer: Summarizer, *, keep_last: int, when: SummaryPolicy | None = None

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.lowlevel
@@ -27,6 +28,12 @@ R = TypeVar("R")
 
 #: How many threads there are at most. Those that compute take turns anyway.
 _READING, _WRITING, _COMPUTING = 4, 8, 2
+
+#: So many calls in a row take an event loop a millisecond or two.
+_ROW = 100
+
+#: Of each loop. In older versions of anyio variables of one name are one, and they all stay as long as the loop.
+_locks: RunVar[WeakKeyDictionary[Threads, dict[str, anyio.Lock]]] = RunVar("session_manager.workers")
 
 
 class Signal:
@@ -56,14 +63,20 @@ class Threads:
 
     def __init__(self, count: int) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="session-manager")
-        #: Of each loop, the locks of the sessions that are called for.
-        self._locks: RunVar[dict[str, anyio.Lock]] = RunVar("the locks of sessions")
+        self._in_a_row = 0
+        self._is_stopped = False
 
     async def soon(self, key: str, function: Callable[[], R]) -> R:
         """Call a function for a session: here, if it need not wait; else in a thread.
 
+        Once in so many calls other tasks are let in first: a row of calls that need not wait would keep them out.
+
         :param function: if it has to wait, it does so before it has done anything.
         """
+        self._in_a_row += 1
+        if self._in_a_row >= _ROW:
+            self._in_a_row = 0
+            await anyio.lowlevel.checkpoint()
         try:
             return at_once(function)
         except WouldWaitError:
@@ -81,8 +94,7 @@ class Threads:
         """
         if key is None:
             return await self._run(function)
-        locks = self._locks.get({})
-        self._locks.set(locks)
+        locks = self._locks()
         lock = locks.setdefault(key, anyio.Lock(fast_acquire=True))
         try:
             async with lock:
@@ -91,15 +103,20 @@ class Threads:
             if not lock.locked():
                 locks.pop(key, None)
 
+    def _locks(self) -> dict[str, anyio.Lock]:
+        """Return the locks of the sessions that the tasks of this loop call for."""
+        of_this_loop = _locks.get(None)
+        if of_this_loop is None:
+            _locks.set(of_this_loop := WeakKeyDictionary())
+        return of_this_loop.setdefault(self, {})
+
     async def _run(self, function: Callable[[], R]) -> R:
         await anyio.lowlevel.checkpoint()
         signal = Signal()
         try:
             future = self._pool.submit(beside_a_loop, function)
-        except RuntimeError:
-            future = None
-        if future is None:
-            raise ClosedError
+        except RuntimeError as error:
+            raise (ClosedError() if self._is_stopped else error) from None
         future.add_done_callback(lambda _: signal.set())
         await _ended(future, signal)
         return future.result()
@@ -109,6 +126,7 @@ class Threads:
 
         :param wait: return when the last call has ended, and its thread.
         """
+        self._is_stopped = True
         self._pool.shutdown(wait=wait)
 
 
@@ -123,8 +141,11 @@ class Workers:
 
     def stop(self, *, wait: bool) -> None:
         """Take no more calls: `Threads.stop`."""
-        for threads in (self.reading, self.writing, self.computing):
-            threads.stop(wait=wait)
+        all_of_them = (self.reading, self.writing, self.computing)
+        for threads in all_of_them:
+            threads.stop(wait=False)
+        for threads in all_of_them if wait else ():
+            threads.stop(wait=True)
 
 
 async def _ended(future: Future[R], signal: Signal) -> None:
@@ -152,11 +173,29 @@ async def in_a_thread_of_its_own(function: Callable[[], R]) -> R:
     await anyio.lowlevel.checkpoint()
     signal = Signal()
     future: Future[R] = Future()
-    threading.Thread(
-        target=partial(_settle, future, function, signal), name="session-manager-call", daemon=True
-    ).start()
+    _start(partial(_settle, future, function, signal), daemon=True)
     await signal.wait()
     return future.result()
+
+
+async def to_the_end(function: Callable[[], R]) -> R:
+    """Call a function in a new thread, and return what it returns; a task that is cancelled, before or meanwhile, waits for it.
+
+    The interpreter does so, too; when it is ending, and starts no more threads, the function is called here.
+    """
+    signal = Signal()
+    future: Future[R] = Future()
+    call = partial(_settle, future, partial(beside_a_loop, function), signal)
+    try:
+        _start(call, daemon=False)
+    except RuntimeError:
+        call()
+    await _ended(future, signal)
+    return future.result()
+
+
+def _start(call: Callable[[], object], *, daemon: bool) -> None:
+    threading.Thread(target=call, name="session-manager-call", daemon=daemon).start()
 
 
 def _settle(future: Future[R], function: Callable[[], R], signal: Signal) -> None:

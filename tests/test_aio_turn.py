@@ -13,12 +13,20 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from session_manager import AsyncSessionManager, ClosedError, InvalidMessageError, SessionBusyError, SessionManager
+from session_manager import (
+    AsyncSessionManager,
+    ClosedError,
+    InvalidMessageError,
+    SessionBusyError,
+    SessionManager,
+    aio_turn,
+)
 from session_manager.history import problems
 from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import FaultyStore
+from session_manager.turn import TurnLocks
 from tests.slow_store import SlowStore
 
 pytestmark = pytest.mark.anyio
@@ -97,7 +105,7 @@ async def test_a_long_context_is_made_beside_the_loop(m):
 
 async def test_a_turn_is_used_inside_of_its_block_and_once(m):
     turn = m.turn("k")
-    for use in (lambda: turn.add_message("user", "hi"), lambda: turn.add({"role": "user"}), lambda: turn.key):
+    for use in (lambda: turn.add_message("user", "hi"), lambda: turn.add({"role": "user"})):
         with pytest.raises(RuntimeError, match="not open"):
             use()
     async with turn:
@@ -120,6 +128,42 @@ async def test_a_turn_is_used_inside_of_its_block_and_once(m):
     with pytest.raises(ValueError, match="max_waiting must be 0 or more, not -1"):
         async with m.turn("k", max_waiting=-1):
             pass
+
+
+async def test_a_turn_that_was_not_entered_can_be_looked_at_and_entered_again(m):
+    """As that of the sync manager: its key was missing where the timeout was to be logged, and trying again raised."""
+    turn = m.turn("k", "tg:1", timeout=0)
+    for _ in range(2):
+        assert (turn.key, turn.ref, turn.done, turn.applied, turn.messages) == ("k", "tg:1", False, False, [])
+        async with anyio.create_task_group() as tasks, m.turn("k"):
+            tasks.start_soon(come_too_late, turn)
+            await anyio.wait_all_tasks_blocked()
+    async with turn:
+        turn.add_message("user", "hi")
+    assert turn.applied
+
+
+async def come_too_late(turn):
+    with pytest.raises(TimeoutError):
+        async with turn:
+            pass
+
+
+async def test_a_turn_that_two_tasks_enter_is_the_first_ones(m):
+    turn, entered, refused = m.turn("k"), [], []
+
+    async def enter():
+        try:
+            async with turn:
+                entered.append(True)
+                await anyio.wait_all_tasks_blocked()
+        except RuntimeError:
+            refused.append(True)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(enter)
+    assert (len(entered), len(refused)) == (1, 2)
 
 
 async def test_nested_turns_of_one_session_raise(m):
@@ -218,6 +262,31 @@ async def test_a_waiter_notices_a_turn_that_was_dropped(m):
     with anyio.fail_after(10):
         async with m.turn("k"):
             pass
+
+
+async def test_a_long_wait_leaves_one_watcher(m, monkeypatch):
+    """It left one a second."""
+    monkeypatch.setattr(aio_turn, "PATIENCE", 0.001)
+    looked = []
+
+    async def wait():
+        async with m.turn("k"):
+            pass
+
+    async with anyio.create_task_group() as tasks, m.turn("k") as turn:
+        queue, looked_often = turn._turn._locks.queue, anyio.Event()
+
+        def look(_, *args):
+            looked.append(True)
+            if len(looked) == 10:
+                looked_often.set()
+            return queue(*args)
+
+        monkeypatch.setattr(TurnLocks, "queue", look)
+        tasks.start_soon(wait)
+        with anyio.fail_after(20):
+            await looked_often.wait()
+        assert len(turn._turn._claim._watchers) == 1
 
 
 async def test_tasks_and_threads_queue_up_together():
@@ -359,6 +428,7 @@ async def test_200_tasks_on_20_sessions_with_random_cancellations(scheme, tmp_pa
         store.heal()
         assert not (await m.health()).dirty
         histories = {key: await m.get_history(key) async for key in m}
+    store.close()
     assert acknowledged
     assert len(acknowledged) < len(tried)
     said = {}

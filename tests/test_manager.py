@@ -30,9 +30,11 @@ from session_manager import (
     SessionNotFoundError,
     UnsupportedFormatError,
     Version,
+    calls,
     changes,
     snapshot_format,
 )
+from session_manager.locks import is_mine
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from tests.strategies import CANARY
@@ -830,3 +832,19 @@ def test_a_list_reads_no_history(kind, tmp_path):
         assert m.list_sessions("discord:") == []
         with pytest.raises(CorruptSessionError):
             m.get(KEY)
+
+
+def test_turns_are_found_without_the_guard(monkeypatch):
+    """With 10,000 messages that takes 10 ms and more: every other session waited for it."""
+    with SessionManager() as m:
+        m.add("k", *({"role": "user", "content": str(number)} for number in range(10)))
+        under_guard = []
+        find = calls.safe_start
+
+        def asked(messages, keep_last):
+            under_guard.append(is_mine(m._residents.guard._lock))
+            return find(messages, keep_last)
+
+        monkeypatch.setattr(calls, "safe_start", asked)
+        assert m.truncate_history("k", 4, whole_turns=True) == 6
+        assert under_guard == [False]
