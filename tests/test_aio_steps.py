@@ -125,7 +125,7 @@ async def test_a_call_that_is_cancelled_at_any_step_leaves_nothing_behind(call, 
             async with AsyncSessionManager(store) as again:
                 assert done or call is look or await again.contains("k")
         if done:
-            assert step > 1
+            assert step > 1 or call is close  # whose thread may be faster than the loop
             return
 
 

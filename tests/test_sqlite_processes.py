@@ -50,7 +50,7 @@ def lines(path, who, word):
 
 @pytest.mark.parametrize("deletes", ["deletes", "keep"])
 def test_four_processes_on_five_sessions_that_are_killed_lose_and_double_nothing(path, deletes):
-    saves, kills, names = 250 if deletes == "keep" else 500, 10, "abcd"
+    saves, kills, names = 120 if deletes == "keep" else 250, 6, "abcd"
     chance = random.Random(7)
     running = {who: writer(path, who, saves, deletes) for who in names}
     end = time.monotonic() + DEADLINE
@@ -94,35 +94,6 @@ def check(path, names, saves):
         for texts in stored.values():
             mine = [int(text.split()[1]) for text in texts if text.startswith(f"{who} ")]
             assert mine == sorted(mine), "a writer's order is lost"
-
-
-WORK = """
-    import itertools, sys
-    from session_manager import SessionManager
-    from session_manager.stores.sqlite import SQLiteStore
-    m = SessionManager(SQLiteStore(sys.argv[1]))
-    for number in itertools.count(len(m.get_history("k"))):
-        m.add_message("k", "user", str(number))
-        m.save("k")
-        print(number, flush=True)
-"""
-
-
-def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(path):
-    acknowledged = -1
-    for killed in range(8):
-        with start(WORK, path) as worker:
-            for _ in range(1 + 3 * killed % 7):
-                acknowledged = int(worker.stdout.readline())
-            os.kill(worker.pid, signal.SIGKILL)
-            rest = worker.stdout.read().split("\n")
-            acknowledged = max([acknowledged, *(int(line) for line in rest[:-1])])
-            worker.wait(DEADLINE)
-        with closing(SQLiteStore(path)) as store:
-            texts = [int(message.content) for message in store.load("k").messages]
-            assert texts == list(range(len(texts)))
-            assert len(texts) - 1 in (acknowledged, acknowledged + 1)
-            acknowledged = len(texts) - 1
 
 
 OPEN_AND_CLOSE = """

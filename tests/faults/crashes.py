@@ -17,10 +17,9 @@ from time import perf_counter
 
 import attrs
 
-from session_manager import SessionManager
 from session_manager.names import file_name
 from tests.faults.disk import Disk, SimulatedFiles, simulation
-from tests.faults.workload import KEYS, KINDS, NOTHING, PICOCLAW, Run, Workload, fact
+from tests.faults.workload import KEYS, KINDS, NOTHING, PICOCLAW, Process, Run, Workload, fact
 
 #: Of so many disks that differ one is read whole, and saved to.
 READ_OF = 40
@@ -84,7 +83,7 @@ def found_in(kind, disk, keys=KEYS, *, save=None):
     :param save: then add a message to each session, and save it; the message.
     """
     store = KINDS[kind]("/simulated", files=lambda path: SimulatedFiles(path, disk))
-    m = SessionManager(store, archive=True)
+    m = Process(store, archive=True)
     found = {key: fact(m.get(key), m.get_archive(key)) for key in keys}
     if save is not None:
         if sorted(m) != sorted(key for key, there in found.items() if there != NOTHING):

@@ -40,7 +40,10 @@ def before(name, file):
 
 @pytest.mark.parametrize(("name", "file"), [one for one in FILES if one[0] != "picoclaw"])
 def test_every_bit_that_is_flipped_is_noticed(name, file, count, soak):
-    """Of the last record of a log, and of the last line of an archive, a flip may make a torn one, which does not count."""
+    """Of the last record of a log, and of the last line of an archive, a flip may make a torn one, which does not count.
+
+    One bit of each byte, each time another one; in a soak, and of a small file, all of them.
+    """
     data, earlier = FORMATS[name].files[file], before(name, file)
     last = data.rfind(b"\n", 0, -1) + 1
     numbers = re.search(rb"9{4000}", data)
@@ -48,7 +51,7 @@ def test_every_bit_that_is_flipped_is_noticed(name, file, count, soak):
     for place in range(len(data)):
         if place in skipped and place % 64:
             continue
-        for bit in range(8):
+        for bit in range(8) if soak or len(data) < 1000 else (place % 8,):
             damaged = bytearray(data)
             damaged[place] ^= 1 << bit
             found = outcome(FORMATS[name].read, bytes(damaged))
@@ -59,7 +62,7 @@ def test_every_bit_that_is_flipped_is_noticed(name, file, count, soak):
                 assert place >= last, (place, bit)
                 assert found in earlier, (place, bit)
                 count["torn"] += 1
-    count.check(noticed=2000)
+    count.check(noticed=200)
     assert bool(count["torn"]) == bool(earlier)
 
 

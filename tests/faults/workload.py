@@ -63,6 +63,13 @@ class Point:
     allowed: dict[str, tuple]
 
 
+class Process(SessionManager):
+    """A manager whose process has ended, if nobody uses it any more: it does not warn of what is not saved."""
+
+    def __del__(self):
+        pass
+
+
 class Witness(FaultyStore):
     """A store that says what is about to be written, what was, and what was read.
 
@@ -162,7 +169,7 @@ class Run:
             return self.files
 
         self.store = Witness(KINDS[self.kind]("/simulated", files=files), self)
-        self.m = SessionManager(self.store, clock=self.clock, random_id=self.new_id, archive=archive)
+        self.m = Process(self.store, clock=self.clock, random_id=self.new_id, archive=archive)
 
     def changed(self):
         self.point()
