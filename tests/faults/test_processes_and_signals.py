@@ -87,24 +87,84 @@ def test_what_was_unsaved_when_a_deletion_was_interrupted_is_gone_with_it(kind, 
 
 def test_a_write_that_was_interrupted_before_its_commit_has_not_landed(tmp_path):
     """Nobody could tell, if the session had been written often, deleted, and created again: `save` raised a conflict."""
+    refuse_before_commit(tmp_path, lambda store: (store._group, "run"))
+
+
+def test_a_write_that_was_interrupted_before_the_store_saw_it_has_not_landed(tmp_path):
+    """The manager had begun it; the store had not noted its token yet, and took it for one that may have landed."""
+    refuse_before_commit(tmp_path, lambda store: (store, "write_many"))
+
+
+def refuse_before_commit(tmp_path, where):
     with Place("sqlite", str(tmp_path)).opened() as m:
         for number in range(MAX_TOKENS + 1):
             m.add_message("k", "user", str(number))
             m.save("k")
         m.delete("k")
         m.add_message("k", "user", "new")
-        group = m._residents.store._group
+        owner, name = where(m._residents.store)
 
         def interrupted(requests):
             raise KeyboardInterrupt
 
-        group.run = interrupted
+        setattr(owner, name, interrupted)
         with pytest.raises(KeyboardInterrupt):
             m.save("k")
-        del group.run
+        delattr(owner, name)
         assert m.save("k")
     with Place("sqlite", str(tmp_path)).opened() as again:
         assert [message.content for message in again.get_history("k")] == ["new"]
+
+
+TAKEN_ALONG = """
+    import signal, sqlite3, sys, threading, time
+    from session_manager import SessionManager
+    from session_manager.stores.sqlite import SQLiteStore
+    end = time.monotonic() + 30
+    armed = threading.Event()
+
+    def until(condition):
+        while not condition():
+            assert time.monotonic() < end
+            time.sleep(0.001)
+
+    class Connection(sqlite3.Connection):
+        def execute(self, statement, *arguments):
+            if armed.is_set() and threading.current_thread() is not threading.main_thread():
+                if statement == "BEGIN IMMEDIATE":
+                    until(lambda: len(waiting) == 2)
+                if statement == "COMMIT":
+                    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+                    until(lambda: len(waiting) == 1)
+            return super().execute(statement, *arguments)
+
+    store = SQLiteStore(sys.argv[1], connect=lambda *a, **k: sqlite3.connect(*a, factory=Connection, **k))
+    waiting = store._group._waiting
+    m = SessionManager(store)
+    m.add_message("k", "user", "saved")
+    m.save("k")
+    m.add_message("k", "user", "unsaved")
+    m.add_message("other", "user", "x")
+    armed.set()
+    leader = threading.Thread(target=m.save, args=("other",))
+    leader.start()
+    until(lambda: len(waiting) == 1)
+    try:
+        m.delete("k")
+        sys.exit("it was not interrupted")
+    except KeyboardInterrupt:
+        pass
+    leader.join()
+    m.close()
+    with SessionManager(SQLiteStore(sys.argv[1])) as again:
+        print([message.content for message in again.get_history("k")])
+"""
+
+
+def test_a_deletion_that_another_thread_commits_after_it_was_interrupted_is_seen(tmp_path):
+    """It was looked for before that COMMIT; so what was unsaved started a new session at the next save."""
+    done = run(TAKEN_ALONG, tmp_path / "chats.db")
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 
 # Signal handlers that call the manager
