@@ -312,7 +312,7 @@ def test_forks_while_threads_write_and_autosave_runs(kind, tmp_path, soak, recor
     """A child is refused by every call, whoever held which lock, and can open its own; the parent goes on.
 
     A child that was forked in the middle of a thread's transaction took it, in SQLite, for one of its own that still ran:
-    it waited in vain, and everybody else for it.
+    it waited in vain, and everybody else for it. The fork waited for the end of one, but other threads were faster.
     """
     forks = 1000 if soak else 20
     url = Place(kind, str(tmp_path)).url
@@ -323,6 +323,88 @@ def test_forks_while_threads_write_and_autosave_runs(kind, tmp_path, soak, recor
     print(f"{kind}: {well} of {forks} children ended well, beside {messages} messages")
     assert well == forks
     assert messages > forks
+
+
+OUTLIVED = """
+    import os, sys
+    from session_manager import SessionManager
+    url = sys.argv[1]
+    m = SessionManager(url)
+    m.add_message("parent", "user", "x")
+    m.save("parent")
+    (opened, opens), (closed, closes) = os.pipe(), os.pipe()
+    pid = os.fork()
+    if not pid:
+        code = 3
+        try:
+            os.close(closes)
+            with SessionManager(url) as own:
+                for text in ("before", "after"):
+                    own.add_message("child", "user", text)
+                    own.save("child")
+                    os.write(opens, b"x")
+                    os.read(closed, 1)
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(opens)
+    assert os.read(opened, 1)
+    m.close()
+    os.close(closes)
+    assert os.waitpid(pid, 0)[1] == 0
+    with SessionManager(url) as again:
+        print([message.content for message in again.get_history("child")], again.verify())
+"""
+
+
+def test_a_forked_child_keeps_what_it_saves_after_its_parent_has_closed_the_same_database(tmp_path):
+    """In the child SQLite took the parent's locks for its own; so the parent was the last, and removed the child's log."""
+    done = run(OUTLIVED, Place("sqlite", str(tmp_path)).url)
+    assert (done.returncode, done.stdout) == (0, "['before', 'after'] []\n"), done.stderr
+
+
+BUSY = """
+    import os, sys, threading, warnings
+    import session_manager.sqlite_database
+    from session_manager import SessionManager, StorageError
+    warnings.simplefilter("ignore", DeprecationWarning)
+    session_manager.sqlite_database._FORK_PATIENCE = 0.05
+    url, other = sys.argv[1:]
+    m = SessionManager(url)
+    began, goes_on = threading.Event(), threading.Event()
+
+    def read(connection):
+        connection.execute("BEGIN")
+        began.set()
+        goes_on.wait()
+        return connection.execute("SELECT count(*) FROM sessions").fetchone()
+
+    database = m._residents.store._database
+    reader = threading.Thread(target=database.read, args=(read,))
+    reader.start()
+    began.wait()
+    pid = os.fork()
+    if not pid:
+        code = 3
+        try:
+            SessionManager(other).close()
+            SessionManager(url)
+        except StorageError as error:
+            code = 0 if "forked" in error.reason else 4
+        finally:
+            os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
+    goes_on.set()
+    reader.join()
+    m.add_message("k", "user", "x")
+    m.close()
+"""
+
+
+def test_a_child_that_was_forked_in_the_middle_of_a_call_cannot_open_that_database(tmp_path):
+    """The fork does not wait for ever. What a child would save is not safe then: it is refused."""
+    done = run(BUSY, Place("sqlite", str(tmp_path)).url, f"sqlite:{tmp_path}/other.db")
+    assert done.returncode == 0, done.stderr
 
 
 def in_a_worker(url, who, turns):
