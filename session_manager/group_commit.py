@@ -35,6 +35,7 @@ from session_manager.errors import (
 )
 from session_manager.locks import is_mine
 from session_manager.sqlite_database import Database
+from session_manager.store import Doubt
 
 __all__ = ["GroupCommit", "Request"]
 
@@ -59,12 +60,14 @@ class Request:
     :param work: does it, given the connection. Called again if the transaction is undone because of another request.
     :param has_landed: says whether it was done before; `None`: nobody can say.
     :param erases: whether the log must not keep what was there before, unless the work returns `False`.
+    :param doubt: where it is noted that it may have landed, for who asks after an interrupt.
     """
 
     key: str | None
     work: Callable[[sqlite3.Connection], Any]
     has_landed: Callable[[sqlite3.Connection], bool] | None = None
     erases: bool = False
+    doubt: Doubt = attrs.field(factory=Doubt)
     #: Whether its COMMIT was begun.
     doubtful: bool = False
     #: Whether the rest is final.
@@ -126,6 +129,13 @@ class GroupCommit:
             for request in requests:
                 self._waiting.pop(request, None)
             self._wake_next()
+            if not all(request.done or request.has_landed for request in requests):
+                self._let_finish()
+
+    def _let_finish(self) -> None:
+        """Wait for whoever leads: who was interrupted may be in that batch, and could not ask later what became of it."""
+        with self._leader:
+            pass
 
     def _led(self, requests: Sequence[Request]) -> None:
         try:
@@ -228,16 +238,17 @@ class GroupCommit:
 
     def _commit(self, writer: sqlite3.Connection, batch: list[Request]) -> sqlite3.Error | None:
         """Commit; return why that failed. After an interrupt nobody knows, unless there is still something to undo."""
+        new = [request for request in batch if not request.doubtful]
         try:
-            for request in batch:
-                request.doubtful = True
+            for request in new:
+                request.doubtful = request.doubt.exists = request.error is None
             writer.execute("COMMIT")
         except sqlite3.Error as error:
             return error
         except BaseException:
             if writer.in_transaction:
-                for request in batch:
-                    request.doubtful = False
+                for request in new:
+                    request.doubtful = request.doubt.exists = False
             raise
         return None
 

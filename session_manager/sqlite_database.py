@@ -7,7 +7,10 @@ a second descriptor would drop the locks that SQLite holds for this process.
 **The lock.** Who writes, checkpoints, opens or closes holds ``<path>.lock``, for SQLite before 3.51.3 can damage a
 database when connections of several processes race at a checkpoint. Checkpoints are made here alone.
 
-**Fork.** A child never touches an inherited connection, nor closes it: SQLite would drop locks and files of the parent's.
+**Fork.** SQLite believes in a child that the connections which the parent had are there, with their locks; so a second
+one in the child would take none, and its writes would be lost. So all are closed when the process forks, and opened again
+after it. Who is in the middle of a call is waited for, but not for ever: a connection that is left is neither used nor
+closed in the child, which cannot open that database.
 """
 
 from __future__ import annotations
@@ -17,11 +20,14 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import attrs
 
 from session_manager.errors import (
     ClosedError,
@@ -31,6 +37,7 @@ from session_manager.errors import (
     StorageError,
 )
 from session_manager.files import create_directory
+from session_manager.locks import is_mine
 from session_manager.process_lock import ProcessLock
 from session_manager.sqlite_opening import Connect, Opener
 from session_manager.sqlite_schema import is_readable
@@ -48,11 +55,27 @@ _CHECKPOINT_BYTES = 4 * 1024 * 1024
 _BYTES_PER_CHANGE = 2 * 4096
 _TRUNCATE_SECONDS = 0.25
 _REPLACED = "was moved, removed or replaced while it was open"
-#: How many seconds a fork waits for a transaction to end, at most.
+_IN_USE = "was in use by another thread when this process was forked: open it in a process that is spawned"
+#: How many seconds a fork waits for those who are in the middle of a call, at most.
 _FORK_PATIENCE = 5.0
 
 _open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+#: Connections of the parent's that this process was forked with, and their files.
 _abandoned: list[object] = []
+_inherited: set[tuple[int, int]] = set()
+
+
+@attrs.define(eq=False)
+class _Reader:
+    """A connection that reads, and its lock: who uses it, or opens or closes it, holds that."""
+
+    connection: sqlite3.Connection | None = None
+    lock: threading.RLock = attrs.field(factory=threading.RLock)
+
+    def close(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.close()
 
 
 class Database:
@@ -77,18 +100,26 @@ class Database:
         self._busy_timeout = busy_timeout
         self._opener = Opener(path, read_only, busy_timeout, connect)
         self._pid = os.getpid()
-        self._idle: deque[sqlite3.Connection] = deque()
+        self._idle: deque[_Reader] = deque()
+        #: Those in use, too.
+        self._readers: list[_Reader] = []
+        #: Who begins a call goes through it; a fork holds it, and waits for those only who are inside already.
+        self._gate = threading.RLock()
         self._writer: sqlite3.Connection | None = None
         self._lock: ProcessLock | None = None
-        #: Held during a transaction: no fork then.
+        #: Whether somebody was in the middle of a call when the process forked.
+        self._is_inherited = False
+        #: Held while `locked` runs: no fork then.
         self._at_work = threading.RLock()
         self._changes_at_checkpoint = 0
         self._size_at_checkpoint = 0
         self._truncate_again = False
         self._place: tuple[int, int] | None = None
         is_quoted = False
+        _open_databases.add(self)
         try:
-            self._open()
+            with self._at_work:
+                self._open()
         except OSError as error:
             raise StorageError(path, f"cannot be opened: {error.strerror}") from error
         except sqlite3.Error as error:
@@ -100,21 +131,23 @@ class Database:
                 self.close()
         if is_quoted:
             raise self._damaged_schema()
-        _open_databases.add(self)
 
     # Opening
 
     @property
     def _is_opened(self) -> bool:
-        return bool(self._idle) if self.read_only else self._writer is not None
+        return self._writer is not None or any(reader.connection is not None for reader in list(self._idle))
 
     def _open(self) -> None:
+        if self._place_now() in _inherited:
+            raise StorageError(self.path, _IN_USE)
         if self.read_only:
             self._opener.identify()
-            reader = self._opener.reader()
-            self._idle.append(reader)
             self._place = self._place_now()
-            self.has_index = is_readable(reader)
+            reader = self._add_reader()
+            reader.connection = self._opener.reader()
+            self._idle.append(reader)
+            self.has_index = is_readable(reader.connection)
             return
         parent = os.path.dirname(self.path)
         if not os.path.isdir(parent):
@@ -147,10 +180,23 @@ class Database:
 
     @property
     def writer(self) -> sqlite3.Connection:
-        """The connection that writes."""
+        """The connection that writes; used under `locked`."""
         if self._writer is None:
-            raise ClosedError
+            self._reopen()
+        assert self._writer is not None
         return self._writer
+
+    def _reopen(self) -> None:
+        """Open the connection that writes again, after a fork. The lock is held.
+
+        :raises StorageError: if the database is not in its place.
+        :raises sqlite3.Error: if it cannot be opened.
+        """
+        if self.is_closed:
+            raise ClosedError
+        self.check_place()
+        self._writer = self._opener.writer()
+        self._changes_at_checkpoint = 0
 
     def check_place(self) -> None:
         """Raise unless the file that is written to is the one that has the name: nobody would find what is saved.
@@ -173,27 +219,41 @@ class Database:
         :raises StorageError: instead of the driver's errors.
         """
         self.check()
+        self._go_in()
         try:
-            connection = self._idle.pop()
+            reader = self._idle.pop()
         except IndexError:
-            connection = None
+            reader = self._add_reader()
         failure: sqlite3.Error | None = None
         try:
-            if connection is None:
-                connection = self._another_reader()
-            return function(connection, *args, **kwargs)
+            with reader.lock:
+                try:
+                    if reader.connection is None:
+                        reader.connection = self._another_connection()
+                    return function(reader.connection, *args, **kwargs)
+                finally:
+                    self._give_back(reader)
         except sqlite3.Error as error:
             failure = error
         except UnicodeDecodeError:
             failure = None
-        finally:
-            if connection is not None:
-                self._give_back(connection)
         if failure is None:
             raise self._damaged_schema()
         raise self.error(failure) from failure
 
-    def _another_reader(self) -> sqlite3.Connection:
+    def _go_in(self) -> None:
+        """Wait while a fork closes the connections. Whoever it waits for goes on."""
+        if not is_mine(self._at_work):
+            with self._gate:
+                pass
+
+    def _add_reader(self) -> _Reader:
+        reader = _Reader()
+        with self._gate:
+            self._readers.append(reader)
+        return reader
+
+    def _another_connection(self) -> sqlite3.Connection:
         """Open one more connection, to the same file: one that is in its place now is somebody else's."""
         if self._place_now() != self._place:
             raise StorageError(self.path, _REPLACED)
@@ -203,14 +263,16 @@ class Database:
         """Return the error for a sentence of SQLite's that is no text, for it quotes a damaged schema."""
         return StorageError(self.path, "the schema is damaged")
 
-    def _give_back(self, connection: sqlite3.Connection) -> None:
+    def _give_back(self, reader: _Reader) -> None:
+        """Keep a reader for the next one. Its lock is held."""
         with contextlib.suppress(sqlite3.Error):
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            if reader.connection is not None and reader.connection.in_transaction:
+                reader.connection.execute("ROLLBACK")
         if self.is_closed or len(self._idle) >= _IDLE_READERS:
-            connection.close()
+            reader.close()
+            self._readers.remove(reader)
         else:
-            self._idle.append(connection)
+            self._idle.append(reader)
 
     def locked(self, function: Callable[[], T]) -> T:
         """Call a function while no other process writes. A transaction that it leaves open is undone.
@@ -218,18 +280,19 @@ class Database:
         :raises SaveFailedError: if another process held the lock for too long.
         :raises StorageError: if the file system cannot lock.
         """
-        try:
+        self._go_in()
+        with self._at_work:
             try:
-                assert self._lock is not None
-                if not self._lock.acquire(self._busy_timeout):
-                    raise SaveFailedError(None, "the database is busy in another process")
-                with self._at_work:
+                try:
+                    assert self._lock is not None
+                    if not self._lock.acquire(self._busy_timeout):
+                        raise SaveFailedError(None, "the database is busy in another process")
                     return function()
+                finally:
+                    self._let_go()
             finally:
+                # Once more: an interrupt may have cut the first one short.
                 self._let_go()
-        finally:
-            # Once more: an interrupt may have cut the first one short.
-            self._let_go()
 
     def _let_go(self) -> None:
         try:
@@ -286,12 +349,18 @@ class Database:
         """
         self.check_process()
         self.is_closed = True
+        with self._at_work:
+            self._close()
+
+    def _close(self) -> None:
         lock = self._lock
         try:
             if lock is not None and self._is_opened and not lock.acquire(self._busy_timeout):
                 _log.warning("%s is closed while it is busy in another process", self.path)
             while self._idle:
-                self._idle.pop().close()
+                reader = self._idle.pop()
+                with reader.lock:
+                    reader.close()
             writer, self._writer = self._writer, None
             if writer is not None:
                 writer.close()
@@ -301,13 +370,52 @@ class Database:
             elif lock is not None:
                 lock.close()
 
-    def _abandon(self) -> None:
-        """In a forked child: keep the inherited connections for ever, neither used nor closed."""
-        _abandoned.append((self._writer, list(self._idle)))
-        for connection in (self._writer, *self._idle):
+    # Forks
+
+    def before_fork(self, held: contextlib.ExitStack) -> None:
+        """Close every connection that nobody is using, or is done with in time.
+
+        :param held: what is called in the parent when it has forked: opens the writer, and lets go of what is held.
+        """
+        end = time.monotonic() + _FORK_PATIENCE
+        idle = _hold(self._gate, end, held) and _hold(self._at_work, end, held) and self._locked_until(end, held)
+        if idle and self._writer is not None:
+            writer, self._writer = self._writer, None
+            held.callback(self._after_fork)
+            writer.close()
+        for reader in list(self._readers):
+            if _hold(reader.lock, end, held):
+                reader.close()
+            else:
+                idle = False
+        self._is_inherited = not idle
+
+    def _locked_until(self, end: float, held: contextlib.ExitStack) -> bool:
+        """Take the lock between processes, under which the last connection is closed."""
+        if self._lock is None or self.is_closed:
+            return True
+        with contextlib.suppress(StorageError):
+            if self._lock.acquire(max(end - time.monotonic(), 0.0)):
+                held.callback(self._lock.release)
+                return True
+        return False
+
+    def _after_fork(self) -> None:
+        """Open the writer again; if that fails, the next write tries it once more, and says why."""
+        with contextlib.suppress(sqlite3.Error, SessionManagerError, OSError):
+            self._reopen()
+
+    def abandon(self) -> None:
+        """In a forked child: keep the connections that were left for ever, neither used nor closed."""
+        left = [self._writer, *(reader.connection for reader in self._readers)]
+        _abandoned.append(left)
+        for connection in left:
             _immortal(connection)
+        place = self._place or self._place_now()
+        if self._is_inherited and place is not None:
+            _inherited.add(place)
         self._writer = None
-        self._idle = deque()
+        self._idle, self._readers = deque(), []
         if self._lock is not None:
             self._lock.close()
 
@@ -320,33 +428,39 @@ def _immortal(value: Any) -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
 
 
+def _hold(lock: Any, end: float, held: contextlib.ExitStack) -> bool:
+    """Take a lock, unless this thread has it: a signal handler forks in the middle of a call."""
+    if is_mine(lock) or not lock.acquire(timeout=max(end - time.monotonic(), 0.0)):
+        return False
+    held.callback(lock.release)
+    return True
+
+
 class _Held(threading.local):
-    """The databases whose transactions a thread that forks has waited for."""
+    """What a thread that forks holds."""
 
     def __init__(self) -> None:
-        self.databases: list[Database] = []
+        self.stack = contextlib.ExitStack()
 
 
 _held = _Held()
 
 
-def _hold_all() -> None:
-    """Wait until no transaction runs: SQLite in the child would take it for one that still does, and wait for its end."""
+def _before() -> None:
+    for database in sorted(_open_databases, key=id):
+        database.before_fork(_held.stack)
+
+
+def _after_in_parent() -> None:
+    _held.stack.close()
+
+
+def _after_in_child() -> None:
+    _held.stack.pop_all()
     for database in list(_open_databases):
-        if database._at_work.acquire(timeout=_FORK_PATIENCE):
-            _held.databases.append(database)
-
-
-def _release_all() -> None:
-    while _held.databases:
-        _held.databases.pop()._at_work.release()
-
-
-def _abandon_all() -> None:
-    _held.databases.clear()
-    for database in list(_open_databases):
-        database._abandon()
+        database.abandon()
+    _open_databases.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_hold_all, after_in_parent=_release_all, after_in_child=_abandon_all)
+    os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

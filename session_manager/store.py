@@ -35,6 +35,13 @@ T = TypeVar("T")
 MAX_TOKENS = 64
 
 
+@attrs.define(eq=False)
+class Doubt:
+    """Whether a write may have landed although nobody was told so: after an interrupt it is all that is left to know."""
+
+    exists: bool = False
+
+
 @attrs.frozen
 class Commit:
     """What one write makes durable."""
@@ -51,6 +58,8 @@ class Commit:
     archived: Dropped = attrs.field(default=(), repr=lambda pairs: f"<{len(pairs)}>")
     #: A random id of this write, by which a shared store tells whether it landed.
     token: str = ""
+    #: Set by a shared store from right before the write may land on. Whoever is interrupted before has written nothing.
+    doubt: Doubt = attrs.field(factory=Doubt, init=False, eq=False, repr=False)
 
     def unknown_token(self, kept: int, version: Version | None) -> bool | None:
         """Return what `Store.landed` says when this token is not among those that the store keeps of the session.

@@ -58,6 +58,7 @@ class MemoryStore(Store):
             archive = () if stored is None else stored.archive
             if commit.archived or commit.spared is not None:
                 archive = archived(archive, commit.changes, commit.archived)
+            commit.doubt.exists = True
             self._tokens.setdefault(key, deque(maxlen=MAX_TOKENS)).append(commit.token)
             self._sessions[key] = Stored(commit.session, archive)
 
@@ -65,6 +66,8 @@ class MemoryStore(Store):
         tokens = self._tokens.get(commit.session.key, ())
         if commit.token in tokens:
             return True
+        if not commit.doubt.exists:
+            return False
         return commit.unknown_token(len(tokens), self.version(commit.session.key))
 
     def delete(self, key: str, expected: Version | None = None) -> bool:

@@ -17,7 +17,6 @@ from session_manager.errors import (
     CorruptSessionError,
     ReadOnlyError,
     SaveFailedError,
-    SaveOutcomeUnknownError,
     StorageError,
 )
 from session_manager.group_commit import GroupCommit, Request
@@ -80,9 +79,6 @@ class SQLiteStore(Store):
         self.path = os.path.abspath(os.fspath(path))
         self._database = Database(self.path, read_only=read_only, busy_timeout=busy_timeout, connect=connect)
         self._group = GroupCommit(self._database)
-        #: Writes by their tokens, as long as nobody was told what became of them: after an interrupt, for ever. `None`: they
-        #: did not get to their COMMIT.
-        self._untold: dict[str, Request | None] = {}
         self.shared = not exclusive
         self.indexed = self._database.has_index
 
@@ -150,14 +146,8 @@ class SQLiteStore(Store):
 
     def _write_all(self, commits: Sequence[Commit]) -> list[Exception | None]:
         self._check_writable()
-        tokens = [commit.token for commit in commits]
-        self._untold.update(dict.fromkeys(tokens))
         requests = [self._writing(commit) for commit in commits]
-        self._untold.update(zip(tokens, requests, strict=True))
         self._group.run(requests)
-        for token, request in zip(tokens, requests, strict=True):
-            if not isinstance(request.error, SaveOutcomeUnknownError):
-                self._untold.pop(token, None)
         return [request.error for request in requests]
 
     def _writing(self, commit: Commit) -> Request:
@@ -171,7 +161,11 @@ class SQLiteStore(Store):
 
         clears = planned is None or planned.clears
         has_landed = partial(_has_landed, key=key, digest=token_digest(commit.token)) if commit.token else None
-        return Request(key, lambda connection: self._undamaged(key, partial(write, connection)), has_landed, clears)
+
+        def work(connection: sqlite3.Connection) -> None:
+            self._undamaged(key, partial(write, connection))
+
+        return Request(key, work, has_landed, clears, commit.doubt)
 
     def landed(self, commit: Commit) -> bool | None:
         key, digest = commit.session.key, token_digest(commit.token)
@@ -185,11 +179,8 @@ class SQLiteStore(Store):
         tokens, version = self._run(look)
         if digest in _each(tokens):
             return True
-        if commit.token in self._untold:
-            request = self._untold[commit.token]
-            if request is None or not request.doubtful:
-                self._untold[commit.token] = None
-                return False
+        if not commit.doubt.exists:
+            return False
         return commit.unknown_token(len(tokens) // TOKEN_BYTES, version)
 
     def delete(self, key: str, expected: Version | None = None) -> bool:

@@ -83,6 +83,8 @@ class Ledger:
 
     def __init__(self, chat: Chat | None) -> None:
         self.digests = [digest(chat)]
+        #: The calls that made them.
+        self.calls = ["found"]
         self.durable = 0
         self.begun: set[int] = set()
 
@@ -123,6 +125,7 @@ class Ledgers:
                 digests = self.of[int(chat)].digests
                 assert len(digests) == int(number), "what a worker says comes in order"
                 digests.append(state)
+                self.of[int(chat)].calls.append(call)
                 self.calls[call] = self.calls.get(call, 0) + 1
             elif kind == "b":
                 self.of[int(words[0])].begun.add(int(words[1]))
@@ -146,7 +149,8 @@ class Ledgers:
             return ""
         known = [at for at, one in enumerate(ledger.digests) if one == state]
         what = f"state {known}" if known else f"no state that ever was: {summary(found)}"
-        return f"session {number} is {what}; {ledger.durable} was durable, {sorted(ledger.begun)} begun, of {len(ledger.digests)}"
+        calls = f"{sorted(ledger.begun)} begun, of {len(ledger.digests)}, the last by {ledger.calls[-4:]}"
+        return f"session {number} is {what}; {ledger.durable} was durable, {calls}"
 
 
 def summary(chat: Chat | None) -> str:

@@ -87,24 +87,84 @@ def test_what_was_unsaved_when_a_deletion_was_interrupted_is_gone_with_it(kind, 
 
 def test_a_write_that_was_interrupted_before_its_commit_has_not_landed(tmp_path):
     """Nobody could tell, if the session had been written often, deleted, and created again: `save` raised a conflict."""
+    refuse_before_commit(tmp_path, lambda store: (store._group, "run"))
+
+
+def test_a_write_that_was_interrupted_before_the_store_saw_it_has_not_landed(tmp_path):
+    """The manager had begun it; the store had not noted its token yet, and took it for one that may have landed."""
+    refuse_before_commit(tmp_path, lambda store: (store, "write_many"))
+
+
+def refuse_before_commit(tmp_path, where):
     with Place("sqlite", str(tmp_path)).opened() as m:
         for number in range(MAX_TOKENS + 1):
             m.add_message("k", "user", str(number))
             m.save("k")
         m.delete("k")
         m.add_message("k", "user", "new")
-        group = m._residents.store._group
+        owner, name = where(m._residents.store)
 
         def interrupted(requests):
             raise KeyboardInterrupt
 
-        group.run = interrupted
+        setattr(owner, name, interrupted)
         with pytest.raises(KeyboardInterrupt):
             m.save("k")
-        del group.run
+        delattr(owner, name)
         assert m.save("k")
     with Place("sqlite", str(tmp_path)).opened() as again:
         assert [message.content for message in again.get_history("k")] == ["new"]
+
+
+TAKEN_ALONG = """
+    import signal, sqlite3, sys, threading, time
+    from session_manager import SessionManager
+    from session_manager.stores.sqlite import SQLiteStore
+    end = time.monotonic() + 30
+    armed = threading.Event()
+
+    def until(condition):
+        while not condition():
+            assert time.monotonic() < end
+            time.sleep(0.001)
+
+    class Connection(sqlite3.Connection):
+        def execute(self, statement, *arguments):
+            if armed.is_set() and threading.current_thread() is not threading.main_thread():
+                if statement == "BEGIN IMMEDIATE":
+                    until(lambda: len(waiting) == 2)
+                if statement == "COMMIT":
+                    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+                    until(lambda: len(waiting) == 1)
+            return super().execute(statement, *arguments)
+
+    store = SQLiteStore(sys.argv[1], connect=lambda *a, **k: sqlite3.connect(*a, factory=Connection, **k))
+    waiting = store._group._waiting
+    m = SessionManager(store)
+    m.add_message("k", "user", "saved")
+    m.save("k")
+    m.add_message("k", "user", "unsaved")
+    m.add_message("other", "user", "x")
+    armed.set()
+    leader = threading.Thread(target=m.save, args=("other",))
+    leader.start()
+    until(lambda: len(waiting) == 1)
+    try:
+        m.delete("k")
+        sys.exit("it was not interrupted")
+    except KeyboardInterrupt:
+        pass
+    leader.join()
+    m.close()
+    with SessionManager(SQLiteStore(sys.argv[1])) as again:
+        print([message.content for message in again.get_history("k")])
+"""
+
+
+def test_a_deletion_that_another_thread_commits_after_it_was_interrupted_is_seen(tmp_path):
+    """It was looked for before that COMMIT; so what was unsaved started a new session at the next save."""
+    done = run(TAKEN_ALONG, tmp_path / "chats.db")
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 
 # Signal handlers that call the manager
@@ -252,7 +312,7 @@ def test_forks_while_threads_write_and_autosave_runs(kind, tmp_path, soak, recor
     """A child is refused by every call, whoever held which lock, and can open its own; the parent goes on.
 
     A child that was forked in the middle of a thread's transaction took it, in SQLite, for one of its own that still ran:
-    it waited in vain, and everybody else for it.
+    it waited in vain, and everybody else for it. The fork waited for the end of one, but other threads were faster.
     """
     forks = 1000 if soak else 20
     url = Place(kind, str(tmp_path)).url
@@ -263,6 +323,88 @@ def test_forks_while_threads_write_and_autosave_runs(kind, tmp_path, soak, recor
     print(f"{kind}: {well} of {forks} children ended well, beside {messages} messages")
     assert well == forks
     assert messages > forks
+
+
+OUTLIVED = """
+    import os, sys
+    from session_manager import SessionManager
+    url = sys.argv[1]
+    m = SessionManager(url)
+    m.add_message("parent", "user", "x")
+    m.save("parent")
+    (opened, opens), (closed, closes) = os.pipe(), os.pipe()
+    pid = os.fork()
+    if not pid:
+        code = 3
+        try:
+            os.close(closes)
+            with SessionManager(url) as own:
+                for text in ("before", "after"):
+                    own.add_message("child", "user", text)
+                    own.save("child")
+                    os.write(opens, b"x")
+                    os.read(closed, 1)
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(opens)
+    assert os.read(opened, 1)
+    m.close()
+    os.close(closes)
+    assert os.waitpid(pid, 0)[1] == 0
+    with SessionManager(url) as again:
+        print([message.content for message in again.get_history("child")], again.verify())
+"""
+
+
+def test_a_forked_child_keeps_what_it_saves_after_its_parent_has_closed_the_same_database(tmp_path):
+    """In the child SQLite took the parent's locks for its own; so the parent was the last, and removed the child's log."""
+    done = run(OUTLIVED, Place("sqlite", str(tmp_path)).url)
+    assert (done.returncode, done.stdout) == (0, "['before', 'after'] []\n"), done.stderr
+
+
+BUSY = """
+    import os, sys, threading, warnings
+    import session_manager.sqlite_database
+    from session_manager import SessionManager, StorageError
+    warnings.simplefilter("ignore", DeprecationWarning)
+    session_manager.sqlite_database._FORK_PATIENCE = 0.05
+    url, other = sys.argv[1:]
+    m = SessionManager(url)
+    began, goes_on = threading.Event(), threading.Event()
+
+    def read(connection):
+        connection.execute("BEGIN")
+        began.set()
+        goes_on.wait()
+        return connection.execute("SELECT count(*) FROM sessions").fetchone()
+
+    database = m._residents.store._database
+    reader = threading.Thread(target=database.read, args=(read,))
+    reader.start()
+    began.wait()
+    pid = os.fork()
+    if not pid:
+        code = 3
+        try:
+            SessionManager(other).close()
+            SessionManager(url)
+        except StorageError as error:
+            code = 0 if "forked" in error.reason else 4
+        finally:
+            os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
+    goes_on.set()
+    reader.join()
+    m.add_message("k", "user", "x")
+    m.close()
+"""
+
+
+def test_a_child_that_was_forked_in_the_middle_of_a_call_cannot_open_that_database(tmp_path):
+    """The fork does not wait for ever. What a child would save is not safe then: it is refused."""
+    done = run(BUSY, Place("sqlite", str(tmp_path)).url, f"sqlite:{tmp_path}/other.db")
+    assert done.returncode == 0, done.stderr
 
 
 def in_a_worker(url, who, turns):
