@@ -59,6 +59,7 @@ class Base(MemoryStore):
         super().write(
             attrs.evolve(commit, session=attrs.evolve(kept, key=self.stored_key(key)), base=self.version(key))
         )
+        commit.doubt.exists = True
 
     def delete(self, key, expected=None):
         return super().delete(self.stored_key(key), expected)
