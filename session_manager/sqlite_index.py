@@ -32,14 +32,15 @@ _SHORTEST, _LONGEST = 3, 64
 
 _SELECT_MISSING = """
     SELECT one.id, key, position, line, one.checksum FROM (
-        SELECT * FROM (SELECT * FROM messages WHERE id > ?1 ORDER BY id LIMIT ?2)
-        UNION ALL SELECT * FROM (SELECT * FROM archive WHERE id > ?1 ORDER BY id LIMIT ?2)
+        SELECT * FROM (SELECT * FROM messages WHERE id > ? ORDER BY id LIMIT ?)
+        UNION ALL SELECT * FROM (SELECT * FROM archive WHERE id > ? ORDER BY id LIMIT ?)
     ) AS one
-    JOIN sessions ON sessions.id = one.session ORDER BY one.id LIMIT ?2
+    JOIN sessions ON sessions.id = one.session ORDER BY one.id LIMIT ?
 """
 _INSERT = """
     INSERT INTO search (rowid, text)
-    SELECT ?2, ?1 WHERE ?2 IN (SELECT id FROM messages) OR ?2 IN (SELECT id FROM archive)
+    SELECT new.id, new.text FROM (SELECT ? AS text, ? AS id) AS new
+    WHERE new.id IN (SELECT id FROM messages) OR new.id IN (SELECT id FROM archive)
 """
 _FOUND = """
     SELECT key, position, line, one.checksum FROM {}
@@ -86,7 +87,8 @@ def missing(connection: sqlite3.Connection) -> Missing | None:
     texts: list[tuple[str, int]] = []
     size = 0
     found = False
-    for number, *row in connection.execute(_SELECT_MISSING, (after, _BATCH_MESSAGES)):
+    count = _BATCH_MESSAGES
+    for number, *row in connection.execute(_SELECT_MISSING, (after, count, after, count, count)):
         found, until = True, number
         message = _message(*row)
         text = "" if message is None else _searchable(searched_text(message))
