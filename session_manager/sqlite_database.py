@@ -54,6 +54,7 @@ _CHECKPOINT_BYTES = 4 * 1024 * 1024
 #: A changed row makes two pages of the log, roughly: its own and one of an index.
 _BYTES_PER_CHANGE = 2 * 4096
 _TRUNCATE_SECONDS = 0.25
+_DAMAGED_SCHEMA = "the schema is damaged"
 _REPLACED = "was moved, removed or replaced while it was open"
 _IN_USE = "was in use by another thread when this process was forked: open it in a process that is spawned"
 #: How many seconds a fork waits for those who are in the middle of a call, at most.
@@ -261,7 +262,7 @@ class Database:
 
     def _damaged_schema(self) -> StorageError:
         """Return the error for a sentence of SQLite's that is no text, for it quotes a damaged schema."""
-        return StorageError(self.path, "the schema is damaged")
+        return StorageError(self.path, _DAMAGED_SCHEMA)
 
     def _give_back(self, reader: _Reader) -> None:
         """Keep a reader for the next one. Its lock is held."""
@@ -306,7 +307,7 @@ class Database:
         """Return the library's error for one of the driver's. The driver's sentences hold no text of a message."""
         if self.is_closed:
             return ClosedError()
-        return StorageError(self.path, str(error))
+        return StorageError(self.path, str(error) or _DAMAGED_SCHEMA)  # Python 3.10 drops a sentence that is no text
 
     # Checkpoints
 
