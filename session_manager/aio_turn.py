@@ -150,17 +150,18 @@ class AsyncTurn:
         """
         turn = self._turn
         session = await self._workers.reading.soon(turn.key, turn._shown)
+        added = turn._added()
         build = partial(
             context,
             session,
-            turn._added(),
+            added,
             system=system,
             max_messages=max_messages,
             max_tokens=max_tokens,
             count=count,
             summary_role=summary_role,
         )
-        return await self._workers.computing.run(build) if is_long(session, turn._added(), count) else build()
+        return await self._workers.computing.run(build) if is_long(session, added, count) else build()
 
 
 def is_long(session: Session | None, added: Sequence[Message], count: Callable[[Message], int]) -> bool:

@@ -29,6 +29,13 @@ def is_older(info: SessionInfo, than: datetime) -> bool:
     return time is not None and time < than
 
 
+def _is_gone(store: Store, key: str) -> bool:
+    """Say whether a session was deleted before an interrupt came: what is unsaved must not start a new one."""
+    with contextlib.suppress(Exception):
+        return store.version(key) is None
+    return False
+
+
 @attrs.define(eq=False)
 class Removal:
     """Deletes sessions. Every method may be called from any thread."""
@@ -48,25 +55,19 @@ class Removal:
         except SaveOutcomeUnknownError:
             gone = True
             raise
-        except BaseException as error:
-            gone = store is not None and self._is_gone(store, key, error)
-            self._doubt(key, error)
+        except SessionManagerError:
+            raise
+        except BaseException:
+            gone = store is not None and _is_gone(store, key)
+            self._doubt(key)
             raise
         finally:
             resident = gone and self._residents.guard.run(self._residents.forget, key) is not None
         return stored or resident
 
-    def _is_gone(self, store: Store, key: str, error: BaseException) -> bool:
-        """Say whether a session was deleted before an interrupt came: what is unsaved must not start a new one."""
-        if not isinstance(error, SessionManagerError):
-            with contextlib.suppress(Exception):
-                return store.version(key) is None
-        return False
-
-    def _doubt(self, key: str, error: BaseException) -> None:
+    def _doubt(self, key: str) -> None:
         """After an interrupt, let the next call read whether the session is still there, unless it is in RAM only."""
-        if not isinstance(error, SessionManagerError):
-            self._residents.guard.run(self._forget_clean, key)
+        self._residents.guard.run(self._forget_clean, key)
 
     def _forget_clean(self, key: str) -> None:
         entry = self._residents.resident(key)
@@ -94,8 +95,10 @@ class Removal:
             raise
         except (CorruptSessionError, UnsupportedFormatError) as error:
             _log.warning("not expired: %s", error)
-        except BaseException as error:
-            self._doubt(key, error)
+        except SessionManagerError:
+            raise
+        except BaseException:
+            self._doubt(key)
             raise
         finally:
             residents.guard.run(residents.forget if deleted else residents.stay, key)

@@ -90,3 +90,9 @@ def _fail_for_leaks() -> None:
 def leaks() -> list[str]:
     """What leaked in this test; what is left in it fails the test."""
     return _leaks
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request) -> str:
+    """The event loops that async tests run on."""
+    return request.param

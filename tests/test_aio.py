@@ -38,11 +38,6 @@ from tests.slow_store import SlowStore
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request):
-    return request.param
-
-
 @pytest.fixture
 def store():
     store = SlowStore()

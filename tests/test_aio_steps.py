@@ -15,11 +15,6 @@ from session_manager.stores.memory import MemoryStore
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request):
-    return request.param
-
-
 class CancelledAt:
     """A coroutine that is cancelled when it has waited for so many things; how many it did is in `steps`."""
 

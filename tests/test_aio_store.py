@@ -64,11 +64,6 @@ async def take_turn(m, key):
         await turn.get_context()
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request):
-    return request.param
-
-
 @pytest.fixture(params=["memory", "shared", "snapshot", "log", "sqlite"])
 def store(request, tmp_path):
     stores = {

@@ -32,11 +32,6 @@ from tests.slow_store import SlowStore
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request):
-    return request.param
-
-
 @pytest.fixture
 async def m():
     async with AsyncSessionManager(MemoryStore()) as manager:

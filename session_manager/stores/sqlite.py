@@ -137,14 +137,9 @@ class SQLiteStore(Store):
     # Writing
 
     def write(self, commit: Commit) -> None:
-        error = self._write_all([commit])[0]
-        if error is not None:
-            raise error
+        self._run(self._writing(commit))
 
     def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
-        return self._write_all(commits)
-
-    def _write_all(self, commits: Sequence[Commit]) -> list[Exception | None]:
         self._check_writable()
         requests = [self._writing(commit) for commit in commits]
         self._group.run(requests)

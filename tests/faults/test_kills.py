@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
+from tests.faults.attacks import attack
 from tests.faults.worker import WEIGHTS
 
-ROOT = Path(__file__).parent.parent.parent
 KINDS = ("snapshot", "log", "sqlite")
 SEEDS = (1, 2)
 #: For each kind and seed.
@@ -29,20 +26,12 @@ def tmp_path():
         yield Path(path)
 
 
-def attack(**arguments):
-    """Run `tests.faults.arena`, and return what it has seen."""
-    command = [sys.executable, "-W", "error", "-m", "tests.faults.arena", json.dumps(arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(kind, seed, tmp_path, soak, record_property):
     kills = SOAK if soak else QUICK
-    seen = attack(kind=kind, path=str(tmp_path), seed=seed, kills=kills)
+    seen = attack("arena", kind=kind, path=str(tmp_path), seed=seed, kills=kills)
     record_property("seen", seen)
     print(f"{kind} {seed}: {seen}")
     assert seen["wrong"] == ""
@@ -60,7 +49,7 @@ def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(kind, seed, tm
 @pytest.mark.parametrize(("kind", "mutant"), [*((kind, "early") for kind in KINDS), ("snapshot", "torn")])
 def test_the_observer_notices_what_is_wrong(kind, mutant, tmp_path):
     """Acknowledgements that come when a save begins, and files that are replaced piece by piece."""
-    seen = attack(kind=kind, path=str(tmp_path), seed=1, kills=2000, mutant=mutant)
+    seen = attack("arena", kind=kind, path=str(tmp_path), seed=1, kills=2000, mutant=mutant)
     assert seen["wrong"] != "", f"{seen['kills']} kills, and nothing was noticed"
     print(f"{kind} {mutant}: noticed at kill {seen['kills']}")
     expected = {"early": "was durable", "torn": "CorruptSessionError"}

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.faults.attacks import attack
+
 TYPES = ("ext4", "xfs")
 QUICK, SOAK = 12, 400
 #: How many cuts it may take until a mistake is seen.
@@ -26,7 +24,7 @@ def tmp_path():
         yield Path(path)
 
 
-def attack(**arguments):
+def cut_power(**arguments):
     """Run `tests.faults.power` with mounts that end with it, and return what it has seen."""
     kind = arguments["type"]
     if not hasattr(os, "geteuid") or os.geteuid():
@@ -34,12 +32,7 @@ def attack(**arguments):
     for tool in ("unshare", f"mkfs.{kind}"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
-    command = ["unshare", "-m", sys.executable, "-W", "error", "-m", "tests.faults.power", json.dumps(arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if "unshare" in done.stderr:
-        pytest.skip(f"no mounts here: {done.stderr}")
-    assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout)
+    seen = attack("power", "unshare", "-m", **arguments)
     if "impossible" in seen:
         pytest.skip(f"no mounts here: {seen['impossible']}")
     return seen
@@ -49,7 +42,7 @@ def attack(**arguments):
 @pytest.mark.parametrize("kind", TYPES)
 def test_a_power_cut_loses_nothing_that_was_acknowledged(kind, tmp_path, soak, record_property):
     cuts = SOAK if soak else QUICK
-    seen = attack(type=kind, path=str(tmp_path), seed=1, cuts=cuts)
+    seen = cut_power(type=kind, path=str(tmp_path), seed=1, cuts=cuts)
     record_property("seen", seen)
     print(f"{kind}: {seen}")
     assert seen["wrong"] == ""
@@ -69,7 +62,7 @@ def test_a_power_cut_loses_nothing_that_was_acknowledged(kind, tmp_path, soak, r
     ],
 )
 def test_a_sync_that_is_left_out_is_noticed(kind, store, mutant, tmp_path):
-    seen = attack(type=kind, path=str(tmp_path), seed=1, cuts=PATIENCE, mutant=mutant, kind=store)
+    seen = cut_power(type=kind, path=str(tmp_path), seed=1, cuts=PATIENCE, mutant=mutant, kind=store)
     assert seen["wrong"] != "", f"{seen['kills']} cuts, and nothing was noticed"
     print(f"{kind} {store} {mutant}: noticed at cut {seen['kills']}")
     assert "was durable" in seen["wrong"] or "CorruptSessionError" in seen["wrong"], seen["wrong"]

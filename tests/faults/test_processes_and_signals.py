@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import signal
@@ -16,9 +15,9 @@ import pytest
 
 from session_manager import SessionManager
 from session_manager.store import MAX_TOKENS
+from tests.faults.attacks import ROOT, attack
 from tests.faults.worker import Place
 
-ROOT = Path(__file__).parent.parent.parent
 KINDS = ("snapshot", "log", "sqlite")
 DEADLINE = 60
 QUICK, SOAK = 50, 2000
@@ -48,11 +47,7 @@ def run(code, *arguments, deadline=DEADLINE):
 def test_a_program_that_is_told_to_end_at_any_moment_saves_all_and_ends(kind, number, tmp_path, soak, record_property):
     """SIGTERM becomes `SystemExit`, SIGINT is `KeyboardInterrupt`; the manager is closed, and nothing is unsaved."""
     times = SOAK if soak else QUICK
-    arguments = {"kind": kind, "path": str(tmp_path), "seed": int(number), "kills": times, "told": int(number)}
-    command = [sys.executable, "-W", "error", "-m", "tests.faults.arena", json.dumps(arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout)
+    seen = attack("arena", kind=kind, path=str(tmp_path), seed=int(number), kills=times, told=int(number))
     record_property("seen", seen)
     print(f"{kind} {number}: {seen}")
     assert seen["wrong"] == ""
