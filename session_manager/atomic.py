@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 _ORPHAN = re.compile(r"\.tmp-[0-9a-f]{16}\Z")
-_CHUNK = 1024 * 1024
+_CHUNK = 64 * 1024 * 1024
 
 #: A file's device, inode, size in bytes, and time of modification in nanoseconds.
 Signature = tuple[int, int, int, int]

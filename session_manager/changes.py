@@ -20,6 +20,7 @@ from typing import Any
 
 import attrs
 
+from session_manager.event_loops import giving_way
 from session_manager.json_value import copy_value, same
 from session_manager.model import _NOTHING, MAX_REFS, Message, Session, _Owned, _owned
 from session_manager.view import View
@@ -267,16 +268,23 @@ def digest(session: Session, start: int, stop: int) -> str:
     The SHA-256 of the standard `json`, ASCII, keys sorted, without spaces, of
     ``[generation, summary, [[position, object], …]]``.
     """
-    messages = session.messages[session.index(start) : session.index(stop)]
-    value = [session.generation, session.summary, [[message.position, message._object] for message in messages]]
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
+    before = f"[{_text(session.generation)},{_text(session.summary)},["
+    digested = hashlib.sha256(before.encode("ascii"))
+    comma = b""
+    for message in giving_way(session.messages[session.index(start) : session.index(stop)]):
+        digested.update(comma + _text([message.position, message._object]).encode("ascii"))
+        comma = b","
+    digested.update(b"]]")
+    return digested.hexdigest()
+
+
+_text = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 def _appended(
     session: Session, kept: View[Message], messages: tuple[Message, ...], turn: str | None
 ) -> tuple[View[Message], int]:
-    placed = [message._placed(session.end + number, turn) for number, message in enumerate(messages)]
+    placed = [message._placed(session.end + number, turn) for number, message in enumerate(giving_way(messages))]
     return kept.appended(placed), session.end + len(placed)
 
 

@@ -21,7 +21,7 @@ import json
 import math
 import operator
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from itertools import chain, repeat
@@ -29,7 +29,7 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from session_manager.event_loops import give_way, gives_way, giving_way
+from session_manager.event_loops import give_way, gives_way, giving_way, pieces
 from session_manager.json_value import MAX_LEVELS, within_levels
 from session_manager.model import Message, Session
 from session_manager.view import View
@@ -41,11 +41,13 @@ __all__ = [
     "are_plain",
     "checked_messages",
     "decode_json",
+    "decode_lines",
     "decode_messages",
     "decode_state",
     "decoder_of",
     "encode_json",
     "encode_message",
+    "encode_messages",
     "encode_state",
     "encoded_size",
     "flaw_of",
@@ -110,8 +112,10 @@ class State(msgspec.Struct, kw_only=True):
         return f"<state of {self.key[:80]!a}: {self.count} messages, revision {self.revision}>"
 
 
-#: How many bytes of messages are decoded at once, in a thread that lets others in: a millisecond's work.
-_PIECE = 512 * 1024
+#: How many bytes of messages are encoded at once, and decoded in a thread that lets others in: less than a millisecond's
+#: work; and of how many messages.
+_PIECE = 64 * 1024
+_MESSAGES = 200
 _TOO_DEEP = "is nested too deeply"
 _CONTAINERS = frozenset((dict, list))
 _encode_into = msgspec.json.Encoder().encode_into
@@ -147,6 +151,25 @@ def encode_message(message: Message) -> bytes:
     return encode_json(Line(message.position, message.created_at, message._object, metadata, message.ref, message.turn))
 
 
+def encode_messages(messages: Iterable[Message], separator: bytes, *, follow: bool = False) -> Iterator[bytes]:
+    """Return the lines of messages that have positions, with a separator between them, in pieces of some 64 KiB.
+
+    :param follow: whether there is a separator before the first one, too.
+    """
+    lines: list[bytes] = []
+    size = 0
+    between = separator if follow else b""
+    for message in giving_way(messages):
+        line = encode_message(message)
+        lines.append(line)
+        size += len(line)
+        if size >= _PIECE:
+            yield between + separator.join(lines)
+            lines, size, between = [], 0, separator
+    if lines:
+        yield between + separator.join(lines)
+
+
 def encoded_size(message: Message) -> int:
     """Return how many bytes a message's object and metadata are, encoded in UTF-8."""
     size = len(encode_json(message._object))
@@ -169,7 +192,7 @@ def decode_messages(data: bytes | memoryview) -> View[Message]:
     :raises DecodeError: if a line is not a message, or positions do not increase.
     """
     try:
-        lines = _decode_in_pieces(data) if gives_way() else _decode_lines(data)
+        lines = decode_lines(data, b",\n") if gives_way() else _decode_lines(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
         lines = None
     if lines is None:
@@ -182,17 +205,23 @@ def decode_messages(data: bytes | memoryview) -> View[Message]:
     raise failure
 
 
-def _decode_in_pieces(data: bytes | memoryview) -> list[Line]:
-    """Decode an array of message lines, letting others in between its pieces."""
+def decode_lines(data: bytes | memoryview, separator: bytes) -> list[Line]:
+    """Return the lines of a JSON array of message lines, letting others in between its pieces.
+
+    :param separator: a comma, and what follows each comma between two lines. Where it is elsewhere, the array may seem
+        to be none.
+    :raises msgspec.MsgspecError: if they are none; as other errors of decoding.
+    """
     lines: list[Line] = []
-    start = 1
-    while len(data) - start > _PIECE:
-        piece = bytes(data[start : start + _PIECE])
-        cut = piece.rfind(b",\n")
+    start, size = 1, _PIECE
+    while len(data) - start > size:
+        piece = bytes(data[start : start + size])
+        cut = piece.rfind(separator)
         if cut < 0:  # one line that is longer than a piece
-            break
-        lines += _decode_lines(b"[" + piece[:cut] + b"]")
-        start += cut + 1
+            size *= 2
+            continue
+        lines += _decode_lines(b"[%b]" % piece[:cut])
+        start, size = start + cut + 1, _PIECE
         give_way()
     return lines + _decode_lines(b"[" + bytes(data[start:]))
 
@@ -208,7 +237,7 @@ def checked_messages(lines: Sequence[Line]) -> list[Message]:
     restore = Message._restore
     return [
         restore(line.message, line.created_at, line.metadata, line.ref, line.position, line.turn)
-        for line in giving_way(lines, 1000)
+        for line in giving_way(lines)
     ]
 
 
@@ -217,6 +246,10 @@ def are_plain(lines: Sequence[Any]) -> bool:
 
     Each step runs in C. Of what is not plain, `flaw_of` tells.
     """
+    return all(map(_are_plain, pieces(lines, _MESSAGES)))
+
+
+def _are_plain(lines: Sequence[Any]) -> bool:
     objects = list(map(_object_of, lines))
     roles = [value.get("role") for value in objects]
     return (
@@ -230,7 +263,7 @@ def are_plain(lines: Sequence[Any]) -> bool:
 
 def _check(lines: Sequence[Line]) -> None:
     previous = -1
-    for number, line in enumerate(lines):
+    for number, line in enumerate(giving_way(lines)):
         if line.position <= previous:
             raise DecodeError(number, "positions do not increase")
         if flaw := flaw_of(line.message, line.created_at, line.metadata):

@@ -2,8 +2,9 @@
 
 * The thread of a loop calls `at_once`. What would have to wait, for a disk or for who uses one, is refused by `WouldWaitError`
   before anything was done, and is then to be called in a thread that may wait.
-* A thread that works for a loop calls `beside_a_loop`. Long computations in it `give_way` every millisecond or so: Python
-  lets other threads wait for one that computes, for 5 ms (`sys.getswitchinterval`), unless that one sleeps.
+* A thread that works for a loop calls `beside_a_loop`. Long computations in it `give_way` often, and do in `pieces` what
+  would be one long call: Python lets other threads wait for one that computes, for 5 ms (`sys.getswitchinterval`) or to
+  the end of what is written in C, unless that one sleeps.
 
 Neither asyncio nor trio is imported here: whoever runs a loop has done so.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import ParamSpec, TypeVar
 
 from session_manager.errors import ReentrantCallError
@@ -28,6 +29,7 @@ __all__ = [
     "gives_way",
     "giving_way",
     "in_event_loop",
+    "pieces",
 ]
 
 P = ParamSpec("P")
@@ -36,6 +38,8 @@ T = TypeVar("T")
 
 #: How many seconds a thread sleeps to let a loop in: long enough for the other thread to wake up.
 _BREATH = 0.0001
+#: How many seconds a thread may compute before it lets a loop in, and how many items it may look at before it asks.
+_STINT, _ITEMS = 0.0005, 16
 
 
 class WouldWaitError(ReentrantCallError):
@@ -45,6 +49,8 @@ class WouldWaitError(ReentrantCallError):
 class _Thread(threading.local):
     may_wait = True
     is_beside_a_loop = False
+    #: When it has to give way.
+    due = 0.0
 
 
 _thread = _Thread()
@@ -78,9 +84,10 @@ def beside_a_loop(function: Callable[[], R]) -> R:
 
 
 def give_way() -> None:
-    """Let the loop in that this thread works for, if it does."""
-    if _thread.is_beside_a_loop:
+    """Let the loop in that this thread works for, if it does, and has not just done so."""
+    if _thread.is_beside_a_loop and time.perf_counter() >= _thread.due:
         time.sleep(_BREATH)
+        _thread.due = time.perf_counter() + _STINT
 
 
 def gives_way() -> bool:
@@ -88,16 +95,29 @@ def gives_way() -> bool:
     return _thread.is_beside_a_loop
 
 
-def giving_way(items: Iterable[T], every: int) -> Iterable[T]:
-    """Return items; who iterates over them gives way after each so many."""
-    return _giving_way(items, every) if _thread.is_beside_a_loop else items
+def giving_way(items: Iterable[T]) -> Iterable[T]:
+    """Return items; who iterates over them gives way now and then."""
+    return _giving_way(items) if _thread.is_beside_a_loop else items
 
 
-def _giving_way(items: Iterable[T], every: int) -> Iterator[T]:
+def _giving_way(items: Iterable[T]) -> Iterator[T]:
     for number, item in enumerate(items, 1):
         yield item
-        if number % every == 0:
+        if number % _ITEMS == 0:
             give_way()
+
+
+def pieces(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Return items in slices of a size; who iterates over them gives way between them.
+
+    In a thread that works for no loop, they are one slice.
+    """
+    if not _thread.is_beside_a_loop:
+        yield items
+        return
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+        give_way()
 
 
 def in_event_loop() -> bool:

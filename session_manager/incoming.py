@@ -67,7 +67,7 @@ class Incoming:
         :raises InvalidMessageError: with the place of what is not JSON.
         """
         messages = []
-        for number, value in enumerate(giving_way(values, 100)):
+        for number, value in enumerate(giving_way(values)):
             failure = None
             try:
                 message = Message.of(value, created_at=at)

@@ -12,6 +12,7 @@ import attrs
 
 from session_manager.changes import Append, SetSummary, Truncate, UpdateMetadata
 from session_manager.codec import encode_json, encode_message
+from session_manager.event_loops import giving_way
 from session_manager.log_format import Sizes
 from session_manager.model import Message, Session
 from session_manager.store import Commit
@@ -85,7 +86,7 @@ def _is_plain_truncate(change: object) -> bool:
 
 
 def _size(messages: Iterable[Message]) -> int:
-    return sum([len(encode_message(message)) for message in messages])
+    return sum([len(encode_message(message)) for message in giving_way(messages)])
 
 
 def _refs(session: Session) -> int:

@@ -31,13 +31,14 @@ import re
 import zlib
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from functools import reduce
 from typing import Any
 
 import attrs
 import msgspec
 
 from session_manager.change_codec import AnyChange
-from session_manager.codec import DecodeError, Line, decoder_of, encode_json, encode_message
+from session_manager.codec import DecodeError, Line, decoder_of, encode_json, encode_messages
 from session_manager.errors import UnsupportedFormatError
 from session_manager.event_loops import giving_way
 from session_manager.json_value import MAX_LEVELS, within_levels
@@ -229,15 +230,13 @@ def encode_first(session: Session, notes: tuple[bytes, bytes] | None = None) -> 
     """
     metadata, short = encode_notes(session._metadata) if notes is None else notes
     refs, summary = encode_json(session.refs), encode_json(session.summary)
-    messages = [encode_message(message) for message in giving_way(session.messages, 500)]
-    joined = b",".join(messages)
+    messages = list(encode_messages(session.messages, b","))
     head = start_of(session.key) + b'%b,"summary":%b,"metadata":%b,"messages":[' % (refs, summary, metadata)
     state = encode_state(session, short)
     tail = b"]" + _STATE + state + _STATE_CRC % zlib.crc32(state)
-    crc = zlib.crc32(tail, zlib.crc32(joined, zlib.crc32(head)))
-    end = tail + _CRC % crc + b"\n"
-    size = len(joined) - max(len(messages) - 1, 0)
-    return Encoded((head, joined, end), Sizes(size, len(refs), len(summary), len(metadata)), next_seal(end, 0))
+    end = tail + _CRC % reduce(lambda crc, piece: zlib.crc32(piece, crc), (*messages, tail), zlib.crc32(head)) + b"\n"
+    size = sum(map(len, messages)) - max(len(session.messages) - 1, 0)
+    return Encoded((head, *messages, end), Sizes(size, len(refs), len(summary), len(metadata)), next_seal(end, 0))
 
 
 def first_size(session: Session, sizes: Sizes, state: bytes) -> int:
@@ -271,7 +270,7 @@ def damaged(lines: Sequence[bytes | memoryview]) -> int | None:
 
     All of them are looked at in one go, which takes half the time.
     """
-    crcs = tuple([zlib.crc32(line[:-CRC_SIZE]) for line in lines])
+    crcs = tuple([zlib.crc32(line[:-CRC_SIZE]) for line in giving_way(lines)])
     if (_CRC * len(lines)) % crcs == b"".join([line[-CRC_SIZE:] for line in lines]):
         return None
     return next((number for number, line in enumerate(lines) if not is_whole(line)), None)

@@ -9,6 +9,7 @@ record it is torn: a power cut may leave a file's length, and zeros for its last
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -24,11 +25,12 @@ from session_manager.codec import (
     are_plain,
     checked_messages,
     decode_json,
+    decode_lines,
     decoder_of,
     flaw_of,
     session_of,
 )
-from session_manager.event_loops import giving_way
+from session_manager.event_loops import give_way, gives_way, giving_way
 from session_manager.json_value import MAX_LEVELS, within_levels
 from session_manager.log_format import CRC_SIZE, First, Record, check_format, check_state, damaged, is_whole
 from session_manager.model import Message, Session
@@ -37,6 +39,10 @@ from session_manager.view import View
 __all__ = ["Log", "decode"]
 
 _CRC_START = b',"crc32":"'
+#: What stands around the messages of a first line, and what each of them begins with.
+_MESSAGES, _MESSAGES_END, _LINE_START = b'"messages":[', b'],\t"state":', b',{"position":'
+#: How many bytes of lines are split at once.
+_PIECE = 16 * 1024
 
 _decode_first = decoder_of(First)
 _decode_record = decoder_of(Record)
@@ -68,11 +74,8 @@ def decode(data: bytes, path: str) -> Log:
     end = data.find(b"\n")
     if end < 0:
         raise DecodeError(0, "the first line is cut off")
-    if data.count(b"\n") * CRC_SIZE > len(data):
-        # Millions of lines that are none: what is to be split takes a hundred times their memory.
-        raise DecodeError(_first_damaged(data), "a line is damaged")
     first = memoryview(data)[:end]  # not copied: it may be all there is
-    lines = data[end + 1 :].split(b"\n")
+    lines = _split(data, end + 1)
     rest = lines.pop()
     torn = len(data) - len(rest) if rest else None
     if not rest and lines and not is_whole(lines[-1]) and not _is_json(lines[-1]):
@@ -84,7 +87,7 @@ def decode(data: bytes, path: str) -> Log:
     bad = damaged(whole)
     if bad is not None:
         raise DecodeError(_offset(whole, bad), "a line is damaged")
-    session = _first_session(first)
+    session = _first_session(data, end)
     try:
         session = _Replay(session).run(lines)
     except DecodeError:
@@ -94,6 +97,21 @@ def decode(data: bytes, path: str) -> Log:
     if failing:
         session = _replayed_slowly(session, lines, whole)
     return Log(session, zlib.crc32(b"".join([line[-CRC_SIZE:] for line in whole])), torn)
+
+
+def _split(data: bytes, start: int) -> list[bytes]:
+    """Return the lines from a place on; what follows the last line feed is the last one.
+
+    :raises DecodeError: if there are so many that they cannot be lines: as a list they would take a hundred times the memory.
+    """
+    lines: list[bytes] = []
+    while (cut := data.find(b"\n", start + _PIECE)) >= 0:
+        lines += data[start:cut].split(b"\n")
+        start = cut + 1
+        if len(lines) * CRC_SIZE > start:
+            raise DecodeError(_first_damaged(data), "a line is damaged")
+        give_way()
+    return lines + data[start:].split(b"\n")
 
 
 def _replayed_slowly(session: Session, lines: Sequence[bytes], whole: Sequence[bytes | memoryview]) -> Session:
@@ -136,8 +154,22 @@ def _begins_with_record(line: bytes) -> bool:
     return False
 
 
-def _first_session(line: bytes | memoryview) -> Session:
+def _first_of(data: bytes, end: int) -> First:
+    """Decode a first line; a large one in pieces, in a thread that works for a loop."""
+    start = data.find(_MESSAGES, 0, end) + len(_MESSAGES)
+    stop = data.rfind(_MESSAGES_END, 0, end)
+    line = memoryview(data)[:end]
+    if gives_way() and start < stop - _PIECE:
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError, DecodeError):
+            lines = decode_lines(line[start - 1 : stop + 1], _LINE_START)
+            shell: First = _decode_first(data[:start] + data[stop:end])
+            return msgspec.structs.replace(shell, messages=lines)
     first: First = _decode_first(line)
+    return first
+
+
+def _first_session(data: bytes, end: int) -> Session:
+    first = _first_of(data, end)
     state = first.state
     check_state(state)
     if not within_levels(first.metadata):
@@ -189,7 +221,7 @@ class _Replay:
         """
         session = self._session
         generation, start, count = session.generation, session.start, len(session.messages)
-        for revision, line in enumerate(giving_way(lines, 200), session.revision + 1):
+        for revision, line in enumerate(giving_way(lines), session.revision + 1):
             try:
                 record = _fast_record(line)
             except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -237,12 +269,12 @@ class _Replay:
     def _merged(self) -> Session:
         if self._new:
             if not are_plain(self._new):
-                for new in self._new:
+                for new in giving_way(self._new):
                     if flaw := flaw_of(new.message, new.created_at, new.metadata):
                         raise DecodeError(0, flaw)
             messages = [
                 _restore(new.message, new.created_at, new.metadata, new.ref, position)
-                for position, new in enumerate(giving_way(self._new, 1000), self._session.end)
+                for position, new in enumerate(giving_way(self._new), self._session.end)
             ]
             appended = self._session.messages.appended(messages)
             self._session = self._session._with(messages=appended, end=self._end, updated=self._updated)

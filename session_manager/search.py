@@ -104,7 +104,7 @@ class _Match:
 
 
 def _scored(needle: str, messages: Iterable[tuple[str, Message]]) -> Iterator[_Found]:
-    for key, message in giving_way(messages, 200):
+    for key, message in giving_way(messages):
         text = searched_text(message)
         folded = fold(text)
         place = folded.find(needle)

@@ -37,12 +37,11 @@ from session_manager.codec import (
     decode_messages,
     decode_state,
     encode_json,
-    encode_message,
+    encode_messages,
     encode_state,
     session_of,
 )
 from session_manager.errors import UnsupportedFormatError
-from session_manager.event_loops import giving_way
 from session_manager.model import Message, Session
 
 __all__ = ["SUFFIX", "Lines", "Seal", "decode", "decode_header", "encode", "seal"]
@@ -78,13 +77,13 @@ class Lines:
 
     def appended(self, messages: Sequence[Message], end: int) -> Lines:
         """Return the lines with further messages, up to the position `end`."""
-        new = b",\n".join([encode_message(message) for message in giving_way(messages, 500)])
-        if self.size and new:
-            new = b",\n" + new
-        segments, tail = self.segments, self.tail + new
-        if len(tail) >= _SEGMENT:
-            segments, tail = (*segments, tail), b""
-        return Lines(segments, tail, zlib.crc32(new, self.crc), self.size + len(new), end)
+        sealed, tail, crc, size = [], self.tail, self.crc, self.size
+        for new in encode_messages(messages, b",\n", follow=size > 0):
+            tail, crc, size = tail + new, zlib.crc32(new, crc), size + len(new)
+            if len(tail) >= _SEGMENT:
+                sealed.append(tail)
+                tail = b""
+        return Lines((*self.segments, *sealed), tail, crc, size, end)
 
 
 def encode(session: Session, lines: Lines) -> list[bytes]:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator
 
 import attrs
 
+from session_manager.event_loops import giving_way
 from session_manager.model import Message
 from session_manager.search import fold, searched_text
 from session_manager.sqlite_rows import DamageError, decode_line
@@ -88,7 +89,7 @@ def missing(connection: sqlite3.Connection) -> Missing | None:
     size = 0
     found = False
     count = _BATCH_MESSAGES
-    for number, *row in connection.execute(_SELECT_MISSING, (after, count, after, count, count)):
+    for number, *row in giving_way(connection.execute(_SELECT_MISSING, (after, count, after, count, count))):
         found, until = True, number
         message = _message(*row)
         text = "" if message is None else _searchable(searched_text(message))
@@ -137,7 +138,7 @@ def candidates(
     asked: list[tuple[str, tuple[object, bytes, bytes]]] = [(statement, (sought, *bounds)) for statement in indexed]
     asked += [(statement, (_watermark(connection), *bounds)) for statement in _NOT_INDEXED]
     for statement, values in asked:
-        for row in connection.execute(statement, values):
+        for row in giving_way(connection.execute(statement, values)):
             key = row[0].decode(errors="replace")
             message = None if key in skip else _message(*row)
             if message is not None:

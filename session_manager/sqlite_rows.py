@@ -10,7 +10,7 @@ import hashlib
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any
 
 from session_manager.codec import (
@@ -23,7 +23,7 @@ from session_manager.codec import (
     encode_state,
     session_of,
 )
-from session_manager.event_loops import giving_way
+from session_manager.event_loops import giving_way, pieces
 from session_manager.model import Message, Session, Version
 from session_manager.store import MAX_TOKENS
 from session_manager.view import View
@@ -87,7 +87,7 @@ def encode_line(key: str, message: Message, seed: int) -> Line:
 def encode_lines(key: str, messages: Sequence[Message]) -> list[Line]:
     """Return what is stored of some messages of a session."""
     seed = _seed(key)
-    return [encode_line(key, message, seed) for message in giving_way(messages, 200)]
+    return [encode_line(key, message, seed) for message in giving_way(messages)]
 
 
 def token_digest(token: str) -> bytes:
@@ -182,6 +182,10 @@ def read_state(connection: sqlite3.Connection, key: str) -> tuple[int, State] | 
 
 
 def _messages(rows: Sequence[Any], seed: int) -> View[Message]:
+    return View(chain.from_iterable(_decoded(piece, seed) for piece in pieces(rows, _CHUNK)))
+
+
+def _decoded(rows: Sequence[Any], seed: int) -> View[Message]:
     if not rows:
         return View()
     lines = [data for _, data, _ in rows]
@@ -191,7 +195,7 @@ def _messages(rows: Sequence[Any], seed: int) -> View[Message]:
         for row in rows:
             _check_line(row, seed)
     try:
-        messages = decode_messages(b"[\n" + b",\n".join(lines) + b"\n]")
+        messages = decode_messages(b"[\n%b\n]" % b",\n".join(lines))
     except DecodeError:
         messages = View()
     if [message.position for message in messages] != [position for position, _, _ in rows]:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from session_manager import AsyncSessionManager, Message, ReentrantCallError, SessionManager
+from session_manager import AsyncSessionManager, Message, ReentrantCallError, SessionManager, event_loops
 from session_manager.codec import DecodeError, decode_messages, encode_message
 from session_manager.event_loops import (
     WouldWaitError,
@@ -20,15 +20,19 @@ from session_manager.event_loops import (
     gives_way,
     giving_way,
     in_event_loop,
+    pieces,
 )
+from session_manager.log_format import encode_first
+from session_manager.log_replay import decode
 from session_manager.stores.memory import MemoryStore
 from session_manager.testing import FaultyStore
 
 
 @pytest.fixture
 def breaths(monkeypatch):
-    """Count how often this thread sleeps."""
+    """Count how often this thread sleeps; it does each time that it asks whether it has to."""
     counted = []
+    monkeypatch.setattr(event_loops, "_STINT", 0.0)
     monkeypatch.setattr(time, "sleep", counted.append)
     return counted
 
@@ -85,19 +89,29 @@ def test_a_call_that_would_wait_has_done_nothing():
 
 def test_threads_give_way_only_beside_a_loop(breaths):
     give_way()
-    assert list(giving_way(range(10), 3)) == list(range(10))
+    assert list(giving_way(range(50))) == list(range(50))
+    assert list(pieces(range(10), 3)) == [range(10)]
     assert breaths == []
 
     def work():
         assert gives_way()
-        return list(giving_way(range(10), 3))
+        return list(giving_way(range(50))), list(pieces(range(10), 3)), list(pieces((), 3))
 
-    assert beside_a_loop(work) == list(range(10))
-    assert len(breaths) == 3
+    parts = [range(3), range(3, 6), range(6, 9), range(9, 10)]
+    assert beside_a_loop(work) == (list(range(50)), parts, [])
+    assert len(breaths) == 3 + 4
     assert not gives_way()
     with pytest.raises(ArithmeticError):
         beside_a_loop(lambda: 1 // 0)
     assert not gives_way()
+
+
+def test_who_has_just_given_way_goes_on(breaths, monkeypatch):
+    monkeypatch.setattr(event_loops, "_STINT", 3600.0)
+    thread = threading.Thread(target=beside_a_loop, args=(lambda: [give_way() for _ in range(100)],))
+    thread.start()
+    thread.join()
+    assert len(breaths) == 1
 
 
 def encoded(count, text="x" * 1000):
@@ -114,7 +128,35 @@ def test_messages_that_are_decoded_in_pieces_are_the_same(breaths, count, text):
         found = beside_a_loop(lambda given=given: decode_messages(given)).to_list()
         assert found == messages == decode_messages(given).to_list()
         assert [message.position for message in found] == list(range(count))
-    assert breaths or len(data) < 2**20 or count == 3
+    assert breaths or len(data) < 2**20
+
+
+@pytest.mark.parametrize(
+    "trap",
+    ["plain", {"a": [{"b": 1}, {"position": 2}]}, ',{"position":7', "\ud800", '"messages":[', '],\t"state":{}'],
+    ids=["plain", "nested", "separator", "surrogate", "start", "end"],
+)
+def test_the_first_line_of_a_log_that_is_decoded_in_pieces_is_the_same(breaths, trap):
+    with SessionManager() as m:
+        for number in range(2000):
+            m.add("k", {"role": "user", "content": f"{number} " + "x" * 500, "trap": trap})
+        m.update_metadata("k", {"messages": [trap, "],"], "x": {"messages": []}})
+        session = m.get("k")._with(revision=1)
+    data = b"".join(encode_first(session).buffers)
+    found = beside_a_loop(lambda: decode(data, "path").session)
+    assert found == session == decode(data, "path").session
+    assert len(breaths) > 20
+
+
+def test_a_log_of_many_records_is_read_in_pieces(breaths, tmp_path):
+    with SessionManager(f"log:{tmp_path}") as m:
+        for number in range(1500):
+            m.add("k", {"role": "user", "content": f"{number} " + "x" * 500})
+            m.save("k")
+        expected = m.get("k")
+    with SessionManager(f"log:{tmp_path}") as m:
+        assert beside_a_loop(lambda: m.get("k")) == expected
+    assert len(breaths) > 20
 
 
 def test_damage_is_found_at_the_same_place(breaths):
