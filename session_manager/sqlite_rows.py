@@ -138,7 +138,7 @@ def load(connection: sqlite3.Connection, key: str) -> Session | None:
     if found is None:
         return None
     number, state = found
-    rows = connection.execute(_SELECT_LINES, (number,)).fetchall()
+    rows = list(giving_way(connection.execute(_SELECT_LINES, (number,))))
     messages = _messages(rows, _seed(key))
     failure = None
     try:
@@ -153,7 +153,7 @@ def load_archive(connection: sqlite3.Connection, key: str) -> View[Message]:
 
     :raises DamageError: if one is damaged.
     """
-    return _messages(connection.execute(_SELECT_ARCHIVE, (key,)).fetchall(), _seed(key))
+    return _messages(list(giving_way(connection.execute(_SELECT_ARCHIVE, (key,)))), _seed(key))
 
 
 def read_state(connection: sqlite3.Connection, key: str) -> tuple[int, State] | None:

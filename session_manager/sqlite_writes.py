@@ -17,6 +17,7 @@ from session_manager.archive import NOTHING
 from session_manager.changes import Append, Clear, SetSummary, Truncate, UpdateMetadata
 from session_manager.codec import encode_message
 from session_manager.errors import ConflictError
+from session_manager.event_loops import giving_way
 from session_manager.model import Message, Session
 from session_manager.sqlite_rows import (
     TOKEN_BYTES,
@@ -175,7 +176,7 @@ class Plan:
         if len(self.lines) == 1:
             connection.execute(_INSERT_LINE, self.lines[0])
         elif self.lines:
-            connection.executemany(_INSERT_LINE, self.lines)
+            connection.executemany(_INSERT_LINE, giving_way(self.lines))
         self._archive(connection, key)
         if self.clears:
             purge(connection, indexed=indexed)
