@@ -56,7 +56,10 @@ class Saving:
         after it does not matter.
 
         :param blind: as for `Residents.change`.
+        :raises ReentrantCallError: where the save would be refused; nothing has changed.
         """
+        if self._residents.store is not None:
+            self._residents.keyed.check_none_is_mine()
         witness = Witness()
         seen = attrs.evolve(change, witness=witness)
         changed = self._residents.change(key, lambda _: seen, blind=blind)

@@ -18,6 +18,7 @@ from session_manager import (
     InvalidKeyError,
     InvalidMessageError,
     ReadOnlyError,
+    ReentrantCallError,
     SaveFailedError,
     SaveOutcomeUnknownError,
     SessionManager,
@@ -355,6 +356,30 @@ def test_a_turn_that_the_autosaver_saved_was_applied(store, m, monkeypatch):
 
     monkeypatch.setattr(m._residents, "change", change)
     assert answer(m, "r", "a").applied
+
+
+@pytest.mark.parametrize("name", ["write_many", "search"])
+def test_a_turn_that_is_refused_in_a_signal_handler_changes_nothing(store, m, monkeypatch, name):
+    """It is left in the middle of another call of its thread: its messages were in RAM although it raised."""
+    m.add_message("k", "user", "a")
+    m.save("k")
+    calls = {"write_many": lambda: m.save("other"), "search": lambda: m.search("x")}
+    m.add_message("other", "user", "x")
+    real, refused = getattr(store, name), []
+
+    def interrupted(*arguments, **options):
+        monkeypatch.setattr(store, name, real)
+        with pytest.raises(ReentrantCallError):
+            turn.__exit__(None, None, None)
+        refused.append(name)
+        return real(*arguments, **options)
+
+    turn = m.turn("k").__enter__()
+    turn.add_message("user", "from a signal handler")
+    monkeypatch.setattr(store, name, interrupted)
+    calls[name]()
+    m.save_all()
+    assert (refused, turn.applied, texts(m, "k"), len(store.load("k").messages)) == ([name], False, ["a"], 1)
 
 
 def test_a_session_that_both_made_and_one_saved_during_a_turn_gets_it(store, m):
