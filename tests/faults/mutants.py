@@ -15,7 +15,6 @@ from contextlib import closing, contextmanager, suppress
 from functools import partial
 
 import attrs
-import filelock
 import pytest
 
 from session_manager import (
@@ -31,6 +30,7 @@ from session_manager import (
     directory_lock,
     log_reader,
     log_replay,
+    process_lock,
     saving,
     session_directory,
     snapshot_format,
@@ -106,7 +106,7 @@ def two_openers(tmp_path):
 
 def handed_over(tmp_path):
     """Another process saves a session and ends, just before we get the lock: we see that session."""
-    acquire = filelock.FileLock.acquire
+    acquire = process_lock.ProcessLock.acquire
     with pytest.MonkeyPatch.context() as patched:
 
         def after_another(lock, *arguments, **options):
@@ -115,7 +115,7 @@ def handed_over(tmp_path):
                 add(SessionManager(store), "theirs")
             return acquire(lock, *arguments, **options)
 
-        patched.setattr(filelock.FileLock, "acquire", after_another)
+        patched.setattr(process_lock.ProcessLock, "acquire", after_another)
         with closing(SnapshotStore(tmp_path / "chats")) as store:
             assert texts(SessionManager(store)) == ["theirs"]
 
@@ -400,7 +400,7 @@ MUTANTS = (
             ),
         ),
     ),
-    Mutant("no lock", "two openers", replaced(filelock.FileLock, "acquire", lambda lock: None)),
+    Mutant("no lock", "two openers", replaced(process_lock.ProcessLock, "acquire", lambda lock, timeout: True)),
     Mutant(
         "the lock file is deleted",
         "two openers",
