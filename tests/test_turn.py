@@ -286,6 +286,22 @@ def test_done_means_durable(store, m):
         assert store.load(KEY).refs == ("r",)
 
 
+def test_a_delivery_that_a_fork_of_unknown_outcome_has_copied_is_done_when_that_is_durable(store, m):
+    answer(m, "r1", "a")
+    write = store.write
+
+    def lost(commit):
+        store.write = write
+        raise SaveOutcomeUnknownError("fork", "?")
+
+    store.write = lost
+    with pytest.raises(SaveOutcomeUnknownError):
+        m.fork(KEY, "fork")
+    with m.turn("fork", "r1") as turn:
+        assert turn.done
+        assert "r1" in store.load("fork").refs
+
+
 def test_a_lost_acknowledgement_does_not_double_a_turn(store, m):
     store.trouble = SaveOutcomeUnknownError(KEY, "injected")
     with pytest.raises(SaveOutcomeUnknownError), m.turn(KEY, "r") as turn:
