@@ -20,7 +20,7 @@ import pytest
 from session_manager import SaveFailedError, SessionExistsError, SessionManager, StorageError
 from tests.faults.crashes import Checker, Report, found_in
 from tests.faults.disk import Disk, simulation
-from tests.faults.workload import KEYS, KINDS, NOTHING, PICOCLAW, Run
+from tests.faults.promises import KEYS, KINDS, NOTHING, PICOCLAW, Run
 from tests.faulty_files import SPARED
 from tests.strategies import facts
 
