@@ -1,7 +1,7 @@
 """One writer for a directory: an exclusive lock on ``.lock`` in it, held for as long as a store lives.
 
-The lock is the operating system's (``flock``, by filelock): a holder that is killed has let go of it. The file
-is never deleted, for two processes could then each hold one. Who holds it stands in ``.holder``
+The lock is the operating system's: a holder that is killed has let go of it. The file is never deleted, for two
+processes could then each hold one; it is opened in the open directory, whatever has that's path now. Who holds it stands in ``.holder``
 beside it: ``{"pid":…,"host":…,"started":…}``; that is a courtesy, not a lock.
 """
 
@@ -12,15 +12,14 @@ import json
 import os
 import secrets
 import socket
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 from session_manager.atomic import NotRegularError, read_whole
-from session_manager.errors import StorageError, StorageLockedError
+from session_manager.errors import StorageLockedError
 from session_manager.files import Files
 from session_manager.model import utc_now
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
+from session_manager.process_lock import ProcessLock
 
 __all__ = ["DirectoryLock"]
 
@@ -33,24 +32,14 @@ class DirectoryLock:
 
     :param files: the directory.
     :raises StorageLockedError: at once, if somebody else holds it, in this process or another.
-    :raises StorageError: if the file system cannot lock.
+    :raises StorageError: if the file cannot be opened, or the file system cannot lock.
     """
 
     def __init__(self, files: Files) -> None:
-        import filelock  # noqa: PLC0415 - it imports asyncio, which a manager in RAM does not need
-
         self._files = files
-        self._lock: BaseFileLock = filelock.FileLock(
-            os.path.join(files.path, _LOCK), timeout=0, mode=0o600, thread_local=False, fallback_to_soft=False
-        )
-        locked = False
-        try:
-            self._lock.acquire()
-        except filelock.Timeout:
-            locked = True
-        except (OSError, NotImplementedError) as error:
-            raise StorageError(files.path, "cannot be locked") from error
-        if locked:
+        self._lock = ProcessLock(os.path.join(files.path, _LOCK), partial(files.open_lock, _LOCK))
+        if not self._lock.acquire(0):
+            self._lock.close()
             raise StorageLockedError(files.path, _holder(files))
         with contextlib.suppress(OSError):
             self._sign()
@@ -67,10 +56,11 @@ class DirectoryLock:
 
     def release(self) -> None:
         """Let go of it, from any thread; idempotent."""
-        if self._lock.is_locked:
+        if self._lock.is_open:
             with contextlib.suppress(OSError):
                 self._files.unlink(_HOLDER)
         self._lock.release()
+        self._lock.close()
 
 
 def _holder(files: Files) -> dict[str, Any]:

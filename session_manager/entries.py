@@ -31,7 +31,7 @@ class Entry:
 
     #: What the manager shows.
     session: Session
-    #: The last state that is known to be durable; of revision 0, and without messages, if there is none.
+    #: The last state that is known to be durable; if there is none, of revision 0, and without messages, unless it is a copy.
     durable: Session
     #: The calls since then, in order.
     pending: View[Change] = attrs.field(factory=View)

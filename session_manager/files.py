@@ -32,6 +32,7 @@ _HAS_DIR_FD = os.open in os.supports_dir_fd
 _MAX_BUFFERS = 1024
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_LOCK = os.O_RDWR | os.O_CREAT | (_READ ^ os.O_RDONLY)
 _APPEND = os.O_WRONLY | os.O_APPEND | (_READ ^ os.O_RDONLY)
 _BINARY = getattr(os, "O_BINARY", 0)
 _sync_data = getattr(os, "fdatasync", os.fsync)
@@ -84,6 +85,10 @@ class Files:
     def open_append(self, name: str) -> int:
         """Open a file, which must exist, for writing at its end, without waiting, and without following a link."""
         return os.open(self._at(name), _APPEND | _BINARY, dir_fd=self._fd)
+
+    def open_lock(self, name: str) -> int:
+        """Open a file that is there to be locked, without following a link; it is created if it is missing."""
+        return os.open(self._at(name), _LOCK, 0o600, dir_fd=self._fd)
 
     def read(self, fd: int, size: int) -> bytes:
         """Read at most `size` bytes; ``b""`` is the end."""

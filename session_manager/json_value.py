@@ -4,7 +4,8 @@ A JSON value here is what `json.loads` may return: `dict` with `str` keys, `list
 `float`, `bool` or `None`. Refused is what no JSON text stands for (NaN, infinities, bytes, tuples, sets,
 other keys, circular values, and a surrogate pair written as two characters, which JSON reads back as
 one), and what readers refuse: integers of more than 4,300 digits (`sys.set_int_max_str_digits`)
-and more than 200 levels. So is what has more than 10,000,000 values, of which a list or an object counts as ten.
+and more than 200 levels. So is what has more than 10,000,000 values, of which a list or an object counts as ten, or
+256 Mi characters of text: in RAM that may be one text that stands there a thousand times.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ MAX_LEVELS = 200
 _MAX_DIGITS = 4300
 #: How many values there may be: a list that stands in another one many times over, and that in a third, is copied for ever.
 _MAX_VALUES = 10_000_000
+#: How many characters: whatever is larger would be encoded first, to be refused for its size.
+_MAX_TEXT = 256 * 1024 * 1024
+#: An object with fewer fields may be taken as it is, if each of them is a text.
+_FEW = 16
 #: As how many values a list or an object counts: what copying it takes.
 _CONTAINER = 9
 #: Integers that no limit of Python's forbids to write.
@@ -47,7 +52,7 @@ def checked_copy(value: object, root: str = "") -> Any:
     ...
     session_manager.errors.InvalidMessageError: content[0].image.data: bytes is not JSON
     """
-    if type(value) is dict and _is_flat_ascii(value):
+    if type(value) is dict and len(value) < _FEW and _is_flat_ascii(value):
         return value.copy()
     return _walked(value, root)
 
@@ -57,7 +62,7 @@ def _walked(value: object, root: str) -> Any:
     result: list[Any] = [None]
     frames: list[_Frame] = [(None, result, iter(((0, value),)))]
     path: list[Any] = []
-    values = 0
+    values = size = 0
     while frames:
         _, target, items = frames[-1]
         for key, item in items:
@@ -65,6 +70,7 @@ def _walked(value: object, root: str) -> Any:
             if kind is str:
                 if not item.isascii() and _has_pair(item):
                     raise InvalidMessageError(_place(root, [*path, key]), _PAIR_REASON)
+                size += len(item)
             elif item is None or kind is bool:
                 pass
             elif isinstance(item, dict | list):
@@ -73,6 +79,7 @@ def _walked(value: object, root: str) -> Any:
                 fresh: Any = {} if isinstance(item, dict) else list.copy(item)
                 target[key] = fresh
                 frames.append((item, fresh, _items(item, fresh, root, path)))
+                size += _length(item)
                 if len(path) > MAX_LEVELS or values > _MAX_VALUES:
                     raise _too_much(root, frames, path)
                 break
@@ -81,9 +88,11 @@ def _walked(value: object, root: str) -> Any:
                 if reason is not None:
                     raise InvalidMessageError(_place(root, [*path, key]), reason)
                 target[key] = leaf
+                size += _length(leaf)
                 continue
             target[key] = item
         else:
+            _check_length(size, root, path)
             frames.pop()
             if path:
                 path.pop()
@@ -132,6 +141,20 @@ def _leaf(item: Any) -> tuple[Any, str | None]:
     if isinstance(item, str):
         return str.__str__(item), _PAIR_REASON if _has_pair(item) else None
     return item, f"{type(item).__name__} is not JSON"
+
+
+def _length(value: Any) -> int:
+    """Return how many characters a text, the keys of an object, or an integer are, about."""
+    if isinstance(value, str):
+        return str.__len__(value)
+    if isinstance(value, dict):
+        return sum(map(len, value))
+    return value.bit_length() >> 2 if isinstance(value, int) else 0
+
+
+def _check_length(length: int, root: str, path: list[Any]) -> None:
+    if length > _MAX_TEXT:
+        raise InvalidMessageError(_place(root, path[:8]), f"more than {_MAX_TEXT:,} characters")
 
 
 def _max_digits() -> int:

@@ -95,6 +95,10 @@ class KeyedLocks:
         slots = self._guard.run(self._check_out, sorted(set(keys)))
         return _nested(slots, check, function)
 
+    def check_none_is_mine(self) -> None:
+        """Raise `ReentrantCallError` if this thread holds a lock, of whatever key: `run` would."""
+        self._guard.run(self._check_out, [])
+
     def drain(self) -> None:
         """Wait for whoever holds a lock. The checks of those who get one later must refuse them.
 

@@ -1,8 +1,9 @@
-"""A lock between processes that is held for microseconds: on one byte-less file, which is never deleted.
+"""A lock between processes: on one byte-less file, which is never deleted.
 
 It is ``flock`` on a descriptor that stays open, two system calls a use (filelock opens and closes its file, which
 costs as much as a commit; it serves where there is no ``flock``). A holder that is killed has let go of it. Nobody is
-waited for longer than the caller says: a stopped holder must not stop the others.
+waited for longer than the caller says: a stopped holder must not stop the others. A child that is forked off has none of
+the locks of its parent, and keeps none of them when the parent ends.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import contextlib
 import errno
 import os
 import time
+import weakref
+from collections.abc import Callable
 
 from session_manager.errors import StorageError
 
@@ -26,6 +29,12 @@ _HAS_FLOCK = hasattr(fcntl, "flock")
 _FIRST_PAUSE = 0.00005
 _LONGEST_PAUSE = 0.002
 
+_all: weakref.WeakSet[ProcessLock] = weakref.WeakSet()
+
+
+def _open(path: str) -> int:
+    return os.open(path, _FLAGS, 0o600)
+
 
 class ProcessLock:
     """A lock file. One thread at a time may use it: the caller sees to that.
@@ -33,13 +42,17 @@ class ProcessLock:
     `release` is harmless when the lock is not held, so that an interrupt at any point is mended by calling it again.
 
     :param path: the file; created, 0600, if it is missing.
+    :param open_file: opens it, in another way than by its path.
     :raises StorageError: if it cannot be opened.
     """
 
-    def __init__(self, path: str) -> None:
+    _fd = -1
+
+    def __init__(self, path: str, open_file: Callable[[], int] | None = None) -> None:
         self.path = path
+        _all.add(self)
         try:
-            self._fd = os.open(path, _FLAGS, 0o600)
+            self._fd = _open(path) if open_file is None else open_file()
             if hasattr(os, "fchmod") and os.fstat(self._fd).st_mode & 0o600 != 0o600:
                 os.fchmod(self._fd, 0o600)  # what a umask took away
         except OSError as error:
@@ -81,15 +94,31 @@ class ProcessLock:
         elif self._fd >= 0:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
 
-    def close(self) -> None:
-        """Close the file, which lets go of the lock; idempotent.
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be taken: not after `close`, nor in a child that was forked off."""
+        return self._fd >= 0
 
-        In a forked child this leaves the parent's lock alone, and lets the child not keep it after the parent's death.
-        """
+    def close(self) -> None:
+        """Close the file, which lets go of the lock, unless a child has it, too; idempotent."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             with contextlib.suppress(OSError):
                 os.close(fd)
+
+    def __del__(self) -> None:
+        """Close it: whoever was interrupted while it was opened could not."""
+        self.close()
+
+
+def _after_in_child() -> None:
+    """Close the files; the locks stay the parent's."""
+    for lock in list(_all):
+        lock.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_in_child)
 
 
 class _Portable:  # pragma: no cover - Windows

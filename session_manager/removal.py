@@ -85,7 +85,7 @@ class Removal:
         residents, store = self._residents, self._residents.store
         if store is None:
             return residents.guard.run(self._forget, key, than)
-        deleted = False
+        deleted, entry = False, None
         try:
             entry = residents.guard.run(self._leave, key, than)
             if entry is not None or residents.peek(key) is None:
@@ -98,6 +98,8 @@ class Removal:
         except SessionManagerError:
             raise
         except BaseException:
+            # All that is in RAM of an entry that was left is old. Any other one stays, for what is unsaved in it may be new.
+            deleted = entry is not None and entry.durable.version is not None and _is_gone(store, key)
             self._doubt(key)
             raise
         finally:

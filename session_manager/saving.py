@@ -56,7 +56,10 @@ class Saving:
         after it does not matter.
 
         :param blind: as for `Residents.change`.
+        :raises ReentrantCallError: where the save would be refused; nothing has changed.
         """
+        if self._residents.store is not None:
+            self._residents.keyed.check_none_is_mine()
         witness = Witness()
         seen = attrs.evolve(change, witness=witness)
         changed = self._residents.change(key, lambda _: seen, blind=blind)
@@ -248,12 +251,12 @@ class Saving:
         )
         if store is None:
             return residents.guard.run(residents.put_new, new_key, Entry.of(copy)).session
-        commit = Entry(copy, blank).commit(residents.new_id())
+        commit = Entry.of(copy).commit(residents.new_id())
         try:
             store.write(commit)
         except BaseException as error:
             if isinstance(error, SaveOutcomeUnknownError) or not isinstance(error, SessionManagerError):
-                residents.guard.run(residents.put_watched, new_key, Entry(copy, blank, unknown=commit))
+                residents.guard.run(residents.put_watched, new_key, Entry.of(copy).writing(commit))
             raise
         return residents.guard.run(residents.put_new, new_key, Entry.of(commit.session)).session
 

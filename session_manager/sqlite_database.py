@@ -7,10 +7,7 @@ a second descriptor would drop the locks that SQLite holds for this process.
 **The lock.** Who writes, checkpoints, opens or closes holds ``<path>.lock``, for SQLite before 3.51.3 can damage a
 database when connections of several processes race at a checkpoint. Checkpoints are made here alone.
 
-**Fork.** SQLite believes in a child that the connections which the parent had are there, with their locks; so a second
-one in the child would take none, and its writes would be lost. So all are closed when the process forks, and opened again
-after it. Who is in the middle of a call is waited for, but not for ever: a connection that is left is neither used nor
-closed in the child, which cannot open that database.
+**Forks.** All connections are closed when the process forks, and opened again after it: see `session_manager.sqlite_forks`.
 """
 
 from __future__ import annotations
@@ -21,11 +18,10 @@ import os
 import sqlite3
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import attrs
 
@@ -39,6 +35,7 @@ from session_manager.errors import (
 from session_manager.files import create_directory
 from session_manager.locks import is_mine
 from session_manager.process_lock import ProcessLock
+from session_manager.sqlite_forks import hold, is_inherited, leave_for_ever, watch
 from session_manager.sqlite_opening import Connect, Opener
 from session_manager.sqlite_schema import is_readable
 
@@ -57,13 +54,6 @@ _TRUNCATE_SECONDS = 0.25
 _DAMAGED_SCHEMA = "the schema is damaged"
 _REPLACED = "was moved, removed or replaced while it was open"
 _IN_USE = "was in use by another thread when this process was forked: open it in a process that is spawned"
-#: How many seconds a fork waits for those who are in the middle of a call, at most.
-_FORK_PATIENCE = 5.0
-
-_open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
-#: Connections of the parent's that this process was forked with, and their files.
-_abandoned: list[object] = []
-_inherited: set[tuple[int, int]] = set()
 
 
 @attrs.define(eq=False)
@@ -117,7 +107,7 @@ class Database:
         self._truncate_again = False
         self._place: tuple[int, int] | None = None
         is_quoted = False
-        _open_databases.add(self)
+        watch(self)
         try:
             with self._at_work:
                 self._open()
@@ -140,7 +130,7 @@ class Database:
         return self._writer is not None or any(reader.connection is not None for reader in list(self._idle))
 
     def _open(self) -> None:
-        if self._place_now() in _inherited:
+        if is_inherited(self._place_now()):
             raise StorageError(self.path, _IN_USE)
         if self.read_only:
             self._opener.identify()
@@ -373,19 +363,19 @@ class Database:
 
     # Forks
 
-    def before_fork(self, held: contextlib.ExitStack) -> None:
+    def before_fork(self, end: float, held: contextlib.ExitStack) -> None:
         """Close every connection that nobody is using, or is done with in time.
 
+        :param end: until when (`time.monotonic`) others are waited for.
         :param held: what is called in the parent when it has forked: opens the writer, and lets go of what is held.
         """
-        end = time.monotonic() + _FORK_PATIENCE
-        idle = _hold(self._gate, end, held) and _hold(self._at_work, end, held) and self._locked_until(end, held)
+        idle = hold(self._gate, end, held) and hold(self._at_work, end, held) and self._locked_until(end, held)
         if idle and self._writer is not None:
             writer, self._writer = self._writer, None
             held.callback(self._after_fork)
             writer.close()
         for reader in list(self._readers):
-            if _hold(reader.lock, end, held):
+            if hold(reader.lock, end, held):
                 reader.close()
             else:
                 idle = False
@@ -406,62 +396,9 @@ class Database:
         with contextlib.suppress(sqlite3.Error, SessionManagerError, OSError):
             self._reopen()
 
-    def abandon(self) -> None:
-        """In a forked child: keep the connections that were left for ever, neither used nor closed."""
+    def after_in_child(self) -> None:
+        """In a forked child: neither use nor close the connections that were left."""
         left = [self._writer, *(reader.connection for reader in self._readers)]
-        _abandoned.append(left)
-        for connection in left:
-            _immortal(connection)
-        place = self._place or self._place_now()
-        if self._is_inherited and place is not None:
-            _inherited.add(place)
+        leave_for_ever(left, (self._place or self._place_now()) if self._is_inherited else None)
         self._writer = None
         self._idle, self._readers = deque(), []
-        if self._lock is not None:
-            self._lock.close()
-
-
-def _immortal(value: Any) -> None:
-    """Keep a value even when the interpreter ends and clears the modules."""
-    with contextlib.suppress(Exception):
-        import ctypes  # noqa: PLC0415 - only in a forked child
-
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
-
-
-def _hold(lock: Any, end: float, held: contextlib.ExitStack) -> bool:
-    """Take a lock, unless this thread has it: a signal handler forks in the middle of a call."""
-    if is_mine(lock) or not lock.acquire(timeout=max(end - time.monotonic(), 0.0)):
-        return False
-    held.callback(lock.release)
-    return True
-
-
-class _Held(threading.local):
-    """What a thread that forks holds."""
-
-    def __init__(self) -> None:
-        self.stack = contextlib.ExitStack()
-
-
-_held = _Held()
-
-
-def _before() -> None:
-    for database in sorted(_open_databases, key=id):
-        database.before_fork(_held.stack)
-
-
-def _after_in_parent() -> None:
-    _held.stack.close()
-
-
-def _after_in_child() -> None:
-    _held.stack.pop_all()
-    for database in list(_open_databases):
-        database.abandon()
-    _open_databases.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

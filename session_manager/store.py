@@ -59,7 +59,8 @@ class Commit:
     #: A random id of this write, by which a shared store tells whether it landed.
     token: str = ""
     #: Set by a shared store from right before the write may land on. Whoever is interrupted before has written nothing.
-    doubt: Doubt = attrs.field(factory=Doubt, init=False, eq=False, repr=False)
+    #: A copy that a wrapper makes (`attrs.evolve`) shares it.
+    doubt: Doubt = attrs.field(factory=Doubt, kw_only=True, eq=False, repr=False)
 
     def unknown_token(self, kept: int, version: Version | None) -> bool | None:
         """Return what `Store.landed` says when this token is not among those that the store keeps of the session.

@@ -272,7 +272,7 @@ class Turn:
             answered = entry is not None and self.ref is not None and self.ref in entry.session.refs
             if entry is None:
                 self._guard = None
-            elif answered and self.ref not in entry.durable.refs:
+            elif answered and store is not None and not (entry.durable.revision and self.ref in entry.durable.refs):
                 self._saving.save(self.key)
                 continue
             elif answered:

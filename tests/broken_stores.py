@@ -12,6 +12,7 @@ from session_manager import ConflictError, Session, SessionInfo
 from session_manager.changes import Append, Clear, Edit, Replace, Truncate, fold
 from session_manager.model import Message
 from session_manager.search import best, searched_text
+from session_manager.store import Doubt
 from session_manager.stores.memory import MemoryStore, Stored
 
 #: The store's class → which test notices, as pytest's ``-k`` names it.
@@ -59,7 +60,6 @@ class Base(MemoryStore):
         super().write(
             attrs.evolve(commit, session=attrs.evolve(kept, key=self.stored_key(key)), base=self.version(key))
         )
-        commit.doubt.exists = True
 
     def delete(self, key, expected=None):
         return super().delete(self.stored_key(key), expected)
@@ -350,14 +350,19 @@ class TakesVersionsForTokens(Base):
 @noticed_by("test_a_write_on_which_others_were_based")
 class KnowsOnlyTheLastToken(Base):
     def landed(self, commit):
-        tokens = self._tokens.get(commit.session.key)
-        return bool(tokens) and tokens[-1] == commit.token
+        return self._tokens_of(commit.session.key)[-1:] == (commit.token,)
 
 
 @noticed_by("test_a_write_that_is_out_of_reach")
 class SaysThatOldWritesFailed(Base):
     def landed(self, commit):
-        return commit.token in self._tokens.get(commit.session.key, ())
+        return commit.token in self._tokens_of(commit.session.key)
+
+
+@noticed_by("test_a_write_that_is_out_of_reach")
+class HandsOnAnotherCommit(Base):
+    def write(self, commit):
+        super().write(attrs.evolve(commit, doubt=Doubt()))
 
 
 # The rest

@@ -694,6 +694,27 @@ CALLS = {
 }
 
 
+@pytest.mark.parametrize("landed", [True, False])
+def test_what_is_truncated_of_a_fork_of_unknown_outcome_is_archived(landed):
+    """It was nowhere: what the calls after the fork dropped was looked for in a session without messages."""
+    store = FaultyStore(MemoryStore())
+    with SessionManager(store, archive=True) as m:
+        m.add("k", *({"role": "user", "content": text} for text in "abc"))
+        m.save("k")
+        if landed:
+            store.lose_ack_next()
+        else:
+            store.fail_next(SaveOutcomeUnknownError("fork", "on purpose"))
+        with pytest.raises(SaveOutcomeUnknownError):
+            m.fork("k", "fork")
+        m.truncate_history("fork", 1)
+        assert [message.content for message in m.get_archive("fork")] == ["a", "b"]
+        m.save("fork")
+        assert [message.content for message in m.get_archive("fork")] == ["a", "b"]
+    assert [message.content for message in store.archive("fork")] == ["a", "b"]
+    assert [message.content for message in store.load("fork").messages] == ["c"]
+
+
 @pytest.mark.parametrize("when", CALLS)
 @pytest.mark.parametrize("kind", [OSError(5, "EIO"), KeyboardInterrupt()], ids=["EIO", "interrupt"])
 @pytest.mark.parametrize("action", ["save", "clear"])

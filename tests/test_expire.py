@@ -321,6 +321,58 @@ def test_a_deletion_that_fails_leaves_everything_as_it_was(unsaved):
     assert m.expire(DAY) == ["k"]
 
 
+class Interrupting(MemoryStore):
+    """Deletes, and then Ctrl-C comes; or before."""
+
+    after = True
+
+    def delete(self, key, expected=None):
+        if self.after:
+            super().delete(key, expected)
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("unsaved", [True, False])
+@pytest.mark.parametrize("after", [True, False])
+def test_an_interrupted_deletion_is_all_or_nothing(after, unsaved, clock):
+    """What was unsaved of a session that had been deleted already began a new one with the next save."""
+    store = Interrupting()
+    store.after = after
+    m = SessionManager(store, clock=clock)
+    m.add_message("k", "user", "old")
+    m.save("k")
+    if unsaved:
+        m.add_message("k", "user", "old, unsaved")
+    clock.advance(days=2)
+    with pytest.raises(KeyboardInterrupt):
+        m.expire(DAY)
+    m.save_all()
+    assert texts(m, "k") == ([] if after else ["old"] + ["old, unsaved"] * unsaved)
+    assert list(store.keys()) == ([] if after else ["k"])
+
+
+def test_an_interrupt_does_not_take_what_is_new_and_unsaved_of_a_session_that_somebody_else_deleted(clock, monkeypatch):
+    """A session that is not old is not asked for: it is gone from the store, and stays in RAM."""
+    store = MemoryStore()
+    m = SessionManager(store, clock=clock)
+    m.add_message("k", "user", "old")
+    m.save("k")
+    clock.advance(days=2)
+    m.add_message("k", "user", "new, unsaved")
+    store.delete("k")
+    peek = m._residents.peek
+
+    def interrupted(key):
+        monkeypatch.setattr(m._residents, "peek", peek)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(m._residents, "peek", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        m._removal.expire("k", clock.time - DAY)
+    m.save("k")
+    assert texts(m, "k") == ["new, unsaved"]
+
+
 def test_an_unsaved_change_is_searched_listed_and_saved_while_a_deletion_that_fails_is_under_way():
     """It was out of RAM meanwhile: a search told the older state, and `save_all` did not save it."""
     m, store, expirer, _ = expiring(SaveFailedError("k", "no"), unsaved=True)

@@ -322,3 +322,27 @@ def test_a_list_that_stands_many_times_over_is_refused_in_time(wide):
         value = [value] * wide
     with pytest.raises(InvalidMessageError, match="more than 10,000,000 values"):
         checked_copy({"content": value})
+
+
+LONG = "x" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        ({"content": [LONG] * 1000}, "content"),
+        ({"content": [{"text": LONG}] * 1000}, "content[268]"),
+        ({"content": {LONG[:1000]: 0}, "more": [{LONG: 0}] * 1000}, "more[268]"),
+        ({"content": {"parts": [["a"], [LONG] * 1000]}}, "content.parts[1]"),
+        ({str(number): LONG for number in range(1000)}, ""),
+        ({"content": [type("Text", (str,), {})(LONG)] * 1000}, "content"),
+        ({"content": [10**4000] * 100_000}, "content"),
+    ],
+    ids=["texts", "objects", "keys", "deep", "fields", "subclasses", "numbers"],
+)
+def test_a_text_that_stands_a_thousand_times_over_is_refused_at_its_place(value, place):
+    """A megabyte in RAM was a gigabyte once it was encoded, which it was before anybody looked at its size."""
+    with pytest.raises(InvalidMessageError, match="more than 268,435,456 characters") as caught:
+        checked_copy(value)
+    assert caught.value.path == place
+    checked_copy({"content": [LONG] * 200})

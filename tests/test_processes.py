@@ -68,6 +68,32 @@ def test_when_the_holder_is_killed_it_opens_at_once_with_all_of_it(tmp_path):
         assert [message.content for message in m.get_history("k")] == ["from the holder"]
 
 
+FORKING = """
+    import os, signal, sys, warnings
+    from session_manager import SessionManager
+    m = SessionManager(sys.argv[1])
+    warnings.simplefilter("ignore", DeprecationWarning)
+    if not os.fork():
+        print("forked", flush=True)
+        sys.stdin.readline()
+        os._exit(0)
+    signal.pause()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("url", ["snapshot:{}", "log:{}", "sqlite:{}/chats.db"])
+def test_a_forked_child_keeps_no_lock_of_a_parent_that_is_killed(url, tmp_path):
+    url = url.format(tmp_path / "chats")
+    with start(FORKING, url) as parent:
+        assert parent.stdout.readline() == "forked\n"
+        os.kill(parent.pid, signal.SIGKILL)
+        parent.wait(DEADLINE)
+        with SessionManager(url) as m:
+            m.add_message("k", "user", "a")
+        parent.communicate("\n", DEADLINE)
+
+
 def test_a_second_manager_of_one_process_is_refused_too(tmp_path):
     with SessionManager(tmp_path / "chats") as m:
         with pytest.raises(StorageLockedError) as raised:

@@ -18,6 +18,7 @@ from session_manager import (
     InvalidKeyError,
     InvalidMessageError,
     ReadOnlyError,
+    ReentrantCallError,
     SaveFailedError,
     SaveOutcomeUnknownError,
     SessionManager,
@@ -285,6 +286,22 @@ def test_done_means_durable(store, m):
         assert store.load(KEY).refs == ("r",)
 
 
+def test_a_delivery_that_a_fork_of_unknown_outcome_has_copied_is_done_when_that_is_durable(store, m):
+    answer(m, "r1", "a")
+    write = store.write
+
+    def lost(commit):
+        store.write = write
+        raise SaveOutcomeUnknownError("fork", "?")
+
+    store.write = lost
+    with pytest.raises(SaveOutcomeUnknownError):
+        m.fork(KEY, "fork")
+    with m.turn("fork", "r1") as turn:
+        assert turn.done
+        assert "r1" in store.load("fork").refs
+
+
 def test_a_lost_acknowledgement_does_not_double_a_turn(store, m):
     store.trouble = SaveOutcomeUnknownError(KEY, "injected")
     with pytest.raises(SaveOutcomeUnknownError), m.turn(KEY, "r") as turn:
@@ -355,6 +372,30 @@ def test_a_turn_that_the_autosaver_saved_was_applied(store, m, monkeypatch):
 
     monkeypatch.setattr(m._residents, "change", change)
     assert answer(m, "r", "a").applied
+
+
+@pytest.mark.parametrize("name", ["write_many", "search"])
+def test_a_turn_that_is_refused_in_a_signal_handler_changes_nothing(store, m, monkeypatch, name):
+    """It is left in the middle of another call of its thread: its messages were in RAM although it raised."""
+    m.add_message("k", "user", "a")
+    m.save("k")
+    calls = {"write_many": lambda: m.save("other"), "search": lambda: m.search("x")}
+    m.add_message("other", "user", "x")
+    real, refused = getattr(store, name), []
+
+    def interrupted(*arguments, **options):
+        monkeypatch.setattr(store, name, real)
+        with pytest.raises(ReentrantCallError):
+            turn.__exit__(None, None, None)
+        refused.append(name)
+        return real(*arguments, **options)
+
+    turn = m.turn("k").__enter__()
+    turn.add_message("user", "from a signal handler")
+    monkeypatch.setattr(store, name, interrupted)
+    calls[name]()
+    m.save_all()
+    assert (refused, turn.applied, texts(m, "k"), len(store.load("k").messages)) == ([name], False, ["a"], 1)
 
 
 def test_a_session_that_both_made_and_one_saved_during_a_turn_gets_it(store, m):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -18,10 +17,11 @@ __all__ = ["MemoryStore", "Stored"]
 
 @attrs.frozen
 class Stored:
-    """A session and its archive, which are written together."""
+    """What is written in one step: a session, its archive, and the tokens of its last writes."""
 
     session: Session
     archive: Sequence[Message] = ()
+    tokens: tuple[str, ...] = ()
 
 
 class MemoryStore(Store):
@@ -35,7 +35,8 @@ class MemoryStore(Store):
     def __init__(self) -> None:
         self._sessions: dict[str, Stored] = {}
         self._writing = threading.RLock()
-        self._tokens: dict[str, deque[str]] = {}
+        #: The tokens of sessions that were deleted.
+        self._tokens: dict[str, tuple[str, ...]] = {}
 
     def load(self, key: str) -> Session | None:
         stored = self._sessions.get(key)
@@ -58,12 +59,16 @@ class MemoryStore(Store):
             archive = () if stored is None else stored.archive
             if commit.archived or commit.spared is not None:
                 archive = archived(archive, commit.changes, commit.archived)
+            tokens = (*self._tokens_of(key), commit.token)[-MAX_TOKENS:]
             commit.doubt.exists = True
-            self._tokens.setdefault(key, deque(maxlen=MAX_TOKENS)).append(commit.token)
-            self._sessions[key] = Stored(commit.session, archive)
+            self._sessions[key] = Stored(commit.session, archive, tokens)
+
+    def _tokens_of(self, key: str) -> tuple[str, ...]:
+        stored = self._sessions.get(key)
+        return self._tokens.get(key, ()) if stored is None else stored.tokens
 
     def landed(self, commit: Commit) -> bool | None:
-        tokens = self._tokens.get(commit.session.key, ())
+        tokens = self._tokens_of(commit.session.key)
         if commit.token in tokens:
             return True
         if not commit.doubt.exists:
@@ -74,6 +79,7 @@ class MemoryStore(Store):
         with self._writing:
             if key not in self._sessions or (expected is not None and self.version(key) != expected):
                 return False
+            self._tokens[key] = self._tokens_of(key)
             del self._sessions[key]
             return True
 

@@ -19,7 +19,8 @@ import attrs
 
 from session_manager.names import file_name
 from tests.faults.disk import Disk, SimulatedFiles, simulation
-from tests.faults.workload import KEYS, KINDS, NOTHING, PICOCLAW, Process, Run, Workload, fact
+from tests.faults.promises import KEYS, KINDS, NOTHING, PICOCLAW, Process, Run, fact
+from tests.faults.workload import Workload
 
 #: Of so many disks that differ one is read whole, and saved to.
 READ_OF = 40

@@ -27,7 +27,6 @@ import stat
 import zlib
 from functools import lru_cache
 
-import filelock
 import pytest
 
 from session_manager import directory_lock, session_directory
@@ -430,16 +429,19 @@ class FaultyDisk(FaultyFiles, SimulatedFiles):
 class NoLock:
     """Stands for the lock of the operating system, which is not the disk's."""
 
-    is_locked = False
+    is_open = True
 
-    def __init__(self, *_, **__):
+    def __init__(self, *_):
         pass
 
-    def acquire(self):
-        self.is_locked = True
+    def acquire(self, _):
+        return True
 
     def release(self):
-        self.is_locked = False
+        pass
+
+    def close(self):
+        self.is_open = False
 
 
 @contextlib.contextmanager
@@ -449,7 +451,7 @@ def simulation():
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(session_directory, "create_directory", lambda path: None)
         patched.setattr(directory_lock.DirectoryLock, "_sign", sign)
-        patched.setattr(filelock, "FileLock", NoLock)
+        patched.setattr(directory_lock, "ProcessLock", NoLock)
         patched.setattr("session_manager.stores.log._COMPACT_FROM", COMPACT_FROM)
         patched.setattr("secrets.token_hex", lambda size: f"{next(numbers):0{2 * size}x}")
         yield

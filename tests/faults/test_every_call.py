@@ -20,7 +20,7 @@ import pytest
 from session_manager import SaveFailedError, SessionExistsError, SessionManager, StorageError
 from tests.faults.crashes import Checker, Report, found_in
 from tests.faults.disk import Disk, simulation
-from tests.faults.workload import KEYS, KINDS, NOTHING, PICOCLAW, Run
+from tests.faults.promises import KEYS, KINDS, NOTHING, PICOCLAW, Run
 from tests.faulty_files import SPARED
 from tests.strategies import facts
 
@@ -171,7 +171,9 @@ class Place:
         run.leave()
         self.content = dict(run.disk.content())
         if kind == "log":
-            name = next(name for name in self.content if name.startswith("telegram") and "session" in name)
+            names = [name for name in self.content if name.startswith("telegram") and "session" in name]
+            assert names, "what was saved is not there"
+            name = names[0]
             self.content[name] += b'{"changes":[{"cha'
         self.known = {key: (allowed[0],) for key, allowed in run.allowed.items()}
         self.known["new"] = (NOTHING,)

@@ -15,8 +15,8 @@ import pytest
 
 from session_manager import SessionExistsError, SessionManager, StorageError
 from session_manager.stores.sqlite import SQLiteStore
+from tests.faults.promises import ids
 from tests.faults.test_every_call import CALLS, KEY, SITUATIONS, in_another_thread, shown
-from tests.faults.workload import ids
 from tests.faulty_files import open_descriptors
 
 NAMES = ("save", "save_all", "turn", "summarize", "fork", "delete", "compact", "reload")

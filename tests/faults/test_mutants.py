@@ -13,7 +13,8 @@ import warnings
 import pytest
 
 from session_manager import SessionManagerError
-from tests.faults.mutants import CHECKS, MUTANTS, applied
+from tests.faults.checks import CHECKS
+from tests.faults.mutants import MUTANTS, applied
 
 #: What a check that notices something raises: not an error of the mistake itself, such as a wrong name.
 NOTICES = (AssertionError, SessionManagerError, UnicodeError, OSError, IndexError, pytest.fail.Exception)

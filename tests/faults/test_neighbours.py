@@ -11,8 +11,11 @@ from datetime import timedelta
 
 import pytest
 
-from session_manager import SessionManager, SessionManagerError, StorageError
+from session_manager import SessionManager, SessionManagerError, StorageError, StorageLockedError
+from session_manager.files import Files
 from session_manager.names import file_name
+from session_manager.stores.log import LogStore
+from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore
 from tests.strategies import CANARY
 
@@ -258,6 +261,30 @@ def test_a_directory_that_is_put_in_the_place_of_ours_is_neither_read_nor_writte
         assert said(m, "other") == ["ours 0", "ours 1", "ours 2"]
         assert said(m) == (["ours 0", "ours 1", "ours 2"] if kind == "sqlite" else ["new"])
         assert m.verify() == []
+
+
+@pytest.mark.parametrize("store_class", [SnapshotStore, LogStore])
+def test_a_directory_that_is_swapped_while_it_is_being_opened_is_the_one_that_is_locked(store_class, tmp_path, decoy):
+    """The lock was taken by its path: in the other directory, which got a file of ours, while ours had no lock."""
+    chats, moved = tmp_path / "chats", tmp_path / "moved"
+    chats.mkdir(mode=0o700)
+
+    def swapped(path):
+        files = Files(path)
+        chats.rename(moved)
+        decoy.rename(chats)
+        return files
+
+    inside = decoy / "snapshot"
+    before = state(inside), os.listdir(decoy)
+    with closing(store_class(chats, files=swapped)) as store, SessionManager(store) as m:
+        fill(m)
+        with pytest.raises(StorageLockedError):
+            store_class(moved)
+    chats.rename(decoy)
+    assert (state(inside), os.listdir(decoy)) == before
+    with closing(store_class(moved)) as store:
+        assert list(store.keys()) == [KEY]
 
 
 def test_a_second_reader_does_not_open_a_database_that_is_in_the_place_of_ours(tmp_path, decoy):

@@ -360,10 +360,10 @@ def test_a_forked_child_keeps_what_it_saves_after_its_parent_has_closed_the_same
 
 BUSY = """
     import os, sys, threading, warnings
-    import session_manager.sqlite_database
+    import session_manager.sqlite_forks
     from session_manager import SessionManager, StorageError
     warnings.simplefilter("ignore", DeprecationWarning)
-    session_manager.sqlite_database._FORK_PATIENCE = 0.05
+    session_manager.sqlite_forks._PATIENCE = 0.05
     url, other = sys.argv[1:]
     m = SessionManager(url)
     began, goes_on = threading.Event(), threading.Event()

@@ -1,0 +1,110 @@
+"""Forks of a process that has SQLite databases open.
+
+SQLite believes in a child that the connections which the parent had are there, with their locks; so a second one in the
+child would take none, and its writes would be lost. So each database closes its connections when the process forks, and
+opens them again after it. Who is in the middle of a call is waited for, but not for ever: a connection that is left is
+neither used nor closed in the child, which cannot open that database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import weakref
+from typing import Any, Protocol
+
+from session_manager.locks import is_mine
+
+__all__ = ["Forkable", "hold", "is_inherited", "leave_for_ever", "watch"]
+
+#: How many seconds a fork waits for those who are in the middle of a call, at most.
+_PATIENCE = 5.0
+
+
+class Forkable(Protocol):
+    """An open database, as a fork sees it."""
+
+    def before_fork(self, end: float, held: contextlib.ExitStack) -> None:
+        """Close what can be closed until a moment of `time.monotonic`; `held` is undone in the parent when it has forked."""
+
+    def after_in_child(self) -> None:
+        """Begin without a connection in the child, where nothing of `held` is undone."""
+
+
+_watched: weakref.WeakSet[Forkable] = weakref.WeakSet()
+#: Connections of the parent's that this process was forked with, and their files.
+_left: list[object] = []
+_inherited: set[tuple[int, int]] = set()
+
+
+def watch(database: Forkable) -> None:
+    """Tell a database of forks from now on, for as long as it is there."""
+    _watched.add(database)
+
+
+def hold(lock: Any, end: float, held: contextlib.ExitStack) -> bool:
+    """Take a lock until the process has forked, unless this thread has it: a signal handler forks in the middle of a call.
+
+    :param end: until when it is waited for.
+    :returns: whether it was free in time.
+    """
+    if is_mine(lock) or not lock.acquire(timeout=max(end - time.monotonic(), 0.0)):
+        return False
+    held.callback(lock.release)
+    return True
+
+
+def leave_for_ever(connections: list[Any], place: tuple[int, int] | None) -> None:
+    """In a forked child: keep connections of the parent's, neither used nor closed, not even when the interpreter ends.
+
+    :param place: device and inode of their database, if it must not be opened here any more.
+    """
+    _left.append(connections)
+    for connection in connections:
+        _immortal(connection)
+    if place is not None:
+        _inherited.add(place)
+
+
+def is_inherited(place: tuple[int, int] | None) -> bool:
+    """Say whether a database is one that this process was forked with while it was in use."""
+    return place in _inherited
+
+
+def _immortal(value: Any) -> None:
+    with contextlib.suppress(Exception):
+        import ctypes  # noqa: PLC0415 - only in a forked child
+
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
+
+
+class _Held(threading.local):
+    """What a thread that forks holds."""
+
+    def __init__(self) -> None:
+        self.stack = contextlib.ExitStack()
+
+
+_held = _Held()
+
+
+def _before() -> None:
+    for database in sorted(_watched, key=id):
+        database.before_fork(time.monotonic() + _PATIENCE, _held.stack)
+
+
+def _after_in_parent() -> None:
+    _held.stack.close()
+
+
+def _after_in_child() -> None:
+    _held.stack.pop_all()
+    for database in list(_watched):
+        database.after_in_child()
+    _watched.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
