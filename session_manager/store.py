@@ -35,7 +35,7 @@ T = TypeVar("T")
 MAX_TOKENS = 64
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Doubt:
     """Whether a write may have landed although nobody was told so: after an interrupt it is all that is left to know."""
 
