@@ -61,7 +61,7 @@ _FOOTER = b'],"crc32":"%08x"}\n'
 _SEGMENT = 64 * 1024
 
 
-@attrs.frozen(eq=False, repr=False)
+@attrs.frozen(repr=False)
 class Lines:
     """The encoded messages of a session: sealed segments, an open tail, and the CRC of both.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import json
+import operator
 import random
 import threading
 import time
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from session_manager import Message, SaveFailedError, Session, SessionManager, open_store
 from session_manager.budget import Budget, measure, weight
+from session_manager.codec import encode_message
 from session_manager.entries import Entry
 from session_manager.model import utc_now
 from session_manager.snapshot_format import Lines, decode, encode
@@ -125,6 +128,58 @@ def test_the_estimate_is_within_a_factor_of_2_for_many_small_sessions(count):
     again = SessionManager(Decoding(), max_resident_bytes=10**9)
     used, _ = traced(lambda: [again.get(key) and None for key in files])
     assert used / 2 < budget(again).size < used * 2
+
+
+#: Of about 1 KB of UTF-8, as a channel or a model gives it. A single character beyond U+FFFF makes CPython take 4 bytes for
+#: each one of its text, and makes the factor 4: that is the text alone.
+TEXTS = {
+    "ASCII": "x" * 1000,
+    "latin": "é" * 500,
+    "CJK": "漢" * 340,
+    "a quotation mark": "x" * 997 + "\N{RIGHT SINGLE QUOTATION MARK}",
+}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+@pytest.mark.parametrize("storage", ["memory:", "snapshot:{}", "log:{}", "sqlite:{}/chats.db"])
+def test_a_resident_message_takes_at_most_3_times_its_json(tmp_path, storage, text):
+    """The UTF-8 of every text that was not ASCII stayed in it from when it was first encoded, as long as it was in RAM."""
+    url = storage.format(tmp_path)
+
+    def opened():
+        return SessionManager(SnapshotStore(tmp_path, cache_bytes=0) if url.startswith("snapshot:") else url)
+
+    def added():
+        m = opened()
+        for number in range(200):
+            m.add("k", json.loads(json.dumps({"role": "user", "content": f"{number}{text}"})))
+            if number % 50 == 49:
+                m.save("k")
+        return m
+
+    def read():
+        m = opened()
+        m.get("k")
+        return m
+
+    opened()._residents.let_go()  # what a first one imports does not count
+    for make in [added] if storage == "memory:" else [added, read]:
+        used, m = traced(make)
+        lines = sum(len(encode_message(message)) for message in m.get_history("k"))
+        assert lines / 2 < used < 3 * lines
+        m.close()
+        if m._residents.store is not None:
+            m._residents.store.close()
+
+
+def test_messages_share_their_usual_names_and_roles():
+    """Each message that was parsed by itself had names and a role of its own: a fifth of a short message."""
+    m = SessionManager()
+    m.add("k", *[json.loads(json.dumps({"role": "user", "content": f"{n}", "a": {"b": n}})) for n in range(2)])
+    one, two = (message._object for message in m.get_history("k"))
+    for first, second in [(one, two), (one["a"], two["a"])]:
+        assert all(map(operator.is_, first, second))
+    assert one["role"] is two["role"]
 
 
 def test_a_summary_and_metadata_count():
