@@ -249,6 +249,12 @@ class Store(abc.ABC):
     def close(self) -> None:
         """Let go of the storage; idempotent. Other calls then fail."""
 
+    def release(self, key: str) -> None:
+        """Take note that the session is not in RAM any more: forget what only a write of it would need, until it is loaded again.
+
+        May be called beside any call, of the same key too. It must not wait. By default it does nothing.
+        """
+
     def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
         """Make commits of different sessions durable; return what each raised, in their order.
 

@@ -18,8 +18,10 @@ from session_manager import Message, SaveFailedError, Session, SessionManager, o
 from session_manager.budget import Budget, measure, weight
 from session_manager.codec import encode_message
 from session_manager.entries import Entry
+from session_manager.line_cache import LineCache
 from session_manager.model import utc_now
 from session_manager.snapshot_format import Lines, decode, encode
+from session_manager.store import Commit
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from tests.strategies import messages, nasty_text
@@ -170,6 +172,38 @@ def test_a_resident_message_takes_at_most_3_times_its_json(tmp_path, storage, te
         m.close()
         if m._residents.store is not None:
             m._residents.store.close()
+
+
+@pytest.mark.parametrize("storage", ["snapshot:{}", "log:{}", "sqlite:{}/chats.db"])
+def test_of_an_evicted_session_nothing_is_left_but_its_key(tmp_path, storage):
+    """A log was remembered with the session's metadata, and a snapshot with what its file was known by."""
+    url, keys = storage.format(tmp_path), [f"k:{number}" for number in range(500)]
+    with SessionManager(url) as m:
+        for key in keys:
+            m.add_message(key, "user", "x" * 100)
+            m.update_metadata(key, {"note": "x" * 1000})
+        m.save_all()
+    with SessionManager(url, max_resident_bytes=1) as m:
+        assert sorted(m) == sorted(keys)
+        texts(m, keys[0])
+        used, _ = traced(lambda: [m.get(key) and None for key in keys] and None)
+        assert len(resident(m)) == 1
+        assert used < 100 * len(keys)
+
+
+def test_the_lines_of_many_short_sessions_are_within_their_budget():
+    """Only the lines' own bytes were counted: of short sessions that was a third."""
+    cache, limit = LineCache(200_000), 200_000
+
+    def fill():
+        for number in range(2000):
+            session = session_of(SHAPES["short"], 1)
+            session = session._with(key=f"k:{number}")
+            commit = Commit(session, (), None)
+            cache.keep(commit, cache.lines(commit))
+
+    used, _ = traced(fill)
+    assert limit / 2 < used < limit * 1.25
 
 
 def test_messages_share_their_usual_names_and_roles():
