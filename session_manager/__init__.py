@@ -10,7 +10,6 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from session_manager.autosave import Autosave
 from session_manager.errors import (
     ClosedError,
     ConflictError,
@@ -32,17 +31,18 @@ from session_manager.errors import (
     StorageLockedError,
     UnsupportedFormatError,
 )
-from session_manager.manager import Health, SessionManager
-from session_manager.model import Message, Session, Version
-from session_manager.search import SearchHit
-from session_manager.store import Commit, Finding, SessionInfo, Store
-from session_manager.stores import CopyReport, open_store
-from session_manager.summarize import Summarized, SummaryPolicy
-from session_manager.turn import Turn
 
 if TYPE_CHECKING:
     from session_manager.aio import AsyncSessionManager
     from session_manager.aio_turn import AsyncTurn
+    from session_manager.autosave import Autosave
+    from session_manager.manager import Health, SessionManager
+    from session_manager.model import Message, Session, Version
+    from session_manager.search import SearchHit
+    from session_manager.store import Commit, Finding, SessionInfo, Store
+    from session_manager.stores import CopyReport, open_store
+    from session_manager.summarize import Summarized, SummaryPolicy
+    from session_manager.turn import Turn
 
 __all__ = [
     "AsyncSessionManager",
@@ -86,7 +86,27 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_HOMES = {"AsyncSessionManager": "aio", "AsyncTurn": "aio_turn"}
+#: Where the names are that are imported when they are asked for. Errors are not: an `except` must find them at any moment.
+_HOMES = {
+    "AsyncSessionManager": "aio",
+    "AsyncTurn": "aio_turn",
+    "Autosave": "autosave",
+    "Commit": "store",
+    "CopyReport": "stores",
+    "Finding": "store",
+    "Health": "manager",
+    "Message": "model",
+    "SearchHit": "search",
+    "Session": "model",
+    "SessionInfo": "store",
+    "SessionManager": "manager",
+    "Store": "store",
+    "Summarized": "summarize",
+    "SummaryPolicy": "summarize",
+    "Turn": "turn",
+    "Version": "model",
+    "open_store": "stores",
+}
 
 if not TYPE_CHECKING:  # else every name would be one of this module's
 

@@ -57,7 +57,7 @@ __all__ = ["ArchiveFiles"]
 _ATTEMPTS = 5
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _Known:
     """The file of an archive, as it was last read or written: all of its lines count."""
 

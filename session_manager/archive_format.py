@@ -53,7 +53,7 @@ _CRC = b',"crc32":"%08x"}'
 _CRC_SIZE = len(_CRC % 0)
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class Found:
     """What is in an archive's file, over a version of its session."""
 
@@ -129,7 +129,7 @@ def decode(data: bytes, key: str, version: Version | None, path: str) -> Found:
     return _Scan(data, key, version).run()
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _Scan:
     data: bytes
     key: str

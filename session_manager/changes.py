@@ -54,14 +54,22 @@ def _count(items: Any) -> str:
     return f"<{len(items)}>"
 
 
-@attrs.define(eq=False)
+def _compared(change: Change) -> list[Any]:
+    return [getattr(change, field.name) for field in attrs.fields(type(change)) if field.eq]
+
+
+def _shown(field: Any, value: object) -> str:
+    return str(field.repr(value)) if callable(field.repr) else repr(value)
+
+
+@attrs.define(eq=False, repr=False)
 class Witness:
     """Sees whether a change becomes durable: by whosever save, and however often it is rebased before."""
 
     durable: bool = False
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Change:
     """What one call did to a session, and when.
 
@@ -72,6 +80,19 @@ class Change:
     at: datetime
     witness: Witness | None = attrs.field(default=None, eq=False, repr=False)
 
+    # One of each for all changes: every method that attrs writes for a class costs time when the package is imported.
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and _compared(self) == _compared(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *_compared(self)))
+
+    def __repr__(self) -> str:
+        shown = (field for field in attrs.fields(type(self)) if field.repr)
+        fields = (f"{field.alias}={_shown(field, getattr(self, field.name))}" for field in shown)
+        return f"{type(self).__name__}({', '.join(fields)})"
+
     def _apply(self, session: Session) -> Session:
         raise NotImplementedError
 
@@ -80,7 +101,7 @@ class Change:
         return session._with(updated=updated, **fields)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Append(Change):
     """New messages at the end, at the next positions (`add_message`, `add`, `turn`).
 
@@ -104,7 +125,7 @@ class Append(Change):
         return session._with(updated=max(session.updated, self.at), messages=messages, end=end, refs=refs)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Truncate(Change):
     """The messages before position `start` go, to the archive if there is one (`truncate_history`)."""
 
@@ -119,7 +140,7 @@ class Truncate(Change):
         return self._changed(session, messages=spared.appended(kept) if spared else kept)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Remove(Change):
     """The message at `position` goes (`remove_last`)."""
 
@@ -133,7 +154,7 @@ class Remove(Change):
         return self._changed(session, messages=before.appended(after) if after else before)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Edit(Change):
     """The message at `position` becomes `message` (`update_last`, `update_message`).
 
@@ -155,7 +176,7 @@ class Edit(Change):
         return self._changed(session, messages=View(messages))
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Replace(Change):
     """All messages go, not to the archive, and these are appended; the summary stays (`set_history`)."""
 
@@ -170,7 +191,7 @@ class Replace(Change):
         return self._changed(session, messages=messages, end=end)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Clear(Change):
     """All messages, the summary and the archive go; the session gets this new generation (`clear`).
 
@@ -185,7 +206,7 @@ class Clear(Change):
         return self._changed(session, messages=spared, summary="", generation=self.generation)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Fold(Change):
     """The messages from `start` to before `stop` go, to the archive, and become `summary` (`summarize`).
 
@@ -218,7 +239,7 @@ class Fold(Change):
         return digest(session, self.start, self.stop) == self.digest
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class SetSummary(Change):
     """The summary becomes `text` (`set_summary`)."""
 
@@ -228,7 +249,7 @@ class SetSummary(Change):
         return session if self.text == session.summary else self._changed(session, summary=self.text)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class UpdateMetadata(Change):
     """Keys of the session's metadata are set (`items`) and removed (`update_metadata`)."""
 

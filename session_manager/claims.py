@@ -21,7 +21,7 @@ _SWEEP = 16
 PATIENCE = 1.0
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Claim:
     """Somebody's place in the queue for a key."""
 
@@ -55,7 +55,7 @@ class Claim:
             self.give_back()
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Claims:
     """Queues of claims, one for each key, in the order in which they came: the first one holds the key.
 

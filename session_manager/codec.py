@@ -148,7 +148,9 @@ def encode_message(message: Message) -> bytes:
     """Return the line of a message that has a position, without a line end."""
     metadata = dict(message._metadata) or None
     assert message.position is not None
-    return encode_json(Line(message.position, message.created_at, message._object, metadata, message.ref, message.turn))
+    return encode_json(
+        Line(message.position, message.created_at, _lent(message._object), metadata, message.ref, message.turn)
+    )
 
 
 def encode_messages(messages: Iterable[Message], separator: bytes, *, follow: bool = False) -> Iterator[bytes]:
@@ -172,8 +174,35 @@ def encode_messages(messages: Iterable[Message], separator: bytes, *, follow: bo
 
 def encoded_size(message: Message) -> int:
     """Return how many bytes a message's object and metadata are, encoded in UTF-8."""
-    size = len(encode_json(message._object))
+    size = len(encode_json(_lent(message._object)))
     return size + len(encode_json(dict(message._metadata))) if message._metadata else size
+
+
+def _lent(value: dict[str, Any]) -> dict[str, Any]:
+    """Return an object as it is to be given to msgspec: with copies of its texts, if one of them is not ASCII.
+
+    CPython keeps the UTF-8 of such a text in it from when msgspec asks for it, for as long as the text lives.
+    """
+    containers: list[Any] = [value]
+    for one in containers:
+        for item in one.values() if type(one) is dict else one:
+            kind = type(item)
+            if kind is str:
+                if not item.isascii():
+                    lent: dict[str, Any] = _with_copies(value)
+                    return lent
+            elif kind is dict or kind is list:
+                containers.append(item)
+    return value
+
+
+def _with_copies(value: Any) -> Any:
+    kind = type(value)
+    if kind is dict:
+        return {key: _with_copies(item) for key, item in value.items()}
+    if kind is list:
+        return list(map(_with_copies, value))
+    return value[:1] + value[1:] if kind is str else value
 
 
 def decoder_of(kind: Any) -> Callable[[bytes | memoryview], Any]:

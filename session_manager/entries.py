@@ -25,7 +25,7 @@ from session_manager.view import View
 __all__ = ["Entry"]
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Entry:
     """A session in RAM."""
 

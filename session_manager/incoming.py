@@ -16,7 +16,7 @@ from session_manager.model import Clock, Message, utc
 __all__ = ["Incoming"]
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Incoming:
     """Checks messages, and stamps those that have no time."""
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from session_manager.errors import InvalidMessageError
 
-__all__ = ["MAX_LEVELS", "checked_copy", "checked_text", "copy_value", "same", "within_levels"]
+__all__ = ["MAX_LEVELS", "checked_copy", "checked_text", "copy_value", "same", "shared", "within_levels"]
 
 MAX_LEVELS = 200
 _MAX_DIGITS = 4300
@@ -35,6 +35,45 @@ _SMALL = 10**640
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _PLAIN_KEY = re.compile(r"[A-Za-z_$@][A-Za-z0-9_$@.-]{0,63}\Z")
 _SHOWN_KEY = 40
+
+#: What most messages are made of, and of each of which one is enough: a parser makes others for each message.
+_USUAL = (
+    "arguments",
+    "call_id",
+    "content",
+    "created_at",
+    "detail",
+    "function",
+    "id",
+    "image_url",
+    "input",
+    "input_text",
+    "is_error",
+    "metadata",
+    "model",
+    "name",
+    "output",
+    "output_text",
+    "role",
+    "signature",
+    "source",
+    "status",
+    "summary",
+    "text",
+    "thinking",
+    "tool_call_id",
+    "tool_calls",
+    "tool_use_id",
+    "type",
+    "url",
+    "assistant",
+    "developer",
+    "system",
+    "tool",
+    "user",
+)
+#: Return a text, or the other one of the two that is given: ``shared(text, text)`` is the one that all share, if it is a usual one.
+shared: Callable[[str, str], str] = {text: text for text in _USUAL}.get
 
 _Items = Iterator[tuple[Any, Any]]
 _Frame = tuple[Any, Any, _Items]
@@ -53,7 +92,7 @@ def checked_copy(value: object, root: str = "") -> Any:
     session_manager.errors.InvalidMessageError: content[0].image.data: bytes is not JSON
     """
     if type(value) is dict and len(value) < _FEW and _is_flat_ascii(value):
-        return value.copy()
+        return {shared(key, key): item for key, item in value.items()}
     return _walked(value, root)
 
 
@@ -113,10 +152,10 @@ def _is_flat_ascii(value: dict[Any, Any]) -> bool:
 def _items(source: Any, fresh: Any, root: str, path: list[Any]) -> _Items:
     if type(fresh) is list:
         return enumerate(fresh)
-    items = dict.copy(source).items()
-    if all(type(key) is str and key.isascii() for key, _ in items):
-        return iter(items)
-    return iter([(_checked_key(key, root, path), value) for key, value in items])
+    copied = dict.copy(source)
+    if all(type(key) is str and key.isascii() for key in copied):
+        return iter([(shared(key, key), value) for key, value in copied.items()])
+    return iter([(_checked_key(key, root, path), value) for key, value in copied.items()])
 
 
 def _checked_key(key: object, root: str, path: list[Any]) -> str:

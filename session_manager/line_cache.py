@@ -13,10 +13,14 @@ from session_manager.store import Commit
 __all__ = ["LineCache"]
 
 
+#: What a session's lines take besides their bytes, measured by `tracemalloc` on CPython 3.11.
+_ENTRY = 500
+
+
 class LineCache:
     """The last used sessions' lines, within a budget. Safe to use from several threads.
 
-    :param budget: how many bytes of lines to keep, at most.
+    :param budget: how many bytes of RAM they may take, about.
     """
 
     def __init__(self, budget: int) -> None:
@@ -40,16 +44,20 @@ class LineCache:
         """Remember the lines of a commit that landed."""
         with self._lock:
             self.forget(commit.session.key)
-            if lines.size > self._budget:
+            if _weight(lines) > self._budget:
                 return
             self._lines[commit.session.key] = (commit.session.version, lines)
-            self._size += lines.size
+            self._size += _weight(lines)
             while self._size > self._budget:
                 _, (_, oldest) = self._lines.popitem(last=False)
-                self._size -= oldest.size
+                self._size -= _weight(oldest)
 
     def forget(self, key: str) -> None:
         """Forget a session's lines."""
         with self._lock:
-            _, lines = self._lines.pop(key, (None, Lines()))
-            self._size -= lines.size
+            if key in self._lines:
+                self._size -= _weight(self._lines.pop(key)[1])
+
+
+def _weight(lines: Lines) -> int:
+    return _ENTRY + lines.size

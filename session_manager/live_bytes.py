@@ -22,7 +22,7 @@ __all__ = ["Live"]
 _ADDING = frozenset((Append, SetSummary, UpdateMetadata))
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Live:
     """The sizes of a session's parts."""
 

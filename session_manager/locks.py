@@ -33,7 +33,7 @@ def is_mine(lock: Any) -> bool:
     return owned
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Guard:
     """Runs functions one at a time. They take microseconds: no I/O, no callbacks, no logging."""
 
@@ -68,12 +68,12 @@ class Guard:
             return function(*args, **kwargs)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _Slot:
     lock: threading.RLock = attrs.field(factory=threading.RLock)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class KeyedLocks:
     """A lock for each key, there while somebody uses it. Not re-entrant.
 

@@ -160,7 +160,7 @@ class First(msgspec.Struct):
         return f"<first line of {self.key[:80]!a}>"
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Sizes:
     """How many bytes the parts of a session's first line are."""
 
@@ -171,7 +171,7 @@ class Sizes:
     metadata: int
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class Encoded:
     """The first line of a session."""
 

@@ -23,7 +23,7 @@ _ATTEMPTS = 5
 _NOT_A_FILE = (errno.ENOENT, errno.ELOOP, errno.EMLINK, errno.ENXIO)
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class Known:
     """The file of a session as it was last read or written."""
 

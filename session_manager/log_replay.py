@@ -51,7 +51,7 @@ _UTC = timezone.utc
 _fast_record = msgspec.json.Decoder(Record).decode
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Log:
     """What a log says."""
 

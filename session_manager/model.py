@@ -11,7 +11,7 @@ from typing import Any, Final
 import attrs
 
 from session_manager.errors import InvalidMessageError
-from session_manager.json_value import checked_copy, checked_text, copy_value, same
+from session_manager.json_value import checked_copy, checked_text, copy_value, same, shared
 from session_manager.view import View
 
 __all__ = ["MAX_REFS", "Clock", "Message", "Session", "Version", "utc", "utc_now"]
@@ -75,7 +75,7 @@ def _owned(value: object, path: str = "metadata") -> _Owned:
     return _Owned(checked_copy(dict(value), path)) if value else _NOTHING
 
 
-@attrs.frozen(init=False, eq=False, repr=False)
+@attrs.frozen(init=False, eq=False, repr=False, weakref_slot=False)
 class Message:
     """A message as providers and frameworks exchange it, and what is ours about it.
 
@@ -310,6 +310,7 @@ def _extra(extra: Mapping[str, Any]) -> Mapping[str, Any]:
 def _check_kind(checked: dict[str, Any]) -> None:
     role = checked.get("role")
     if type(role) is str and role:
+        checked["role"] = shared(role, role)
         return
     field = "role" if "role" in checked or "type" not in checked else "type"
     if field not in checked:

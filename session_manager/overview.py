@@ -21,7 +21,7 @@ __all__ = ["Overview"]
 _log = logging.getLogger("session_manager")
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Overview:
     """Looks at all sessions. Every method may be called from any thread."""
 

@@ -37,7 +37,7 @@ __all__ = [
 Place = tuple[int, int]
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Pairing:
     """The calls and results of a history, by the index of their message, and what belongs together."""
 
@@ -63,7 +63,7 @@ class Pairing:
         return result in self.answers and result not in self.late
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class _Open:
     """What is open where the reading has come to."""
 

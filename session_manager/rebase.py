@@ -58,7 +58,7 @@ from session_manager.model import Session
 __all__ = ["Rebased", "rebase"]
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Rebased:
     """Pending changes over a newer state."""
 
@@ -81,7 +81,7 @@ def rebase(old: Session, newer: Session, pending: Sequence[Change]) -> Rebased:
     return _Rebase(old, newer).run(pending)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _Rebase:
     old: Session
     newer: Session

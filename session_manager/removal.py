@@ -36,7 +36,7 @@ def _is_gone(store: Store, key: str) -> bool:
     return False
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Removal:
     """Deletes sessions. Every method may be called from any thread."""
 

@@ -164,7 +164,10 @@ class Residents:
     def _drop(self, key: str) -> Entry | None:
         if self._budget is not None:
             self._budget.drop(key)
-        return self._entries.pop(key, None)
+        entry = self._entries.pop(key, None)
+        if self.store is not None:
+            self.store.release(key)
+        return entry
 
     def put_new(self, key: str, entry: Entry, size: int | None = None) -> Entry:
         """Put an entry into RAM unless there is one; return the one that is there; under the guard."""

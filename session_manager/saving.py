@@ -29,14 +29,14 @@ _BATCH = 64
 _ATTEMPTS = 100
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _Unknown:
     """A write that was begun before, and of which nobody has noted what became of it."""
 
     commit: Commit
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Saving:
     """Writes the resident sessions to their store. Every method may be called from any thread."""
 

@@ -94,7 +94,7 @@ def best(text: str, messages: Iterable[tuple[str, Message]], limit: int) -> list
 _Found = tuple[float, float, str, int, int, "_Match"]
 
 
-@attrs.frozen(order=False, repr=False)
+@attrs.frozen(eq=False, repr=False)
 class _Match:
     message: Message
     text: str

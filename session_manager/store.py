@@ -35,7 +35,7 @@ T = TypeVar("T")
 MAX_TOKENS = 64
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Doubt:
     """Whether a write may have landed although nobody was told so: after an interrupt it is all that is left to know."""
 
@@ -249,6 +249,12 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def close(self) -> None:
         """Let go of the storage; idempotent. Other calls then fail."""
+
+    def release(self, key: str) -> None:
+        """Take note that the session is not in RAM any more: forget what only a write of it would need, until it is loaded again.
+
+        May be called beside any call, of the same key too. It must not wait. By default it does nothing.
+        """
 
     def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
         """Make commits of different sessions durable; return what each raised, in their order.

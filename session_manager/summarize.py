@@ -77,7 +77,7 @@ class SummaryPolicy:
         return self.tokens is not None and sum(map(self.count, messages)) >= self.tokens
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Picked:
     """What is to be summarized: durable messages, and what they are bound by."""
 
@@ -88,7 +88,7 @@ class Picked:
     digest: str
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Summaries:
     """Summarizes sessions, one summary at a time for each. Every method may be called from any thread."""
 

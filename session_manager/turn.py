@@ -32,7 +32,7 @@ __all__ = ["Turn", "TurnLocks"]
 T = TypeVar("T", bound="Turn")
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class TurnLocks:
     """A lock for each session that has a turn, taken in the order in which they came.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import json
+import operator
 import random
 import threading
 import time
@@ -14,9 +16,12 @@ from hypothesis import strategies as st
 
 from session_manager import Message, SaveFailedError, Session, SessionManager, open_store
 from session_manager.budget import Budget, measure, weight
+from session_manager.codec import encode_message
 from session_manager.entries import Entry
+from session_manager.line_cache import LineCache
 from session_manager.model import utc_now
 from session_manager.snapshot_format import Lines, decode, encode
+from session_manager.store import Commit
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from tests.strategies import messages, nasty_text
@@ -125,6 +130,90 @@ def test_the_estimate_is_within_a_factor_of_2_for_many_small_sessions(count):
     again = SessionManager(Decoding(), max_resident_bytes=10**9)
     used, _ = traced(lambda: [again.get(key) and None for key in files])
     assert used / 2 < budget(again).size < used * 2
+
+
+#: Of about 1 KB of UTF-8, as a channel or a model gives it. A single character beyond U+FFFF makes CPython take 4 bytes for
+#: each one of its text, and makes the factor 4: that is the text alone.
+TEXTS = {
+    "ASCII": "x" * 1000,
+    "latin": "é" * 500,
+    "CJK": "漢" * 340,
+    "a quotation mark": "x" * 997 + "\N{RIGHT SINGLE QUOTATION MARK}",
+}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+@pytest.mark.parametrize("storage", ["memory:", "snapshot:{}", "log:{}", "sqlite:{}/chats.db"])
+def test_a_resident_message_takes_at_most_3_times_its_json(tmp_path, storage, text):
+    """The UTF-8 of every text that was not ASCII stayed in it from when it was first encoded, as long as it was in RAM."""
+    url = storage.format(tmp_path)
+
+    def opened():
+        return SessionManager(SnapshotStore(tmp_path, cache_bytes=0) if url.startswith("snapshot:") else url)
+
+    def added():
+        m = opened()
+        for number in range(200):
+            m.add("k", json.loads(json.dumps({"role": "user", "content": f"{number}{text}"})))
+            if number % 50 == 49:
+                m.save("k")
+        return m
+
+    def read():
+        m = opened()
+        m.get("k")
+        return m
+
+    opened()._residents.let_go()  # what a first one imports does not count
+    for make in [added] if storage == "memory:" else [added, read]:
+        used, m = traced(make)
+        lines = sum(len(encode_message(message)) for message in m.get_history("k"))
+        assert lines / 2 < used < 3 * lines
+        m.close()
+        if m._residents.store is not None:
+            m._residents.store.close()
+
+
+@pytest.mark.parametrize("storage", ["snapshot:{}", "log:{}", "sqlite:{}/chats.db"])
+def test_of_an_evicted_session_nothing_is_left_but_its_key(tmp_path, storage):
+    """A log was remembered with the session's metadata, and a snapshot with what its file was known by."""
+    url, keys = storage.format(tmp_path), [f"k:{number}" for number in range(500)]
+    with SessionManager(url) as m:
+        for key in keys:
+            m.add_message(key, "user", "x" * 100)
+            m.update_metadata(key, {"note": "x" * 1000})
+        m.save_all()
+    with SessionManager(url, max_resident_bytes=1) as m:
+        assert sorted(m) == sorted(keys)
+        texts(m, keys[0])
+        used, _ = traced(lambda: [m.get(key) and None for key in keys] and None)
+        assert len(resident(m)) == 1
+        assert used < 100 * len(keys)
+
+
+def test_the_lines_of_many_short_sessions_are_within_their_budget():
+    """Only the lines' own bytes were counted: of short sessions that was a third."""
+    cache, limit = LineCache(200_000), 200_000
+
+    def fill():
+        for number in range(2000):
+            session = session_of(SHAPES["short"], 1)
+            session = session._with(key=f"k:{number}")
+            commit = Commit(session, (), None)
+            cache.keep(commit, cache.lines(commit))
+
+    used, _ = traced(fill)
+    assert limit / 2 < used < limit * 1.25
+
+
+def test_messages_share_their_usual_names_and_roles():
+    """Each message that was parsed by itself had names and a role of its own: a fifth of a short message."""
+    m = SessionManager()
+    m.add("k", *[json.loads(json.dumps({"role": "user", "content": f"{n}", "a": {"b": n}})) for n in range(2)])
+    one, two = (message._object for message in m.get_history("k"))
+    for first, second in [(one, two), (one["a"], two["a"])]:
+        assert all(map(operator.is_, first, second))
+    assert one["role"] is two["role"]
 
 
 def test_a_summary_and_metadata_count():

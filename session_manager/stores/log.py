@@ -111,6 +111,10 @@ class LogStore(Store):
     # Reading
 
     def load(self, key: str) -> Session | None:
+        found = self._load(key)
+        return None if found is None else found[0]
+
+    def _load(self, key: str) -> tuple[Session, Known] | None:
         self._directory.check_open()
         if key in self._doubtful:
             self.landed(self._doubtful[key])
@@ -118,11 +122,11 @@ class LogStore(Store):
         if found is None:
             return None
         session, known = found
-        if key in self._suspect:
-            self._rewrite(session, known)
-        else:
+        if key not in self._suspect:
             self._known[key] = known
-        return session
+            return found
+        self._rewrite(session, known)
+        return session, self._known.get(key, known)
 
     def _look(self, key: str) -> tuple[Session, Known] | None:
         """Return what a session's file holds, whether or not that is durable, and what it is known by."""
@@ -149,6 +153,9 @@ class LogStore(Store):
     def archive(self, key: str) -> Iterator[Message]:
         self._directory.check_open()
         return iter(self._archives.read(key, self.version))
+
+    def release(self, key: str) -> None:
+        self._known.pop(key, None)
 
     # Writing
 
@@ -218,7 +225,7 @@ class LogStore(Store):
             state = encode_state(session, notes[1])
             line = encode_record(encode_changes(commit.changes), state)
             self._suspect.add(key)
-            del self._known[key]
+            self._known.pop(key, None)
             failure, written = self._written(fd, line)
         except BaseException:
             self._cut_back(key, known, fd)
@@ -234,9 +241,10 @@ class LogStore(Store):
         if written[2] > _COMPACT_FROM:
             live = (known.live and known.live.after(commit, len(notes[0]))) or Live.of(session)
         seal = next_seal(line, known.seal)
-        self._known[key] = Known(known.name, written, session.version, seal, session._metadata, notes, None, live)
+        known = Known(known.name, written, session.version, seal, session._metadata, notes, None, live)
+        self._known[key] = known
         if live is not None and live.sizes.messages * 2 < written[2]:
-            self._reclaim(session, state)
+            self._reclaim(session, state, known)
 
     def _written(self, fd: int, line: bytes) -> tuple[OSError | None, Signature | None]:
         """Append a line, durably; return why that failed, and what the file is known by.
@@ -448,10 +456,10 @@ class LogStore(Store):
     def compact(self, key: str) -> None:
         self._directory.check_writable()
         before = self._known.get(key)
-        session = self.load(key)
-        known = self._known.get(key)
-        if session is None or known is None:
+        found = self._load(key)
+        if found is None:
             return
+        session, known = found
         try:
             if key in self._spent:
                 self._compact(session, known)
@@ -460,7 +468,7 @@ class LogStore(Store):
             if size != known.signature[2]:
                 self._compact(session, known)
         finally:
-            if before is not None and (known.version, known.seal) != (before.version, before.seal):
+            if before is None or (known.version, known.seal) != (before.version, before.seal):
                 self._unread(key, before)
 
     def _unread(self, key: str, before: Known | None) -> None:
@@ -468,7 +476,9 @@ class LogStore(Store):
 
         :param before: what the file was known by.
         """
-        if before is not None:
+        if before is None:
+            self._known.pop(key, None)
+        else:
             self._known[key] = before
 
     def _compact(self, session: Session, known: Known) -> None:
@@ -483,10 +493,9 @@ class LogStore(Store):
 
         self._put(session, check)
 
-    def _reclaim(self, session: Session, state: bytes) -> None:
+    def _reclaim(self, session: Session, state: bytes, known: Known) -> None:
         """Compact a log if more than half of it is dead; what was saved is saved, whatever becomes of that."""
         key = session.key
-        known = self._known[key]
         assert known.live is not None
         live, size = known.live.counted(session), known.signature[2]
         self._known[key] = known = attrs.evolve(known, live=live)

@@ -207,6 +207,9 @@ class SnapshotStore(Store):
         if there.version not in bases or changed:
             raise ConflictError(key, bases[0], there.version, "another program wrote the file" if changed else "")
 
+    def release(self, key: str) -> None:
+        self._known.pop(self._directory.name(key), None)
+
     def delete(self, key: str, expected: Version | None = None) -> bool:
         self._directory.check_writable()
         name = self._directory.name(key)
@@ -285,7 +288,9 @@ class SnapshotStore(Store):
         try:
             return super().verify(key)
         finally:
-            if known is not None:
+            if known is None:
+                self._known.pop(name, None)
+            else:
                 self._known[name] = known
 
     def strays(self) -> list[Finding]:

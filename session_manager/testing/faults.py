@@ -95,6 +95,10 @@ class FaultyStore(Store):
         """Call the wrapped store."""
         return self.store.load(key)
 
+    def release(self, key: str) -> None:
+        """Call the wrapped store."""
+        self.store.release(key)
+
     def landed(self, commit: Commit) -> bool | None:
         """Call the wrapped store."""
         return self.store.landed(commit)

@@ -69,6 +69,16 @@ class LifeContract(ContractBase):
             assert store.repairs() == []
             assert store.strays() == []
 
+    def test_releasing_changes_nothing_that_is_stored(self, storage: Storage) -> None:
+        chat = Chat()
+        storage.store.release(KEY)
+        for text in ("a", "b", "c"):
+            chat.add(text).write(storage.store)
+            storage.store.release(KEY)
+            check_holds(storage.store, chat.session)
+            storage.store.release(KEY)
+        check_holds(storage.reopen(), chat.session)
+
     def test_compacting_changes_nothing_that_is_stored(self, storage: Storage) -> None:
         chat, other = Chat(), Chat("other", "other").add("other")
         other.write(storage.store)

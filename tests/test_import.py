@@ -1,0 +1,80 @@
+"""What importing the package imports, each time in a fresh process: little, and never while a session is read or saved."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import session_manager
+
+#: What the package needs in any case: attrs, and msgspec, which uses typing_extensions if that is there.
+CORE = {"attr", "attrs", "msgspec", "typing_extensions"}
+#: What is large, and of use to some stores or calls only.
+LARGE = {"asyncio", "concurrent.futures", "sqlite3", "session_manager.aio", "session_manager.workers"}
+#: Of these, and of the dependencies, what a store needs (some versions of filelock import asyncio).
+NEEDED = {
+    "memory:": set(),
+    "snapshot:{}": {"filelock", "asyncio", "concurrent.futures"},
+    "log:{}": {"filelock", "asyncio", "concurrent.futures"},
+    "sqlite:{}/chats.db": {"sqlite3"},
+}
+
+NEW = "import sys\nbefore = set(sys.modules)\n{}\nprint(*sorted(set(sys.modules) - before))"
+
+
+def imported(code: str) -> set[str]:
+    """The modules that a fresh process imports for some code."""
+    done = subprocess.run([sys.executable, "-c", NEW.format(code)], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def third_party(modules: set[str]) -> set[str]:
+    return {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - {"session_manager"}
+
+
+def test_the_package_alone_imports_its_errors():
+    modules = imported("import session_manager")
+    assert {module for module in modules if module.startswith("session_manager")} == {
+        "session_manager",
+        "session_manager.errors",
+    }
+    assert third_party(modules) == set()
+
+
+@pytest.mark.parametrize("storage", NEEDED)
+def test_a_manager_imports_what_its_store_needs(tmp_path, storage):
+    url = storage.format(tmp_path)
+    modules = imported(f"from session_manager import SessionManager\nwith SessionManager({url!r}): pass")
+    assert third_party(modules) <= CORE | NEEDED[storage]
+    assert modules & LARGE <= NEEDED[storage]
+    assert not any(module.startswith("session_manager.testing") for module in modules)
+
+
+@pytest.mark.parametrize("storage", NEEDED)
+def test_nothing_is_imported_while_sessions_are_written_and_read(tmp_path, storage):
+    """An import there would be slow once, and could be what an interrupt, or a lack of memory, hits in a save."""
+    code = f"""
+from session_manager import SessionManager
+m = SessionManager({storage.format(tmp_path)!r}, max_resident_bytes={None if storage == "memory:" else 1})
+before = set(sys.modules)
+m.add_message("k", "user", "hi", metadata={{"a": [1]}})
+m.save("k")
+m.add_message("k" * 300, "user", "\\ud800é")
+m.set_summary("k", "short")
+m.save_all()
+m.get_history("k"), m.get_context("k"), m.list_sessions(), m.search("hi"), m.truncate_history("k", 0)
+m.save("k")
+m.remove_last("k" * 300), m.delete("k"), m.close()
+"""
+    assert {name for name in imported(code) if not name.startswith("encodings.")} == set()
+
+
+def test_every_name_that_is_imported_late_is_its_homes():
+    for name, home in session_manager._HOMES.items():
+        module = importlib.import_module(f"session_manager.{home}")
+        assert getattr(session_manager, name) is getattr(module, name)
+        assert name in module.__all__
+    assert not {name for name in session_manager._HOMES if name.endswith("Error")}
