@@ -22,8 +22,9 @@ import os
 import re
 import secrets
 import stat as stat_module
+import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import attrs
 
@@ -44,6 +45,8 @@ __all__ = [
 
 _ORPHAN = re.compile(r"\.tmp-[0-9a-f]{16}\Z")
 _CHUNK = 1024 * 1024
+#: How many files are synced at once.
+_THREADS = 8
 #: How many files are synced at once.
 _THREADS = 8
 
@@ -103,24 +106,15 @@ def replace(files: Files, name: str, buffers: Sequence[bytes], check: Callable[[
     :raises OSError: the old file is untouched, and nothing else is left behind.
     :raises OutcomeUnknownError: the file was renamed, but the directory was not synced.
     """
-    temporary, known = _durable(files, buffers)
-    renamed = False
-    try:
-        check()
-        _rename(files, temporary, name)
-        renamed = True
-    finally:
-        if not renamed:
-            _discard(files, temporary)
-    failure = _sync_failure(files)
-    if failure is not None:
-        raise OutcomeUnknownError from failure
-    return known
+    outcome = replace_many(files, [Replacement(name, buffers, check)])[0]
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 @attrs.frozen
 class Replacement:
-    """A file that is to be replaced, or created: as the arguments of `replace`."""
+    """A file that is to be replaced, or created: the arguments of `replace`."""
 
     name: str
     buffers: Sequence[bytes]
@@ -128,9 +122,9 @@ class Replacement:
 
 
 def replace_many(files: Files, wanted: Sequence[Replacement]) -> list[Signature | Exception]:
-    """Replace several files, each as `replace` does; their syncs run at once, and the directory is synced once.
+    """Replace several files, each as `replace` does.
 
-    :returns: of each what `replace` would return, or raise.
+    :returns: of each what `replace` would return, or raise. After an interrupt each is the old one or the new one.
     """
     written: dict[int, tuple[str, Signature]] = {}
     outcomes: list[Signature | Exception] = [OutcomeUnknownError()] * len(wanted)
@@ -141,21 +135,20 @@ def replace_many(files: Files, wanted: Sequence[Replacement]) -> list[Signature 
         except OSError as error:
             outcomes[number] = error
 
-    renamed: set[int] = set()
+    renamed: list[int] = []
     try:
         _at_once(write, len(wanted))
         for number, (temporary, known) in sorted(written.items()):
             try:
                 wanted[number].check()
                 _rename(files, temporary, wanted[number].name)
-                renamed.add(number)
+                renamed.append(number)
                 outcomes[number] = known
             except Exception as error:  # noqa: BLE001 - it is that file's outcome
                 outcomes[number] = error
     finally:
-        for number, (temporary, _) in written.items():
-            if number not in renamed:
-                _discard(files, temporary)
+        for number in written.keys() - set(renamed):
+            _discard(files, written[number][0])
     failure = _sync_failure(files) if renamed else None
     if failure is not None:
         for number in renamed:
@@ -165,28 +158,53 @@ def replace_many(files: Files, wanted: Sequence[Replacement]) -> list[Signature 
 
 
 def _at_once(step: Callable[[int], None], count: int) -> None:
-    """Call a function with each number, in several threads; in this one if the interpreter is about to end."""
-    left = iter(range(count))
-    with ThreadPoolExecutor(min(count, _THREADS)) as pool:
-        futures = []
-        for number in left:
+    """Call a function with each number below `count`, in this thread and in others, if it is many and they can be started.
+
+    What it raises in any of them comes out; then, and after an interrupt, no further number is begun. No thread is left.
+    """
+    left = deque(range(count))
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            while left:
+                with contextlib.suppress(IndexError):
+                    number = left.popleft()
+                    step(number)
+        except BaseException as error:  # noqa: BLE001 - it comes out in the caller's thread
+            left.clear()
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(min(count, _THREADS) - 1)]
+    try:
+        with contextlib.suppress(RuntimeError):  # no more threads are to be had
+            for thread in threads:
+                thread.start()
+        work()
+    finally:
+        left.clear()
+        _join(threads)
+    if failures:
+        raise failures[0]
+
+
+def _join(threads: Sequence[threading.Thread]) -> None:
+    """Wait for threads to end, also after an interrupt: what they wrote is to be removed."""
+    interrupt = None
+    for thread in threads:
+        while thread.is_alive():
             try:
-                futures.append(pool.submit(step, number))
-            except RuntimeError:
-                step(number)
-                break
-    for number in left:
-        step(number)
-    for future in futures:
-        future.result()
+                thread.join()
+            except BaseException as error:  # noqa: BLE001 - it comes out in the end
+                interrupt = error
+    if interrupt is not None:
+        raise interrupt
 
 
 def _durable(files: Files, buffers: Sequence[bytes]) -> tuple[str, Signature]:
     """Write a temporary file and make it durable, in a second attempt if the first one's sync fails; return its name."""
-    try:
+    with contextlib.suppress(_SyncFailedError):
         return _written(files, buffers)
-    except _SyncFailedError:
-        pass
     return _written(files, buffers)
 
 

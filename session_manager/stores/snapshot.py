@@ -46,8 +46,8 @@ __all__ = ["SnapshotStore"]
 T = TypeVar("T")
 
 _CACHE_BYTES = 64 * 1024 * 1024
-#: So many sessions are worth the threads that write them at once.
-_MANY = 8
+#: No more bytes than that are held ready to be written at once, but for one session's.
+_AT_ONCE = 16 * 1024 * 1024
 
 
 @attrs.frozen
@@ -67,6 +67,11 @@ class _Begun:
     lines: Lines
     bases: tuple[Version | None, ...]
     replacement: Replacement
+
+    @property
+    def size(self) -> int:
+        """How many bytes the file is."""
+        return sum(map(len, self.replacement.buffers))
 
 
 class SnapshotStore(Store):
@@ -162,25 +167,28 @@ class SnapshotStore(Store):
     def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
         """Make commits durable: those of sessions without an archive at once (`session_manager.atomic.replace_many`)."""
         self._directory.check_writable()
-        together = [commit for commit in commits if not self._archives.concerns(commit)]
-        if len(together) < _MANY:
-            return super().write_many(commits)
-        outcomes = dict(zip(map(id, together), self._write_at_once(together), strict=True))
-        rest = [commit for commit in commits if id(commit) not in outcomes]
-        outcomes.update(zip(map(id, rest), super().write_many(rest), strict=True))
-        return [outcomes[id(commit)] for commit in commits]
+        outcomes: dict[str, Exception | None] = {}
+        begun: list[_Begun] = []
+        for commit in commits:
+            if self._archives.concerns(commit):
+                outcomes[commit.session.key] = self._attempt(commit)
+                continue
+            begun.append(self._begun(commit, self._cache.lines(commit), (commit.base,)))
+            if sum(one.size for one in begun) > _AT_ONCE:
+                outcomes.update(self._write_at_once(begun))
+                begun = []
+        outcomes.update(self._write_at_once(begun))
+        return [outcomes[commit.session.key] for commit in commits]
 
-    def _write_at_once(self, commits: Sequence[Commit]) -> list[Exception | None]:
-        begun = [self._begun(commit, self._cache.lines(commit), (commit.base,)) for commit in commits]
+    def _write_at_once(self, begun: list[_Begun]) -> Iterator[tuple[str, Exception | None]]:
         written = replace_many(self._files, [one.replacement for one in begun])
-        outcomes: list[Exception | None] = []
         for one, outcome in zip(begun, written, strict=True):
+            failure = None
             try:
                 self._ended(one, outcome)
-                outcomes.append(None)
             except SessionManagerError as error:
-                outcomes.append(error)
-        return outcomes
+                failure = error
+            yield one.commit.session.key, failure
 
     def landed(self, commit: Commit) -> bool | None:
         self._directory.check_writable()
