@@ -490,7 +490,7 @@ MUTANTS = (
             SnapshotStore,
             "_replace",
             (
-                "    if self._archives.concerns(commit):\n        self._archives.prepare(commit, partial(self._actual, session.key, name, bases))\n",
+                "    if self._archives.concerns(commit):\n        self._archives.prepare(commit, partial(self._actual, key, self._directory.name(key), bases))\n",
                 "",
             ),
             ("    left = self._archives.finish(commit)\n", LATE_ARCHIVE + "    left = self._archives.finish(commit)\n"),
