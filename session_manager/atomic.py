@@ -106,10 +106,19 @@ def replace(files: Files, name: str, buffers: Sequence[bytes], check: Callable[[
     :raises OSError: the old file is untouched, and nothing else is left behind.
     :raises OutcomeUnknownError: the file was renamed, but the directory was not synced.
     """
-    outcome = replace_many(files, [Replacement(name, buffers, check)])[0]
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
+    temporary, known = _durable(files, buffers)
+    renamed = False
+    try:
+        check()
+        _rename(files, temporary, name)
+        renamed = True
+    finally:
+        if not renamed:
+            _discard(files, temporary)
+    failure = _sync_failure(files)
+    if failure is not None:
+        raise OutcomeUnknownError from failure
+    return known
 
 
 @attrs.frozen
@@ -203,8 +212,10 @@ def _join(threads: Sequence[threading.Thread]) -> None:
 
 def _durable(files: Files, buffers: Sequence[bytes]) -> tuple[str, Signature]:
     """Write a temporary file and make it durable, in a second attempt if the first one's sync fails; return its name."""
-    with contextlib.suppress(_SyncFailedError):
+    try:
         return _written(files, buffers)
+    except _SyncFailedError:
+        pass
     return _written(files, buffers)
 
 

@@ -167,6 +167,8 @@ class SnapshotStore(Store):
     def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
         """Make commits durable: those of sessions without an archive at once (`session_manager.atomic.replace_many`)."""
         self._directory.check_writable()
+        if len(commits) == 1:
+            return super().write_many(commits)
         outcomes: dict[str, Exception | None] = {}
         begun: list[_Begun] = []
         for commit in commits:
