@@ -12,6 +12,8 @@ from session_manager.store import Commit
 
 __all__ = ["LineCache"]
 
+_NONE: tuple[Version | None, Lines] = (None, Lines())
+
 
 class LineCache:
     """The last used sessions' lines, within a budget. Safe to use from several threads.
@@ -30,10 +32,10 @@ class LineCache:
         """Return the lines of a commit's session: those of its base and what was appended, if they are here."""
         session = commit.session
         with self._lock:
-            version, lines = self._lines.get(session.key, (None, Lines()))
+            version, lines = self._lines.get(session.key, _NONE)
         extends = all(isinstance(change, Append | SetSummary | UpdateMetadata) for change in commit.changes)
         if commit.base is None or version != commit.base or not extends:
-            lines = Lines()
+            _, lines = _NONE
         return lines.appended(session.messages[session.index(lines.end) :], session.end)
 
     def keep(self, commit: Commit, lines: Lines) -> None:
@@ -51,5 +53,5 @@ class LineCache:
     def forget(self, key: str) -> None:
         """Forget a session's lines."""
         with self._lock:
-            _, lines = self._lines.pop(key, (None, Lines()))
+            _, lines = self._lines.pop(key, _NONE)
             self._size -= lines.size
