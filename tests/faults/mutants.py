@@ -174,6 +174,7 @@ CHECKS = {
     "crash states (snapshot, killed)": crash_of("snapshot", 3, 30, ("kill", "reopen")),
     "crash states (log, killed)": crash_of("log", 3, 24, ("kill", "reopen")),
     "crash states (snapshot, errors)": crash_of("snapshot", 4, 50, ("add", "error")),
+    "crash states (snapshot, bursts)": crash_of("snapshot", 6, 20, ("burst", "error")),
     "crash states (log, errors)": crash_of("log", 4, 24, ("error",)),
     "crash states (snapshot, removals)": crash_of("snapshot", 5, 24, ("add", "remove", "delete")),
     "every call (snapshot, save)": partial(every_call, "snapshot", "save", "appended"),
@@ -295,6 +296,21 @@ LATE_ARCHIVE = """
 """
 
 MUTANTS = (
+    Mutant(
+        "no fsync of the directory for many files",
+        "crash states (snapshot, bursts)",
+        edited(atomic, "replace_many", ("_sync_failure(files) if renamed else None", "None")),
+    ),
+    Mutant(
+        "an error of one of many files is taken for success",
+        "crash states (snapshot, bursts)",
+        edited(
+            atomic,
+            "replace_many",
+            ("except Exception as error:", "except Exception:"),
+            ("outcomes[number] = error\n    finally", "outcomes[number] = known\n    finally"),
+        ),
+    ),
     Mutant("no fsync of the file", "crash states (snapshot)", edited(atomic, "_written", ("files.sync(fd)", "pass"))),
     Mutant(
         "no fsync of the directory",
