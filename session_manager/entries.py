@@ -86,9 +86,11 @@ class Entry:
 
     def landed(self, commit: Commit) -> Entry:
         """Return the entry after a write landed."""
-        left = self.pending[len(commit.changes) :]
-        session = self.session._with(revision=commit.session.revision) if left else commit.session
-        return Entry(session, commit.session, left, None, self.archive)
+        count = len(commit.changes)
+        if len(self.pending) == count:
+            return Entry(commit.session, commit.session, archive=self.archive)
+        session = self.session._with(revision=commit.session.revision)
+        return Entry(session, commit.session, self.pending[count:], archive=self.archive)
 
     def writing(self, commit: Commit) -> Entry:
         """Return the entry while a write is under way, or nobody knows whether it landed."""
