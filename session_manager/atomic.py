@@ -8,6 +8,10 @@ second it may not be there (Pillai et al., "All File Systems Are Not Created Equ
 A sync that failed is never tried again on the same file: Linux has marked the pages clean, and a second one succeeds
 without having written them (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX
 ATC 2020). The file is thrown away, and one fresh attempt is made from memory.
+
+Several files are replaced by the same steps, each file's in the same order: but all temporary files are written and synced
+before the first rename, by several threads (a journal commits the syncs that come at once together), and one sync of the
+directory serves all renames.
 """
 
 from __future__ import annotations
@@ -18,23 +22,31 @@ import os
 import re
 import secrets
 import stat as stat_module
+import threading
+from collections import deque
 from collections.abc import Callable, Sequence
+
+import attrs
 
 from session_manager.files import Files
 
 __all__ = [
     "NotRegularError",
     "OutcomeUnknownError",
+    "Replacement",
     "Signature",
     "read_whole",
     "remove_orphans",
     "replace",
+    "replace_many",
     "signature",
     "write_all",
 ]
 
 _ORPHAN = re.compile(r"\.tmp-[0-9a-f]{16}\Z")
 _CHUNK = 64 * 1024 * 1024
+#: How many files are synced at once.
+_THREADS = 8
 
 #: A file's device, inode, size in bytes, and time of modification in nanoseconds.
 Signature = tuple[int, int, int, int]
@@ -92,12 +104,7 @@ def replace(files: Files, name: str, buffers: Sequence[bytes], check: Callable[[
     :raises OSError: the old file is untouched, and nothing else is left behind.
     :raises OutcomeUnknownError: the file was renamed, but the directory was not synced.
     """
-    try:
-        temporary, known = _written(files, buffers)
-    except _SyncFailedError:
-        temporary, known = "", None
-    if known is None:
-        temporary, known = _written(files, buffers)
+    temporary, known = _durable(files, buffers)
     renamed = False
     try:
         check()
@@ -110,6 +117,104 @@ def replace(files: Files, name: str, buffers: Sequence[bytes], check: Callable[[
     if failure is not None:
         raise OutcomeUnknownError from failure
     return known
+
+
+@attrs.frozen
+class Replacement:
+    """A file that is to be replaced, or created: the arguments of `replace`."""
+
+    name: str
+    buffers: Sequence[bytes]
+    check: Callable[[], None]
+
+
+def replace_many(files: Files, wanted: Sequence[Replacement]) -> list[Signature | Exception]:
+    """Replace several files, each as `replace` does.
+
+    :returns: of each what `replace` would return, or raise. After an interrupt each is the old one or the new one.
+    """
+    written: dict[int, tuple[str, Signature]] = {}
+    outcomes: list[Signature | Exception] = [OutcomeUnknownError()] * len(wanted)
+
+    def write(number: int) -> None:
+        try:
+            written[number] = _durable(files, wanted[number].buffers)
+        except OSError as error:
+            outcomes[number] = error
+
+    renamed: list[int] = []
+    try:
+        _at_once(write, len(wanted))
+        for number, (temporary, known) in sorted(written.items()):
+            try:
+                wanted[number].check()
+                _rename(files, temporary, wanted[number].name)
+                renamed.append(number)
+                outcomes[number] = known
+            except Exception as error:  # noqa: BLE001 - it is that file's outcome
+                outcomes[number] = error
+    finally:
+        for number in written.keys() - set(renamed):
+            _discard(files, written[number][0])
+    failure = _sync_failure(files) if renamed else None
+    if failure is not None:
+        for number in renamed:
+            outcomes[number] = unknown = OutcomeUnknownError()
+            unknown.__cause__ = failure
+    return outcomes
+
+
+def _at_once(step: Callable[[int], None], count: int) -> None:
+    """Call a function with each number below `count`, in this thread and in others, if it is many and they can be started.
+
+    What it raises in any of them comes out; then, and after an interrupt, no further number is begun. No thread is left.
+    """
+    left = deque(range(count))
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            while left:
+                with contextlib.suppress(IndexError):
+                    number = left.popleft()
+                    step(number)
+        except BaseException as error:  # noqa: BLE001 - it comes out in the caller's thread
+            left.clear()
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(min(count, _THREADS) - 1)]
+    try:
+        with contextlib.suppress(RuntimeError):  # no more threads are to be had
+            for thread in threads:
+                thread.start()
+        work()
+    finally:
+        left.clear()
+        _join(threads)
+    if failures:
+        raise failures[0]
+
+
+def _join(threads: Sequence[threading.Thread]) -> None:
+    """Wait for threads to end, also after an interrupt: what they wrote is to be removed."""
+    interrupt = None
+    for thread in threads:
+        while thread.is_alive():
+            try:
+                thread.join()
+            except BaseException as error:  # noqa: BLE001 - it comes out in the end
+                interrupt = error
+    if interrupt is not None:
+        raise interrupt
+
+
+def _durable(files: Files, buffers: Sequence[bytes]) -> tuple[str, Signature]:
+    """Write a temporary file and make it durable, in a second attempt if the first one's sync fails; return its name."""
+    try:
+        return _written(files, buffers)
+    except _SyncFailedError:
+        pass
+    return _written(files, buffers)
 
 
 class _SyncFailedError(OSError):

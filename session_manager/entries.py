@@ -63,7 +63,7 @@ class Entry:
             left: View[Message] = View() if isinstance(change, Clear) else self.archive
             new = [one for _, one in dropped(self.session, (change,))] if archive else []
             return Entry(session, session, self.pending, archive=left.appended(new) if new else left)
-        return Entry(session, self.durable, self.pending.appended((change,)), self.unknown)
+        return Entry(session, self.durable, self.pending.appended((change,)), self.unknown, self.archive)
 
     def commit(self, token: str, *, archive: bool = False) -> Commit:
         """Freeze the pending changes: return what is to be written.
@@ -86,13 +86,15 @@ class Entry:
 
     def landed(self, commit: Commit) -> Entry:
         """Return the entry after a write landed."""
-        left = self.pending[len(commit.changes) :]
-        session = self.session._with(revision=commit.session.revision) if left else commit.session
-        return Entry(session, commit.session, left)
+        count = len(commit.changes)
+        if len(self.pending) == count:
+            return Entry(commit.session, commit.session, archive=self.archive)
+        session = self.session._with(revision=commit.session.revision)
+        return Entry(session, commit.session, self.pending[count:], archive=self.archive)
 
     def writing(self, commit: Commit) -> Entry:
         """Return the entry while a write is under way, or nobody knows whether it landed."""
-        return Entry(self.session, self.durable, self.pending, commit)
+        return Entry(self.session, self.durable, self.pending, commit, self.archive)
 
     def not_landed(self) -> Entry:
         """Return the entry after a write that did not happen."""

@@ -29,6 +29,7 @@ _log = logging.getLogger("session_manager")
 
 _FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 _HAS_DIR_FD = os.open in os.supports_dir_fd
+_HAS_WRITEV = hasattr(os, "writev")
 _MAX_BUFFERS = 1024
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -103,7 +104,7 @@ class Files:
 
     def write(self, fd: int, buffers: Sequence[bytes | memoryview]) -> int:
         """Write some of the buffers, in order, and return how many bytes."""
-        if hasattr(os, "writev"):
+        if _HAS_WRITEV:
             return os.writev(fd, buffers[:_MAX_BUFFERS])
         return os.write(fd, b"".join(buffers))  # pragma: no cover - Windows
 

@@ -69,11 +69,6 @@ class Guard:
 
 
 @attrs.define(eq=False, repr=False)
-class _Slot:
-    lock: threading.RLock = attrs.field(factory=threading.RLock)
-
-
-@attrs.define(eq=False, repr=False)
 class KeyedLocks:
     """A lock for each key, there while somebody uses it. Not re-entrant.
 
@@ -82,7 +77,7 @@ class KeyedLocks:
 
     _guard: Guard
     #: References without callbacks: an interrupt inside of a callback would be swallowed. The dead ones are swept.
-    _slots: dict[str, weakref.ref[_Slot]] = attrs.field(factory=dict)
+    _locks: dict[str, weakref.ref[threading.RLock]] = attrs.field(factory=dict)
     _sweep_at: int = _SWEEP
 
     def run(self, keys: Iterable[str], check: Callable[[], None], function: Callable[[], R]) -> R:
@@ -92,8 +87,7 @@ class KeyedLocks:
         :raises ReentrantCallError: if this thread holds a lock already, of whatever key: waiting for a second
             one might be waiting for somebody who waits for the first.
         """
-        slots = self._guard.run(self._check_out, sorted(set(keys)))
-        return _nested(slots, check, function)
+        return _nested(self._guard.run(self._check_out, sorted(set(keys))), check, function)
 
     def check_none_is_mine(self) -> None:
         """Raise `ReentrantCallError` if this thread holds a lock, of whatever key: `run` would."""
@@ -104,32 +98,33 @@ class KeyedLocks:
 
         :raises ReentrantCallError: if this thread holds one.
         """
-        for key in self._guard.run(list, self._slots):
+        for key in self._guard.run(list, self._locks):
             self.run([key], nothing, nothing)
 
-    def _check_out(self, keys: list[str]) -> list[_Slot]:
-        if any((slot := reference()) is not None and is_mine(slot.lock) for reference in self._slots.values()):
+    def _check_out(self, keys: list[str]) -> list[threading.RLock]:
+        there = [lock for reference in self._locks.values() if (lock := reference()) is not None]
+        if any(map(is_mine, there)):
             raise ReentrantCallError
-        slots = []
+        locks = []
         for key in keys:
-            reference = self._slots.get(key)
-            slot = None if reference is None else reference()
-            if slot is None:
-                slot = _Slot()
-                self._slots[key] = weakref.ref(slot)
-            slots.append(slot)
-        if len(self._slots) > self._sweep_at:
-            self._slots = {key: reference for key, reference in self._slots.items() if reference() is not None}
-            self._sweep_at = 2 * len(self._slots) + _SWEEP
-        return slots
+            reference = self._locks.get(key)
+            lock = None if reference is None else reference()
+            if lock is None:
+                lock = threading.RLock()
+                self._locks[key] = weakref.ref(lock)
+            locks.append(lock)
+        if len(self._locks) > self._sweep_at:
+            self._locks = {key: reference for key, reference in self._locks.items() if reference() is not None}
+            self._sweep_at = 2 * len(self._locks) + _SWEEP
+        return locks
 
 
-def _nested(slots: list[_Slot], check: Callable[[], None], function: Callable[[], R]) -> R:
-    if not slots:
+def _nested(locks: list[threading.RLock], check: Callable[[], None], function: Callable[[], R]) -> R:
+    if not locks:
         check()
         return function()
-    with slots[0].lock:
-        return _nested(slots[1:], check, function)
+    with locks[0]:
+        return _nested(locks[1:], check, function)
 
 
 def nothing() -> None:

@@ -268,11 +268,19 @@ def test_save_all_names_the_one_that_failed_and_saves_the_others(faulty):
     m.save_all()
     for key in ("a", "b", "c"):
         m.add_message(key, "user", key)
-    per_save = len(probe(m, files))
-    files.fail(per_save + 2, os_error("ENOSPC"))
+    write = files.write
+
+    def full(fd, buffers):
+        if b'"key":"b"' in buffers[0]:
+            raise os_error("ENOSPC")
+        return write(fd, buffers)
+
+    files.write = full
     with pytest.raises(SaveFailedError) as raised:
         m.save_all()
+    files.write = write
     assert set(raised.value.failures) == {"b"}
+    assert m.health().dirty == ("b",)
     assert m.save_all() == 1
 
 

@@ -17,14 +17,14 @@ def nothing():
 
 
 def alive(locks):
-    return [key for key, reference in locks._slots.items() if reference() is not None]
+    return [key for key, reference in locks._locks.items() if reference() is not None]
 
 
 def test_locks_that_nobody_uses_any_more_are_forgotten():
     locks = KeyedLocks(Guard())
     for number in range(1000):
         locks.run([str(number)], nothing, nothing)
-    assert len(locks._slots) < 50
+    assert len(locks._locks) < 50
 
 
 def test_the_guard_refuses_a_call_from_within():

@@ -295,7 +295,7 @@ def test_a_signal_handler_that_saves_another_session_cannot_deadlock_with_save_a
             if threading.current_thread() is threading.main_thread():
                 others.start()
                 end = time.monotonic() + DEADLINE
-                while "a" not in m._residents.keyed._slots and time.monotonic() < end:
+                while "a" not in m._residents.keyed._locks and time.monotonic() < end:
                     time.sleep(0)
                 signal.raise_signal(signal.SIGALRM)
             super().write(commit)

@@ -7,7 +7,7 @@ syncs. One process writes; picoclaw's directories open as they are.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -16,9 +16,11 @@ import attrs
 from session_manager.archive_files import ArchiveFiles
 from session_manager.atomic import (
     OutcomeUnknownError,
+    Replacement,
     Signature,
     read_whole,
     replace,
+    replace_many,
     signature,
 )
 from session_manager.codec import State
@@ -27,6 +29,7 @@ from session_manager.errors import (
     CorruptSessionError,
     SaveFailedError,
     SaveOutcomeUnknownError,
+    SessionManagerError,
     UnsupportedFormatError,
 )
 from session_manager.files import Files
@@ -43,6 +46,8 @@ __all__ = ["SnapshotStore"]
 T = TypeVar("T")
 
 _CACHE_BYTES = 64 * 1024 * 1024
+#: No more bytes than that are held ready to be written at once, but for one session's.
+_AT_ONCE = 16 * 1024 * 1024
 
 
 @attrs.frozen
@@ -52,6 +57,21 @@ class _Known:
     signature: Signature
     version: Version | None
     seal: Seal
+
+
+@attrs.frozen
+class _Begun:
+    """A write of a session, which stands on one of some versions."""
+
+    commit: Commit
+    lines: Lines
+    bases: tuple[Version | None, ...]
+    replacement: Replacement
+
+    @property
+    def size(self) -> int:
+        """How many bytes the file is."""
+        return sum(map(len, self.replacement.buffers))
 
 
 class SnapshotStore(Store):
@@ -144,6 +164,34 @@ class SnapshotStore(Store):
         self._directory.check_writable()
         self._replace(commit, self._cache.lines(commit), (commit.base,))
 
+    def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
+        """Make commits durable: those of sessions without an archive at once (`session_manager.atomic.replace_many`)."""
+        self._directory.check_writable()
+        if len(commits) == 1:
+            return super().write_many(commits)
+        outcomes: dict[str, Exception | None] = {}
+        begun: list[_Begun] = []
+        for commit in commits:
+            if self._archives.concerns(commit):
+                outcomes[commit.session.key] = self._attempt(commit)
+                continue
+            begun.append(self._begun(commit, self._cache.lines(commit), (commit.base,)))
+            if sum(one.size for one in begun) > _AT_ONCE:
+                outcomes.update(self._write_at_once(begun))
+                begun = []
+        outcomes.update(self._write_at_once(begun))
+        return [outcomes[commit.session.key] for commit in commits]
+
+    def _write_at_once(self, begun: list[_Begun]) -> Iterator[tuple[str, Exception | None]]:
+        written = replace_many(self._files, [one.replacement for one in begun])
+        for one, outcome in zip(begun, written, strict=True):
+            failure = None
+            try:
+                self._ended(one, outcome)
+            except SessionManagerError as error:
+                failure = error
+            yield one.commit.session.key, failure
+
     def landed(self, commit: Commit) -> bool | None:
         self._directory.check_writable()
         whole = Lines().appended(commit.session.messages, commit.session.end)
@@ -154,34 +202,46 @@ class SnapshotStore(Store):
         return True
 
     def _replace(self, commit: Commit, lines: Lines, bases: tuple[Version | None, ...]) -> None:
-        session = commit.session
-        name = self._directory.name(session.key)
+        key = commit.session.key
         if self._archives.concerns(commit):
-            self._archives.prepare(commit, partial(self._actual, session.key, name, bases))
-        buffers = encode(session, lines)
-        failure: OSError | None = None
-        unknown: BaseException | None = None
+            self._archives.prepare(commit, partial(self._actual, key, self._directory.name(key), bases))
+        begun = self._begun(commit, lines, bases)
+        outcome: Signature | Exception
         try:
-            written = replace(self._files, name, buffers, lambda: self._check_base(session.key, name, bases))
-        except OSError as error:
-            failure = error
-        except OutcomeUnknownError as error:
-            unknown = error.__cause__
-        if failure is not None:
-            raise SaveFailedError(session.key, f"{failure.strerror}") from failure
-        self._directory.names.add(name)
-        self._directory.undeleted.discard(session.key)
-        if unknown is not None:
-            self._doubtful[session.key] = commit
-            raise SaveOutcomeUnknownError(session.key, f"{getattr(unknown, 'strerror', '')}") from unknown
-        self._known[name] = _Known(written, session.version, seal(buffers[0], lines.crc))
-        self._cache.keep(commit, lines)
-        self._doubtful.pop(session.key, None)
-        self._legacy.superseded(session.key, {session.generation, *(base.generation for base in bases if base)})
+            one = begun.replacement
+            outcome = replace(self._files, one.name, one.buffers, one.check)
+        except (OSError, OutcomeUnknownError) as error:
+            outcome = error
+        self._ended(begun, outcome)
         left = self._archives.finish(commit)
         if left is not None:
+            self._doubtful[key] = commit
+            raise SaveOutcomeUnknownError(key, f"its archive: {left.strerror}") from left
+
+    def _begun(self, commit: Commit, lines: Lines, bases: tuple[Version | None, ...]) -> _Begun:
+        key, name = commit.session.key, self._directory.name(commit.session.key)
+        check = partial(self._check_base, key, name, bases)
+        return _Begun(commit, lines, bases, Replacement(name, encode(commit.session, lines), check))
+
+    def _ended(self, begun: _Begun, outcome: Signature | Exception) -> None:
+        """Note what became of the writing of a file."""
+        commit, name = begun.commit, begun.replacement.name
+        session = commit.session
+        if isinstance(outcome, OSError):
+            raise SaveFailedError(session.key, f"{outcome.strerror}") from outcome
+        if isinstance(outcome, Exception) and not isinstance(outcome, OutcomeUnknownError):
+            raise outcome
+        self._directory.names.add(name)
+        self._directory.undeleted.discard(session.key)
+        if isinstance(outcome, Exception):
             self._doubtful[session.key] = commit
-            raise SaveOutcomeUnknownError(session.key, f"its archive: {left.strerror}") from left
+            reason = getattr(outcome.__cause__, "strerror", "")
+            raise SaveOutcomeUnknownError(session.key, f"{reason}") from outcome.__cause__
+        self._known[name] = _Known(outcome, session.version, seal(begun.replacement.buffers[0], begun.lines.crc))
+        self._cache.keep(commit, begun.lines)
+        self._doubtful.pop(session.key, None)
+        generations = {session.generation, *(base.generation for base in begun.bases if base)}
+        self._legacy.superseded(session.key, generations)
 
     def _actual(self, key: str, name: str, bases: tuple[Version | None, ...]) -> Version | None:
         self._check_base(key, name, bases)

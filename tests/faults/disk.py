@@ -446,13 +446,14 @@ class NoLock:
 
 @contextlib.contextmanager
 def simulation():
-    """Let stores open a directory that is nowhere. What is random there is the same each time; logs are compacted when they are small."""
+    """Let stores open a directory that is nowhere. What is random there is the same each time, and so is the order of things; logs are compacted when they are small."""
     numbers = itertools.count(1)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(session_directory, "create_directory", lambda path: None)
         patched.setattr(directory_lock.DirectoryLock, "_sign", sign)
         patched.setattr(directory_lock, "ProcessLock", NoLock)
         patched.setattr("session_manager.stores.log._COMPACT_FROM", COMPACT_FROM)
+        patched.setattr("session_manager.atomic._THREADS", 1)
         patched.setattr("secrets.token_hex", lambda size: f"{next(numbers):0{2 * size}x}")
         yield
 

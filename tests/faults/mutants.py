@@ -138,6 +138,21 @@ LATE_ARCHIVE = """
 """
 
 MUTANTS = (
+    Mutant(
+        "no fsync of the directory for many files",
+        "crash states (snapshot, bursts)",
+        edited(atomic, "replace_many", ("_sync_failure(files) if renamed else None", "None")),
+    ),
+    Mutant(
+        "an error of one of many files is taken for success",
+        "crash states (snapshot, bursts)",
+        edited(
+            atomic,
+            "replace_many",
+            ("except Exception as error:", "except Exception:"),
+            ("outcomes[number] = error\n    finally", "outcomes[number] = known\n    finally"),
+        ),
+    ),
     Mutant("no fsync of the file", "crash states (snapshot)", edited(atomic, "_written", ("files.sync(fd)", "pass"))),
     Mutant(
         "no fsync of the directory",
@@ -333,7 +348,7 @@ MUTANTS = (
             SnapshotStore,
             "_replace",
             (
-                "    if self._archives.concerns(commit):\n        self._archives.prepare(commit, partial(self._actual, session.key, name, bases))\n",
+                "    if self._archives.concerns(commit):\n        self._archives.prepare(commit, partial(self._actual, key, self._directory.name(key), bases))\n",
                 "",
             ),
             ("    left = self._archives.finish(commit)\n", LATE_ARCHIVE + "    left = self._archives.finish(commit)\n"),

@@ -82,7 +82,12 @@ class Witness(FaultyStore):
         self.run.acknowledge(key, after)
 
     def write_many(self, commits):
-        return [self._attempt(commit) for commit in commits]
+        afters = [self.run.begin(commit.session.key, commit) for commit in commits]
+        errors = self.store.write_many(commits)
+        for commit, after, error in zip(commits, afters, errors, strict=True):
+            if error is None:
+                self.run.acknowledge(commit.session.key, after)
+        return errors
 
     def landed(self, commit):
         key = commit.session.key

@@ -45,6 +45,14 @@ def test_a_write_that_is_torn_at_every_byte_of_it(kind, steps, record_property):
     assert report.disks > 1000
 
 
+def test_snapshots_that_are_saved_at_once_are_each_old_or_new(record_property):
+    report = explore("snapshot", 3, 30, only=("burst", "error", "kill", "power cut", "reopen"))
+    said("snapshot, bursts", report)
+    record_property("states", report.states)
+    assert report.states > 10_000
+    assert report.recovering > 1000
+
+
 def test_a_million_states_and_more(soak):
     if not soak:
         pytest.skip("a soak: --soak")

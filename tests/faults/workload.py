@@ -35,11 +35,13 @@ class Workload(Run):
     def work(self, steps, only=None):
         """Do so many steps, and return the points.
 
-        :param only: the names of the steps; all by default.
+        :param only: the names of the steps; all but bursts by default. With bursts, those are also what fails, is killed or cut.
         """
+        names = tuple([name for name in STEPS if name != "burst"] if only is None else only)
+        if "burst" in names:
+            self.something = self.burst
         self.open()
         self.look()
-        names = tuple(STEPS if only is None else only)
         for _ in range(steps):
             self.clock.advance(self.draw.choice((1, 60, 3600)))
             STEPS[self.draw.choices(names, [WEIGHTS.get(name, 2) for name in names])[0]](self)
@@ -174,6 +176,18 @@ class Workload(Run):
         self.m.save_all()
         for key in KEYS:
             self.check_ram(key)
+
+    @step("burst")
+    def _burst(self):
+        self.burst()
+        for key in KEYS:
+            self.check_ram(key)
+
+    def burst(self):
+        """Save several sessions at once."""
+        for key in self.draw.sample(KEYS, self.draw.randrange(2, len(KEYS) + 1)):
+            self.m.add(key, self.message())
+        self.m.save_all()
 
     @step("expire")
     def _expire(self):
