@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         machine = environment(path)
         if str(machine["file_system"]).startswith(("tmpfs", "ramfs")):
             print("warning: this directory is in RAM, where a sync costs nothing: give --dir", file=sys.stderr)
-        measured = _run(Place(path, given.quick), names)
+        measured = _run((Place.quick(path) if given.quick else Place(path)), names)
     print("\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in machine.items()), end="\n\n")
     print(table(measured))
     if given.json:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.harness import Measured, Samples, Target
+from benchmarks.harness import Measured, Samples, Unit
 
 __all__ = ["Progress", "document", "table"]
 
@@ -56,17 +56,24 @@ def _aligned(row: Sequence[str], widths: Sequence[int]) -> Iterable[str]:
 
 
 def _row(one: Measured) -> tuple[str, ...]:
+    unit = one.figure.unit
     return (
         one.workload,
         one.figure.name,
-        _time(one.floor.median),
-        _time(one.floor.p99),
-        _time(one.subject.median),
-        _time(one.subject.p99),
+        _amount(one.floor.median, unit),
+        _amount(one.floor.p99, unit),
+        _amount(one.subject.median, unit),
+        _amount(one.subject.p99, unit),
         f"{one.ratio:.2f}",
-        _target(one.figure.target),
+        _target(one),
         {True: "ok", False: "missed", None: ""}[one.met],
     )
+
+
+def _amount(value: float, unit: Unit) -> str:
+    if unit == "seconds":
+        return _time(value)
+    return f"{value:,.0f} B" if unit == "bytes" else f"{value:g}"
 
 
 def _time(seconds: float) -> str:
@@ -76,14 +83,15 @@ def _time(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
-def _target(target: Target | None) -> str:
+def _target(one: Measured) -> str:
+    target = one.figure.target
     if target is None:
         return ""
-    return f"<= {_time(target.limit)}" if target.of == "seconds" else f"<= {target.limit:g} x floor"
+    return f"<= {_amount(target.limit, one.figure.unit)}" if target.of == "value" else f"<= {target.limit:.3g} x floor"
 
 
 def document(environment: Mapping[str, Any], measured: Iterable[Measured]) -> dict[str, Any]:
-    """Return the whole as a JSON object; times are in seconds."""
+    """Return the whole as a JSON object."""
     return {"environment": dict(environment), "figures": [_entry(one) for one in measured]}
 
 
@@ -94,6 +102,7 @@ def _entry(one: Measured) -> dict[str, Any]:
         "case": one.case,
         "figure": one.figure.name,
         "statistic": one.figure.statistic,
+        "unit": one.figure.unit,
         "subject": {"name": one.figure.subject, **_summary(one.subject)},
         "floor": {"name": one.figure.floor, **_summary(one.floor)},
         "ratio": one.ratio,
@@ -103,4 +112,4 @@ def _entry(one: Measured) -> dict[str, Any]:
 
 
 def _summary(samples: Samples) -> dict[str, Any]:
-    return {"median": samples.median, "p99": samples.p99, "samples": len(samples.seconds)}
+    return {"median": samples.median, "p99": samples.p99, "samples": len(samples.values)}
