@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from benchmarks.harness import Measured, Samples, Unit
+from benchmarks.peers.durability import Examined
 
-__all__ = ["Progress", "document", "table"]
+__all__ = ["Progress", "document", "peers_table", "table"]
 
 _HEADINGS = ("workload", "figure", "floor", "floor p99", "median", "p99", "ratio", "target", "")
 _NUMBERS = range(2, 7)
+_PEER_HEADINGS = ("contender", "release", "syncs a message", "durable", "writes")
 
 
 class Progress:
@@ -44,15 +47,32 @@ class Progress:
 
 def table(measured: Iterable[Measured]) -> str:
     """Return the table."""
-    rows = [_HEADINGS, *map(_row, measured)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    return _table(_HEADINGS, map(_row, measured), _NUMBERS)
+
+
+def peers_table(contenders: Iterable[Examined]) -> str:
+    """Return the table of who takes part, and who is missing."""
+    return _table(_PEER_HEADINGS, map(_peer_row, contenders), ())
+
+
+def _peer_row(one: Examined) -> tuple[str, ...]:
+    release = f"{one.package} {one.version}".strip() or "this package"
+    if one.missing:
+        return one.name, release, "", "", f"missing: {one.missing}"
+    syncs = "?" if one.syncs is None else f"{one.syncs:g}"
+    return one.name, release, syncs, "yes" if one.durable else "no", one.writes
+
+
+def _table(headings: Sequence[str], body: Iterable[Sequence[str]], numbers: Container[int]) -> str:
+    rows = [headings, *body]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(headings))]
     rows.insert(1, tuple("-" * width for width in widths))
-    return "\n".join("  ".join(_aligned(row, widths)).rstrip() for row in rows)
+    return "\n".join("  ".join(_aligned(row, widths, numbers)).rstrip() for row in rows)
 
 
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> Iterable[str]:
+def _aligned(row: Sequence[str], widths: Sequence[int], numbers: Container[int]) -> Iterable[str]:
     for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
-        yield cell.rjust(width) if column in _NUMBERS else cell.ljust(width)
+        yield cell.rjust(width) if column in numbers else cell.ljust(width)
 
 
 def _row(one: Measured) -> tuple[str, ...]:
@@ -90,9 +110,15 @@ def _target(one: Measured) -> str:
     return f"<= {_amount(target.limit, one.figure.unit)}" if target.of == "value" else f"<= {target.limit:.3g} x floor"
 
 
-def document(environment: Mapping[str, Any], measured: Iterable[Measured]) -> dict[str, Any]:
+def document(
+    environment: Mapping[str, Any], measured: Iterable[Measured], contenders: Iterable[Examined] = ()
+) -> dict[str, Any]:
     """Return the whole as a JSON object."""
-    return {"environment": dict(environment), "figures": [_entry(one) for one in measured]}
+    return {
+        "environment": dict(environment),
+        "contenders": [asdict(one) for one in contenders],
+        "figures": [_entry(one) for one in measured],
+    }
 
 
 def _entry(one: Measured) -> dict[str, Any]:
