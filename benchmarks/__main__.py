@@ -35,7 +35,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--peers", action="store_true", help="compare with other libraries, too (extra [bench])")
     parser.add_argument("--dir", default=".", help="where to put the files; on the disk to be measured (default: here)")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the rounds, up to 10,000 messages or sessions")
+    parser.add_argument(
+        "--quick", action="store_true", help="a tenth of the rounds, at most 10,000 messages, or 1,000 sessions"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE, too")
     parser.add_argument("--plots", metavar="DIR", help="draw the plots to DIR, too; a whole run with --peers does that")
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help="see below")

@@ -25,25 +25,31 @@ class Place:
 
     :param path: a directory that is theirs.
     :param share: which part of the rounds is enough.
-    :param largest: no session has more messages, and no storage more sessions; `None`: no limit.
+    :param largest: no session has more messages; `None`: no limit.
+    :param most: no storage has more sessions; `None`: no limit.
     """
 
     path: str
     share: float = 1.0
     largest: int | None = None
+    most: int | None = None
 
     @classmethod
     def quick(cls, path: str) -> Place:
         """Return one where a run is soon over."""
-        return cls(path, 0.1, 10_000)
+        return cls(path, 0.1, 10_000, 1_000)
 
     def rounds(self, number: int) -> int:
         """Return how many rounds of `number` to run."""
         return max(min(number, 3 if self.share else 1), int(number * self.share))
 
     def count(self, number: int) -> int:
-        """Return how many of `number` messages or sessions to take."""
+        """Return how many messages a session is to have that should have `number`."""
         return number if self.largest is None else min(number, self.largest)
+
+    def keys(self, number: int) -> list[str]:
+        """Return the keys of a storage that should have `number` sessions."""
+        return [f"session-{index}" for index in range(number if self.most is None else min(number, self.most))]
 
     def sizes(self, numbers: Iterable[int]) -> list[int]:
         """Return those sizes of sessions that are not too large."""

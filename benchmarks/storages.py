@@ -51,9 +51,11 @@ def _read_file(path: str) -> list[bytes]:
     return data.splitlines() if path.endswith(_SUFFIX["log"]) else [data]
 
 
-def build(scheme: str, directory: str, keys: list[str], messages: int, source: Iterator[str]) -> None:
-    """Make a storage: each session is saved ten times at most, some messages a time, as a chat is."""
-    saves = min(10, messages)
+def build(
+    scheme: str, directory: str, keys: list[str], messages: int, source: Iterator[str], *, saves: int = 10
+) -> None:
+    """Make a storage: each session is saved some times, some messages a time, as a chat is."""
+    saves = min(saves, messages)
     with closing(_store(scheme, os.path.join(directory, "chats"))) as store, SessionManager(store) as manager:
         for number in range(saves):
             for key in keys:

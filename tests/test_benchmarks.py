@@ -66,7 +66,7 @@ def test_contestants_take_turns_and_the_first_round_does_not_count():
 
 @pytest.mark.parametrize("name", [name for name in WORKLOADS if name not in SLOW])
 def test_each_workload_runs(name, tmp_path):
-    place = Place(str(tmp_path), share=0, largest=12)
+    place = Place(str(tmp_path), share=0, largest=12, most=5)
     found = [one for case in WORKLOADS[name](place) for one in measure(name, case, lambda number: None)]
     names = [one.figure.name for one in found]
     assert names
@@ -117,7 +117,7 @@ def test_a_peer_that_is_not_there_is_named_and_does_not_take_part(tmp_path, monk
         package = "chat-session-manager-absent"
 
     monkeypatch.setitem(CONTENDERS, "absent", Absent)
-    place = Place(str(tmp_path), share=0, largest=12)
+    place = Place(str(tmp_path), share=0, largest=12, most=5)
     absent = examine("absent", place)
     assert absent.missing == "chat-session-manager-absent is not installed"
     assert "missing: chat-session-manager-absent is not installed" in peers_table([absent])

@@ -20,7 +20,7 @@ _TARGETS = {"snapshot": Target(0.3)}
 
 def burst(place: Place) -> Iterator[Case]:
     """Save 1,000 dirty sessions by save_all, against saving them one by one, and against bare system calls."""
-    keys = [f"session-{number}" for number in range(place.count(_SESSIONS))]
+    keys = place.keys(_SESSIONS)
     for scheme in SCHEMES:
         with (
             place.directory() as one,

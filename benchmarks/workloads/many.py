@@ -28,10 +28,10 @@ _DESCRIBING = 4096
 
 def many(place: Place) -> Iterator[Case]:
     """Open 100,000 sessions in one storage, list them, touch one, save one, against bare calls."""
-    keys = [f"session-{number}" for number in range(place.count(_SESSIONS))]
+    keys = place.keys(_SESSIONS)
     for scheme in SCHEMES:
         with place.directory() as path:
-            build(scheme, path, keys, _MESSAGES, texts())
+            build(scheme, path, keys, _MESSAGES, texts(), saves=1)
             yield _opening(place, scheme, path)
             with SessionManager(url(scheme, path)) as manager:
                 yield _listing(place, scheme, path, manager)

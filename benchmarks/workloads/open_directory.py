@@ -40,7 +40,7 @@ print(time.perf_counter() - started)
 
 def open_directory(place: Place) -> Iterator[Case]:
     """Open a directory of 10,000 sessions and read one, against listing it and decoding one file."""
-    keys = [f"session-{number}" for number in range(place.count(_SESSIONS))]
+    keys = place.keys(_SESSIONS)
     key = keys[len(keys) // 2]
     with place.directory() as path:
         build("snapshot", path, keys, _MESSAGES, texts())

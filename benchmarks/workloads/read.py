@@ -26,7 +26,7 @@ _ALL = Target(1.8)
 
 def read(place: Place) -> Iterator[Case]:
     """Open 1,000 sessions of 100 messages and read one, or all, against decoding their bytes and nothing else."""
-    keys = [f"session-{number}" for number in range(place.count(_SESSIONS))]
+    keys = place.keys(_SESSIONS)
     for scheme in SCHEMES:
         with place.directory() as path:
             build(scheme, path, keys, _MESSAGES, texts())

@@ -24,7 +24,7 @@ _QUERY = "SELECT rowid FROM search WHERE search MATCH ? ORDER BY rank LIMIT 20"
 
 def search(place: Place) -> Iterator[Case]:
     """Search 100,000 messages for a text of one and of most, against finding its bytes in the files, or asking FTS5."""
-    keys = [f"session-{number}" for number in range(place.count(_SESSIONS))]
+    keys = place.keys(_SESSIONS)
     for scheme in SCHEMES:
         with place.directory() as path:
             build(scheme, path, keys, _MESSAGES, texts())

@@ -27,7 +27,7 @@ _CACHE = Target(1)
 
 def sizes(place: Place) -> Iterator[Case]:
     """Bytes of RAM of a resident message, an evicted session and the caches, and of disk of a message, against its JSON."""
-    keys = [f"session-{number}" for number in range(place.count(_SESSIONS))]
+    keys = place.keys(_SESSIONS)
     for length in _LENGTHS:
         target = _RESIDENT if length == _LENGTHS[0] else None
         what = f"RAM of a message of {length:,}"
@@ -52,7 +52,7 @@ def sizes(place: Place) -> Iterator[Case]:
 
 
 def _evicted(place: Place, scheme: str) -> Iterator[Case]:
-    keys = [f"session-{number}" for number in range(place.count(_EVICTED))]
+    keys = place.keys(_EVICTED)
     with place.directory() as path:
         build(scheme, path, keys, 1, texts())
         what = f"RAM of a session, {scheme}"
