@@ -28,18 +28,15 @@ print(len([name for name in found if not name.startswith("_")]))
 
 def import_package(place: Place) -> Iterator[Case]:
     """Import session_manager in a fresh process, against importing what it depends on; and how many packages that loads."""
+    figure = Figure("import session_manager", "session_manager", "dependencies", Target(0.060, of="value"))
+    yield Case(figure.name, _contestants(place, _SECONDS), [figure], place.rounds(100))
+    figure = Figure("packages that it loads", "session_manager", "dependencies", Target(1), unit="packages")
+    yield Case(figure.name, _contestants(place, _PACKAGES), [figure], 1)
 
-    def contestant(template: str, statement: str) -> Contestant:
+
+def _contestants(place: Place, template: str) -> dict[str, Contestant]:
+    def contestant(statement: str) -> Contestant:
         code = template.format(statement)
         return lambda: [float(place.python(code))]
 
-    for name, template, target, unit, rounds in (
-        ("import session_manager", _SECONDS, Target(0.060, of="value"), "seconds", place.rounds(100)),
-        ("packages that it loads", _PACKAGES, Target(1), "packages", 1),
-    ):
-        contestants = {
-            "dependencies": contestant(template, _DEPENDENCIES),
-            "session_manager": contestant(template, "import session_manager"),
-        }
-        figure = Figure(name, "session_manager", "dependencies", target, unit=unit)  # type: ignore[arg-type]
-        yield Case(name, contestants, [figure], rounds)
+    return {"dependencies": contestant(_DEPENDENCIES), "session_manager": contestant("import session_manager")}

@@ -61,14 +61,10 @@ def _bare_names(scheme: str, path: str) -> object:
 
 
 def _listing(place: Place, scheme: str, path: str, manager: SessionManager) -> Case:
-    return _case(
-        place,
-        scheme,
-        "list",
-        lambda: [timed(manager.list_sessions)],
-        lambda: [timed(lambda: _bare_list(scheme, path))],
-        3,
-    )
+    def bare() -> list[float]:
+        return [timed(lambda: _bare_list(scheme, path))]
+
+    return _case(place, scheme, "list", lambda: [timed(manager.list_sessions)], bare, 3)
 
 
 def _bare_list(scheme: str, path: str) -> object:
@@ -104,9 +100,8 @@ def _touching(
     def touch_bare(key: str) -> float:
         return timed(lambda: bare(key))
 
-    return _case(
-        place, scheme, "touch one", lambda: [touch(next(some))], lambda: [touch_bare(next(others))], len(keys) // 2, 200
-    )
+    rounds = min(200, len(keys) // 2)
+    return _case(place, scheme, "touch one", lambda: [touch(next(some))], lambda: [touch_bare(next(others))], rounds)
 
 
 def _saving(
@@ -140,6 +135,6 @@ def _floor(scheme: str, path: str, key: str) -> tuple[Callable[[], float], Calla
     return lambda: timed(lambda: bare_replace(directory, "floor", grown)), lambda: os.close(directory)
 
 
-def _case(place: Place, scheme: str, name: str, step: Contestant, floor: Contestant, *rounds: int) -> Case:
+def _case(place: Place, scheme: str, name: str, step: Contestant, floor: Contestant, rounds: int) -> Case:
     what = f"{scheme}: {name}"
-    return Case(what, {"store": step, "bare": floor}, [Figure(what, "store", "bare")], place.rounds(min(rounds)))
+    return Case(what, {"store": step, "bare": floor}, [Figure(what, "store", "bare")], place.rounds(rounds))
