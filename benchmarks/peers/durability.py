@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
+import subprocess
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -29,7 +31,7 @@ class Examined:
     version: str
     writes: str
     whole_file: bool
-    #: How many syncs adding a message takes; `None` if there is no strace to see that.
+    #: How many syncs adding a message takes; `None` if there is no strace that could see that.
     syncs: float | None
     #: Whether an added message survives a power cut.
     durable: bool
@@ -54,7 +56,7 @@ def examine(name: str, place: Place) -> Examined:
 
 def _syncs(name: str, place: Place) -> float | None:
     """Return how many syncs adding a message takes, having checked that all messages can be read again."""
-    strace = shutil.which("strace")
+    strace = _strace()
     with place.directory() as path:
         trace = os.path.join(path, "strace")
         before = (strace, "-f", "-qq", "-o", trace, "-e", _CALLS) if strace else ()
@@ -71,6 +73,15 @@ def _syncs(name: str, place: Place) -> float | None:
     if count != _MESSAGES + 2 * _ADDED:
         raise RuntimeError(f"{name} kept {count:g} messages of {_MESSAGES + 2 * _ADDED}")
     return (end - start) / (2 * _ADDED) if strace else None
+
+
+@functools.cache
+def _strace() -> str | None:
+    """Return the path of strace, if there is one and it may trace (in a container it may not)."""
+    path = shutil.which("strace")
+    if path is None or subprocess.run([path, "-o", os.devnull, "true"], check=False, capture_output=True).returncode:  # noqa: S603, S607 - looks for what is there
+        return None
+    return path
 
 
 def _lines(trace: str) -> int:
