@@ -32,6 +32,12 @@ OURS = [name for name, kind in CONTENDERS.items() if not kind.package]
 times = st.floats(1e-6, 1e3)
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Place:
+    """Where processes run, whose bytecode is compiled once."""
+    return Place(str(tmp_path_factory.mktemp("place")), share=0, largest=10)
+
+
 def measured(subject: list[float], floor: list[float], **figure: object) -> Measured:
     return Measured("work", "case", Figure("name", "subject", "floor", **figure), Samples(subject), Samples(floor))
 
@@ -95,8 +101,8 @@ def test_the_command_writes_what_it_prints(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_a_contender_keeps_what_it_is_given(name, tmp_path):
-    worker = Worker(name, str(tmp_path), Place(str(tmp_path)).environment())
+def test_a_contender_keeps_what_it_is_given(name, tmp_path, place):
+    worker = Worker(name, str(tmp_path), place.environment())
     worker.ask("prepare", 4)
     assert worker.ask("add") > 0
     assert worker.ask("count") == 6
@@ -105,8 +111,8 @@ def test_a_contender_keeps_what_it_is_given(name, tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
-def test_syncs_are_counted(tmp_path):
-    one = examine("session_manager log", Place(str(tmp_path)))
+def test_syncs_are_counted(place):
+    one = examine("session_manager log", place)
     assert not one.missing
     if one.syncs is None:
         pytest.skip("strace may not trace here")
@@ -114,18 +120,17 @@ def test_syncs_are_counted(tmp_path):
     assert one.durable
 
 
-def test_without_strace_the_documentation_is_believed(tmp_path, monkeypatch):
+def test_without_strace_the_documentation_is_believed(place, monkeypatch):
     monkeypatch.setattr(durability, "_strace", lambda: None)
-    one = examine("session_manager log", Place(str(tmp_path)))
+    one = examine("session_manager log", place)
     assert (one.syncs, one.durable, one.missing) == (None, True, "")
 
 
-def test_a_peer_that_is_not_there_is_named_and_does_not_take_part(tmp_path, monkeypatch):
+def test_a_peer_that_is_not_there_is_named_and_does_not_take_part(place, monkeypatch):
     class Absent(Contender):
         package = "chat-session-manager-absent"
 
     monkeypatch.setitem(CONTENDERS, "absent", Absent)
-    place = Place(str(tmp_path), share=0, largest=12, most=5)
     absent = examine("absent", place)
     assert absent.missing == "chat-session-manager-absent is not installed"
     assert "missing: chat-session-manager-absent is not installed" in peers_table([absent])
@@ -134,8 +139,8 @@ def test_a_peer_that_is_not_there_is_named_and_does_not_take_part(tmp_path, monk
     assert set(case.contestants) == {*OURS}
 
 
-def test_a_process_that_fails_says_why(tmp_path):
-    worker = Worker("nobody", str(tmp_path), Place(str(tmp_path)).environment())
+def test_a_process_that_fails_says_why(tmp_path, place):
+    worker = Worker("nobody", str(tmp_path), place.environment())
     with pytest.raises(RuntimeError, match="nobody: KeyError: 'nobody'"):
         worker.ask("prepare", 1)
     worker.close()
