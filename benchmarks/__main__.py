@@ -7,14 +7,22 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import Any
 
 from benchmarks.environment import environment
-from benchmarks.harness import Measured, measure
+from benchmarks.harness import Case, Measured, measure
+from benchmarks.peers.comparison import against_peers, compare
+from benchmarks.peers.durability import Examined, examine
+from benchmarks.peers.worker import CONTENDERS
 from benchmarks.place import Place
-from benchmarks.report import Progress, document, table
+from benchmarks.report import Progress, document, peers_table, table
 from benchmarks.workloads import WORKLOADS
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_JSON = os.path.join(_ROOT, "benchmarks", "figures.json")
+_PLOTS = os.path.join(_ROOT, "docs", "img")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -22,47 +30,87 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure session_manager, each figure as a ratio to a floor measured in the same run.",
-        epilog=f"workloads (all of them by default):\n{described}",
+        epilog=f"workloads (all of them by default; with --peers, none is one, too):\n  none      Nothing.\n{described}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--peers", action="store_true", help="compare with other libraries, too (extra [bench])")
     parser.add_argument("--dir", default=".", help="where to put the files; on the disk to be measured (default: here)")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the rounds: to see that it runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="a tenth of the rounds, at most 10,000 messages, or 1,000 sessions"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE, too")
+    parser.add_argument("--plots", metavar="DIR", help="draw the plots to DIR, too; a whole run with --peers does that")
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help="see below")
     return parser
 
 
-def _run(place: Place, names: Sequence[str]) -> list[Measured]:
-    progress = Progress()
+def _run(name: str, cases: Iterable[Case], progress: Progress) -> list[Measured]:
+    progress.say(f"{name}: preparing")
     measured: list[Measured] = []
-    for name in names:
-        progress.say(f"{name}: preparing")
-        for case in WORKLOADS[name](place):
-            tell = partial(progress.round, f"{name}: {case.name}", rounds=case.rounds)
-            measured += measure(name, case, tell)
-    progress.done()
+    for case in cases:
+        tell = partial(progress.round, f"{name}: {case.name}", rounds=case.rounds)
+        measured += measure(name, case, tell)
     return measured
+
+
+def _run_peers(place: Place, progress: Progress) -> tuple[list[Measured], list[Examined]]:
+    contenders = []
+    for name in CONTENDERS:
+        progress.say(f"peers: trying out {name}")
+        contenders.append(examine(name, place))
+    measured = _run("peers", compare(place, contenders), progress)
+    return against_peers(measured, contenders) + measured, contenders
+
+
+def _write(found: dict[str, Any], path: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(found, file, indent=2)
+        file.write("\n")
+
+
+def _draw(found: dict[str, Any], directory: str) -> None:
+    try:
+        from benchmarks.plots import draw  # noqa: PLC0415 - matplotlib is needed for nothing else
+    except ImportError as error:
+        print(f"no plots: {error} (pip install '.[bench]')", file=sys.stderr)
+        return
+    for path in draw(found, directory):
+        print(f"drawn: {path}", file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    unknown = [name for name in given.workloads if name not in WORKLOADS]
+    unknown = [name for name in given.workloads if name not in WORKLOADS and not (given.peers and name == "none")]
     if unknown:
         parser.error(f"no such workload: {', '.join(unknown)} (there are: {', '.join(WORKLOADS)})")
     names = [name for name in WORKLOADS if name in given.workloads or not given.workloads]
+    # Only a whole run takes the place of the figures and plots that are published.
+    published = given.peers and not given.quick and not given.workloads
+    progress = Progress()
+    measured: list[Measured] = []
+    contenders: list[Examined] = []
     with tempfile.TemporaryDirectory(prefix=".benchmarks-", dir=os.path.abspath(given.dir)) as path:
         machine = environment(path)
         if str(machine["file_system"]).startswith(("tmpfs", "ramfs")):
             print("warning: this directory is in RAM, where a sync costs nothing: give --dir", file=sys.stderr)
-        measured = _run(Place(path, given.quick), names)
+        place = Place.quick(path) if given.quick else Place(path)
+        for name in names:
+            measured += _run(name, WORKLOADS[name](place), progress)
+        if given.peers:
+            compared, contenders = _run_peers(place, progress)
+            measured += compared
+    progress.done()
     print("\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in machine.items()), end="\n\n")
+    if contenders:
+        print(peers_table(contenders), end="\n\n")
     print(table(measured))
-    if given.json:
-        with open(given.json, "w", encoding="utf-8") as file:
-            json.dump(document(machine, measured), file, indent=2)
-            file.write("\n")
+    found = document(machine, measured, contenders)
+    if given.json or published:
+        _write(found, given.json or _JSON)
+    if given.plots or published:
+        _draw(found, given.plots or _PLOTS)
 
 
 if __name__ == "__main__":

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import platform
+import sqlite3
 
 import msgspec
 
 import session_manager
 
-__all__ = ["environment", "file_system"]
+__all__ = ["discards", "environment", "file_system"]
 
 
 def environment(path: str) -> dict[str, str | int]:
     """Describe the machine and the file system of a path."""
     return {
         "file_system": file_system(path),
+        "discards": discards(path),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "sqlite": sqlite3.sqlite_version,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
         "system": f"{platform.system()} {platform.machine()}",
         "session_manager": session_manager.__version__,
@@ -40,3 +43,21 @@ def file_system(path: str, mounts: str = "/proc/mounts") -> str:
         if os.path.commonpath([place, point]) == point and len(point) >= best:
             best, found = len(point), f"{kind} ({options})"
     return found
+
+
+def discards(path: str, mounts: str = "/proc/mounts", devices: str = "/sys/dev/block") -> str:
+    """Say whether the disk discards what is freed: then removing and replacing files costs more, and at other times."""
+    _, _, options = file_system(path, mounts).partition(" (")
+    if any(option.partition("=")[0] == "discard" for option in options.rstrip(")").split(",")):
+        return "yes: mounted with discard"
+    number = os.stat(path).st_dev
+    device = os.path.join(devices, f"{os.major(number)}:{os.minor(number)}")
+    # A partition has no queue of its own, but the disk that it is on has.
+    for place in (device, os.path.join(device, "..")):
+        try:
+            with open(os.path.join(place, "queue", "discard_max_bytes"), encoding="ascii") as file:
+                able = int(file.read()) > 0
+        except (OSError, ValueError):
+            continue
+        return "no: mounted without discard, though the disk could" if able else "no: the disk cannot"
+    return "not known on this machine"

@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["Case", "Contestant", "Figure", "Measured", "Samples", "Target", "measure", "timed"]
+__all__ = ["Case", "Contestant", "Figure", "Measured", "Samples", "Target", "Unit", "measure", "timed"]
 
-#: One run: prepares what it needs, and returns how many seconds each timed step took.
+#: One run: prepares what it needs, and returns what each step took: seconds, mostly.
 Contestant = Callable[[], Sequence[float]]
+
+#: What is measured.
+Unit = Literal["seconds", "bytes", "packages"]
 
 
 def timed(step: Callable[[], object]) -> float:
@@ -28,8 +31,8 @@ class Target:
     """What a figure must not exceed."""
 
     limit: float
-    #: Of the ratio to the floor, or of the subject's own seconds.
-    of: Literal["ratio", "seconds"]
+    #: Of the ratio to the floor, or of what the subject itself took.
+    of: Literal["ratio", "value"] = "ratio"
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Figure:
     target: Target | None = None
     #: What is compared.
     statistic: Literal["median", "p99"] = "median"
+    unit: Unit = "seconds"
 
 
 @dataclass(frozen=True)
@@ -52,23 +56,25 @@ class Case:
     contestants: Mapping[str, Contestant]
     figures: Sequence[Figure]
     rounds: int
+    #: Whether a first round is run that does not count.
+    warm_up: bool = True
 
 
 @dataclass
 class Samples:
-    """The seconds that the steps of one contestant took."""
+    """What the steps of one contestant took."""
 
-    seconds: list[float] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
 
     @property
     def median(self) -> float:
         """The middle one."""
-        return statistics.median(self.seconds)
+        return statistics.median(self.values)
 
     @property
     def p99(self) -> float:
-        """The one that 99 of 100 do not exceed (of less than 100, the slowest)."""
-        return sorted(self.seconds)[math.ceil(len(self.seconds) * 0.99) - 1]
+        """The one that 99 of 100 do not exceed (of less than 100, the highest)."""
+        return sorted(self.values)[math.ceil(len(self.values) * 0.99) - 1]
 
 
 @dataclass(frozen=True)
@@ -82,11 +88,15 @@ class Measured:
     floor: Samples
 
     @property
+    def value(self) -> float:
+        """What the subject took, by the figure's statistic."""
+        return self.subject.p99 if self.figure.statistic == "p99" else self.subject.median
+
+    @property
     def ratio(self) -> float:
         """How many times the floor the subject is."""
-        if self.figure.statistic == "p99":
-            return self.subject.p99 / self.floor.p99
-        return self.subject.median / self.floor.median
+        floor = self.floor.p99 if self.figure.statistic == "p99" else self.floor.median
+        return self.value / floor
 
     @property
     def met(self) -> bool | None:
@@ -94,7 +104,7 @@ class Measured:
         target = self.figure.target
         if target is None:
             return None
-        return (self.ratio if target.of == "ratio" else getattr(self.subject, self.figure.statistic)) <= target.limit
+        return (self.ratio if target.of == "ratio" else self.value) <= target.limit
 
 
 def measure(workload: str, case: Case, tell: Callable[[int], None]) -> list[Measured]:
@@ -103,14 +113,15 @@ def measure(workload: str, case: Case, tell: Callable[[int], None]) -> list[Meas
     :param tell: called with the number of each round.
     """
     names = list(case.contestants)
-    for name in names:
-        case.contestants[name]()
+    if case.warm_up:
+        for name in names:
+            case.contestants[name]()
     samples = {name: Samples() for name in names}
     gc.collect()
     for number in range(case.rounds):
         tell(number)
         for name in names if number % 2 == 0 else reversed(names):
-            samples[name].seconds.extend(case.contestants[name]())
+            samples[name].values.extend(case.contestants[name]())
     return [
         Measured(workload, case.name, figure, samples[figure.subject], samples[figure.floor]) for figure in case.figures
     ]

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,7 +15,8 @@ import session_manager
 
 __all__ = ["Place"]
 
-_SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(session_manager.__file__)))
+#: Where the package is, and where this one is.
+_SOURCES = [os.path.dirname(os.path.dirname(os.path.abspath(file))) for file in (session_manager.__file__, __file__)]
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,36 @@ class Place:
     """Where the workloads run.
 
     :param path: a directory that is theirs.
-    :param quick: whether a tenth of the rounds is enough.
+    :param share: which part of the rounds is enough.
+    :param largest: no session has more messages; `None`: no limit.
+    :param most: no storage has more sessions; `None`: no limit.
     """
 
     path: str
-    quick: bool = False
+    share: float = 1.0
+    largest: int | None = None
+    most: int | None = None
+
+    @classmethod
+    def quick(cls, path: str) -> Place:
+        """Return one where a run is soon over."""
+        return cls(path, 0.1, 10_000, 1_000)
 
     def rounds(self, number: int) -> int:
         """Return how many rounds of `number` to run."""
-        return max(3, number // 10) if self.quick else number
+        return max(min(number, 3 if self.share else 1), int(number * self.share))
+
+    def count(self, number: int) -> int:
+        """Return how many messages a session is to have that should have `number`."""
+        return number if self.largest is None else min(number, self.largest)
+
+    def keys(self, number: int) -> list[str]:
+        """Return the keys of a storage that should have `number` sessions."""
+        return [f"session-{index}" for index in range(number if self.most is None else min(number, self.most))]
+
+    def sizes(self, numbers: Iterable[int]) -> list[int]:
+        """Return those sizes of sessions that are not too large."""
+        return [number for number in numbers if self.count(number) == number]
 
     @contextmanager
     def directory(self) -> Iterator[str]:
@@ -45,8 +67,12 @@ class Place:
 
     def python(self, code: str, *arguments: str) -> str:
         """Run code in a fresh process of this Python, with its bytecode cached; return what it prints."""
+        command = [sys.executable, "-c", code, *arguments]
+        return subprocess.run(command, env=self.environment(), check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603 - our own code
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of such a process."""
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         environment["PYTHONPYCACHEPREFIX"] = os.path.join(self.path, "bytecode")
-        environment["PYTHONPATH"] = _SOURCE
-        command = [sys.executable, "-c", code, *arguments]
-        return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603 - our own code
+        environment["PYTHONPATH"] = os.pathsep.join(_SOURCES)
+        return environment

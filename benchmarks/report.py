@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from benchmarks.harness import Measured, Samples, Target
+from benchmarks.harness import Measured, Samples, Unit
+from benchmarks.peers.durability import Examined
 
-__all__ = ["Progress", "document", "table"]
+__all__ = ["Progress", "document", "peers_table", "table"]
 
 _HEADINGS = ("workload", "figure", "floor", "floor p99", "median", "p99", "ratio", "target", "")
 _NUMBERS = range(2, 7)
+_PEER_HEADINGS = ("contender", "release", "syncs a message", "durable", "writes")
 
 
 class Progress:
@@ -44,29 +47,53 @@ class Progress:
 
 def table(measured: Iterable[Measured]) -> str:
     """Return the table."""
-    rows = [_HEADINGS, *map(_row, measured)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    return _table(_HEADINGS, map(_row, measured), _NUMBERS)
+
+
+def peers_table(contenders: Iterable[Examined]) -> str:
+    """Return the table of who takes part, and who is missing."""
+    return _table(_PEER_HEADINGS, map(_peer_row, contenders), ())
+
+
+def _peer_row(one: Examined) -> tuple[str, ...]:
+    release = f"{one.package} {one.version}".strip() or "this package"
+    if one.missing:
+        return one.name, release, "", "", f"missing: {one.missing}"
+    syncs = "?" if one.syncs is None else f"{one.syncs:g}"
+    return one.name, release, syncs, "yes" if one.durable else "no", one.writes
+
+
+def _table(headings: Sequence[str], body: Iterable[Sequence[str]], numbers: Container[int]) -> str:
+    rows = [headings, *body]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(headings))]
     rows.insert(1, tuple("-" * width for width in widths))
-    return "\n".join("  ".join(_aligned(row, widths)).rstrip() for row in rows)
+    return "\n".join("  ".join(_aligned(row, widths, numbers)).rstrip() for row in rows)
 
 
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> Iterable[str]:
+def _aligned(row: Sequence[str], widths: Sequence[int], numbers: Container[int]) -> Iterable[str]:
     for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
-        yield cell.rjust(width) if column in _NUMBERS else cell.ljust(width)
+        yield cell.rjust(width) if column in numbers else cell.ljust(width)
 
 
 def _row(one: Measured) -> tuple[str, ...]:
+    unit = one.figure.unit
     return (
         one.workload,
         one.figure.name,
-        _time(one.floor.median),
-        _time(one.floor.p99),
-        _time(one.subject.median),
-        _time(one.subject.p99),
+        _amount(one.floor.median, unit),
+        _amount(one.floor.p99, unit),
+        _amount(one.subject.median, unit),
+        _amount(one.subject.p99, unit),
         f"{one.ratio:.2f}",
-        _target(one.figure.target),
+        _target(one),
         {True: "ok", False: "missed", None: ""}[one.met],
     )
+
+
+def _amount(value: float, unit: Unit) -> str:
+    if unit == "seconds":
+        return _time(value)
+    return f"{value:,.0f} B" if unit == "bytes" else f"{value:g}"
 
 
 def _time(seconds: float) -> str:
@@ -76,15 +103,22 @@ def _time(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
-def _target(target: Target | None) -> str:
+def _target(one: Measured) -> str:
+    target = one.figure.target
     if target is None:
         return ""
-    return f"<= {_time(target.limit)}" if target.of == "seconds" else f"<= {target.limit:g} x floor"
+    return f"<= {_amount(target.limit, one.figure.unit)}" if target.of == "value" else f"<= {target.limit:.3g} x floor"
 
 
-def document(environment: Mapping[str, Any], measured: Iterable[Measured]) -> dict[str, Any]:
-    """Return the whole as a JSON object; times are in seconds."""
-    return {"environment": dict(environment), "figures": [_entry(one) for one in measured]}
+def document(
+    environment: Mapping[str, Any], measured: Iterable[Measured], contenders: Iterable[Examined] = ()
+) -> dict[str, Any]:
+    """Return the whole as a JSON object."""
+    return {
+        "environment": dict(environment),
+        "contenders": [asdict(one) for one in contenders],
+        "figures": [_entry(one) for one in measured],
+    }
 
 
 def _entry(one: Measured) -> dict[str, Any]:
@@ -94,6 +128,7 @@ def _entry(one: Measured) -> dict[str, Any]:
         "case": one.case,
         "figure": one.figure.name,
         "statistic": one.figure.statistic,
+        "unit": one.figure.unit,
         "subject": {"name": one.figure.subject, **_summary(one.subject)},
         "floor": {"name": one.figure.floor, **_summary(one.floor)},
         "ratio": one.ratio,
@@ -103,4 +138,4 @@ def _entry(one: Measured) -> dict[str, Any]:
 
 
 def _summary(samples: Samples) -> dict[str, Any]:
-    return {"median": samples.median, "p99": samples.p99, "samples": len(samples.seconds)}
+    return {"median": samples.median, "p99": samples.p99, "samples": len(samples.values)}

@@ -7,16 +7,22 @@ from collections.abc import Callable, Iterator
 from benchmarks.harness import Case
 from benchmarks.place import Place
 from benchmarks.workloads.add_message import add_message
+from benchmarks.workloads.burst import burst
+from benchmarks.workloads.busy import busy
+from benchmarks.workloads.cold import cold
 from benchmarks.workloads.get_history import get_history
 from benchmarks.workloads.import_package import import_package
 from benchmarks.workloads.log import log
 from benchmarks.workloads.loop_lag import loop_lag
+from benchmarks.workloads.many import many
 from benchmarks.workloads.open_directory import open_directory
 from benchmarks.workloads.read import read
 from benchmarks.workloads.reader import reader
 from benchmarks.workloads.save import save
-from benchmarks.workloads.save_all import save_all
+from benchmarks.workloads.search import search
+from benchmarks.workloads.sizes import sizes
 from benchmarks.workloads.sqlite import sqlite
+from benchmarks.workloads.threads import threads
 
 __all__ = ["WORKLOADS"]
 
@@ -25,12 +31,18 @@ WORKLOADS: dict[str, Callable[[Place], Iterator[Case]]] = {
     "save": save,
     "log": log,
     "sqlite": sqlite,
+    "burst": burst,
+    "threads": threads,
+    "busy": busy,
     "read": read,
+    "cold": cold,
     "open": open_directory,
+    "many": many,
+    "search": search,
     "add": add_message,
     "history": get_history,
     "reader": reader,
     "loop": loop_lag,
     "import": import_package,
-    "save-all": save_all,
+    "sizes": sizes,
 }

@@ -18,7 +18,7 @@ __all__ = ["add_message"]
 _SHORT = 10
 _LONG = 10_000
 _STEPS = 20
-_TARGET = Target(20e-6, "seconds")
+_TARGET = Target(20e-6, of="value")
 
 
 def add_message(place: Place) -> Iterator[Case]:
@@ -33,11 +33,12 @@ def add_message(place: Place) -> Iterator[Case]:
 
 
 def _case(name: str, manager: SessionManager, place: Place) -> Case:
-    contestants = {"short": _short(manager), "list": _list(), "long": _long(manager)}
+    long = place.count(_LONG)
+    contestants = {"short": _short(manager), "list": _list(), "long": _long(manager, long)}
     figures = [
         Figure(f"message {_SHORT}, {name}", "short", "list", _TARGET),
-        Figure(f"message {_LONG:,}, {name}", "long", "list", _TARGET),
-        Figure(f"{_LONG:,} against {_SHORT}, {name}", "long", "short"),
+        Figure(f"message {long:,}, {name}", "long", "list", _TARGET),
+        Figure(f"{long:,} against {_SHORT}, {name}", "long", "short"),
     ]
     return Case(name, contestants, figures, place.rounds(200))
 
@@ -53,9 +54,9 @@ def _list() -> Contestant:
     return lambda: [timed(lambda: add(next(source))) for _ in range(_STEPS)]
 
 
-def _long(manager: SessionManager) -> Contestant:
+def _long(manager: SessionManager, count: int) -> Contestant:
     source = texts()
-    fill(manager, "long", _LONG, source)
+    fill(manager, "long", count, source)
     return lambda: [_one(manager, "long", next(source)) for _ in range(_STEPS)]
 
 

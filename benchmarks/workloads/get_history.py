@@ -11,17 +11,19 @@ from session_manager import SessionManager
 
 __all__ = ["get_history"]
 
-_MESSAGES = 10_000
+_SIZES = (1_000, 10_000)
+_TARGETS = {10_000: Target(1.5)}
 
 
 def get_history(place: Place) -> Iterator[Case]:
-    """Get a history of 10,000 messages in RAM, against list.copy()."""
-    with SessionManager() as manager:
-        fill(manager, "session", _MESSAGES, texts())
-        bare = manager.get_history("session")
-        figure = Figure(f"{_MESSAGES:,} messages", "get_history", "list.copy", Target(1.5, "ratio"))
-        contestants = {
-            "get_history": lambda: [timed(lambda: manager.get_history("session"))],
-            "list.copy": lambda: [timed(bare.copy)],
-        }
-        yield Case(figure.name, contestants, [figure], place.rounds(2000))
+    """Get a history of 1,000 and of 10,000 messages in RAM, against list.copy()."""
+    for messages in sorted({place.count(size) for size in _SIZES}):
+        with SessionManager() as manager:
+            fill(manager, "session", messages, texts())
+            bare = manager.get_history("session")
+            figure = Figure(f"{messages:,} messages", "get_history", "list.copy", _TARGETS.get(messages))
+            contestants = {
+                "get_history": lambda m=manager: [timed(lambda: m.get_history("session"))],
+                "list.copy": lambda b=bare: [timed(b.copy)],
+            }
+            yield Case(figure.name, contestants, [figure], place.rounds(2000))

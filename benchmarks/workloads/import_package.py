@@ -4,17 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from benchmarks.harness import Case, Figure, timed
+from benchmarks.harness import Case, Contestant, Figure, Target
 from benchmarks.place import Place
 
 __all__ = ["import_package"]
 
+_DEPENDENCIES = "import attrs, filelock, msgspec"
+_SECONDS = """
+import time
+started = time.perf_counter()
+{}
+print(time.perf_counter() - started)
+"""
+#: The package itself is not counted, nor what is loaded before: by `site`, say.
+_PACKAGES = """
+import sys
+before = {{*sys.modules}}
+{}
+found = {{name.partition(".")[0] for name in sys.modules.keys() - before}} - {{"session_manager"}} - sys.stdlib_module_names
+print(len([name for name in found if not name.startswith("_")]))
+"""
+
 
 def import_package(place: Place) -> Iterator[Case]:
-    """Start Python and import session_manager, against starting Python."""
-    figure = Figure("import session_manager", "import", "pass")
-    contestants = {
-        "pass": lambda: [timed(lambda: place.python("pass"))],
-        "import": lambda: [timed(lambda: place.python("import session_manager"))],
-    }
-    yield Case(figure.name, contestants, [figure], place.rounds(100))
+    """Import session_manager in a fresh process, against importing what it depends on; and how many packages that loads."""
+    figure = Figure("import session_manager", "session_manager", "dependencies", Target(0.060, of="value"))
+    yield Case(figure.name, _contestants(place, _SECONDS), [figure], place.rounds(100))
+    figure = Figure("packages that it loads", "session_manager", "dependencies", Target(1), unit="packages")
+    yield Case(figure.name, _contestants(place, _PACKAGES), [figure], 1)
+
+
+def _contestants(place: Place, template: str) -> dict[str, Contestant]:
+    def contestant(statement: str) -> Contestant:
+        code = template.format(statement)
+        return lambda: [float(place.python(code))]
+
+    return {"dependencies": contestant(_DEPENDENCIES), "session_manager": contestant("import session_manager")}

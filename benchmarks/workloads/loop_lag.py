@@ -21,7 +21,7 @@ _IDLE = 0.3
 _SESSIONS = 50
 _DELAY = 0.2
 _MESSAGES = 10_000
-_TARGET = Target(0.005, of="seconds")
+_TARGET = Target(0.005, of="value")
 
 Work = Callable[[], Awaitable[object]]
 
@@ -32,11 +32,11 @@ def loop_lag(place: Place) -> Iterator[Case]:
     for scheme in ("snapshot", "log", "sqlite"):
         with place.directory() as path:
             url = f"{scheme}:{os.path.join(path, 'chats')}"
-            asyncio.run(_prepare(url))
+            count = place.count(_MESSAGES)
+            asyncio.run(_prepare(url, count))
             for name, step in (("load", _load), ("save one", _save_one), ("save all", _save_all), ("search", _search)):
-                yield _case(
-                    f"{scheme}: {name} of 10,000 messages", lambda step=step, url=url: step(url), place.rounds(10)
-                )
+                what = f"{scheme}: {name} of {count:,} messages"
+                yield _case(what, lambda step=step, url=url: step(url), place.rounds(10))
 
 
 def _case(name: str, run: Callable[[], Awaitable[list[float]]], rounds: int) -> Case:
@@ -81,10 +81,10 @@ async def _slow_saves() -> list[float]:
         return await _lags(save)
 
 
-async def _prepare(url: str) -> None:
+async def _prepare(url: str, count: int) -> None:
     async with AsyncSessionManager(url) as m:
         source = texts()
-        for _ in range(_MESSAGES):
+        for _ in range(count):
             await m.add_message("chat", "user", next(source))
         await m.save("chat")
 

@@ -8,18 +8,16 @@ from collections.abc import Iterator
 import msgspec
 
 from benchmarks.harness import Case, Figure, Target, timed
-from benchmarks.material import fill, texts
+from benchmarks.material import texts
 from benchmarks.place import Place
+from benchmarks.storages import build, path_of, url
 from session_manager import SessionManager
-from session_manager.files import Files
-from session_manager.stores.snapshot import SnapshotStore
 
 __all__ = ["open_directory"]
 
 _SESSIONS = 10_000
 _MESSAGES = 3
-_KEY = "session-5000"
-_TARGET = Target(0.050, "seconds")
+_TARGET = Target(0.050, of="value")
 
 _SUBJECT = """
 import sys, time
@@ -33,8 +31,8 @@ _FLOOR = """
 import os, sys, time
 import msgspec
 started = time.perf_counter()
-names = os.listdir(sys.argv[1])
-with open(os.path.join(sys.argv[1], sys.argv[2] + ".session.json"), "rb") as file:
+names = os.listdir(os.path.dirname(sys.argv[1]))
+with open(sys.argv[1], "rb") as file:
     value = msgspec.json.decode(file.read())
 print(time.perf_counter() - started)
 """
@@ -42,51 +40,37 @@ print(time.perf_counter() - started)
 
 def open_directory(place: Place) -> Iterator[Case]:
     """Open a directory of 10,000 sessions and read one, against listing it and decoding one file."""
+    keys = place.keys(_SESSIONS)
+    key = keys[len(keys) // 2]
     with place.directory() as path:
-        _build(path)
+        build("snapshot", path, keys, _MESSAGES, texts())
+        file = path_of("snapshot", path, key)
         figures = [
             Figure("in a fresh process", "fresh process", "bare process", _TARGET),
             Figure("a fresh manager", "fresh manager", "bare", _TARGET),
         ]
         contestants = {
-            "bare process": lambda: [float(place.python(_FLOOR, path, _KEY))],
-            "fresh process": lambda: [float(place.python(_SUBJECT, path, _KEY))],
-            "bare": lambda: [timed(lambda: _read_bare(path))],
-            "fresh manager": lambda: _read(path),
+            "bare process": lambda: [float(place.python(_FLOOR, file))],
+            "fresh process": lambda: [float(place.python(_SUBJECT, url("snapshot", path), key))],
+            "bare": lambda: [timed(lambda: _read_bare(file))],
+            "fresh manager": lambda: _read(url("snapshot", path), key),
         }
-        yield Case(f"{_SESSIONS:,} sessions", contestants, figures, place.rounds(100))
+        yield Case(f"{len(keys):,} sessions", contestants, figures, place.rounds(100))
 
 
-class _Unsynced(Files):
-    """A directory that is filled in seconds rather than minutes."""
-
-    def sync(self, fd: int) -> None:
-        pass
-
-
-def _build(path: str) -> None:
-    source = texts()
-    store = SnapshotStore(path, files=_Unsynced)
-    with SessionManager(store) as manager:
-        for number in range(_SESSIONS):
-            fill(manager, f"session-{number}", _MESSAGES, source)
-    store.close()
-    os.sync()
-
-
-def _read(path: str) -> list[float]:
+def _read(storage: str, key: str) -> list[float]:
     started: list[SessionManager] = []
 
     def read() -> None:
-        started.append(SessionManager(path))
-        started[0].get_history(_KEY)
+        started.append(SessionManager(storage))
+        started[0].get_history(key)
 
     seconds = timed(read)
     started[0].close()
     return [seconds]
 
 
-def _read_bare(path: str) -> object:
-    names = os.listdir(path)
-    with open(os.path.join(path, f"{_KEY}.session.json"), "rb") as file:
-        return names, msgspec.json.decode(file.read())
+def _read_bare(file: str) -> object:
+    names = os.listdir(os.path.dirname(file))
+    with open(file, "rb") as opened:
+        return names, msgspec.json.decode(opened.read())

@@ -2,116 +2,93 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 
 import msgspec
 
-from benchmarks.harness import Case, Figure, Target, timed
-from benchmarks.material import fill, texts
+from benchmarks.harness import Case, Contestant, Figure, Target, timed
+from benchmarks.material import texts
 from benchmarks.place import Place
-from session_manager import SessionManager, Store
-from session_manager.files import Files
-from session_manager.stores.log import LogStore
-from session_manager.stores.snapshot import SnapshotStore
-from session_manager.stores.sqlite import SQLiteStore
+from benchmarks.storages import SCHEMES, bare_reader, build, url
+from session_manager import SessionManager
 
 __all__ = ["read"]
 
 _SESSIONS = 1_000
 _MESSAGES = 100
-_KEY = "session-500"
-_ONE = Target(2.0, "ratio")
-_ALL = {"snapshot": Target(2.2, "ratio"), "log": Target(2.2, "ratio"), "sqlite": Target(2.5, "ratio")}
+_ONE = Target(1.5)
+_ALL = Target(1.8)
 
 
 def read(place: Place) -> Iterator[Case]:
     """Open 1,000 sessions of 100 messages and read one, or all, against decoding their bytes and nothing else."""
+    keys = place.keys(_SESSIONS)
+    for scheme in SCHEMES:
+        with place.directory() as path:
+            build(scheme, path, keys, _MESSAGES, texts())
+            yield _one(place, scheme, path, keys[len(keys) // 2])
+            yield _all(place, scheme, path, keys)
+
+
+def _one(place: Place, scheme: str, path: str, key: str) -> Case:
+    """Measure opening by itself, too: a decoder does not open a storage."""
     decode = msgspec.json.Decoder().decode
-    for scheme, pieces in {"snapshot": _snapshot, "log": _log, "sqlite": _sqlite}.items():
-        with place.directory() as directory:
-            path = os.path.join(directory, "chats")
-            _build(scheme, path)
-            one = {
-                "manager": lambda p=path, s=scheme: _open(s, p, [_KEY]),
-                "by hand": lambda p=path, f=pieces: _by_hand(f, p),
-            }
-            keys = [f"session-{number}" for number in range(_SESSIONS)]
-            lines = [line for key in keys for line in pieces(path, key)]
-            whole = {
-                "manager": lambda p=path, s=scheme, k=keys: _open(s, p, k),
-                "bare decoder": lambda some=lines: [timed(lambda: [decode(line) for line in some])],
-            }
-            yield Case(
-                f"{scheme}: one",
-                one,
-                [Figure(f"{scheme}: open, read one", "manager", "by hand", _ONE)],
-                place.rounds(100),
-            )
-            figure = Figure(f"{scheme}: open, read all", "manager", "bare decoder", _ALL[scheme])
-            yield Case(f"{scheme}: all", whole, [figure], place.rounds(10))
+
+    def by_hand() -> object:
+        with bare_reader(scheme, path) as lines:
+            return [decode(line) for line in lines(key)]
+
+    contestants: dict[str, Contestant] = {
+        "open and read": lambda: _open(scheme, path, [key])[:1],
+        "bare decoder": lambda: [timed(by_hand)],
+        "open": lambda: _open(scheme, path, [])[:1],
+        "bare open": lambda: [timed(lambda: _bare_open(scheme, path))],
+        "read": lambda: _open(scheme, path, [key])[1:],
+    }
+    figures = [
+        Figure(f"{scheme}: open, read one", "open and read", "bare decoder", _ONE),
+        Figure(f"{scheme}: of that, open", "open", "bare open"),
+        Figure(f"{scheme}: of that, read one", "read", "bare decoder"),
+    ]
+    return Case(f"{scheme}: one", contestants, figures, place.rounds(100))
 
 
-class _Unsynced(Files):
-    """A directory that is filled in seconds rather than minutes."""
-
-    def sync(self, fd: int) -> None:
-        pass
-
-    def sync_data(self, fd: int) -> None:
-        pass
-
-
-def _store(scheme: str, path: str) -> Store:
-    if scheme == "sqlite":
-        return SQLiteStore(path)
-    return (LogStore if scheme == "log" else SnapshotStore)(path, files=_Unsynced)
-
-
-def _build(scheme: str, path: str) -> None:
-    """Each session is saved ten times, ten messages a time, as a chat is."""
-    source = texts()
-    with closing(_store(scheme, path)) as store, SessionManager(store) as manager:
-        for _ in range(10):
-            for number in range(_SESSIONS):
-                fill(manager, f"session-{number}", _MESSAGES // 10, source)
-            manager.save_all()
-    os.sync()
+def _all(place: Place, scheme: str, path: str, keys: list[str]) -> Case:
+    decode = msgspec.json.Decoder().decode
+    with bare_reader(scheme, path) as lines:
+        some = [line for key in keys for line in lines(key)]
+    contestants: dict[str, Contestant] = {
+        "open and read": lambda: _open(scheme, path, keys)[:1],
+        "bare decoder": lambda: [timed(lambda: [decode(line) for line in some])],
+    }
+    figure = Figure(f"{scheme}: open, read all", "open and read", "bare decoder", _ALL)
+    return Case(f"{scheme}: all", contestants, [figure], place.rounds(10))
 
 
 def _open(scheme: str, path: str, keys: list[str]) -> list[float]:
+    """Return the seconds that opening and reading take, and those of reading alone."""
     started: list[SessionManager] = []
-
-    def run() -> None:
-        started.append(SessionManager(f"{scheme}:{path}"))
-        for key in keys:
-            started[0].get_history(key)
-
-    seconds = timed(run)
-    started[0].close()
-    return [seconds]
+    opening = timed(lambda: started.append(SessionManager(url(scheme, path))))
+    with started[0] as manager:
+        reading = timed(lambda: [manager.get_history(key) for key in keys])
+    return [opening + reading, reading]
 
 
-def _by_hand(pieces: Callable[[str, str], list[bytes]], path: str) -> list[float]:
-    decode = msgspec.json.Decoder().decode
-    return [timed(lambda: [decode(piece) for piece in pieces(path, _KEY)])]
-
-
-def _snapshot(path: str, key: str) -> list[bytes]:
-    with open(os.path.join(path, f"{key}.session.json"), "rb") as file:
-        return [file.read()]
-
-
-def _log(path: str, key: str) -> list[bytes]:
-    with open(os.path.join(path, f"{key}.session.jsonl"), "rb") as file:
-        return file.read().splitlines()
-
-
-def _sqlite(path: str, key: str) -> list[bytes]:
-    query = """
-        SELECT CAST(line AS BLOB) FROM messages WHERE session = (SELECT id FROM sessions WHERE key = ?) ORDER BY position
-    """
-    with closing(sqlite3.connect(path)) as connection:
-        return [b"[" + b",".join(line for (line,) in connection.execute(query, (key,))) + b"]"]
+def _bare_open(scheme: str, path: str) -> None:
+    """List and lock a directory, and make what is in it durable; or open a database, and read its schema."""
+    place = os.path.join(path, "chats")
+    if scheme == "sqlite":
+        with closing(sqlite3.connect(place)) as connection:
+            connection.execute("SELECT name, sql FROM sqlite_master").fetchall()
+        return
+    directory = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    lock = os.open(".floor", os.O_RDWR | os.O_CREAT, 0o600, dir_fd=directory)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.listdir(directory)
+    os.fsync(directory)
+    os.close(lock)
+    os.close(directory)

@@ -1,43 +1,34 @@
-"""Saving one new message, in sessions of several sizes."""
+"""Saving one new message as a snapshot, in sessions of several sizes."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 
+from benchmarks.floors import bare_replace
 from benchmarks.harness import Case, Figure, Target, timed
 from benchmarks.material import fill, texts
 from benchmarks.place import Place
+from benchmarks.storages import path_of, url
 from session_manager import SessionManager
 
-__all__ = ["bare_replace", "save"]
+__all__ = ["save"]
 
 _SIZES = {10: 400, 100: 400, 1_000: 200, 10_000: 100}
 _KEY = "session"
 _PIECE = 64 * 1024
+_TARGET = Target(1.10)
 
 
 def save(place: Place) -> Iterator[Case]:
     """Save one new message of 1 KB in a snapshot of 10 to 10,000, against the bare system calls."""
-    for count, rounds in _SIZES.items():
-        with place.directory() as path, SessionManager(os.path.join(path, "chats")) as manager:
+    for count in place.sizes(_SIZES):
+        with place.directory() as path, SessionManager(url("snapshot", path)) as manager:
             contest = _Contest(manager, path, count)
-            figure = Figure(f"1 of {count:,} messages", "save", "system calls", Target(1.3, "ratio"))
+            figure = Figure(f"1 of {count:,} messages", "save", "system calls", _TARGET)
             contestants = {"save": contest.save, "system calls": contest.system_calls}
-            yield Case(figure.name, contestants, [figure], place.rounds(rounds))
+            yield Case(figure.name, contestants, [figure], place.rounds(_SIZES[count]))
             contest.close()
-
-
-def bare_replace(directory: int, name: str, buffers: list[bytes]) -> None:
-    """Replace a file durably, by the system calls that this takes and nothing else."""
-    fd = os.open(".floor", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=directory)
-    left = sum(map(len, buffers)) - os.writev(fd, buffers)
-    os.fsync(fd)
-    os.close(fd)
-    os.replace(".floor", name, src_dir_fd=directory, dst_dir_fd=directory)
-    os.fsync(directory)
-    if left:
-        raise OSError(f"{left} bytes were not written")
 
 
 class _Contest:
@@ -50,7 +41,7 @@ class _Contest:
 
     def __init__(self, manager: SessionManager, path: str, count: int) -> None:
         self._manager = manager
-        self._file = os.path.join(path, "chats", f"{_KEY}.session.json")
+        self._file = path_of("snapshot", path, _KEY)
         self._count = count
         self._texts = texts()
         self._directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

@@ -1,0 +1,109 @@
+"""The floors of saves: the bare system calls, or statements, that write the same bytes as durably."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+from benchmarks.harness import timed
+from benchmarks.material import texts
+
+__all__ = ["BareDatabase", "BareLog", "bare_replace", "bare_replaces"]
+
+#: How many files are open at once, and how many are synced at once.
+_OPEN, _SYNCING = 500, 8
+
+_SETTINGS = """
+PRAGMA auto_vacuum = INCREMENTAL;
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+PRAGMA secure_delete = ON;
+PRAGMA foreign_keys = ON;
+PRAGMA cell_size_check = ON;
+PRAGMA mmap_size = 0;
+CREATE TABLE messages (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, session INTEGER, position INTEGER, line TEXT, checksum INTEGER,
+    UNIQUE (session, position)
+);
+"""
+
+
+def bare_replace(directory: int, name: str, buffers: Sequence[bytes]) -> None:
+    """Replace a file durably, by the system calls that this takes and nothing else."""
+    fd = _written(directory, ".floor", buffers)
+    os.fsync(fd)
+    os.close(fd)
+    os.replace(".floor", name, src_dir_fd=directory, dst_dir_fd=directory)
+    os.fsync(directory)
+
+
+def bare_replaces(directory: int, names: Sequence[str], buffers: Sequence[bytes]) -> None:
+    """Replace many files durably: all written, synced by some threads, renamed, and the directory synced once."""
+    for start in range(0, len(names), _OPEN):
+        some = names[start : start + _OPEN]
+        fds = [_written(directory, f".floor-{name}", buffers) for name in some]
+        with ThreadPoolExecutor(_SYNCING) as pool:
+            list(pool.map(os.fsync, fds))
+        for fd, name in zip(fds, some, strict=True):
+            os.close(fd)
+            os.replace(f".floor-{name}", name, src_dir_fd=directory, dst_dir_fd=directory)
+    os.fsync(directory)
+
+
+def _written(directory: int, name: str, buffers: Sequence[bytes]) -> int:
+    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=directory)
+    left = sum(map(len, buffers)) - os.writev(fd, buffers)
+    if left:
+        raise OSError(f"{left} bytes were not written")
+    return fd
+
+
+class BareLog:
+    """A file that is appended to, by one `write` and one `fdatasync` a record."""
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def append(self, record: bytes) -> float:
+        """Measure one record."""
+
+        def step() -> None:
+            os.write(self._fd, record)
+            os.fdatasync(self._fd)
+
+        return timed(step)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+
+class BareDatabase:
+    """A table with the settings of the store, to which rows of the same size are added, one a transaction."""
+
+    def __init__(self, path: str) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection.executescript(_SETTINGS)
+        self._position = 0
+        self._texts = texts()
+
+    def insert(self) -> float:
+        """Measure one row."""
+        self._position += 1
+        line = f'{{"position":{self._position},"message":{{"role":"user","content":"{next(self._texts)}"}}}}'
+        return timed(lambda: self._insert(line))
+
+    def close(self) -> None:
+        """Close the database."""
+        self._connection.close()
+
+    def _insert(self, line: str) -> None:
+        with closing(self._connection.cursor()) as cursor:
+            cursor.execute("BEGIN IMMEDIATE")
+            cursor.execute(
+                "INSERT INTO messages (session, position, line, checksum) VALUES (1, ?, ?, 0)", (self._position, line)
+            )
+            cursor.execute("COMMIT")

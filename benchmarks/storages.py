@@ -1,0 +1,80 @@
+"""The storages that are measured: what each is called, where its sessions are, and how a large one is made quickly."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+from benchmarks.material import fill
+from session_manager import SessionManager, Store
+from session_manager.files import Files
+from session_manager.stores.log import LogStore
+from session_manager.stores.snapshot import SnapshotStore
+from session_manager.stores.sqlite import SQLiteStore
+
+__all__ = ["SCHEMES", "bare_reader", "build", "path_of", "url"]
+
+SCHEMES = ("snapshot", "log", "sqlite")
+
+_SUFFIX = {"snapshot": ".session.json", "log": ".session.jsonl"}
+_SELECT = """
+SELECT CAST(line AS BLOB) FROM messages WHERE session = (SELECT id FROM sessions WHERE key = ?) ORDER BY position
+"""
+
+
+def url(scheme: str, directory: str) -> str:
+    """Return the URL of the storage in a directory."""
+    return f"{scheme}:{os.path.join(directory, 'chats')}"
+
+
+def path_of(scheme: str, directory: str, key: str) -> str:
+    """Return the path of the file that a session, of a plain key, is in."""
+    path = os.path.join(directory, "chats")
+    return path if scheme == "sqlite" else os.path.join(path, key + _SUFFIX[scheme])
+
+
+@contextmanager
+def bare_reader(scheme: str, directory: str) -> Iterator[Callable[[str], list[bytes]]]:
+    """Give what returns the JSON of a session, ready for a decoder, by the bare calls that read it."""
+    if scheme != "sqlite":
+        yield lambda key: _read_file(path_of(scheme, directory, key))
+        return
+    with closing(sqlite3.connect(path_of(scheme, directory, ""))) as connection:
+        yield lambda key: [b"[" + b",".join(line for (line,) in connection.execute(_SELECT, (key,))) + b"]"]
+
+
+def _read_file(path: str) -> list[bytes]:
+    with open(path, "rb") as file:
+        data = file.read()
+    return data.splitlines() if path.endswith(_SUFFIX["log"]) else [data]
+
+
+def build(
+    scheme: str, directory: str, keys: list[str], messages: int, source: Iterator[str], *, saves: int = 10
+) -> None:
+    """Make a storage: each session is saved some times, some messages a time, as a chat is."""
+    saves = min(saves, messages)
+    with closing(_store(scheme, os.path.join(directory, "chats"))) as store, SessionManager(store) as manager:
+        for number in range(saves):
+            for key in keys:
+                fill(manager, key, messages * (number + 1) // saves - messages * number // saves, source)
+            manager.save_all()
+    os.sync()
+
+
+class _Unsynced(Files):
+    """A directory that is filled in seconds rather than minutes."""
+
+    def sync(self, fd: int) -> None:
+        pass
+
+    def sync_data(self, fd: int) -> None:
+        pass
+
+
+def _store(scheme: str, path: str) -> Store:
+    if scheme == "sqlite":
+        return SQLiteStore(path)
+    return (LogStore if scheme == "log" else SnapshotStore)(path, files=_Unsynced)
