@@ -136,6 +136,9 @@ def walk(kind, seed, files, tmp_path):
         try:
             one.play()
             return one, one.cut(Path(path, "after"))
+        except BaseException:
+            print(f"{kind}, seed {seed}: it ended here")
+            raise
         finally:
             one.leave()
             one.disk.throw_away()

@@ -37,7 +37,7 @@ def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(kind, seed, tm
     assert seen["wrong"] == ""
     assert seen["kills"] == kills
     assert seen["opened"] > kills // 2
-    assert seen["acknowledged"] > 2 * kills
+    assert seen["acknowledged"] > kills
     assert seen["under_way"] > kills // 20, "hardly any kill hit a save"
     assert seen["ahead"] > 0, "nobody was killed between a save and its acknowledgement"
     assert kind == "sqlite" or seen["torn"] > 0, "no kill hit a write"
