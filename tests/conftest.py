@@ -27,7 +27,20 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 def pytest_addoption(parser):
     parser.addoption("--walks", type=int, default=400, help="how many random walks of three writers")
     parser.addoption("--first-walk", type=int, default=0, help="the seed of the first walk")
+    parser.addoption("--long", action="store_true", help="run what takes long, too")
     parser.addoption("--soak", action="store_true", help="break the library for hours, instead of a minute")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Twice as many workers as there are processors: many tests wait, for processes and disks."""
+    return 2 * (os.cpu_count() or 1)
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="takes long: --long"))
 
 
 @pytest.fixture

@@ -836,6 +836,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", range(1, 10))
 def test_a_kill_at_any_moment_leaves_each_message_in_one_place(filed, number, tmp_path):
     say(filed.m, "a", "b", "c")

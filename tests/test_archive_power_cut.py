@@ -242,6 +242,7 @@ def test_an_archive_whose_removal_might_be_lost_is_removed_again(kind, tmp_path)
     crash(bench.m)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("then", ["save", "reload"])
 def test_an_archive_is_not_cut_before_a_failed_record_is_gone_for_good(then, tmp_path, monkeypatch):
     """A record that was cut off, and whose removal nobody synced, came back with the power, and what it archived did not."""

@@ -530,6 +530,7 @@ HANGS = """
 """
 
 
+@pytest.mark.long
 def test_stores_that_hang_do_not_block_the_end_of_the_interpreter_nor_the_others_saves(tmp_path):
     """Each of them was waited for in turn."""
     with start(HANGS, tmp_path / "chats") as process:

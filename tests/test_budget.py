@@ -88,6 +88,7 @@ def session_of(make, count):
     return m.get("k")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_estimate_is_within_a_factor_of_2_for_a_session_that_was_loaded(shape):
     session = session_of(SHAPES[shape], 200)

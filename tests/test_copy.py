@@ -81,6 +81,7 @@ def tree(path):
 # Equal in everything
 
 
+@pytest.mark.long
 @settings(max_examples=40)
 @given(st.lists(sessions(), max_size=4, unique_by=lambda one: one.key))
 def test_what_was_copied_from_store_to_store_and_back_is_the_same_in_everything(tmp_path_factory, held):

@@ -436,6 +436,7 @@ def test_async_demo_loses_nothing(tmp_path, monkeypatch, loop):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("storage", ["kept", "log:kept", "sqlite:kept.db"])
 def test_async_demo_goes_on_in_a_storage(storage):
     for _ in range(2):
@@ -518,6 +519,7 @@ def test_async_bot_resets_a_chat_once():
     assert [one.content for one in history_of_ada()] == ["Hello again!", "I remember 1 of your messages."]
 
 
+@pytest.mark.long
 def test_async_bot_is_reset_while_it_thinks(loop):
     with conversation("--thinking=2", *loop, name="async_bot.py") as bot:
         assert bot.ask("ada: Hello!") == "ada: I remember 1 of your messages."
@@ -558,6 +560,7 @@ def stopped_async_bot(number, *arguments):
         assert bot.process.returncode == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_async_bot_lets_turns_end_when_it_is_stopped(loop, number):
     with stopped_async_bot(number, "--thinking=1", *loop) as bot:
@@ -604,6 +607,7 @@ def test_replay_removes_its_temporary_storage(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.long
 def test_replay_of_recorded_conversations():
     if not AIRLINE.exists():
         pytest.skip("../shared/data/airline_chats.jsonl is not there")
@@ -630,6 +634,7 @@ def chats(tmp_path):
     return str(file)
 
 
+@pytest.mark.long
 def test_replay_kills_at_every_message(chats):
     output = run("replay.py", chats, "--kills", "11")
     assert last_line(output) == "2 sessions, 12 messages, 11 kills, 0 lost, 0 duplicated"
@@ -667,6 +672,7 @@ def add_a_session(manager):
     manager.add_message("c:3", "user", "hi")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("tamper", "result"),
     [

@@ -330,6 +330,7 @@ def test_a_holder_in_another_process_is_not_waited_for_longer_than_was_said(path
         assert store.write_many(commits) == [None] * 10
 
 
+@pytest.mark.long
 def test_ctrl_c_at_any_moment_neither_loses_nor_doubles_nor_leaves_a_lock(tmp_path):
     command = [sys.executable, "-W", "error", "-m", "tests.interrupted_sqlite", str(tmp_path / "chats.db")]
     root = Path(__file__).parent.parent

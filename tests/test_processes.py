@@ -208,6 +208,7 @@ def test_ctrl_c_at_any_moment_neither_loses_nor_doubles(tmp_path):
     assert done.stdout == "well\n", done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("call", sorted(CALLS))
 def test_ctrl_c_at_any_moment_leaves_no_lock_behind(tmp_path, call):
     """Interrupts between a lock and the try that would have released it used to hang `close` and other threads."""

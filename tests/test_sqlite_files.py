@@ -404,6 +404,7 @@ def test_a_database_that_is_not_there_any_more_is_not_written_to(path, how):
         assert store.strays() == []
 
 
+@pytest.mark.long
 def test_the_log_does_not_grow_for_ever(path):
     with reopened(path) as store:
         before = write_new(store)

@@ -79,6 +79,7 @@ def test_it_finds_what_every_store_finds(tmp_path_factory, contents, queries):
                 assert store.search(query, **options) == memory.search(query, **options), (query, options)
 
 
+@pytest.mark.long
 @given(objects=st.lists(message_objects(), min_size=1, max_size=5), data=st.data())
 @settings(max_examples=50)
 def test_it_finds_parts_of_any_message(tmp_path_factory, objects, data):

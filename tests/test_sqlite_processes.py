@@ -48,6 +48,7 @@ def lines(path, who, word):
     return [tuple(line.split(" ", 1)[1].rsplit(" ", 1)) for line in text.splitlines() if line.startswith(f"{word} ")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("deletes", ["deletes", "keep"])
 def test_four_processes_on_five_sessions_that_are_killed_lose_and_double_nothing(path, deletes):
     saves, kills, names = 120 if deletes == "keep" else 250, 6, "abcd"
@@ -177,6 +178,7 @@ def in_a_child(check):
     return pid and os.waitstatus_to_exitcode(status) == 0
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_is_told_to_open_its_own_even_while_a_thread_writes(path):
     with closing(SQLiteStore(path)) as store:

@@ -66,6 +66,7 @@ def texts(storage, key=KEY):
         return [message.content for message in m.get_history(key)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["snapshot", "log", "sqlite"])
 def test_a_kill_at_any_moment_leaves_no_turn_or_a_whole_one(tmp_path, scheme):
     storage = f"{scheme}:{tmp_path / 'chats'}"
