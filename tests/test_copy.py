@@ -129,7 +129,7 @@ def test_one_session_at_a_time_is_in_ram():
         def load(self, key):
             nonlocal most
             one = session(key, "x" * 1000)
-            made.append(weakref.ref(one.messages[0]))
+            made.append(weakref.ref(one))
             most = max(most, sum(reference() is not None for reference in made))
             return one
 
