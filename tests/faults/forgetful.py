@@ -168,8 +168,8 @@ class ForgetfulFiles(Files):
             self.disk.pending = [one for one in pending if one[2] is None]
             self.disk.failed.append(".")
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        for _, name, inode in pending:
-            self.disk.dropped = [one for one in self.disk.dropped if one[1] != name]
+        for number, name, inode in pending:
+            self.disk.dropped = [one for one in self.disk.dropped if one[1] != name or one[0] > number]
             if inode is None:
                 self.disk.names.pop(name, None)
             else:
