@@ -19,7 +19,7 @@ strategies.NASTY_TEXTS += (CANARY,)
 #: For type checkers, not for running.
 collect_ignore = ["typing"]
 
-settings.register_profile("quick", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", parent=settings.get_profile("quick"), max_examples=1000, stateful_step_count=100)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
@@ -29,11 +29,6 @@ def pytest_addoption(parser):
     parser.addoption("--first-walk", type=int, default=0, help="the seed of the first walk")
     parser.addoption("--long", action="store_true", help="run what takes long, too")
     parser.addoption("--soak", action="store_true", help="break the library for hours, instead of a minute")
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """Twice as many workers as there are processors: many tests wait, for processes and disks."""
-    return 2 * (os.cpu_count() or 1)
 
 
 def pytest_collection_modifyitems(config, items):

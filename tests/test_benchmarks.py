@@ -71,6 +71,7 @@ def test_contestants_take_turns_and_the_first_round_does_not_count():
     assert (one.subject.values, one.floor.values) == ([3, 6], [4, 5])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in WORKLOADS if name not in SLOW])
 def test_each_workload_runs(name, tmp_path):
     place = Place(str(tmp_path), share=0, largest=12, most=5)

@@ -97,6 +97,7 @@ def test_the_estimate_is_within_a_factor_of_2_for_a_session_that_was_loaded(shap
     assert used / 2 < measure(loaded) < used * 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_estimate_is_within_a_factor_of_2_for_messages_that_were_appended(shape):
     m = SessionManager(MemoryStore(), max_resident_bytes=10**9)
@@ -144,7 +145,13 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-@pytest.mark.parametrize("storage", ["memory:", "snapshot:{}", "log:{}", "sqlite:{}/chats.db"])
+@pytest.mark.parametrize(
+    "storage",
+    [
+        "memory:",
+        *(pytest.param(url, marks=pytest.mark.long) for url in ("snapshot:{}", "log:{}", "sqlite:{}/chats.db")),
+    ],
+)
 def test_a_resident_message_takes_at_most_3_times_its_json(tmp_path, storage, text):
     """The UTF-8 of every text that was not ASCII stayed in it from when it was first encoded, as long as it was in RAM."""
     url = storage.format(tmp_path)

@@ -428,6 +428,7 @@ def history_of_ada(storage="async-bot-chats"):
     return history
 
 
+@pytest.mark.long
 def test_async_demo_loses_nothing(tmp_path, monkeypatch, loop):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     output = run("async_bot.py", "--demo", "--kills=3", *loop)

@@ -331,12 +331,12 @@ LONG = "x" * 1_000_000
     ("value", "place"),
     [
         ({"content": [LONG] * 1000}, "content"),
-        ({"content": [{"text": LONG}] * 1000}, "content[268]"),
-        ({"content": {LONG[:1000]: 0}, "more": [{LONG: 0}] * 1000}, "more[268]"),
-        ({"content": {"parts": [["a"], [LONG] * 1000]}}, "content.parts[1]"),
-        ({str(number): LONG for number in range(1000)}, ""),
-        ({"content": [type("Text", (str,), {})(LONG)] * 1000}, "content"),
-        ({"content": [10**4000] * 100_000}, "content"),
+        pytest.param({"content": [{"text": LONG}] * 1000}, "content[268]", marks=pytest.mark.long),
+        pytest.param({"content": {LONG[:1000]: 0}, "more": [{LONG: 0}] * 1000}, "more[268]", marks=pytest.mark.long),
+        pytest.param({"content": {"parts": [["a"], [LONG] * 1000]}}, "content.parts[1]", marks=pytest.mark.long),
+        pytest.param({str(number): LONG for number in range(1000)}, "", marks=pytest.mark.long),
+        pytest.param({"content": [type("Text", (str,), {})(LONG)] * 1000}, "content", marks=pytest.mark.long),
+        pytest.param({"content": [10**4000] * 100_000}, "content", marks=pytest.mark.long),
     ],
     ids=["texts", "objects", "keys", "deep", "fields", "subclasses", "numbers"],
 )

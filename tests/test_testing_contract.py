@@ -105,6 +105,7 @@ def run_contract(pytester, store, test):
     return pytester.runpytest_inprocess("-k", test, "-q", "-p", "no:cacheprovider", "-p", "no:xdist").parseoutcomes()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("store", BROKEN, ids=lambda store: store.__name__)
 def test_the_contract_notices_a_broken_store(pytester, store):
     outcomes = run_contract(pytester, store, BROKEN[store])

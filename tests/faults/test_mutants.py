@@ -46,6 +46,7 @@ def noticed(mutant, name, path):
     return how
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mistake_is_noticed(mutant, tmp_path, soak):
     how = noticed(mutant, mutant.caught_by, tmp_path / "check")
