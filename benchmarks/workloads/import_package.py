@@ -30,13 +30,20 @@ def import_package(place: Place) -> Iterator[Case]:
     """Import session_manager in a fresh process, against importing what it depends on; and how many packages that loads."""
     figure = Figure("import session_manager", "session_manager", "dependencies", Target(0.060, of="value"))
     yield Case(figure.name, _contestants(place, _SECONDS), [figure], place.rounds(100))
+    figure = Figure("SessionManager", "session_manager", "dependencies")
+    yield Case(
+        figure.name,
+        _contestants(place, _SECONDS, "from session_manager import SessionManager"),
+        [figure],
+        place.rounds(100),
+    )
     figure = Figure("packages that it loads", "session_manager", "dependencies", Target(1), unit="packages")
     yield Case(figure.name, _contestants(place, _PACKAGES), [figure], 1)
 
 
-def _contestants(place: Place, template: str) -> dict[str, Contestant]:
+def _contestants(place: Place, template: str, ours: str = "import session_manager") -> dict[str, Contestant]:
     def contestant(statement: str) -> Contestant:
         code = template.format(statement)
         return lambda: [float(place.python(code))]
 
-    return {"dependencies": contestant(_DEPENDENCIES), "session_manager": contestant("import session_manager")}
+    return {"dependencies": contestant(_DEPENDENCIES), "session_manager": contestant(ours)}
