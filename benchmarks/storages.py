@@ -14,7 +14,7 @@ from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore
 
-__all__ = ["SCHEMES", "bare_reader", "build", "path_of", "url"]
+__all__ = ["SCHEMES", "bare_reader", "build", "path_of", "unsynced_store", "url"]
 
 SCHEMES = ("snapshot", "log", "sqlite")
 
@@ -56,7 +56,7 @@ def build(
 ) -> None:
     """Make a storage: each session is saved some times, some messages a time, as a chat is."""
     saves = min(saves, messages)
-    with closing(_store(scheme, os.path.join(directory, "chats"))) as store, SessionManager(store) as manager:
+    with closing(unsynced_store(scheme, os.path.join(directory, "chats"))) as store, SessionManager(store) as manager:
         for number in range(saves):
             for key in keys:
                 fill(manager, key, messages * (number + 1) // saves - messages * number // saves, source)
@@ -74,7 +74,8 @@ class _Unsynced(Files):
         pass
 
 
-def _store(scheme: str, path: str) -> Store:
+def unsynced_store(scheme: str, path: str) -> Store:
+    """Open a store that leaves out all syncs, if it is one of files."""
     if scheme == "sqlite":
         return SQLiteStore(path)
     return (LogStore if scheme == "log" else SnapshotStore)(path, files=_Unsynced)

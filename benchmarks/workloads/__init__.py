@@ -16,6 +16,7 @@ from benchmarks.workloads.log import log
 from benchmarks.workloads.loop_lag import loop_lag
 from benchmarks.workloads.many import many
 from benchmarks.workloads.open_directory import open_directory
+from benchmarks.workloads.own import own
 from benchmarks.workloads.read import read
 from benchmarks.workloads.reader import reader
 from benchmarks.workloads.save import save
@@ -31,6 +32,7 @@ WORKLOADS: dict[str, Callable[[Place], Iterator[Case]]] = {
     "save": save,
     "log": log,
     "sqlite": sqlite,
+    "own": own,
     "burst": burst,
     "threads": threads,
     "busy": busy,

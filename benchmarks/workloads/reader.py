@@ -6,9 +6,10 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from benchmarks.floors import bare_replace
 from benchmarks.harness import Case, Figure, Target, timed
 from benchmarks.material import fill, texts
 from benchmarks.place import Place
@@ -32,13 +33,18 @@ def reader(place: Place) -> Iterator[Case]:
             fill(manager, key, _SAVED_MESSAGES, source)
 
         def busy() -> list[float]:
-            with _saving(manager):
+            with _working(lambda key, number: _save(manager, key, number)):
                 return _reads(manager)
 
-        contestants = {"idle": lambda: _reads(manager), "busy": busy}
+        def bare() -> list[float]:
+            with _working(lambda key, _: _replace(path, key)):
+                return _reads(manager)
+
+        contestants = {"idle": lambda: _reads(manager), "busy": busy, "bare": bare}
         figures = [
             Figure("median beside two saves", "busy", "idle"),
             Figure("p99 beside two saves", "busy", "idle", Target(2), statistic="p99"),
+            Figure("p99 beside two threads of bare system calls", "bare", "idle", statistic="p99"),
         ]
         yield Case("beside two saves", contestants, figures, place.rounds(60))
 
@@ -51,19 +57,34 @@ def _reads(manager: SessionManager) -> list[float]:
     return seconds
 
 
+def _save(manager: SessionManager, key: str, number: int) -> None:
+    manager.set_summary(key, f"state {number}")
+    manager.save(key)
+
+
+def _replace(path: str, key: str) -> None:
+    """Replace a file of the same size, in a directory of its own."""
+    place = os.path.join(path, f"bare-{key}")
+    os.makedirs(place, exist_ok=True)
+    directory = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        bare_replace(directory, "floor", [b"x" * (_SAVED_MESSAGES * 1_100)])
+    finally:
+        os.close(directory)
+
+
 @contextmanager
-def _saving(manager: SessionManager) -> Iterator[None]:
-    """Save the other sessions over and over for a block, each in its own thread."""
+def _working(step: Callable[[str, int], None]) -> Iterator[None]:
+    """Work on the other sessions over and over for a block, on each in its own thread."""
     stop = threading.Event()
 
-    def save(key: str) -> None:
+    def work(key: str) -> None:
         for number in itertools.count():
             if stop.is_set():
                 return
-            manager.set_summary(key, f"state {number}")
-            manager.save(key)
+            step(key, number)
 
-    threads = [threading.Thread(target=save, args=(key,)) for key in _SAVED]
+    threads = [threading.Thread(target=work, args=(key,)) for key in _SAVED]
     for thread in threads:
         thread.start()
     try:
