@@ -75,7 +75,7 @@ def _utf8_size(text: str) -> int | None:
         return None
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=64)
 def file_name(key: str, suffix: str) -> str:
     """Return the name of the file of a (checked) key: at most 200 bytes and the suffix.
 

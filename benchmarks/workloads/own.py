@@ -38,13 +38,21 @@ def own(place: Place) -> Iterator[Case]:
 @contextmanager
 def _system_calls(scheme: str, path: str) -> Iterator[Callable[[], float]]:
     """Give what measures writing as many bytes as the last save did."""
-    with open(path_of(scheme, path, _KEY), "rb") as file:
-        data = file.read()
+
+    def written() -> bytes:
+        with open(path_of(scheme, path, _KEY), "rb") as file:
+            return file.read()
+
     if scheme == "log":
-        bare = BareLog(os.path.join(path, "floor"))
-        yield partial(bare.append, data.splitlines(keepends=True)[-1], syncs=False)
-        bare.close()
+        log = BareLog(os.path.join(path, "floor"))
+        yield partial(log.append, written().splitlines(keepends=True)[-1], syncs=False)
+        log.close()
     else:
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        yield lambda: timed(lambda: bare_replace(directory, "floor", [data], syncs=False))
+
+        def replaced() -> float:
+            data = [written()]
+            return timed(lambda: bare_replace(directory, "floor", data, syncs=False))
+
+        yield replaced
         os.close(directory)
