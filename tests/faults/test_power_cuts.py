@@ -12,7 +12,7 @@ import pytest
 from tests.faults.attacks import attack
 
 TYPES = ("ext4", "xfs")
-QUICK, SOAK = 12, 400
+QUICK, LONG, SOAK = 12, 100, 400
 #: How many cuts it may take until a mistake is seen.
 PATIENCE = 200
 
@@ -40,8 +40,9 @@ def cut_power(**arguments):
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("kind", TYPES)
-def test_a_power_cut_loses_nothing_that_was_acknowledged(kind, tmp_path, soak, record_property):
-    cuts = SOAK if soak else QUICK
+@pytest.mark.parametrize("cuts", [QUICK, pytest.param(LONG, marks=pytest.mark.long)])
+def test_a_power_cut_loses_nothing_that_was_acknowledged(kind, cuts, tmp_path, soak, record_property):
+    cuts = SOAK if soak and cuts == LONG else cuts
     seen = cut_power(type=kind, path=str(tmp_path), seed=1, cuts=cuts)
     record_property("seen", seen)
     print(f"{kind}: {seen}")
