@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,6 +16,12 @@ from session_manager.testing import strategies
 CANARY = "xyzzy-CANARY-plugh"
 # Strategies are built when they are first asked for: hypothesis draws it, too.
 strategies.NASTY_TEXTS += (CANARY,)
+
+#: Where the tests' files are: in RAM, if there is enough of it, for they are many and short-lived. What a disk does is
+#: simulated, or tried on images of file systems. `--basetemp` has them elsewhere.
+_RAM, _ENOUGH = "/dev/shm", 2 * 1024**3
+if os.path.isdir(_RAM) and shutil.disk_usage(_RAM).free > _ENOUGH:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", _RAM)
 
 #: For type checkers, not for running.
 collect_ignore = ["typing"]
