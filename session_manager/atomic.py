@@ -198,12 +198,14 @@ def _at_once(step: Callable[[int], None], count: int) -> None:
 def _join(threads: Sequence[threading.Thread]) -> None:
     """Wait for threads to end, also after an interrupt: what they wrote is to be removed."""
     interrupt = None
-    for thread in threads:
-        while thread.is_alive():
-            try:
-                thread.join()
-            except BaseException as error:  # noqa: BLE001 - it comes out in the end
-                interrupt = error
+    left = deque(threads)
+    while left:
+        try:
+            while left[0].is_alive():
+                left[0].join()
+            left.popleft()
+        except BaseException as error:  # noqa: BLE001 - it comes out in the end
+            interrupt = error
     if interrupt is not None:
         raise interrupt
 

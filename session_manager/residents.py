@@ -175,6 +175,12 @@ class Residents:
             self.put(key, entry, size=size)
         return self._entries[key]
 
+    def replace(self, key: str, entry: Entry, size: int | None) -> None:
+        """Put a session into RAM as it was just read, whatever is there; under the guard."""
+        self._failures.pop(key, None)
+        self._leaving.discard(key)
+        self.put(key, entry, size=size)
+
     def measured(self, session: Session | None) -> int | None:
         """Return about how much RAM a session takes, if anybody wants to know. It takes time: not under the guard."""
         return None if self._budget is None or session is None else measure(session)

@@ -225,9 +225,11 @@ class Saving:
         return self._residents.guard.run(self._note_reloaded, key, session, self._residents.measured(session))
 
     def _note_reloaded(self, key: str, session: Session | None, size: int | None) -> list[Change]:
-        entry = self._residents.forget(key)
-        if session is not None:
-            self._residents.put_new(key, Entry.of(session), size)
+        entry = self._residents.resident(key)
+        if session is None:
+            self._residents.forget(key)
+        else:  # not forgotten first: the store would forget what it has just read
+            self._residents.replace(key, Entry.of(session), size)
         return [] if entry is None else entry.pending.to_list()
 
     def fork(self, key: str, new_key: str, at: datetime) -> Session:

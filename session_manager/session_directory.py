@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 
@@ -119,6 +120,12 @@ class SessionDirectory:
     def may_have(self, name: str) -> bool:
         """Say whether it is worth looking for a file."""
         return self.read_only or name in self.names
+
+    def look_for(self, name: str) -> None:
+        """Take note of a file that an interrupted write has left, if there is one."""
+        with contextlib.suppress(OSError):
+            if self.files.stat(name) is not None:
+                self.names.add(name)
 
     def keys(self) -> set[str]:
         """Return the keys of the sessions' files that were listed, the damaged ones' too."""

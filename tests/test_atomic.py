@@ -14,6 +14,7 @@ import pytest
 from session_manager import SaveFailedError, SaveOutcomeUnknownError, SessionManager, atomic
 from session_manager.atomic import OutcomeUnknownError, Replacement, replace_many
 from session_manager.files import Files
+from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
 from tests.faulty_files import FaultyFiles, open_descriptors
 
@@ -264,3 +265,74 @@ def test_a_forked_child_saves_its_own_sessions_at_once_too(tmp_path):
         child.join(60)
         assert child.exitcode == 0
     assert stored(tmp_path / "child") == SAVED
+
+
+def test_sessions_for_which_there_is_room_one_by_one_are_saved_where_there_is_none_for_all_at_once(tmp_path):
+    """`save_all` on a nearly full disk failed: each new file had to be there before the first old one could go."""
+    room = threading.Semaphore(3)
+
+    class Small(Files):
+        """A disk with room for three files more."""
+
+        def open_new(self, name):
+            if not room.acquire(blocking=False):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().open_new(name)
+
+        def rename(self, source, target):
+            super().rename(source, target)
+            room.release()
+
+        def unlink(self, name):
+            super().unlink(name)
+            room.release()
+
+    with dirty(tmp_path / "chats", Small) as m:
+        assert m.save_all() == len(KEYS)
+        assert m.health().dirty == ()
+    assert stored(tmp_path / "chats") == SAVED
+
+
+@pytest.mark.parametrize("store_class", [SnapshotStore, LogStore])
+def test_a_session_that_an_interrupted_save_has_left_is_deleted(tmp_path, store_class):
+    """It was in no list yet, so nothing was deleted, and the next process had it."""
+
+    class Interrupted(Files):
+        hit = False
+
+        def sync_directory(self):
+            super().sync_directory()
+            if Interrupted.hit:
+                Interrupted.hit = False
+                raise KeyboardInterrupt
+
+    with contextlib.closing(store_class(tmp_path / "chats", files=Interrupted)) as store:
+        m = SessionManager(store)
+        m.add_message("k", "user", "hi")
+        Interrupted.hit = True
+        with pytest.raises(KeyboardInterrupt):
+            m.save("k")
+        assert m.delete("k")
+        assert store.load("k") is None
+    with contextlib.closing(store_class(tmp_path / "chats")) as store:
+        assert list(store.keys()) == []
+
+
+def test_what_a_store_has_read_for_a_reload_is_what_it_knows_for_the_next_save(tmp_path):
+    """It forgot it again: each save after a reload read the file once more."""
+    reads = []
+
+    class Counting(Files):
+        def open_read(self, name):
+            reads.append(name)
+            return super().open_read(name)
+
+    with contextlib.closing(LogStore(tmp_path / "chats", files=Counting)) as store:
+        m = SessionManager(store)
+        m.add_message("k", "user", "hi")
+        m.save("k")
+        m.reload("k")
+        reads.clear()
+        m.add_message("k", "user", "there")
+        m.save("k")
+        assert reads == []

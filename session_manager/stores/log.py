@@ -512,6 +512,7 @@ class LogStore(Store):
     def delete(self, key: str, expected: Version | None = None) -> bool:
         self._directory.check_writable()
         before = self._known.get(key)
+        self._directory.look_for(self._directory.name(key))
         damaged = False
         try:
             found = self._look(key)

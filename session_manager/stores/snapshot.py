@@ -6,6 +6,7 @@ syncs. One process writes; picoclaw's directories open as they are.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -48,6 +49,8 @@ T = TypeVar("T")
 _CACHE_BYTES = 64 * 1024 * 1024
 #: No more bytes than that are held ready to be written at once, but for one session's.
 _AT_ONCE = 16 * 1024 * 1024
+#: Errors that many files at once may meet where one at a time would not: each has the room that the one before it left.
+_CROWDED = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
 
 
 @attrs.frozen
@@ -185,11 +188,13 @@ class SnapshotStore(Store):
     def _write_at_once(self, begun: list[_Begun]) -> Iterator[tuple[str, Exception | None]]:
         written = replace_many(self._files, [one.replacement for one in begun])
         for one, outcome in zip(begun, written, strict=True):
-            failure = None
+            failure: Exception | None = None
             try:
                 self._ended(one, outcome)
             except SessionManagerError as error:
                 failure = error
+            if isinstance(outcome, OSError) and outcome.errno in _CROWDED:
+                failure = self._attempt(one.commit)
             yield one.commit.session.key, failure
 
     def landed(self, commit: Commit) -> bool | None:
@@ -274,6 +279,7 @@ class SnapshotStore(Store):
         self._directory.check_writable()
         name = self._directory.name(key)
         before = self._known.get(name)
+        self._directory.look_for(name)
         session, damaged = None, False
         try:
             session = self._look(key)
