@@ -83,7 +83,7 @@ class Change:
     # One of each for all changes: every method that attrs writes for a class costs time when the package is imported.
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and _compared(self) == _compared(other)
+        return _compared(self) == _compared(other) if type(other) is type(self) else NotImplemented
 
     def __hash__(self) -> int:
         return hash((type(self), *_compared(self)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import datetime, timedelta, timezone
+from unittest import mock
 
 import attrs
 import pytest
@@ -267,3 +268,10 @@ def test_metadata_is_merged_by_key_types_told_apart():
     assert type(after.metadata["a"]) is bool
     after.metadata["c"].append(2)
     assert after.metadata == {"a": True, "c": [1]}
+
+
+def test_a_change_leaves_it_to_others_whether_they_equal_it():
+    """It said that it equals nothing else, so that nothing that equals everything was asked."""
+    change = SetSummary(at=AT, text="s")
+    assert change == mock.ANY
+    assert change != "s"

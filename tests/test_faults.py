@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 from datetime import timedelta
 
 import pytest
@@ -305,3 +306,25 @@ def test_opening_fails_with_a_typed_error_at_every_call_and_leaves_nothing_locke
         assert open_descriptors() == descriptors
     with SessionManager(tmp_path / "chats") as m:
         assert texts(m) == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "log"])
+def test_a_reloaded_session_is_not_saved_over_what_another_program_put_in_its_place(kind, tmp_path):
+    """The bug: a reload made the store forget what it had just read, so that a file of the same version passed for it."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    with SessionManager(f"{kind}:{ours}") as m:
+        m.add_message(KEY, "user", "one")
+    shutil.copytree(ours, theirs)
+    with SessionManager(f"{kind}:{theirs}") as other:
+        other.add_message(KEY, "user", "theirs")
+    with SessionManager(f"{kind}:{ours}") as m:
+        m.add_message(KEY, "user", "two")
+        m.save(KEY)
+        m.reload(KEY)
+        [path] = ours.glob("*.session.json*")
+        os.replace(theirs / path.name, path)
+        m.add_message(KEY, "user", "three")
+        m.save(KEY)
+        assert texts(m) == ["one", "theirs", "three"]
+        m.reload(KEY)
+        assert texts(m) == ["one", "theirs", "three"]
