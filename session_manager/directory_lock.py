@@ -1,8 +1,8 @@
 """One writer for a directory: an exclusive lock on ``.lock`` in it, held for as long as a store lives.
 
 The lock is the operating system's: a holder that is killed has let go of it. The file is never deleted, for two
-processes could then each hold one; it is opened in the open directory, whatever has that's path now. Who holds it stands in ``.holder``
-beside it: ``{"pid":…,"host":…,"started":…}``; that is a courtesy, not a lock.
+processes could then each hold one; it is opened in the open directory, whatever is at that path by now. Who holds it stands
+in ``.holder`` beside it: ``{"pid":…,"host":…,"started":…}``; that is a courtesy, not a lock.
 """
 
 from __future__ import annotations

@@ -12,9 +12,7 @@ from session_manager.store import Commit
 
 __all__ = ["LineCache"]
 
-_NONE: tuple[Version | None, Lines] = (None, Lines())
-
-
+_EMPTY = Lines()
 #: What a session's lines take besides their bytes, measured by `tracemalloc` on CPython 3.11.
 _ENTRY = 500
 
@@ -36,10 +34,10 @@ class LineCache:
         """Return the lines of a commit's session: those of its base and what was appended, if they are here."""
         session = commit.session
         with self._lock:
-            version, lines = self._lines.get(session.key, _NONE)
+            version, lines = self._lines.get(session.key, (None, _EMPTY))
         extends = all(isinstance(change, Append | SetSummary | UpdateMetadata) for change in commit.changes)
         if commit.base is None or version != commit.base or not extends:
-            _, lines = _NONE
+            lines = _EMPTY
         return lines.appended(session.messages[session.index(lines.end) :], session.end)
 
     def keep(self, commit: Commit, lines: Lines) -> None:

@@ -177,8 +177,7 @@ class Residents:
 
     def replace(self, key: str, entry: Entry, size: int | None) -> None:
         """Put a session into RAM as it was just read, whatever is there; under the guard."""
-        self._failures.pop(key, None)
-        self._leaving.discard(key)
+        self._forget_notes(key)
         self.put(key, entry, size=size)
 
     def measured(self, session: Session | None) -> int | None:
@@ -318,9 +317,12 @@ class Residents:
 
     def forget(self, key: str) -> Entry | None:
         """Forget a session, and return what was in RAM of it; under the guard."""
+        self._forget_notes(key)
+        return self._drop(key)
+
+    def _forget_notes(self, key: str) -> None:
         self._failures.pop(key, None)
         self._leaving.discard(key)
-        return self._drop(key)
 
     # The end
 

@@ -71,11 +71,6 @@ class _Begun:
     bases: tuple[Version | None, ...]
     replacement: Replacement
 
-    @property
-    def size(self) -> int:
-        """How many bytes the file is."""
-        return sum(map(len, self.replacement.buffers))
-
 
 class SnapshotStore(Store):
     """Sessions as JSON snapshots in a directory, which one process at a time may open for writing.
@@ -174,14 +169,17 @@ class SnapshotStore(Store):
             return super().write_many(commits)
         outcomes: dict[str, Exception | None] = {}
         begun: list[_Begun] = []
+        size = 0
         for commit in commits:
             if self._archives.concerns(commit):
                 outcomes[commit.session.key] = self._attempt(commit)
                 continue
-            begun.append(self._begun(commit, self._cache.lines(commit), (commit.base,)))
-            if sum(one.size for one in begun) > _AT_ONCE:
+            lines = self._cache.lines(commit)
+            begun.append(self._begun(commit, lines, (commit.base,)))
+            size += lines.size
+            if size > _AT_ONCE:
                 outcomes.update(self._write_at_once(begun))
-                begun = []
+                begun, size = [], 0
         outcomes.update(self._write_at_once(begun))
         return [outcomes[commit.session.key] for commit in commits]
 
