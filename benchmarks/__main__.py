@@ -7,17 +7,20 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from benchmarks.environment import environment
+from benchmarks import counts
+from benchmarks.against.comparison import DEFAULT, LIVES, Compared, compare_versions
+from benchmarks.against.versions import CannotCompareError, earlier, present
+from benchmarks.environment import environment, file_system
 from benchmarks.harness import Case, Measured, measure
 from benchmarks.peers.comparison import against_peers, compare
 from benchmarks.peers.durability import Examined, examine
 from benchmarks.peers.worker import CONTENDERS
 from benchmarks.place import Place
-from benchmarks.report import Progress, document, peers_table, table
+from benchmarks.report import Progress, compared_document, compared_table, document, peers_table, table
 from benchmarks.workloads import WORKLOADS
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -30,10 +33,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure session_manager, each figure as a ratio to a floor measured in the same run.",
-        epilog=f"workloads (all of them by default; with --peers, none is one, too):\n  none      Nothing.\n{described}",
+        epilog="python -m benchmarks counts --help tells how calls and frames are counted.\n\n"
+        f"workloads (all of them by default; with --peers, none is one, too):\n  none      Nothing.\n{described}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--peers", action="store_true", help="compare with other libraries, too (extra [bench])")
+    parser.add_argument(
+        "--against",
+        metavar="REF",
+        help="compare the working tree with an earlier commit instead: ratios of new to old (default workloads: "
+        f"{' '.join(DEFAULT)})",
+    )
     parser.add_argument("--dir", default=".", help="where to put the files; on the disk to be measured (default: here)")
     parser.add_argument(
         "--quick", action="store_true", help="a tenth of the rounds, at most 10,000 messages, or 1,000 sessions"
@@ -78,31 +88,87 @@ def _draw(found: dict[str, Any], directory: str) -> None:
         print(f"drawn: {path}", file=sys.stderr)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command."""
-    parser = _parser()
-    given = parser.parse_args(arguments)
+def _run_against(ref: str, names: Iterable[str], place: Place, given: argparse.Namespace, progress: Progress) -> bool:
+    """Compare with an earlier commit, and print the table; return whether both versions could run all of it."""
+    old = earlier(ref, _ROOT, os.path.join(place.path, "old"))
+    new = present(_ROOT, os.path.join(place.path, "new"))
+    machine = environment(place.path)
+    lives = 1 if given.quick else LIVES
+    compared: list[Compared] = []
+    failed: list[str] = []
+    for name in names:
+        progress.say(f"{name}: preparing")
+        try:
+            compared += compare_versions(
+                name, old, new, place, lambda case, *at, name=name: progress.round(f"{name}: {case}", *at), lives
+            )
+        except RuntimeError as error:
+            failed.append(f"no figures of {name}: {error}")
+    progress.done()
+    _print_machine(machine)
+    print(f"old: {old.says}\nnew: {new.says}", end="\n\n")
+    print(compared_table(compared))
+    for line in failed:
+        print(line, file=sys.stderr)
+    if given.json:
+        _write(compared_document(machine, {one.name: one.says for one in (old, new)}, compared), given.json)
+    return not failed
+
+
+def _print_machine(machine: Mapping[str, Any]) -> None:
+    print("\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in machine.items()), end="\n\n")
+
+
+def _names(parser: argparse.ArgumentParser, given: argparse.Namespace) -> list[str]:
+    """Return the workloads to run, in their order."""
     unknown = [name for name in given.workloads if name not in WORKLOADS and not (given.peers and name == "none")]
     if unknown:
         parser.error(f"no such workload: {', '.join(unknown)} (there are: {', '.join(WORKLOADS)})")
-    names = [name for name in WORKLOADS if name in given.workloads or not given.workloads]
-    # Only a whole run takes the place of the figures and plots that are published.
-    published = given.peers and not given.quick and not given.workloads
-    progress = Progress()
-    measured: list[Measured] = []
-    contenders: list[Examined] = []
+    if given.against and (given.peers or given.plots):
+        parser.error("--against compares two versions of this package: it goes with neither --peers nor --plots")
+    wanted = given.workloads or (DEFAULT if given.against else WORKLOADS)
+    return [name for name in WORKLOADS if name in wanted]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] == "counts":
+        counts.main(arguments[1:])
+        return
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    names = _names(parser, given)
     with tempfile.TemporaryDirectory(prefix=".benchmarks-", dir=os.path.abspath(given.dir)) as path:
-        machine = environment(path)
-        if str(machine["file_system"]).startswith(("tmpfs", "ramfs")):
+        if file_system(path).startswith(("tmpfs", "ramfs")):
             print("warning: this directory is in RAM, where a sync costs nothing: give --dir", file=sys.stderr)
         place = Place.quick(path) if given.quick else Place(path)
-        for name in names:
-            measured += _run(name, WORKLOADS[name](place), progress)
-        if given.peers:
-            compared, contenders = _run_peers(place, progress)
-            measured += compared
+        progress = Progress()
+        if given.against is None:
+            _run_all(names, place, given, progress)
+            return
+        try:
+            complete = _run_against(given.against, names, place, given, progress)
+        except CannotCompareError as error:
+            parser.error(f"--against: {error}")
+    if not complete:
+        sys.exit(1)
+
+
+def _run_all(names: Iterable[str], place: Place, given: argparse.Namespace, progress: Progress) -> None:
+    """Measure, and print the table."""
+    # Only a whole run takes the place of the figures and plots that are published.
+    published = given.peers and not given.quick and not given.workloads
+    machine = environment(place.path)
+    measured: list[Measured] = []
+    contenders: list[Examined] = []
+    for name in names:
+        measured += _run(name, WORKLOADS[name](place), progress)
+    if given.peers:
+        compared, contenders = _run_peers(place, progress)
+        measured += compared
     progress.done()
-    print("\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in machine.items()), end="\n\n")
+    _print_machine(machine)
     if contenders:
         print(peers_table(contenders), end="\n\n")
     print(table(measured))

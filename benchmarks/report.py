@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 import time
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from benchmarks.against.comparison import Compared
 from benchmarks.harness import Measured, Samples, Unit
 from benchmarks.peers.durability import Examined
 
-__all__ = ["Progress", "document", "peers_table", "table"]
+__all__ = ["Progress", "aligned", "compared_document", "compared_table", "document", "peers_table", "table"]
 
 _HEADINGS = ("workload", "figure", "floor", "floor p99", "median", "p99", "ratio", "target", "")
 _NUMBERS = range(2, 7)
+_COMPARED_HEADINGS = ("workload", "figure", "pairs", "old", "new", "ratio", "95 %", "quartiles", "of least", "verdict")
+_COMPARED_NUMBERS = range(2, 9)
 _PEER_HEADINGS = ("contender", "release", "syncs a message", "durable", "writes")
 
 
@@ -47,12 +51,37 @@ class Progress:
 
 def table(measured: Iterable[Measured]) -> str:
     """Return the table."""
-    return _table(_HEADINGS, map(_row, measured), _NUMBERS)
+    return aligned(_HEADINGS, map(_row, measured), _NUMBERS)
 
 
 def peers_table(contenders: Iterable[Examined]) -> str:
     """Return the table of who takes part, and who is missing."""
-    return _table(_PEER_HEADINGS, map(_peer_row, contenders), ())
+    return aligned(_PEER_HEADINGS, map(_peer_row, contenders), ())
+
+
+def compared_table(compared: Iterable[Compared]) -> str:
+    """Return the table of two versions."""
+    return aligned(_COMPARED_HEADINGS, map(_compared_row, compared), _COMPARED_NUMBERS)
+
+
+def _compared_row(one: Compared) -> tuple[str, ...]:
+    unit = one.figure.unit
+    return (
+        one.workload,
+        one.figure.name,
+        str(len(one.old)),
+        _amount(statistics.median(one.old), unit),
+        _amount(statistics.median(one.new), unit),
+        f"{one.ratio:.3f}",
+        _between(one.interval),
+        _between(one.quartiles),
+        f"{one.least_ratio:.3f}",
+        one.verdict,
+    )
+
+
+def _between(ends: tuple[float, float]) -> str:
+    return f"{ends[0]:.3f} to {ends[1]:.3f}"
 
 
 def _peer_row(one: Examined) -> tuple[str, ...]:
@@ -63,7 +92,8 @@ def _peer_row(one: Examined) -> tuple[str, ...]:
     return one.name, release, syncs, "yes" if one.durable else "no", one.writes
 
 
-def _table(headings: Sequence[str], body: Iterable[Sequence[str]], numbers: Container[int]) -> str:
+def aligned(headings: Sequence[str], body: Iterable[Sequence[str]], numbers: Container[int]) -> str:
+    """Return a table of aligned columns; those of `numbers` are aligned to the right."""
     rows = [headings, *body]
     widths = [max(len(row[column]) for row in rows) for column in range(len(headings))]
     rows.insert(1, tuple("-" * width for width in widths))
@@ -118,6 +148,34 @@ def document(
         "environment": dict(environment),
         "contenders": [asdict(one) for one in contenders],
         "figures": [_entry(one) for one in measured],
+    }
+
+
+def compared_document(
+    environment: Mapping[str, Any], versions: Mapping[str, str], compared: Iterable[Compared]
+) -> dict[str, Any]:
+    """Return the comparison of two versions as a JSON object."""
+    return {
+        "environment": dict(environment),
+        "versions": dict(versions),
+        "figures": [_compared_entry(one) for one in compared],
+    }
+
+
+def _compared_entry(one: Compared) -> dict[str, Any]:
+    return {
+        "workload": one.workload,
+        "figure": one.figure.name,
+        "statistic": one.figure.statistic,
+        "unit": one.figure.unit,
+        "pairs": len(one.old),
+        "old": statistics.median(one.old),
+        "new": statistics.median(one.new),
+        "ratio": one.ratio,
+        "interval": list(one.interval),
+        "quartiles": list(one.quartiles),
+        "ratio of the least": one.least_ratio,
+        "verdict": one.verdict,
     }
 
 

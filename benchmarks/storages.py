@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from typing import Any
 
 from benchmarks.material import fill
 from session_manager import SessionManager, Store
-from session_manager.files import Files
 from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore
@@ -64,7 +65,11 @@ def build(
     os.sync()
 
 
-class _Unsynced(Files):
+#: The class that opens a store's directory by default. The signature names it wherever its module is.
+_FILES: Any = inspect.signature(LogStore).parameters["files"].default
+
+
+class _Unsynced(_FILES):
     """A directory that is filled in seconds rather than minutes."""
 
     def sync(self, fd: int) -> None:

@@ -1,24 +1,18 @@
-"""A contender's process, and how it is spoken to: a line of JSON each way.
-
-Whatever the libraries print goes to the standard error, not among the answers.
-"""
+"""A contender's process, and the calls that it answers."""
 
 from __future__ import annotations
 
 import gc
-import json
 import os
-import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from itertools import islice
-from typing import Any
 
 from benchmarks.harness import timed
 from benchmarks.material import texts
 from benchmarks.peers import others, ours
 from benchmarks.peers.contender import Contender
+from benchmarks.process import Process, answer
 
 __all__ = ["CONTENDERS", "Worker", "main"]
 
@@ -40,7 +34,7 @@ CONTENDERS: Mapping[str, type[Contender]] = {
 }
 
 
-class Worker:
+class Worker(Process):
     """A contender in a process of its own.
 
     :param name: one of `CONTENDERS`.
@@ -50,44 +44,7 @@ class Worker:
     """
 
     def __init__(self, name: str, directory: str, environment: Mapping[str, str], before: tuple[str, ...] = ()) -> None:
-        self.name = name
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close
-        self._process = subprocess.Popen(  # noqa: S603 - our own code
-            [*before, sys.executable, "-m", "benchmarks.peers.worker", name, directory],
-            env=dict(environment),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-        )
-
-    def ask(self, call: str, *arguments: Any) -> float:
-        """Return the answer to a call.
-
-        :raises RuntimeError: with what it printed, if the process ended instead.
-        """
-        if self._process.stdin is None or self._process.stdout is None:
-            raise RuntimeError(f"{self.name} has no pipes")
-        try:
-            self._process.stdin.write(json.dumps([call, *arguments]) + "\n")
-            self._process.stdin.flush()
-            answer = self._process.stdout.readline()
-        except BrokenPipeError:
-            answer = ""
-        if answer:
-            return float(json.loads(answer))
-        raise RuntimeError(f"{self.name}: {self._last_error()}")
-
-    def close(self) -> None:
-        """Let the process end, and wait for it."""
-        self._process.communicate()
-        self._errors.close()
-
-    def _last_error(self) -> str:
-        self._process.wait()
-        self._errors.seek(0)
-        printed = self._errors.read().decode(errors="replace").strip()
-        return printed.splitlines()[-1] if printed else f"ended with {self._process.returncode}"
+        super().__init__(name, ["benchmarks.peers.worker", name, directory], environment, before=before)
 
 
 class _Calls:
@@ -146,11 +103,8 @@ class _Calls:
 
 def main(name: str, directory: str) -> None:
     """Answer calls until there are no more."""
-    answers, sys.stdout = sys.stdout, sys.stderr
     calls = _Calls(CONTENDERS[name], directory)
-    for line in sys.stdin:
-        call, *arguments = json.loads(line)
-        print(json.dumps(getattr(calls, call)(*arguments)), file=answers, flush=True)
+    answer(calls)
     calls.close()
 
 
