@@ -16,14 +16,17 @@ import anyio
 import anyio.lowlevel
 
 from session_manager.aio_turn import AsyncTurn, is_long
+from session_manager.arguments import check_type
 from session_manager.autosave import Autosave
 from session_manager.changes import Change
 from session_manager.context import context
 from session_manager.errors import ClosedError
 from session_manager.heavy import are_heavy
-from session_manager.manager import MAX_MESSAGE_BYTES, Health, SessionManager, warn_if_unset
+from session_manager.ids import random_id
+from session_manager.manager import Health, SessionManager
 from session_manager.model import Clock, Message, Session, utc_now
-from session_manager.residents import random_id
+from session_manager.options import MAX_MESSAGE_BYTES, check_options, warn_if_unset
+from session_manager.resource import Resource
 from session_manager.search import SearchHit
 from session_manager.store import Finding, SessionInfo, Store
 from session_manager.summarize import Summarized, Summarizer, SummaryPolicy
@@ -75,7 +78,7 @@ class _InPieces(AsyncIterator[T]):
         raise StopAsyncIteration
 
 
-class AsyncSessionManager:
+class AsyncSessionManager(Resource):
     """`SessionManager` for asyncio and trio: the same calls, awaited, with the same results and errors.
 
     What only touches RAM is done at once, in the event loop; once in a hundred calls other tasks are let in first. What may wait
@@ -90,7 +93,8 @@ class AsyncSessionManager:
     The storage is opened by ``async with``, or by the first call. Tasks of several event loops may use it at once, and so may
     threads, by the `SessionManager` that it wraps.
 
-    :param storage: and all others: as for `SessionManager`, which raises the errors when the storage is opened.
+    :param storage: and all others: as for `SessionManager`. Arguments are checked at once; errors of the storage are raised
+        when it is opened.
 
     >>> async def main() -> list[str]:
     ...     async with AsyncSessionManager() as m:
@@ -115,7 +119,17 @@ class AsyncSessionManager:
         read_only: bool = False,
         archive: bool = False,
     ) -> None:
-        warn_if_unset(storage, stacklevel=3)
+        warn_if_unset(storage, stacklevel=2)
+        check_options(
+            storage,
+            clock=clock,
+            random_id=random_id,
+            max_message_bytes=max_message_bytes,
+            max_resident_bytes=max_resident_bytes,
+            autosave=autosave,
+            read_only=read_only,
+            archive=archive,
+        )
         self._open = partial(
             SessionManager,
             "memory:" if storage is None or storage == "" else storage,
@@ -139,7 +153,10 @@ class AsyncSessionManager:
         """Return an async manager beside synchronous code, on the same manager.
 
         Its `close` waits for what it has begun, and leaves the manager open.
+
+        :raises TypeError: if it is no `SessionManager`.
         """
+        check_type(manager, (SessionManager,), "manager must be a SessionManager")
         self = cls()
         self._wrapped, self._owns_manager = manager, False
         return self

@@ -15,6 +15,7 @@ from session_manager.claims import PATIENCE, Claim
 from session_manager.context import context
 from session_manager.heavy import are_heavy
 from session_manager.model import Message, Session
+from session_manager.resource import Resource
 from session_manager.tokens import estimate_tokens
 from session_manager.turn import Turn, late
 from session_manager.workers import Signal, Workers
@@ -27,7 +28,7 @@ T = TypeVar("T", bound="AsyncTurn")
 _LONG = 500
 
 
-class AsyncTurn:
+class AsyncTurn(Resource):
     """One turn of a session: an async context manager, for one block in one task. See `AsyncSessionManager.turn`.
 
     Inside of the block `add` and `add_message` buffer, and are not awaited; nobody else sees it. Leaving it writes and saves

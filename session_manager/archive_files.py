@@ -48,6 +48,7 @@ from session_manager.errors import CorruptSessionError, SaveFailedError, SaveOut
 from session_manager.model import Message, Version
 from session_manager.names import file_name
 from session_manager.quarantine import keep_copy, quarantine
+from session_manager.resource import Resource
 from session_manager.session_directory import SessionDirectory
 from session_manager.session_file import reading
 from session_manager.store import Commit
@@ -66,7 +67,7 @@ class _Known:
     count: int
 
 
-class ArchiveFiles:
+class ArchiveFiles(Resource):
     """The archives of the sessions in a directory.
 
     :param directory: open, for writing or read-only.

@@ -17,6 +17,7 @@ import attrs
 from session_manager.entries import Entry
 from session_manager.errors import ClosedError, SessionManagerError
 from session_manager.locks import nothing
+from session_manager.resource import Resource
 
 __all__ = ["Autosave", "Autosaver"]
 
@@ -57,7 +58,7 @@ class Autosave:
     messages: int = attrs.field(default=20, validator=[attrs.validators.instance_of(int), _positive])
 
 
-class Autosaver:
+class Autosaver(Resource):
     """The thread. It holds on to what saves, not to the manager, which can be collected.
 
     A save that fails is logged, and tried again after twice the time, at most a minute; the session stays dirty.

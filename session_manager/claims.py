@@ -13,6 +13,7 @@ from collections.abc import Callable
 import attrs
 
 from session_manager.locks import Guard
+from session_manager.resource import Resource
 
 __all__ = ["PATIENCE", "Claim", "Claims"]
 
@@ -22,7 +23,7 @@ PATIENCE = 1.0
 
 
 @attrs.define(eq=False, repr=False)
-class Claim:
+class Claim(Resource):
     """Somebody's place in the queue for a key."""
 
     #: Whoever claims: a thread's id, say.
@@ -56,7 +57,7 @@ class Claim:
 
 
 @attrs.define(eq=False, repr=False)
-class Claims:
+class Claims(Resource):
     """Queues of claims, one for each key, in the order in which they came: the first one holds the key.
 
     :param guard: protects the table of the queues.

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from session_manager.arguments import check_callable
 from session_manager.history import fit, head, repair
+from session_manager.json_value import checked_text
 from session_manager.model import Message, Session
 from session_manager.tokens import estimate_tokens
 from session_manager.view import View
@@ -29,10 +31,14 @@ def context(
     """Return what to send to a model, as fresh dicts. A pure function; see `SessionManager.get_context`.
 
     :param buffered: further messages, behind those of the session.
+    :raises TypeError: if a bound is no int, or `count` is not callable.
     :raises ValueError: if a bound is negative.
+    :raises InvalidMessageError: if `summary_role` is no text, or `count` returns anything but an int of 0 or more.
     """
     for bound in (max_messages, max_tokens):
         _check_bound(bound)
+    check_callable(count, "count")
+    checked_text(summary_role, "summary_role", empty=False)
     stored = View[Message]() if session is None else session.messages
     whole = stored.to_list() + list(buffered)
     first = head(whole)

@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 
 from session_manager.files import Files
+from session_manager.resource import Resource
 
 __all__ = ["Descriptor", "Descriptors"]
 
@@ -15,7 +16,7 @@ __all__ = ["Descriptor", "Descriptors"]
 Descriptor = tuple[int, int, int]
 
 
-class Descriptors:
+class Descriptors(Resource):
     """Descriptors for appending, by name. Safe to use from several threads, of which no two use the same name at once.
 
     A descriptor in use is never closed for the sake of the limit: more threads than the limit have more open.

@@ -20,6 +20,7 @@ from session_manager.errors import StorageLockedError
 from session_manager.files import Files
 from session_manager.model import utc_now
 from session_manager.process_lock import ProcessLock
+from session_manager.resource import Resource
 
 __all__ = ["DirectoryLock"]
 
@@ -27,7 +28,7 @@ _LOCK = ".lock"
 _HOLDER = ".holder"
 
 
-class DirectoryLock:
+class DirectoryLock(Resource):
     """The lock of an open directory, taken.
 
     :param files: the directory.

@@ -18,6 +18,8 @@ import stat as stat_module
 from collections.abc import Sequence
 from pathlib import Path
 
+from session_manager.resource import Resource
+
 try:
     import fcntl
 except ImportError:  # pragma: no cover - Windows
@@ -39,7 +41,7 @@ _BINARY = getattr(os, "O_BINARY", 0)
 _sync_data = getattr(os, "fdatasync", os.fsync)
 
 
-class Files:
+class Files(Resource):
     """An open directory. Any thread may use it; `close_directory` only when no call is running.
 
     :param path: the directory, which must exist.

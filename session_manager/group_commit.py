@@ -34,6 +34,7 @@ from session_manager.errors import (
     StorageError,
 )
 from session_manager.locks import is_mine
+from session_manager.resource import Resource
 from session_manager.sqlite_database import Database
 from session_manager.store import Doubt
 
@@ -53,7 +54,7 @@ def _gate() -> threading.Lock:
 
 
 @attrs.define(eq=False)
-class Request:
+class Request(Resource):
     """Something to be done in a transaction.
 
     :param key: the session that it is about, for errors; `None`: none.
@@ -93,7 +94,7 @@ class _UndoneError(Exception):
     """The transaction is to be undone. The cause is why."""
 
 
-class GroupCommit:
+class GroupCommit(Resource):
     """Runs requests of any thread, many in one transaction.
 
     :param database: where. Nobody else uses its writer and its lock.

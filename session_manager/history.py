@@ -1,7 +1,7 @@
 """Histories that a model's provider accepts: what is wrong with one, where to cut it, how to mend it.
 
 Pure functions on sequences of messages. Nothing is changed, nothing stored is touched, and nothing raises, whatever is in
-the messages.
+the messages; a counter that does not count does.
 
 **What a valid history is.** Providers refuse a request, the same one for good, in which calls and results do not fit
 together. `problems` finds what the strictest of those that take a shape refuses (the shapes are in `tool_calls`):
@@ -40,10 +40,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
+from session_manager.arguments import check_callable
 from session_manager.mending import mended
 from session_manager.model import Message
 from session_manager.pairing import Pairing, calls_come_last, lone_reasoning, pair, results_come_first, starts
-from session_manager.tokens import estimate_tokens
+from session_manager.tokens import counted, estimate_tokens
 from session_manager.tool_calls import Shape
 
 __all__ = ["Problem", "estimate_tokens", "fit", "head", "problems", "repair", "safe_start", "turns"]
@@ -203,17 +204,20 @@ def fit(
     :param max_tokens: the budget; what `count` says of the messages is added up.
     :param count: how many tokens a message is, 0 or more; called from the last message on, once for each that it takes
         to know. An estimate if it is missing; give tiktoken's, or a provider's, to be exact.
+    :raises TypeError: if `count` is not callable.
+    :raises InvalidMessageError: if it returns anything but an int of 0 or more.
 
     >>> said = [Message("user", "Hi"), Message("assistant", "Hello!"), Message("user", "Bye"), Message("assistant", "Bye!")]
     >>> [message.content for message in fit(said, 3, count=lambda message: 1)]
     ['Bye', 'Bye!']
     """
+    check_callable(count, "count")
     totals = [0]  # of the last 0, 1, 2, … messages of the repaired history
     valid: list[Message] = []
     for start in _tails(messages):
         valid = repair(messages[start:])
         while len(totals) <= len(valid) and totals[-1] <= max_tokens:
-            totals.append(totals[-1] + count(valid[-len(totals)]))
+            totals.append(totals[-1] + counted(count, valid[-len(totals)]))
         if totals[-1] > max_tokens:
             break
     cuts = [len(valid), *reversed(_starts(valid)), 0]

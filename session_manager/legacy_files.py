@@ -16,13 +16,14 @@ from session_manager.files import Files
 from session_manager.model import Session
 from session_manager.names import check_key
 from session_manager.quarantine import quarantine
+from session_manager.resource import Resource
 from session_manager.session_file import reading
 from session_manager.snapshot_format import SUFFIX
 
 __all__ = ["LegacyFiles"]
 
 
-class LegacyFiles:
+class LegacyFiles(Resource):
     """picoclaw's files in a directory. Of each, the key is read at once and nothing else is kept.
 
     A file that cannot be read damages every key that picoclaw would have put there.

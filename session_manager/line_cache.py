@@ -7,6 +7,7 @@ from collections import OrderedDict
 
 from session_manager.changes import Append, SetSummary, UpdateMetadata
 from session_manager.model import Version
+from session_manager.resource import Resource
 from session_manager.snapshot_format import Lines
 from session_manager.store import Commit
 
@@ -17,7 +18,7 @@ _EMPTY = Lines()
 _ENTRY = 500
 
 
-class LineCache:
+class LineCache(Resource):
     """The last used sessions' lines, within a budget. Safe to use from several threads.
 
     :param budget: how many bytes of RAM they may take, about.

@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 import attrs
 
 from session_manager.errors import ForkedError, ReentrantCallError
+from session_manager.resource import Resource
 
 __all__ = ["Guard", "KeyedLocks", "is_mine", "nothing"]
 
@@ -34,7 +35,7 @@ def is_mine(lock: Any) -> bool:
 
 
 @attrs.define(eq=False, repr=False)
-class Guard:
+class Guard(Resource):
     """Runs functions one at a time. They take microseconds: no I/O, no callbacks, no logging."""
 
     _lock: threading.RLock = attrs.field(factory=threading.RLock)
@@ -69,7 +70,7 @@ class Guard:
 
 
 @attrs.define(eq=False, repr=False)
-class KeyedLocks:
+class KeyedLocks(Resource):
     """A lock for each key, there while somebody uses it. Not re-entrant.
 
     :param guard: protects the table of the locks.

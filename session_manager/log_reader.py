@@ -13,6 +13,7 @@ from session_manager.live_bytes import Live
 from session_manager.log_format import MAX_STATE, LogState, encode_notes, start_of, state_at_end
 from session_manager.log_replay import Log, decode
 from session_manager.model import Session, Version, _Owned
+from session_manager.resource import Resource
 from session_manager.session_directory import SessionDirectory
 from session_manager.session_file import reading
 from session_manager.store import Finding
@@ -41,7 +42,7 @@ class Known:
     live: Live | None = None
 
 
-class LogReader:
+class LogReader(Resource):
     """Reads the logs of a directory.
 
     :param directory: open, for writing or read-only.

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import attrs
 
+from session_manager.arguments import check_type
 from session_manager.autosave import Autosave, Autosaver
 from session_manager.budget import Budget
 from session_manager.calls import editing, last_position, position_of, removing_last, truncating
@@ -26,14 +27,17 @@ from session_manager.changes import (
 )
 from session_manager.claims import Claims
 from session_manager.context import context
+from session_manager.ids import Ids, cleared, random_id
 from session_manager.incoming import Incoming
 from session_manager.json_value import checked_text
 from session_manager.locks import nothing
 from session_manager.model import Clock, Message, Session, utc, utc_now
 from session_manager.names import check_key
+from session_manager.options import MAX_MESSAGE_BYTES, check_options, is_ram_only, warn_if_unset
 from session_manager.overview import Overview
 from session_manager.removal import Removal, is_older
-from session_manager.residents import STORAGE, Residents, random_id
+from session_manager.residents import STORAGE, Residents
+from session_manager.resource import Resource
 from session_manager.saving import Saving
 from session_manager.search import SearchHit
 from session_manager.store import Finding, SessionInfo, Store
@@ -49,7 +53,6 @@ M = TypeVar("M", bound="SessionManager")
 
 #: How many seconds a manager that is collected waits for a save of its thread, before it leaves the rest to that.
 _PATIENCE = 1.0
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 
 @attrs.frozen
@@ -73,7 +76,7 @@ class Health:
         return not self.failures
 
 
-class SessionManager:
+class SessionManager(Resource):
     """Keeps chat sessions in RAM behind one lock, and makes each of them durable by `save`.
 
     Any thread may call any method. Calls on what is in RAM take microseconds, whatever the disk does; a session that is
@@ -82,17 +85,21 @@ class SessionManager:
 
     :param storage: where sessions live: a URL or path for `open_store`, such as ``"log:chats"``, or a `Store`; nothing or
         ``"memory:"`` keeps them in RAM only. `None` and ``""`` do so too, with a warning: an unset variable, say.
-    :param clock: gives the time, aware; the system's by default.
-    :param random_id: gives the random ids of generations and writes.
-    :param max_message_bytes: the largest message: the UTF-8 bytes of its encoded object and metadata.
+    :param clock: gives the time, an aware datetime; the system's by default. A call for which it gives anything else raises
+        `InvalidMessageError`, and changes nothing.
+    :param random_id: gives the random ids of generations and writes: another one each time, of 1 to 128 printable ASCII
+        characters without space, ``"`` and backslash. A call for which it gives anything else raises `InvalidMessageError`,
+        and changes nothing.
+    :param max_message_bytes: the largest message: the UTF-8 bytes of its encoded object and metadata; from 1.
     :param max_resident_bytes: how much RAM sessions may take, by estimate, before those that were used least
         recently, and are saved, are forgotten until their next use; unsaved ones stay. `None`: no limit.
     :param autosave: save in the background, too, by this rule. Its docstring says what a crash may lose.
     :param read_only: only read, beside whoever writes, and see what they save. Writing raises `ReadOnlyError`.
     :param archive: keep what `truncate_history` and `summarize` drop, for `get_archive` and `search`. Without it that is gone, and
         an archive that is there stays as it is, but for `clear` and `delete`, which remove it in any case.
-    :raises ValueError: if there is a limit, but no storage to forget sessions to; if `autosave` and `read_only` are both given;
-        or if there is to be an archive, and the `Store` keeps none.
+    :raises TypeError: if an argument is of another type than it says; like every error, before anything is opened or locked.
+    :raises ValueError: if a limit is less than 1; if there is a limit, but no storage to forget sessions to; if `autosave`
+        and `read_only` are both given; or if there is to be an archive, and the `Store` keeps none.
     :raises InvalidStorageError: if the URL or path cannot be what it says.
     :raises StorageLockedError: if another process has the storage open.
     :raises StorageError: if it cannot be opened.
@@ -114,22 +121,22 @@ class SessionManager:
         read_only: bool = False,
         archive: bool = False,
     ) -> None:
-        warn_if_unset(storage, stacklevel=3)
+        warn_if_unset(storage, stacklevel=2)
+        check_options(
+            storage,
+            clock=clock,
+            random_id=random_id,
+            max_message_bytes=max_message_bytes,
+            max_resident_bytes=max_resident_bytes,
+            autosave=autosave,
+            read_only=read_only,
+            archive=archive,
+        )
         self._incoming = Incoming(clock, max_message_bytes)
-        if read_only and autosave is not None:
-            raise ValueError("read_only and autosave exclude each other")
-        if autosave is not None:
-            _check_type(autosave, (Autosave,), "autosave must be an Autosave")
-        if not isinstance(archive, bool):
-            raise TypeError(f"archive must be True or False, not {type(archive).__name__}")
-        if archive and isinstance(storage, Store) and not storage.archives:
-            raise ValueError(
-                f"archive=True needs a store that keeps archives (Store.archives), which {storage!r} does not"
-            )
-        budget = None if max_resident_bytes is None else _budget(max_resident_bytes, storage)
+        budget = None if max_resident_bytes is None else Budget(max_resident_bytes)
         self._residents = Residents(
             _store(storage, read_only=read_only),
-            random_id,
+            Ids(random_id),
             owns_store=not isinstance(storage, Store),
             read_only=read_only,
             archive=archive,
@@ -189,7 +196,9 @@ class SessionManager:
         :param max_tokens: how many tokens, by `count`.
         :param count: how many tokens a message is; an estimate by default (see `session_manager.tokens`).
         :param summary_role: the role of the message that brings the summary.
+        :raises TypeError: if a bound is no int, or `count` is not callable.
         :raises ValueError: if a bound is negative.
+        :raises InvalidMessageError: if `summary_role` is no text, or `count` returns anything but an int of 0 or more.
         """
         return context(
             self.get(key),
@@ -233,7 +242,7 @@ class SessionManager:
         Histories are not loaded. A session without messages counts from its creation. A damaged one comes last,
         with its `SessionInfo.error`.
         """
-        _check_type(prefix, (str,), "prefix must be a str")
+        check_type(prefix, (str,), "prefix must be a str")
         return sorted(self._infos(prefix), key=lambda info: -_recency(info))
 
     def _infos(self, prefix: str) -> list[SessionInfo]:
@@ -262,10 +271,10 @@ class SessionManager:
         needle = checked_text(text, "text")
         if not needle:
             raise ValueError("text must not be empty")
-        _check_type(limit, (int,), "limit must be an int")
+        check_type(limit, (int,), "limit must be an int")
         if limit < 1:
             raise ValueError(f"limit must be 1 or more, not {limit}")
-        _check_type(prefix, (str,), "prefix must be a str")
+        check_type(prefix, (str,), "prefix must be a str")
         return self._overview.search(needle, checked, prefix, limit)
 
     # Writing
@@ -328,7 +337,7 @@ class SessionManager:
         A context manager. In its block nobody else has a turn of the session (other calls go on); what `Turn.add` and
         `Turn.add_message` are given waits. Leaving the block appends it in one piece, and saves it: neither a crash nor
         another process leaves half a turn. An exception that leaves the block writes nothing. Nor is anything written if the
-        session was cleared or deleted meanwhile; then `Turn.applied` is `False`.
+        session was cleared or deleted meanwhile, also if it was created only then; then `Turn.applied` is `False`.
 
         :param key: the session; created by the turn if it is missing.
         :param ref: names the delivery that is answered, such as ``"tg:8123"``; not empty. If the session has answered it
@@ -344,11 +353,11 @@ class SessionManager:
         """
         checked = self._writable(key)
         if timeout is not None:
-            _check_type(timeout, (int, float), "timeout must be a number of seconds")
+            check_type(timeout, (int, float), "timeout must be a number of seconds")
             if math.isnan(timeout):
                 raise ValueError("timeout must be a number of seconds, not nan")
         if max_waiting is not None:
-            _check_type(max_waiting, (int,), "max_waiting must be an int")
+            check_type(max_waiting, (int,), "max_waiting must be an int")
             if max_waiting < 0:
                 raise ValueError(f"max_waiting must be 0 or more, not {max_waiting}")
         answered = None if ref is None else checked_text(ref, "ref", empty=False)
@@ -391,7 +400,7 @@ class SessionManager:
             ``updated`` stays. With `keep_last` of 0 or less, all are.
         """
         checked, at = self._writable(key), self._incoming.now()
-        _check_type(keep_last, (int,), "keep_last must be an int")
+        check_type(keep_last, (int,), "keep_last must be an int")
 
         truncate, entry = truncating(at, keep_last, whole_turns=whole_turns), self._residents.peek(checked)
         if entry is not None:
@@ -423,7 +432,7 @@ class SessionManager:
 
     def _check_summary(self, key: str, keep_last: int) -> None:
         self._writable(key)
-        _check_type(keep_last, (int,), "keep_last must be an int")
+        check_type(keep_last, (int,), "keep_last must be an int")
 
     def remove_last(self, key: str) -> Message | None:
         """Remove the last message, and return it; `None` if there is none."""
@@ -447,7 +456,7 @@ class SessionManager:
         :param where: its position (an int), or its ref (a string; the last message that has it).
         :raises InvalidMessageError: as `add` does.
         """
-        _check_type(where, (int, str), "where must be a position (int) or a ref (str)")
+        check_type(where, (int, str), "where must be a position (int) or a ref (str)")
 
         return self._edit(key, message, position_of(where))
 
@@ -474,7 +483,7 @@ class SessionManager:
         :returns: how many messages there were.
         """
         checked, at = self._writable(key), self._incoming.now()
-        generation = self._residents.new_id()
+        generation = cleared(self._residents.new_id())
         return _dropped(self._residents.change(checked, lambda _: Clear(at=at, generation=generation)))
 
     # Saving
@@ -523,20 +532,21 @@ class SessionManager:
     def expire(self, older_than: timedelta | datetime, *, prefix: str = "", dry_run: bool = False) -> list[str]:
         """Delete, for good and durably, the sessions whose last message is too old.
 
-        Of a session without messages its creation counts. One that becomes active meanwhile stays; damaged ones stay.
+        Of a session without messages its creation counts. One that becomes active meanwhile stays; damaged ones stay. So
+        does one whose newest message was removed, and is still stored.
 
         :param older_than: an age, not negative, such as ``timedelta(days=90)``, by the manager's clock; or a moment, aware.
         :param prefix: only sessions whose keys start so.
-        :param dry_run: delete nothing.
+        :param dry_run: delete nothing, and return what would be deleted. It reads what is stored of these sessions.
         :returns: the keys of those that were deleted (would be, with `dry_run`), sorted.
         :raises ValueError: if the age is negative, or the moment naive.
         :raises SaveError: one could not be deleted, as `delete` says; the others before it were.
         """
         self._residents.check_writable()
-        _check_type(prefix, (str,), "prefix must be a str")
+        check_type(prefix, (str,), "prefix must be a str")
         than = _moment(self._incoming.now(), older_than)
         old = sorted(info.key for info in self._infos(prefix) if is_older(info, than))
-        return old if dry_run else [key for key in old if self._removal.expire(key, than)]
+        return [key for key in old if self._removal.expire(key, than, dry_run=dry_run)]
 
     def fork(self, key: str, new_key: str) -> Session:
         """Copy a session, as it is now, to a new key; the copy is durable when this returns. The archive is not copied.
@@ -635,42 +645,17 @@ class SessionManager:
         return check_key(key)
 
 
-def warn_if_unset(storage: object, *, stacklevel: int) -> None:
-    """Warn that there is no storage where one was meant, probably."""
-    if storage is None or storage == "":
-        told = f'storage is {storage!r}, so nothing is saved: give a path, or "memory:" if that is meant'
-        warnings.warn(told, stacklevel=stacklevel)
-
-
 def _store(storage: str | os.PathLike[str] | Store | None, *, read_only: bool) -> Store | None:
     if isinstance(storage, Store):
         return storage
-    if storage is None or _is_ram_only(storage):
+    if storage is None or is_ram_only(storage):
         return None
     return open_store(storage, read_only=read_only)
 
 
-def _is_ram_only(storage: object) -> bool:
-    return storage in (None, "", "memory:")
-
-
-def _budget(limit: int, storage: object) -> Budget:
-    _check_type(limit, (int,), "max_resident_bytes must be an int")
-    if limit < 1:
-        raise ValueError(f"max_resident_bytes must be 1 or more, not {limit}")
-    if _is_ram_only(storage):
-        raise ValueError("max_resident_bytes needs a storage, from which a forgotten session comes back")
-    return Budget(limit)
-
-
-def _check_type(value: object, types: tuple[type, ...], rule: str) -> None:
-    if not isinstance(value, types) or isinstance(value, bool):
-        raise TypeError(f"{rule}, not {type(value).__name__}")
-
-
 def _moment(now: datetime, older_than: timedelta | datetime) -> datetime:
     """Return the moment that `expire` means."""
-    _check_type(older_than, (timedelta, datetime), "older_than must be a timedelta or an aware datetime")
+    check_type(older_than, (timedelta, datetime), "older_than must be a timedelta or an aware datetime")
     if isinstance(older_than, datetime):
         return utc(older_than, "older_than")
     if older_than < timedelta():

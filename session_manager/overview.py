@@ -13,6 +13,7 @@ from session_manager.entries import Entry
 from session_manager.errors import CorruptSessionError, StorageError, UnsupportedFormatError
 from session_manager.model import Message
 from session_manager.residents import STORAGE, Residents
+from session_manager.resource import Resource
 from session_manager.search import SearchHit, best, merged
 from session_manager.store import SessionInfo, Store
 
@@ -22,7 +23,7 @@ _log = logging.getLogger("session_manager")
 
 
 @attrs.define(eq=False, repr=False)
-class Overview:
+class Overview(Resource):
     """Looks at all sessions. Every method may be called from any thread."""
 
     _residents: Residents

@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Callable
 
 from session_manager.errors import StorageError
+from session_manager.resource import Resource
 
 try:
     import fcntl
@@ -36,7 +37,7 @@ def _open(path: str) -> int:
     return os.open(path, _FLAGS, 0o600)
 
 
-class ProcessLock:
+class ProcessLock(Resource):
     """A lock file. One thread at a time may use it: the caller sees to that.
 
     `release` is harmless when the lock is not held, so that an interrupt at any point is mended by calling it again.

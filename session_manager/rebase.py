@@ -12,7 +12,8 @@ stands for it), or of another generation.
 ============== ======================================= =================================
 Change         over a newer state                      if the session is gone
 ============== ======================================= =================================
-Append         stays; its guard follows                stays; its guard follows
+Append         stays; its guard follows, but not to    stays; its guard follows
+               one created and cleared elsewhere
 Replace        spares what was not seen                spares everything
 Clear          spares what was not seen                an empty `Replace`; Truncates
                                                        before it are dropped
@@ -53,6 +54,7 @@ from session_manager.changes import (
     fold,
 )
 from session_manager.errors import ConflictError
+from session_manager.ids import began_by_clear
 from session_manager.model import Session
 
 __all__ = ["Rebased", "rebase"]
@@ -100,7 +102,7 @@ class _Rebase:
         created_here = self.old.revision == 0
         self.gone = not created_here and self.newer.generation != self.old.generation
         self.seen_end = 0 if created_here or self.gone else self.old.end
-        if created_here:
+        if created_here and not began_by_clear(self.newer.generation):
             self.stands_for[self.old.generation] = self.newer.generation
 
     def run(self, pending: Sequence[Change]) -> Rebased:

@@ -16,6 +16,7 @@ from session_manager.errors import (
     UnsupportedFormatError,
 )
 from session_manager.residents import Residents
+from session_manager.resource import Resource
 from session_manager.store import SessionInfo, Store
 
 __all__ = ["Removal", "is_older"]
@@ -29,6 +30,31 @@ def is_older(info: SessionInfo, than: datetime) -> bool:
     return time is not None and time < than
 
 
+def _may_go(entry: Entry, than: datetime) -> bool:
+    """Say whether a session may be expired by what is in RAM of it: it is old, and no write of it is under way."""
+    return entry.unknown is None and is_older(SessionInfo.of(entry.session), than)
+
+
+def _stored(store: Store, key: str, entry: Entry | None, than: datetime) -> SessionInfo | None:
+    """Describe what is to be deleted of a session that may go by what is in RAM of it; `None`: it stays.
+
+    It stays if what is stored is newer, or is not what RAM is based on.
+
+    :returns: without a version if nothing is stored.
+    """
+    if entry is not None and entry.durable.version is None:
+        return SessionInfo.of(entry.durable)
+    info = store.describe(key)
+    if info is None or info.version is None or not is_older(info, than):
+        return None
+    return None if entry is not None and entry.durable.version != info.version else info
+
+
+def _is_there(store: Store, expected: SessionInfo) -> bool:
+    session = store.load(expected.key)
+    return session is not None and session.version == expected.version
+
+
 def _is_gone(store: Store, key: str) -> bool:
     """Say whether a session was deleted before an interrupt came: what is unsaved must not start a new one."""
     with contextlib.suppress(Exception):
@@ -37,7 +63,7 @@ def _is_gone(store: Store, key: str) -> bool:
 
 
 @attrs.define(eq=False, repr=False)
-class Removal:
+class Removal(Resource):
     """Deletes sessions. Every method may be called from any thread."""
 
     _residents: Residents
@@ -48,12 +74,12 @@ class Removal:
 
     def _delete(self, key: str) -> bool:
         store = self._residents.store
-        gone = store is None
+        gone, stored = store is None, False
         try:
             stored = store is not None and store.delete(key)
             gone = True
         except SaveOutcomeUnknownError:
-            gone = True
+            gone = stored = True
             raise
         except SessionManagerError:
             raise
@@ -62,7 +88,7 @@ class Removal:
             self._doubt(key)
             raise
         finally:
-            resident = gone and self._residents.guard.run(self._residents.forget, key) is not None
+            resident = gone and self._residents.guard.run(self._residents.deleted, key, stored=stored)
         return stored or resident
 
     def _doubt(self, key: str) -> None:
@@ -74,12 +100,30 @@ class Removal:
         if entry is not None and not entry.dirty:
             self._residents.forget(key)
 
-    def expire(self, key: str, than: datetime) -> bool:
+    def expire(self, key: str, than: datetime, *, dry_run: bool = False) -> bool:
         """Delete a session if it is still older than a moment; say whether it was deleted.
 
+        :param dry_run: only say whether it would be.
         :raises StorageError: as the store's `Store.delete` does; what was in RAM of it is still there.
         """
-        return self._residents.held(key, lambda: self._expire(key, than))
+        expire = self._would_expire if dry_run else self._expire
+        return self._residents.held(key, lambda: expire(key, than))
+
+    def _would_expire(self, key: str, than: datetime) -> bool:
+        """Decide as `_expire` does, and read what is stored, for a damaged session stays."""
+        store, entry = self._residents.store, self._residents.peek(key)
+        if entry is not None and not _may_go(entry, than):
+            return False
+        if store is None:
+            return entry is not None
+        try:
+            expected = _stored(store, key, entry, than)
+            return expected is not None and (expected.version is None or _is_there(store, expected))
+        except (CorruptSessionError, UnsupportedFormatError):
+            return False
+        finally:
+            if entry is None:
+                store.release(key)
 
     def _expire(self, key: str, than: datetime) -> bool:
         residents, store = self._residents, self._residents.store
@@ -89,7 +133,8 @@ class Removal:
         try:
             entry = residents.guard.run(self._leave, key, than)
             if entry is not None or residents.peek(key) is None:
-                deleted = self._delete_stored(store, key, entry, than)
+                expected = _stored(store, key, entry, than)
+                deleted = expected is not None and (expected.version is None or store.delete(key, expected.version))
         except SaveOutcomeUnknownError:
             deleted = True
             raise
@@ -103,29 +148,25 @@ class Removal:
             self._doubt(key)
             raise
         finally:
-            residents.guard.run(residents.forget if deleted else residents.stay, key)
+            residents.guard.run(self._note_expired, key, deleted=deleted)
         return deleted
 
     def _forget(self, key: str, than: datetime) -> bool:
         entry = self._residents.resident(key)
-        if entry is None or not is_older(SessionInfo.of(entry.session), than):
+        if entry is None or not _may_go(entry, than):
             return False
-        return self._residents.forget(key) is not None
+        return self._residents.deleted(key, stored=False)
+
+    def _note_expired(self, key: str, *, deleted: bool) -> None:
+        if deleted:
+            self._residents.deleted(key, stored=True)
+        else:
+            self._residents.stay(key)
 
     def _leave(self, key: str, than: datetime) -> Entry | None:
         """Return the entry of a session that is in RAM and old. A message that comes now waits, and starts a new one."""
         entry = self._residents.resident(key)
-        if entry is None or entry.unknown is not None or not is_older(SessionInfo.of(entry.session), than):
+        if entry is None or not _may_go(entry, than):
             return None
         self._residents.leave(key)
         return entry
-
-    def _delete_stored(self, store: Store, key: str, entry: Entry | None, than: datetime) -> bool:
-        if entry is not None and entry.durable.version is None:
-            return True
-        info = store.describe(key)
-        if info is None or info.version is None or not is_older(info, than):
-            return False
-        if entry is not None and entry.durable.version != info.version:
-            return False
-        return store.delete(key, info.version)

@@ -7,12 +7,12 @@ alone, so that a slow disk delays nobody who does not need it.
 from __future__ import annotations
 
 import enum
-import os
 import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import TypeVar
 
+from session_manager.bonds import Bond, Bonds
 from session_manager.budget import Budget, measure
 from session_manager.changes import Change
 from session_manager.entries import Entry
@@ -20,9 +20,10 @@ from session_manager.errors import ClosedError, ConflictError, ReadOnlyError, Re
 from session_manager.event_loops import check_may_wait
 from session_manager.locks import Guard, KeyedLocks, is_mine
 from session_manager.model import Session
+from session_manager.resource import Resource
 from session_manager.store import Store
 
-__all__ = ["STORAGE", "Residents", "random_id"]
+__all__ = ["STORAGE", "Residents"]
 
 R = TypeVar("R")
 
@@ -36,12 +37,7 @@ class _State(enum.Enum):
     CLOSED = "closed"
 
 
-def random_id() -> str:
-    """Return 128 random bits in hex."""
-    return os.urandom(16).hex()
-
-
-class Residents:
+class Residents(Resource):
     """The sessions in RAM. Every method may be called from any thread.
 
     :param store: where they live; `None` for RAM only.
@@ -74,6 +70,7 @@ class Residents:
         self._leaving: set[str] = set()
         self.guard = Guard()
         self.keyed = KeyedLocks(self.guard)
+        self._bonds = Bonds()
         self._closing = threading.RLock()
         self._state = _State.OPEN
         #: Called under the guard with every entry that a change made.
@@ -152,6 +149,8 @@ class Residents:
         :param change: what it was changed by.
         :param size: its `measure`, if that was asked already.
         """
+        if self._bonds.by_key:
+            self._bonds.appeared(key, entry.session.generation)
         if self._budget is None:
             self._entries[key] = entry
             return
@@ -175,10 +174,27 @@ class Residents:
             self.put(key, entry, size=size)
         return self._entries[key]
 
-    def replace(self, key: str, entry: Entry, size: int | None) -> None:
-        """Put a session into RAM as it was just read, whatever is there; under the guard."""
-        self._forget_notes(key)
-        self.put(key, entry, size=size)
+    def reloaded(self, key: str, session: Session | None, size: int | None) -> Entry | None:
+        """Take a session as it was just read for what is in RAM, and return that; under the guard."""
+        before = self._entries.get(key)
+        if before is not None and not before.durable.revision:
+            generation = None if session is None else session.generation
+            self._bonds.replaced(key, before.durable.generation, generation)
+        if session is None:
+            self.forget(key)
+        else:  # not forgotten first: the store would forget what it has just read
+            self._forget_notes(key)
+            self.put(key, Entry.of(session), size=size)
+        return before
+
+    def bind(self, key: str, session: Session | None) -> Bond:
+        """Return the bond of a turn that begins; under the guard.
+
+        :param session: as the turn has seen it; `None` if there was none.
+        """
+        entry = self._entries.get(key)
+        seen = session if session is not None or entry is None else entry.session
+        return self._bonds.bind(key, None if seen is None else seen.generation)
 
     def measured(self, session: Session | None) -> int | None:
         """Return about how much RAM a session takes, if anybody wants to know. It takes time: not under the guard."""
@@ -265,7 +281,10 @@ class Residents:
     def _note_newer(self, key: str, newer: Session | None, blank: Session, size: int | None) -> Entry | None:
         if key not in self._entries:
             return None if newer is None else self.put_new(key, Entry.of(newer), size)
-        rebased = self._entries[key].rebased(newer, blank)
+        before = self._entries[key]
+        rebased = before.rebased(newer, blank)
+        if newer is not None and not before.durable.revision:
+            self._bonds.replaced(key, before.durable.generation, newer.generation)
         if rebased is None:
             self.forget(key)
         else:
@@ -319,6 +338,16 @@ class Residents:
         """Forget a session, and return what was in RAM of it; under the guard."""
         self._forget_notes(key)
         return self._drop(key)
+
+    def deleted(self, key: str, *, stored: bool) -> bool:
+        """Forget a session that is deleted, and say whether it was in RAM; under the guard.
+
+        :param stored: whether the store had it.
+        """
+        resident = self.forget(key) is not None
+        if stored or resident:
+            self._bonds.deleted(key)
+        return resident
 
     def _forget_notes(self, key: str) -> None:
         self._failures.pop(key, None)

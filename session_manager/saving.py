@@ -21,6 +21,7 @@ from session_manager.errors import (
 from session_manager.locks import nothing
 from session_manager.model import Session
 from session_manager.residents import Residents
+from session_manager.resource import Resource
 from session_manager.store import Commit, Store
 
 __all__ = ["Saving"]
@@ -37,7 +38,7 @@ class _Unknown:
 
 
 @attrs.define(eq=False, repr=False)
-class Saving:
+class Saving(Resource):
     """Writes the resident sessions to their store. Every method may be called from any thread."""
 
     _residents: Residents
@@ -225,11 +226,7 @@ class Saving:
         return self._residents.guard.run(self._note_reloaded, key, session, self._residents.measured(session))
 
     def _note_reloaded(self, key: str, session: Session | None, size: int | None) -> list[Change]:
-        entry = self._residents.resident(key)
-        if session is None:
-            self._residents.forget(key)
-        else:  # not forgotten first: the store would forget what it has just read
-            self._residents.replace(key, Entry.of(session), size)
+        entry = self._residents.reloaded(key, session, size)
         return [] if entry is None else entry.pending.to_list()
 
     def fork(self, key: str, new_key: str, at: datetime) -> Session:

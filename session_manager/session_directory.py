@@ -20,12 +20,13 @@ from session_manager.errors import (
 from session_manager.files import Files, create_directory
 from session_manager.names import file_name, is_hashed, key_of
 from session_manager.quarantine import is_quarantined, quarantine
+from session_manager.resource import Resource
 from session_manager.store import Finding
 
 __all__ = ["SessionDirectory"]
 
 
-class SessionDirectory:
+class SessionDirectory(Resource):
     """The files of a store in a directory.
 
     The writer knows which files there are from listing them once; a reader beside it looks each time.
@@ -60,9 +61,12 @@ class SessionDirectory:
         try:
             if not read_only:
                 create_directory(self.path)
-            self.files = files(self.path)
+            opened: object = files(self.path)
         except OSError as error:
             raise StorageError(self.path, f"cannot be opened: {error.strerror}") from error
+        if not isinstance(opened, Files):
+            raise TypeError(f"files() must return a Files, not {type(opened).__name__}")
+        self.files = opened
         try:
             self._open()
         except BaseException:

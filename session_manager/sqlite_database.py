@@ -35,6 +35,7 @@ from session_manager.errors import (
 from session_manager.files import create_directory
 from session_manager.locks import is_mine
 from session_manager.process_lock import ProcessLock
+from session_manager.resource import Resource
 from session_manager.sqlite_forks import hold, is_inherited, leave_for_ever, watch
 from session_manager.sqlite_opening import Connect, Opener
 from session_manager.sqlite_schema import is_readable
@@ -57,7 +58,7 @@ _IN_USE = "was in use by another thread when this process was forked: open it in
 
 
 @attrs.define(eq=False)
-class _Reader:
+class _Reader(Resource):
     """A connection that reads, and its lock: who uses it, or opens or closes it, holds that."""
 
     connection: sqlite3.Connection | None = None
@@ -69,7 +70,7 @@ class _Reader:
             connection.close()
 
 
-class Database:
+class Database(Resource):
     """An open database of sessions.
 
     Any thread may `read`. One thread at a time, chosen by the caller, may use `locked` and `writer`.

@@ -162,13 +162,15 @@ class Opener:
     def _connection(self, query: str) -> sqlite3.Connection:
         # What follows two slashes would be taken for a host.
         start = "file://" if self.path.startswith("/") else "file:"
-        connection = self.connect(
+        connection: object = self.connect(
             f"{start}{quote(os.fsencode(self.path))}?{query}",
             uri=True,
             timeout=self.busy_timeout,
             isolation_level=None,
             check_same_thread=False,
         )
+        if not isinstance(connection, sqlite3.Connection):
+            raise TypeError(f"connect() must return a sqlite3.Connection, not {type(connection).__name__}")
         done = False
         try:
             connection.text_factory = bytes

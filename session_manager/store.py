@@ -23,6 +23,7 @@ from session_manager.errors import (
 )
 from session_manager.json_value import copy_value
 from session_manager.model import _NOTHING, Message, Session, Version, _Owned
+from session_manager.resource import Resource
 from session_manager.search import SearchHit, best
 
 __all__ = ["MAX_TOKENS", "Commit", "Finding", "SessionInfo", "Store"]
@@ -159,7 +160,7 @@ class Finding:
     reason: str
 
 
-class Store(abc.ABC):
+class Store(Resource, abc.ABC):
     """Where sessions live.
 
     **Durability.** When `write` and `delete` return, what they did survives a crash and a power cut, as far as

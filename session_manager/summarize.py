@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from session_manager.arguments import check_callable, check_int
 from session_manager.changes import Fold, digest
 from session_manager.claims import Claim, Claims
 from session_manager.entries import Entry
@@ -22,8 +23,9 @@ from session_manager.incoming import Incoming
 from session_manager.json_value import checked_text
 from session_manager.model import Message, Session
 from session_manager.residents import Residents
+from session_manager.resource import Resource
 from session_manager.saving import Saving
-from session_manager.tokens import estimate_tokens
+from session_manager.tokens import counted, estimate_tokens
 
 __all__ = ["Picked", "Summaries", "Summarized", "Summarizer", "SummaryPolicy"]
 
@@ -48,8 +50,12 @@ class Summarized:
 
 
 def _threshold(_: object, attribute: Any, value: object) -> None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise ValueError(f"{attribute.name} must be an int of 1 or more")
+    if value is not None:
+        check_int(value, attribute.name, least=1)
+
+
+def _counter(_: object, attribute: Any, value: object) -> None:
+    check_callable(value, attribute.name)
 
 
 @attrs.frozen(kw_only=True)
@@ -59,12 +65,13 @@ class SummaryPolicy:
     :param messages: from so many messages on.
     :param tokens: from so many tokens on, by `count`.
     :param count: how many tokens a message is; an estimate by default.
+    :raises TypeError: if `messages` or `tokens` is no int, or `count` is not callable.
     :raises ValueError: if there is neither, or one is less than 1.
     """
 
     messages: int | None = attrs.field(default=None, validator=_threshold)
     tokens: int | None = attrs.field(default=None, validator=_threshold)
-    count: Callable[[Message], int] = estimate_tokens
+    count: Callable[[Message], int] = attrs.field(default=estimate_tokens, validator=_counter)
 
     def __attrs_post_init__(self) -> None:
         if self.messages is None and self.tokens is None:
@@ -74,7 +81,7 @@ class SummaryPolicy:
         """Say whether a history is long enough."""
         if self.messages is not None and len(messages) >= self.messages:
             return True
-        return self.tokens is not None and sum(map(self.count, messages)) >= self.tokens
+        return self.tokens is not None and sum(counted(self.count, one) for one in messages) >= self.tokens
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -89,7 +96,7 @@ class Picked:
 
 
 @attrs.define(eq=False, repr=False)
-class Summaries:
+class Summaries(Resource):
     """Summarizes sessions, one summary at a time for each. Every method may be called from any thread."""
 
     _residents: Residents

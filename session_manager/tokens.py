@@ -21,12 +21,13 @@ counter of your model; to be safe, a smaller budget.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from session_manager.errors import InvalidMessageError
 from session_manager.model import Message
 
-__all__ = ["estimate_text", "estimate_tokens"]
+__all__ = ["counted", "estimate_text", "estimate_tokens"]
 
 _MESSAGE: Final = 4
 _ATTACHMENT: Final = 1_000
@@ -71,6 +72,19 @@ def estimate_text(text: str) -> int:
     """
     kinds = text.encode("utf-8", "surrogatepass").translate(_TABLE)
     return (sum(weight * kinds.count(kind) for kind, weight in _WEIGHTS.items()) + 50) // 100
+
+
+def counted(count: Callable[[Message], int], message: Message) -> int:
+    """Return how many tokens a message is, by a counter that the user gave.
+
+    :raises InvalidMessageError: if that is no int of 0 or more.
+    """
+    tokens: object = count(message)
+    if type(tokens) is not int:
+        raise InvalidMessageError("count()", f"must be an int, not {type(tokens).__name__}")
+    if tokens < 0:
+        raise InvalidMessageError("count()", f"must be 0 or more, not {tokens}")
+    return tokens
 
 
 def estimate_tokens(message: Message) -> int:

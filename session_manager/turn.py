@@ -2,8 +2,8 @@
 
 A turn holds its session's *turn lock*: one turn at a time for a session, while other calls go on. Its messages wait in a
 buffer until the block is left, and then become one `Append`, which is saved. The append is bound to the generation that the
-session had when the turn began, and to the ref of the delivery that it answers: so a session that was cleared or deleted
-meanwhile stays as it is, and a delivery that came twice is answered once, by whichever process.
+session had when the turn began, or when it appeared, and to the ref of the delivery that it answers. So a session that was
+cleared or deleted meanwhile stays as it is, and a delivery that came twice is answered once, by whichever process.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import attrs
 
+from session_manager.bonds import Bond
 from session_manager.changes import Append
 from session_manager.claims import PATIENCE, Claim, Claims
 from session_manager.context import context
@@ -24,6 +25,7 @@ from session_manager.event_loops import in_event_loop
 from session_manager.incoming import Incoming
 from session_manager.model import Message, Session
 from session_manager.residents import Residents
+from session_manager.resource import Resource
 from session_manager.saving import Saving
 from session_manager.tokens import estimate_tokens
 
@@ -33,7 +35,7 @@ T = TypeVar("T", bound="Turn")
 
 
 @attrs.define(eq=False, repr=False)
-class TurnLocks:
+class TurnLocks(Resource):
     """A lock for each session that has a turn, taken in the order in which they came.
 
     Turns that are dropped without being left let go of theirs.
@@ -99,7 +101,7 @@ def late(key: str, timeout: float | None) -> TimeoutError:
     return TimeoutError(f"another turn of session {key[:80]!a} was open for {timeout} s")
 
 
-class Turn:
+class Turn(Resource):
     """One turn of a session: a context manager, for one block in one thread. See `SessionManager.turn`.
 
     Inside of the block `add` and `add_message` buffer; nobody else sees it. Leaving it writes and saves the buffer at once;
@@ -130,7 +132,7 @@ class Turn:
         self._timeout, self._max_waiting = timeout, max_waiting
         self._locks, self._residents, self._saving, self._incoming = locks, residents, saving, incoming
         self._claim: Claim | None = None
-        self._guard: str | None = None
+        self._bond = Bond()
         self._answer: list[Message] = []
         self._buffer: list[Message] = []
         self._is_open = False
@@ -271,7 +273,7 @@ class Turn:
             entry = self._residents.touch(self.key)
             answered = entry is not None and self.ref is not None and self.ref in entry.session.refs
             if entry is None:
-                self._guard = None
+                self._bind(None)
             elif answered and store is not None and not (entry.durable.revision and self.ref in entry.durable.refs):
                 self._saving.save(self.key)
                 continue
@@ -281,8 +283,11 @@ class Turn:
                 self._saving.save(self.key)
                 continue
             else:
-                self._guard = entry.session.generation
+                self._bind(entry.session)
             return
+
+    def _bind(self, session: Session | None) -> None:
+        self._bond = self._residents.guard.run(self._residents.bind, self.key, session)
 
     def _settle(self, session: Session) -> None:
         self.done = True
@@ -293,11 +298,12 @@ class Turn:
         if not self._buffer and self.ref is None:
             return
         at = self._incoming.now()
-        change = Append(at=at, messages=tuple(self._buffer), turn=self.ref, guard=self._guard)
-        while (applied := self._saving.carry_out(self.key, change, blind=True)) is None:
-            if self._guard is not None:
-                return
-            self._residents.create(self.key, at)
-        self.applied = applied
-        if not applied and self.ref is not None:
+        if self._bond.generation is None and not self._bond.is_broken:
+            self._bond.meet(self._residents.create(self.key, at).session.generation)
+        applied: bool | None = False
+        if not self._bond.is_broken:
+            change = Append(at=at, messages=tuple(self._buffer), turn=self.ref, guard=self._bond.generation)
+            applied = self._saving.carry_out(self.key, change, blind=True)
+        self.applied = bool(applied)
+        if applied is False and self.ref is not None:
             self._begin()

@@ -21,6 +21,7 @@ from anyio.lowlevel import RunVar
 
 from session_manager.errors import ClosedError
 from session_manager.event_loops import WouldWaitError, at_once, beside_a_loop, call_soon
+from session_manager.resource import Resource
 
 __all__ = ["Signal", "Threads", "Workers", "in_a_thread_of_its_own"]
 
@@ -36,7 +37,7 @@ _ROW = 100
 _locks: RunVar[WeakKeyDictionary[Threads, dict[str, anyio.Lock]]] = RunVar("session_manager.workers")
 
 
-class Signal:
+class Signal(Resource):
     """An event for a task of the loop that runs here, set from any thread."""
 
     def __init__(self) -> None:
@@ -53,7 +54,7 @@ class Signal:
         await self._event.wait()
 
 
-class Threads:
+class Threads(Resource):
     """A few threads, started when they are needed.
 
     What is called for one session runs in order, one after another, so that it takes one of them at a time.
@@ -131,7 +132,7 @@ class Threads:
 
 
 @attrs.define(eq=False)
-class Workers:
+class Workers(Resource):
     """The threads of a manager, so that who computes does not wait for who reads, and who reads not for who writes."""
 
     reading: Threads = attrs.field(factory=lambda: Threads(_READING))

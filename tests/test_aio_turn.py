@@ -68,6 +68,26 @@ async def test_a_turn_of_a_ref_alone_answers_it(m):
         assert turn.done
 
 
+@pytest.mark.parametrize("kind", ["memory:", "snapshot:chats", "log:chats", "sqlite:chats.db"])
+@pytest.mark.parametrize("reset", ["clear", "delete"])
+async def test_a_session_created_and_reset_during_a_turn_stays_reset(kind, reset, tmp_path, monkeypatch):
+    """The turn began without a session, so without a generation to be bound to, and was written."""
+    monkeypatch.chdir(tmp_path)
+    async with AsyncSessionManager(kind) as manager:
+        async with manager.turn("k", "r") as turn:
+            turn.add_message("user", "late")
+            await manager.add_message("k", "user", "seen")
+            assert await getattr(manager, reset)("k") == 1
+        assert not turn.applied
+        assert not turn.done
+        assert await texts(manager) == []
+        async with manager.turn("k", "r") as turn:
+            turn.add_message("user", "again")
+            await manager.add_message("k", "user", "seen")
+        assert turn.applied
+        assert await texts(manager) == ["seen", "again"]
+
+
 async def test_an_exception_writes_nothing(m):
     turn = m.turn("k")
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import tempfile
 import threading
 import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from session_manager import (
     ClosedError,
@@ -17,8 +21,11 @@ from session_manager import (
     SaveOutcomeUnknownError,
     SessionManager,
 )
+from session_manager.errors import SaveError
+from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
+from session_manager.stores.sqlite import SQLiteStore
 from tests.strategies import CANARY
 from tests.test_manager import Clock, texts
 
@@ -132,6 +139,142 @@ def test_a_dry_run_and_a_prefix(m, clock):
     assert list(m) == ["b:1"]
     with pytest.raises(TypeError, match="prefix"):
         m.expire(DAY, prefix=None)
+
+
+class Flaky:
+    """Loses an acknowledgement when it is told to: mixed into a store."""
+
+    lost = False
+
+    def write(self, commit):
+        super().write(commit)
+        if self.lost:
+            self.lost = False
+            raise SaveOutcomeUnknownError(commit.session.key, "injected")
+
+
+class FlakyMemory(Flaky, MemoryStore):
+    pass
+
+
+class FlakySnapshots(Flaky, SnapshotStore):
+    pass
+
+
+class FlakyLogs(Flaky, LogStore):
+    pass
+
+
+class FlakyDatabase(Flaky, SQLiteStore):
+    pass
+
+
+FLAKY = (FlakyMemory, FlakySnapshots, FlakyLogs, FlakyDatabase)
+STEPS = [
+    "add",
+    "dated",
+    "remove",
+    "clear",
+    "truncate",
+    "save",
+    "lose",
+    "evict",
+    "reload",
+    "delete",
+    "elsewhere",
+    "wait",
+]
+
+
+class Expiring:
+    """A manager of two sessions on a store; steps change what is in RAM, and what is stored."""
+
+    def __init__(self, kind, place):
+        self.clock = Clock()
+        self.store = kind() if kind is FlakyMemory else kind(place)
+        self.m = SessionManager(self.store, clock=self.clock)
+
+    def close(self):
+        self.m.close(save=False)
+        self.store.close()
+
+    def step(self, name, key):
+        match name:
+            case "add":
+                self.m.add_message(key, "user", "x")
+            case "dated":
+                self.m.add_message(key, "user", "x", created_at=LONG_AGO)
+            case "remove":
+                self.m.remove_last(key)
+            case "clear":
+                self.m.clear(key)
+            case "truncate":
+                self.m.truncate_history(key, 1)
+            case "delete":
+                self.m.delete(key)
+            case "reload":
+                self.m.reload(key)
+            case "wait":
+                self.clock.advance(days=1)
+            case "evict":
+                entry = self.m._residents.peek(key)
+                if entry is not None and not entry.dirty:
+                    self.m._residents.guard.run(self.m._residents.forget, key)
+            case "elsewhere":
+                if self.store.shared:
+                    with SessionManager(self.store, clock=self.clock) as other:
+                        other.add_message(key, "user", "theirs")
+            case _:
+                self.store.lost = name == "lose"
+                with contextlib.suppress(SaveError):
+                    self.m.save(key)
+                self.store.lost = False
+
+
+@pytest.mark.parametrize("kind", FLAKY)
+@given(
+    steps=st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from(["a", "b"])), max_size=12),
+    age=st.integers(0, 3),
+    in_turn=st.booleans(),
+)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+def test_a_dry_run_names_what_expire_then_deletes(tmp_path, kind, steps, age, in_turn):
+    """It named a session that was kept: its newest message was removed in RAM only."""
+    state = Expiring(kind, tempfile.mkdtemp(dir=tmp_path) + "/chats")
+    try:
+        for name, key in steps:
+            state.step(name, key)
+        with state.m.turn("a") if in_turn else contextlib.nullcontext():
+            told = state.m.expire(age * DAY, dry_run=True)
+            assert told == state.m.expire(age * DAY, dry_run=True), "a dry run changes nothing"
+            before = list(state.m)
+            assert state.m.expire(age * DAY) == told
+            assert sorted(state.m) == sorted(set(before) - set(told))
+    finally:
+        state.close()
+
+
+@pytest.mark.parametrize("kind", FLAKY)
+def test_a_session_whose_newest_message_is_removed_in_ram_only_stays(tmp_path, kind):
+    state = Expiring(kind, tmp_path / "chats")
+    state.m.add_message("a", "user", "old", created_at=LONG_AGO)
+    state.m.add_message("a", "user", "new")
+    state.m.save("a")
+    state.m.remove_last("a")
+    assert state.m.expire(DAY, dry_run=True) == state.m.expire(DAY) == []
+    state.m.save("a")
+    assert state.m.expire(DAY, dry_run=True) == state.m.expire(DAY) == ["a"]
+    state.close()
+
+
+def test_a_dry_run_does_not_name_a_damaged_session(tmp_path, clock):
+    with SessionManager(tmp_path / "chats", clock=clock) as m:
+        m.add_message("k", "user", CANARY)
+    path = tmp_path / "chats" / "k.session.json"
+    path.write_bytes(path.read_bytes().replace(b"CANARY", b"CANARX"))
+    clock.advance(days=2)
+    with SessionManager(tmp_path / "chats", clock=clock) as m:
+        assert m.expire(DAY, dry_run=True) == m.expire(DAY) == []
 
 
 # Where it is

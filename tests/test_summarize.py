@@ -141,7 +141,8 @@ def test_a_policy_decides_when(m):
 
 @pytest.mark.parametrize("arguments", [{}, {"messages": 0}, {"tokens": -1}, {"messages": True}, {"tokens": 1.5}])
 def test_a_policy_without_a_sensible_threshold_is_refused(arguments):
-    with pytest.raises(ValueError, match=r"messages|tokens"):
+    error = TypeError if {True, 1.5} & set(arguments.values()) else ValueError
+    with pytest.raises(error, match=r"messages|tokens"):
         SummaryPolicy(**arguments)
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import types
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -233,6 +234,192 @@ def test_a_session_that_another_process_creates_meanwhile_gets_the_turn_as_well(
         answer(other, None, "theirs")
     assert turn.applied
     assert texts(m) == ["theirs", "mine"]
+
+
+# Sessions that appear meanwhile
+
+KINDS = ["memory:", "snapshot:chats", "log:chats", "sqlite:chats.db"]
+
+
+@pytest.fixture(params=KINDS)
+def anywhere(request, tmp_path, monkeypatch):
+    """A manager on each kind of storage."""
+    monkeypatch.chdir(tmp_path)
+    with SessionManager(request.param) as one:
+        yield one
+
+
+def appear(m, how):
+    """Create the session as another caller does."""
+    if how == "fork":
+        m.add_message("other", "user", "seen")
+        m.fork("other", KEY)
+    else:
+        m.add_message(KEY, "user", "seen")
+        if how == "save":
+            m.save(KEY)
+
+
+@pytest.mark.parametrize("how", ["add", "save", "fork"])
+@pytest.mark.parametrize("ref", [None, "r"])
+@pytest.mark.parametrize("reset", ["clear", "delete", "delete and create", "expire", "clear and save"])
+def test_a_session_created_and_reset_during_a_turn_stays_reset(anywhere, how, ref, reset):
+    """The turn began without a session, so without a generation to be bound to, and was written after `clear() == 1`."""
+    m = anywhere
+    with m.turn(KEY, ref) as turn:
+        turn.add_message("user", "late")
+        appear(m, how)
+        if reset.startswith("clear"):
+            assert m.clear(KEY) == 1
+        elif reset == "expire":
+            assert KEY in m.expire(datetime.now(timezone.utc) + timedelta(days=1))
+        else:
+            assert m.delete(KEY)
+        if reset == "delete and create":
+            m.add_message(KEY, "user", "new")
+        elif reset == "clear and save":
+            m.save(KEY)
+    assert not turn.applied
+    assert not turn.done
+    assert texts(m) == (["new"] if reset == "delete and create" else [])
+    assert answer(m, ref, "again").applied
+
+
+def test_a_session_created_during_a_turn_gets_the_turn_as_well(anywhere):
+    for how in ("add", "save", "fork"):
+        with anywhere.turn(KEY, how) as turn:
+            turn.add_message("user", "mine")
+            appear(anywhere, how)
+        assert turn.applied
+        assert texts(anywhere) == ["seen", "mine"]
+        assert anywhere.delete(KEY)
+
+
+def test_a_session_given_up_by_a_reload_was_not_reset(store, m):
+    with m.turn(KEY) as turn:
+        turn.add_message("user", "mine")
+        m.add_message(KEY, "user", "given up")
+        m.clear(KEY)
+        m.reload(KEY)
+    assert turn.applied
+    assert texts(m) == ["mine"]
+
+
+@pytest.mark.parametrize("looks", [None, "here", "both unsaved"])
+@pytest.mark.parametrize("ref", [None, "r"])
+def test_a_session_created_and_cleared_elsewhere_during_a_turn_stays_so(store, m, looks, ref):
+    """By another process that this one had not seen at it: the generation says that it began by a clear."""
+    with SessionManager(store) as other:
+        with m.turn(KEY, ref) as turn:
+            turn.add_message("user", "late")
+            if looks == "both unsaved":
+                m.add_message(KEY, "user", "unsaved")
+            answer(other, "theirs", "theirs")
+            if looks is not None:
+                assert "theirs" in texts(m)
+            assert other.clear(KEY) == 1
+            other.save(KEY)
+        assert not turn.applied
+        assert not turn.done
+        assert "late" not in texts(other) + texts(m)
+        m.save_all()
+        assert texts(other) == texts(m) == (["unsaved"] if looks == "both unsaved" else [])
+
+
+def test_a_session_created_and_cleared_elsewhere_right_before_the_write(store, m):
+    """When the turn had looked for a session, and found none: the save meets the other one, and is reconciled with it."""
+    with SessionManager(store) as other:
+        write = store.write
+
+        def interleaved(commit):
+            store.write = write
+            answer(other, None, "theirs")
+            other.clear(KEY)
+            other.save(KEY)
+            write(commit)
+
+        with m.turn(KEY) as turn:
+            turn.add_message("user", "late")
+            store.write = interleaved
+        assert not turn.applied
+        assert texts(other) == texts(m) == []
+        assert m.health().dirty == ()
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_session_seen_here_and_deleted_elsewhere_during_a_turn_stays_so(store, m, again):
+    """It came into RAM here, so the turn was bound to it; and another one of that key is another."""
+    with SessionManager(store) as other:
+        with m.turn(KEY) as turn:
+            turn.add_message("user", "late")
+            answer(other, None, "theirs")
+            assert texts(m) == ["theirs"]
+            assert other.delete(KEY)
+            if again:
+                answer(other, None, "new")
+        assert not turn.applied
+        assert texts(m) == texts(other) == (["new"] if again else [])
+
+
+def test_a_delivery_answered_and_cleared_elsewhere_during_a_turn_is_done(store, m):
+    with SessionManager(store) as other, m.turn(KEY, "r") as turn:
+        turn.add_message("user", "late")
+        answer(other, "r", "theirs")
+        other.clear(KEY)
+        other.save(KEY)
+    assert not turn.applied
+    assert turn.done
+    assert texts(m) == []
+
+
+def test_a_session_deleted_here_that_only_the_store_had_stays_so(store, m):
+    """Another process has created it, and this one deletes it without reading it."""
+    with SessionManager(store) as other, m.turn(KEY) as turn:
+        turn.add_message("user", "late")
+        answer(other, None, "theirs")
+        assert m.delete(KEY)
+    assert not turn.applied
+    assert m.get(KEY) is None
+
+
+def test_a_delete_that_finds_nothing_does_not_end_a_first_turn(anywhere):
+    with anywhere.turn(KEY) as turn:
+        turn.add_message("user", "first")
+        assert not anywhere.delete(KEY)
+        assert anywhere.clear(KEY) == 0
+    assert turn.applied
+    assert texts(anywhere) == ["first"]
+
+
+def test_an_unsaved_session_that_another_process_creates_too_keeps_its_turn(store, m):
+    """Its generation becomes the other one's when the two are reconciled, and the turn follows."""
+    with SessionManager(store) as other, m.turn(KEY) as turn:
+        turn.add_message("user", "mine")
+        m.add_message(KEY, "user", "unsaved")
+        answer(other, None, "theirs")
+        assert texts(m) == ["theirs", "unsaved"]
+    assert turn.applied
+    assert texts(m) == ["theirs", "unsaved", "mine"]
+
+
+def test_a_session_that_was_cleared_long_ago_takes_turns(anywhere):
+    for _ in range(2):
+        assert answer(anywhere, None, "a").applied
+        assert anywhere.clear(KEY) == 1
+        anywhere.save(KEY)
+    assert answer(anywhere, None, "b").applied
+    assert texts(anywhere) == ["b"]
+
+
+def test_a_fresh_session_cleared_while_it_is_summarized_stays_so(anywhere):
+    def summarizer(previous, messages):
+        assert anywhere.clear(KEY) == 4
+        return "late"
+
+    anywhere.add(KEY, *({"role": "user", "content": text} for text in "abcd"))
+    done = anywhere.summarize(KEY, summarizer, keep_last=1)
+    assert not done.applied
+    assert (anywhere.get_summary(KEY), texts(anywhere)) == ("", [])
 
 
 # Deliveries that come twice

@@ -130,6 +130,33 @@ def test_a_reset_by_another_process_during_a_turn(tmp_path, call):
     assert texts(storage) == []
 
 
+def test_a_session_created_and_cleared_by_another_process_during_a_turn(tmp_path):
+    """The turn had seen no session, and was written after the reset."""
+    storage = f"sqlite:{tmp_path / 'chats.db'}"
+    with SessionManager(storage) as m:
+        with m.turn(KEY, "late") as turn:
+            turn.add_message("user", "late")
+            Worker("visit", storage, "a", "clear").finish()
+        assert not turn.applied
+        assert not turn.done
+        assert m.get_history(KEY) == []
+    assert texts(storage) == []
+
+
+@pytest.mark.parametrize("call", ["clear", "delete"])
+def test_a_session_seen_and_then_reset_by_another_process_during_a_turn(tmp_path, call):
+    storage = f"sqlite:{tmp_path / 'chats.db'}"
+    with SessionManager(storage) as m:
+        with m.turn(KEY) as turn:
+            turn.add_message("user", "late")
+            with SessionManager(storage) as other:
+                other.add_message(KEY, "user", "theirs")
+            assert [message["content"] for message in turn.get_context()] == ["theirs", "late"]
+            Worker("once", storage, "a", call).finish()
+        assert not turn.applied
+        assert m.get_history(KEY) == []
+
+
 def test_resets_at_any_moment_leave_whole_turns_and_none_that_was_not_applied(tmp_path):
     storage = f"sqlite:{tmp_path / 'chats.db'}"
     applied = {}

@@ -71,6 +71,13 @@ def once(m, who, call):
     say("done")
 
 
+def visit(m, who, call):
+    """Create the session, look at it, and clear or delete it, each step durably."""
+    m.add_message(KEY, "user", "theirs")
+    m.save(KEY)
+    once(m, who, call)
+
+
 def talk(m, who, amount):
     """Add messages, in turns and without; drop some, and say so before."""
     chance = random.Random()
@@ -115,6 +122,6 @@ def summarize(m, who, times):
 
 if __name__ == "__main__":
     with SessionManager(sys.argv[2], archive=True) as manager:
-        {one.__name__: one for one in (turns, deliver, reset, once, talk, summarize)}[sys.argv[1]](
+        {one.__name__: one for one in (turns, deliver, reset, once, visit, talk, summarize)}[sys.argv[1]](
             manager, *sys.argv[3:]
         )

@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator
 import attrs
 
 from session_manager.archive_files import ArchiveFiles
+from session_manager.arguments import check_bool, check_callable, check_int, check_path
 from session_manager.atomic import OutcomeUnknownError, Signature, read_whole, replace, signature
 from session_manager.change_codec import encode_changes
 from session_manager.changes import Clear
@@ -71,8 +72,11 @@ class LogStore(Store):
 
     :param path: the directory; created, 0700, if it is missing.
     :param read_only: read beside the writer, and see what it saves.
-    :param max_descriptors: how many files to keep open for appending.
+    :param max_descriptors: how many files to keep open for appending; from 0.
     :param files: opens the directory; for tests, which break it.
+    :raises TypeError: if an argument is of another type; like every error, before anything is opened.
+    :raises ValueError: if `max_descriptors` is negative.
+    :raises InvalidStorageError: if no file system can hold the path.
     :raises StorageLockedError: if another process, or another store, has it open for writing.
     :raises StorageError: if it cannot be created, read or locked; with `read_only`, if it is not there.
     """
@@ -87,6 +91,10 @@ class LogStore(Store):
         max_descriptors: int = 64,
         files: Callable[[str], Files] = Files,
     ) -> None:
+        check_path(path, "path")
+        check_bool(read_only, "read_only")
+        check_int(max_descriptors, "max_descriptors", least=0)
+        check_callable(files, "files")
         self.shared = read_only
         self._known: dict[str, Known] = {}
         #: Writes that were begun, and of which nobody knows whether they survive a power cut.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+from session_manager.arguments import check_bool, check_path
 from session_manager.errors import InvalidStorageError, StorageError
 from session_manager.store import Store
 
@@ -31,16 +32,14 @@ def open_store(url: str | os.PathLike[str], *, read_only: bool = False) -> Store
 
     :param url: one of these; a `pathlib.Path` is always a bare path.
     :param read_only: open it beside whoever writes; it must be there.
+    :raises TypeError: if an argument is of another type.
     :raises InvalidStorageError: if the URL is none of these, or contradicts what is there; it names
         the right one, and creates nothing.
     :raises StorageLockedError: if another process has it open.
     :raises StorageError: if it cannot be read or created.
     """
-    text: object = os.fspath(url)
-    if not isinstance(text, str) or not text or "\0" in text:
-        raise InvalidStorageError(str(text), "must be a path, or a URL such as snapshot:PATH")
-    if not _is_encodable(text):
-        raise InvalidStorageError(text, "is not a name that a file system can hold")
+    check_bool(read_only, "read_only")
+    text = check_path(url, "url", "must be a path, or a URL such as snapshot:PATH")
     match = _SCHEME.match(text) if isinstance(url, str) else None
     scheme, path = match.groups() if match else ("", text)
     if scheme == "memory":
@@ -83,14 +82,6 @@ def _settled(url: str, scheme: str, path: str, *, read_only: bool) -> str:
     if scheme == "sqlite" and not is_new and not there:
         raise InvalidStorageError(url, "is a directory: give the path of a file in it, or snapshot: or log:")
     return scheme or there or "snapshot"
-
-
-def _is_encodable(text: str) -> bool:
-    try:
-        os.fsencode(text)
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _memory(text: str, path: str) -> Store:

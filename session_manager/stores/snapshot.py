@@ -15,6 +15,7 @@ from typing import TypeVar
 import attrs
 
 from session_manager.archive_files import ArchiveFiles
+from session_manager.arguments import check_bool, check_callable, check_int, check_path
 from session_manager.atomic import (
     OutcomeUnknownError,
     Replacement,
@@ -77,8 +78,11 @@ class SnapshotStore(Store):
 
     :param path: the directory; created, 0700, if it is missing.
     :param read_only: read beside the writer, and see what it saves.
-    :param cache_bytes: how many bytes of encoded messages to keep in RAM for faster saves.
+    :param cache_bytes: how many bytes of encoded messages to keep in RAM for faster saves; from 0.
     :param files: opens the directory; for tests, which break it.
+    :raises TypeError: if an argument is of another type; like every error, before anything is opened.
+    :raises ValueError: if `cache_bytes` is negative.
+    :raises InvalidStorageError: if no file system can hold the path.
     :raises StorageLockedError: if another process, or another store, has it open for writing.
     :raises StorageError: if it cannot be created, read or locked; with `read_only`, if it is not there.
     """
@@ -93,6 +97,10 @@ class SnapshotStore(Store):
         cache_bytes: int = _CACHE_BYTES,
         files: Callable[[str], Files] = Files,
     ) -> None:
+        check_path(path, "path")
+        check_bool(read_only, "read_only")
+        check_int(cache_bytes, "cache_bytes", least=0)
+        check_callable(files, "files")
         self.shared = read_only
         self._cache = LineCache(cache_bytes)
         self._known: dict[str, _Known] = {}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from session_manager.arguments import check_bool, check_callable, check_path, check_seconds
 from session_manager.errors import (
     CorruptSessionError,
     ReadOnlyError,
@@ -47,6 +48,9 @@ _log = logging.getLogger("session_manager")
 
 T = TypeVar("T")
 
+#: SQLite counts it in milliseconds, of 31 bits.
+_LONGEST_TIMEOUT = 2_000_000.0
+
 
 class SQLiteStore(Store):
     """Sessions in a SQLite database, which any number of processes may have open.
@@ -58,9 +62,11 @@ class SQLiteStore(Store):
     :param read_only: only read it, beside whoever writes it; it must be there. What would write raises `ReadOnlyError`.
     :param exclusive: nobody else writes to it, so that a session in RAM need not be compared with the database at each
         read. Writes are still refused over a version that they are not based on.
-    :param busy_timeout: how many seconds to wait for another process that writes, at most.
+    :param busy_timeout: how many seconds to wait for another process that writes, at most: from 0 to 2,000,000.
     :param connect: opens connections as `sqlite3.connect` does; for tests, which break them.
-    :raises InvalidStorageError: if the file is something else; it is left as it is.
+    :raises TypeError: if an argument is of another type; like every error, before anything is opened.
+    :raises ValueError: if `busy_timeout` is out of range.
+    :raises InvalidStorageError: if the file is something else, and is left as it is; or if no file system can hold the path.
     :raises UnsupportedFormatError: if a newer version wrote it.
     :raises StorageError: if it cannot be opened or created.
     """
@@ -76,6 +82,11 @@ class SQLiteStore(Store):
         busy_timeout: float = 30.0,
         connect: Connect = sqlite3.connect,
     ) -> None:
+        check_path(path, "path")
+        check_bool(read_only, "read_only")
+        check_bool(exclusive, "exclusive")
+        check_seconds(busy_timeout, "busy_timeout", most=_LONGEST_TIMEOUT)
+        check_callable(connect, "connect")
         self.path = os.path.abspath(os.fspath(path))
         self._database = Database(self.path, read_only=read_only, busy_timeout=busy_timeout, connect=connect)
         self._group = GroupCommit(self._database)

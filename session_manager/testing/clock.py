@@ -6,13 +6,14 @@ import threading
 from datetime import datetime, timedelta, timezone
 
 from session_manager.model import utc
+from session_manager.resource import Resource
 
 __all__ = ["Clock"]
 
 _START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
-class Clock:
+class Clock(Resource):
     """The time, as a test wants it: for `SessionManager(clock=…)`. Any thread may call it.
 
     :param start: the time that it shows first: aware.

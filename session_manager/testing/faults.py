@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 
+from session_manager.arguments import check_type
 from session_manager.errors import SaveFailedError, SaveOutcomeUnknownError, SessionManagerError
 from session_manager.manager import SessionManager
 from session_manager.model import Message, Session, Version
@@ -26,6 +27,7 @@ class FaultyStore(Store):
     Faults are used up one by one, in the order in which they were asked for. Any thread may call any method.
 
     :param store: any store, which `close` closes.
+    :raises TypeError: if it is no `Store`.
 
     >>> from session_manager import SessionManager
     >>> from session_manager.stores.memory import MemoryStore
@@ -43,6 +45,7 @@ class FaultyStore(Store):
     """
 
     def __init__(self, store: Store) -> None:
+        check_type(store, (Store,), "store must be a Store")
         #: The store that is wrapped.
         self.store = store
         #: How many seconds each write takes longer; may be set at any time.

@@ -35,6 +35,7 @@ _known_keys = known_key()
 _objects = message_objects()
 _prefixes = st.sampled_from(["", "telegram", "caf", "x"])
 _queries = st.one_of(st.sampled_from(["a", "x", " ", "\u6f22", "12:00"]), nasty_text(min_size=1, max_size=3))
+_meanwhile = st.lists(st.sampled_from(["add", "save", "clear", "delete"]), max_size=4)
 _contents = st.one_of(nasty_text(), st.just("x" * 10_000), st.none())
 
 
@@ -198,6 +199,48 @@ class SessionMachine(MachineBase):
 
     # Calls that reach the store
 
+    @rule(key=_known_keys, ref=st.none() | refs(), meanwhile=_meanwhile, texts=st.lists(nasty_text(), max_size=2))
+    def turn(self, key: str, ref: str | None, meanwhile: list[str], texts: list[str]) -> None:
+        """Take a `SessionManager.turn`, and make other calls meanwhile: a session that they reset stays so."""
+        known = self.known.get(key)
+        first = known.session.generation if known is not None else None
+        answered = known is not None and ref is not None and ref in known.session.refs
+        self._settle_generation(key)
+        with self.manager.turn(key, ref) as turn:
+            assert turn.done == answered
+            for text in texts:
+                turn.add_message("user", text)
+            for call in meanwhile:
+                self._call(key, call)
+                if first is None and key in self.known:
+                    first = self.known[key].session.generation
+        is_same = first is None or (key in self.known and self.known[key].session.generation == first)
+        assert turn.applied == (is_same and not answered and bool(texts or ref is not None))
+        if turn.applied:
+            said = tuple(Message("user", text, created_at=self.clock()) for text in texts)
+            self.did(key, Append(at=self.clock(), messages=said, turn=ref))
+            self.expected(key).saved()
+        elif ref is not None and not answered:
+            self._settle_generation(key)
+
+    def _settle_generation(self, key: str) -> None:
+        """Note that a turn looks at a session: where others may create it, it is saved first if it never was."""
+        store, known = self.manager._residents.store, self.known.get(key)
+        if store is not None and store.shared and known is not None and known.durable.revision == 0:
+            known.saved()
+
+    def _call(self, key: str, call: str) -> None:
+        match call:
+            case "add":
+                self._add_message(key, "meanwhile", None)
+            case "save":
+                self.manager.save(key)
+                self.expected(key).saved()
+            case "clear":
+                self.clear(key)
+            case _:
+                self.delete(key)
+
     @rule(key=_known_keys, look=st.booleans())
     def save(self, key: str, look: bool) -> None:  # noqa: FBT001 - drawn
         """Call `SessionManager.save`, which finds nothing to save the second time."""
@@ -262,8 +305,8 @@ class SessionMachine(MachineBase):
         than = self.clock() - age
         older_than = than if moment else age
         old = {key for key, known in self.known.items() if key.startswith(prefix) and _is_older(known.session, than)}
-        assert self.manager.expire(older_than, prefix=prefix, dry_run=True) == sorted(old)
         gone = {key for key in old if not self._is_stored_newer(key, than)}
+        assert self.manager.expire(older_than, prefix=prefix, dry_run=True) == sorted(gone)
         assert self.manager.expire(older_than, prefix=prefix) == sorted(gone)
         for key in gone:
             del self.known[key]

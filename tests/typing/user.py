@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
@@ -53,7 +54,7 @@ def clock() -> datetime:
 
 
 def use(path: Path) -> None:
-    with SessionManager(path, clock=clock, random_id=lambda: "id", max_message_bytes=1024) as m:
+    with SessionManager(path, clock=clock, random_id=lambda: uuid4().hex, max_message_bytes=1024) as m:
         assert_type(m, SessionManager)
         assert_type(m.get("k"), Session | None)
         assert_type(m.get_or_create("k"), Session)

@@ -1,0 +1,79 @@
+"""Checks of the arguments of public calls: each raises an error that names the parameter."""
+
+from __future__ import annotations
+
+import math
+import os
+
+from session_manager.errors import InvalidStorageError
+
+__all__ = ["check_bool", "check_callable", "check_int", "check_path", "check_seconds", "check_type"]
+
+
+def check_type(value: object, types: tuple[type, ...], rule: str) -> None:
+    """Raise `TypeError` unless a value is of one of some types. A bool is none of them.
+
+    :param rule: what it must be, with the parameter's name, such as ``"prefix must be a str"``.
+    """
+    if not isinstance(value, types) or isinstance(value, bool):
+        raise TypeError(f"{rule}, not {type(value).__name__}")
+
+
+def check_bool(value: object, name: str) -> None:
+    """Raise `TypeError` unless a value is `True` or `False`."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
+
+
+def check_int(value: object, name: str, *, least: int) -> None:
+    """Raise unless a value is an int, not a bool.
+
+    :param least: the smallest that is taken.
+    :raises TypeError: if it is something else.
+    :raises ValueError: if it is less.
+    """
+    check_type(value, (int,), f"{name} must be an int")
+    if isinstance(value, int) and value < least:
+        raise ValueError(f"{name} must be {least} or more, not {value}")
+
+
+def check_seconds(value: object, name: str, *, most: float) -> None:
+    """Raise unless a value is a number of seconds, from 0.
+
+    :param most: the largest that is taken.
+    :raises TypeError: if it is something else.
+    :raises ValueError: if it is nan, negative or more.
+    """
+    check_type(value, (int, float), f"{name} must be a number of seconds")
+    if isinstance(value, int | float) and (math.isnan(value) or not 0 <= value <= most):
+        raise ValueError(f"{name} must be from 0 to {most:,.0f} seconds, not {value}")
+
+
+def check_callable(value: object, name: str) -> None:
+    """Raise `TypeError` unless a value can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, not {type(value).__name__}")
+
+
+def check_path(value: object, name: str, rule: str = "must be a path") -> str:
+    """Return a path as text.
+
+    :param rule: what it must be, for the error of one that is empty, of bytes, or has a NUL in it.
+    :raises TypeError: if it is nothing like a path.
+    :raises InvalidStorageError: if no file system can hold it.
+    """
+    check_type(value, (str, bytes, os.PathLike), f"{name} must be a str or a path")
+    text: object = os.fspath(value)  # type: ignore[call-overload]
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise InvalidStorageError(str(text), rule)
+    if not _is_encodable(text):
+        raise InvalidStorageError(text, "is not a name that a file system can hold")
+    return text
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
