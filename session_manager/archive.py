@@ -7,6 +7,9 @@ What a commit does to it follows from the commit's changes, in order:
   dropped.
 * Nothing else touches it: `Remove`, `Edit` and `Replace` change the session, and what they take from it is gone.
 
+A session says how many messages were added since its last `Clear` (`Session._archived`), so that a loss is noticed. What a
+`Clear` spares is not counted: an archive may hold more.
+
 Positions are never used twice, so no message is in the archive and in its session, and the order of positions is the order
 in which the messages were written, whichever was dropped first.
 """

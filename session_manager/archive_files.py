@@ -13,14 +13,13 @@ whose outcome is unknown, the file is not appended to, but replaced.
 **A clear** gives the session another generation, over which no line counts. Lines that it spares are appended anew, as of that
 generation, before the session is written; when it is, the others are removed, and their text with them.
 
-**A deletion** removes the session first, then its archive. An archive without a session is what a crash in between left, or
-a creation that did not get so far: the next writer removes it when it opens the directory.
+**A deletion** removes the session first, then its archive, which has a mark until then (`session_manager.archive_marks`).
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import attrs
 
@@ -35,6 +34,7 @@ from session_manager.archive_format import (
     encode_lines,
     position_of,
 )
+from session_manager.archive_marks import ArchiveMarks
 from session_manager.atomic import (
     NotRegularError,
     OutcomeUnknownError,
@@ -51,7 +51,8 @@ from session_manager.quarantine import keep_copy, quarantine
 from session_manager.resource import Resource
 from session_manager.session_directory import SessionDirectory
 from session_manager.session_file import reading
-from session_manager.store import Commit
+from session_manager.storage_kinds import archives_in
+from session_manager.store import Commit, Finding
 
 __all__ = ["ArchiveFiles"]
 
@@ -72,9 +73,10 @@ class ArchiveFiles(Resource):
 
     :param directory: open, for writing or read-only.
     :param suffix: how the names of sessions' files end.
+    :param elsewhere: keys of sessions that are in files of another format.
     """
 
-    def __init__(self, directory: SessionDirectory, suffix: str) -> None:
+    def __init__(self, directory: SessionDirectory, suffix: str, elsewhere: Collection[str] = ()) -> None:
         self._directory = directory
         self._files = directory.files
         self._known: dict[str, _Known] = {}
@@ -82,15 +84,26 @@ class ArchiveFiles(Resource):
         self._prepared: dict[str, _Known] = {}
         #: Files whose last replacement or removal may not survive a power cut, though it is what is read.
         self._doubtful: set[str] = set()
-        self._names = set()
-        if directory.read_only:
-            return
-        for name in directory.other_names:
-            if name.endswith(SUFFIX):
-                self._names.add(name)
-                if name.removesuffix(SUFFIX) + suffix not in directory.names:
-                    with contextlib.suppress(OSError):
-                        self._unlink(name)
+        self._marks = ArchiveMarks(directory, suffix)
+        self._names: set[str] = set()
+        #: Archives that were alone when the directory was opened.
+        self._found_alone: dict[str, Finding] = {}
+        if not directory.read_only:
+            self._names = archives_in(directory.other_names)
+            self._finish_deletions()
+            alone = self._but(self._names, elsewhere)
+            self._found_alone = {name: self._marks.finding(name) for name in alone if not self._marks.is_listed(name)}
+
+    def _finish_deletions(self) -> None:
+        """Remove the archives that have a mark and no session, then the marks. What fails is left to the next opening."""
+        for name in sorted(self._marks.marked):
+            with contextlib.suppress(OSError):
+                if name in self._names and not self._marks.is_listed(name):
+                    self._unlink(name)
+                self._marks.remove(name)
+
+    def _but(self, names: set[str], elsewhere: Collection[str]) -> list[str]:
+        return sorted(names.difference(file_name(key, SUFFIX) for key in elsewhere))
 
     # Reading
 
@@ -142,9 +155,9 @@ class ArchiveFiles(Resource):
         if commit.archived:
             return True
         key = commit.session.key
-        if not self._names or file_name(key, SUFFIX) not in self._names:
+        if not self._names or (name := file_name(key, SUFFIX)) not in self._names:
             return False
-        return commit.spared is not None or key not in self._known
+        return commit.spared is not None or key not in self._known or name in self._marks.marked
 
     def prepare(self, commit: Commit, actual: Callable[[], Version | None]) -> None:
         """Make a session's archive what it must be when a commit is written, durably. Until then it counts as before.
@@ -187,6 +200,8 @@ class ArchiveFiles(Resource):
                 bodies = [body for _, body in found.lines if is_kept(position_of(body), spare)]
         bodies += [body_of(message) for _, message in commit.archived]
         if bodies:
+            if actual is None:
+                self._marks.put(name)
             revised = [(session.revision, body) for body in bodies]
             data = encode_lines(key, session.generation, 0 if known is None else known.count, revised)
             written = self._created(key, name, data) if known is None else self._appended(name, known, data)
@@ -198,11 +213,14 @@ class ArchiveFiles(Resource):
         """Take note that a commit was written; return what kept the text of a cleared archive from being removed."""
         key = commit.session.key
         prepared = self._prepared.pop(key, None)
+        name = file_name(key, SUFFIX) if self._marks.marked or commit.spared is not None else ""
+        if name in self._marks.marked:
+            with contextlib.suppress(OSError):
+                self._marks.remove(name)
         if commit.spared is None or commit.base is None:
             if prepared is not None:
                 self._known[key] = prepared
             return None
-        name = file_name(key, SUFFIX)
         failure: OSError | None = None
         try:
             known = self._settled(key, name, commit.session.version, clear=True)[0]
@@ -217,10 +235,12 @@ class ArchiveFiles(Resource):
         return failure
 
     def tidy(self, key: str, version: Version | None) -> None:
-        """Remove what does not count, and its text.
+        """Remove what does not count, and its text; without a session, nothing.
 
         :raises SaveFailedError: if it cannot be; what counts is there.
         """
+        if version is None:
+            return
         failure: BaseException | None = None
         try:
             known = self._settled(key, file_name(key, SUFFIX), version)[0]
@@ -240,25 +260,29 @@ class ArchiveFiles(Resource):
     ) -> tuple[_Known | None, Found | None]:
         """Cut off what does not count over a version; return what the file is known by then, and what is in it.
 
+        Where there is no session, an archive that is alone goes to quarantine.
+
         :param clear: remove what is damaged, too.
         """
         if name not in self._names:
             return None, None
         self._known.pop(key, None)
+        if version is None:
+            self._unlink(name, aside=not self._marks.is_marked(name))
+            return None, None
         try:
             data, status = read_whole(self._files, name)
         except FileNotFoundError:
             self._unlink(name)
             return None, None
         found = decode(data, key, version, self._directory.path_of(name))
-        removes = clear or version is None or found.damage is None
+        removes = clear or found.damage is None
         if not found.lines and removes:
             self._unlink(name)
             return None, None
         if found.torn is not None and not clear:
             keep_copy(self._files, name, data[found.torn :])
         if removes and (found.mixed or found.damage is not None):
-            assert version is not None
             lines = encode_lines(key, version.generation, 0, found.lines)
             return _Known(self._created(key, name, lines), len(found.lines)), found
         known = signature(status)
@@ -305,18 +329,32 @@ class ArchiveFiles(Resource):
             written = self._replaced(name, [read_whole(self._files, name)[0], lines])
         return written
 
-    def _unlink(self, name: str) -> None:
-        """Remove a file, durably, also one that is gone already."""
+    # Removing
+
+    def _unlink(self, name: str, *, aside: bool = False) -> None:
+        """Remove a file, durably, also one that is gone already.
+
+        :param aside: move it to quarantine instead.
+        """
         if self._directory.undeleted:  # a session that a power cut brings back has its archive
             self._files.sync_directory()
         with contextlib.suppress(FileNotFoundError):
-            self._files.unlink(name)
+            if aside:
+                quarantine(self._files, name)
+            else:
+                self._files.unlink(name)
         self._files.sync_directory()
         self._names.discard(name)
         self._doubtful.discard(name)
+        self._found_alone.pop(name, None)
+
+    def mark_of(self, key: str) -> str | None:
+        """Return the mark that a session's file is to become when it is deleted; `None`: it has no archive."""
+        name = file_name(key, SUFFIX)
+        return self._marks.to_be(name) if name in self._names else None
 
     def remove(self, key: str, *, damaged: bool) -> None:
-        """Remove the archive of a session that was removed, durably.
+        """Remove the archive of a session that was removed, and the mark, durably.
 
         :param damaged: move it to quarantine instead, as the session was.
         :raises SaveOutcomeUnknownError: it may still be there.
@@ -324,16 +362,36 @@ class ArchiveFiles(Resource):
         name = file_name(key, SUFFIX)
         self._known.pop(key, None)
         self._prepared.pop(key, None)
-        if name not in self._names:
+        if name not in self._names and name not in self._marks.marked:
             return
         failure: OSError | None = None
         try:
-            if damaged:
-                with contextlib.suppress(FileNotFoundError):
-                    quarantine(self._files, name)
-            self._unlink(name)
+            if name in self._names:
+                self._unlink(name, aside=damaged)
+            if name in self._marks.marked:
+                self._marks.remove(name)
+                self._files.sync_directory()
         except OSError as error:
             failure = error
         if failure is not None:
             self._directory.undeleted.add(key)
             raise SaveOutcomeUnknownError(key, f"its deletion: {failure.strerror}") from failure
+
+    # Archives that are alone
+
+    def repairs(self) -> list[Finding]:
+        """Return the archives that were alone when the directory was opened, and were not removed since; from RAM."""
+        return list(self._found_alone.values())
+
+    def alone(self, elsewhere: Collection[str] = (), *, key: str | None = None) -> list[Finding]:
+        """Return the archives that are alone now.
+
+        :param elsewhere: keys of sessions that are in files of another format.
+        :param key: look for that one's only.
+        :raises StorageError: if the directory cannot be read.
+        """
+        if key is not None:
+            names = {file_name(key, SUFFIX)}
+        else:
+            names = archives_in(self._directory.listed()) if self._directory.read_only else set(self._names)
+        return self._marks.alone(self._but(names, elsewhere))

@@ -23,7 +23,8 @@ two. The next writer cuts off the lines that do not count before it writes anyth
 **A torn end** is what follows the last line that counts and is not a line: it lacks its line feed, or has a NUL in it, which
 JSON does not. It is what an append that was cut short left, and does not count; the NULs may have taken the place of line feeds,
 so that a whole line behind them has a higher number than its place. Any other line that is not what was written is **damage**; it stays where it is,
-and the lines behind it are still good. A file that ends early, or is missing, cannot be told from a shorter archive.
+and the lines behind it are still good. A file that ends early, or is missing, is read as a shorter archive; the session's own file says how many messages it should have
+(``archived`` in `session_manager.codec.State`, and in a log's state).
 
 ``format`` is judged first: a file of another number is an `UnsupportedFormatError`. Readers ignore fields that they do not know.
 """
@@ -39,11 +40,12 @@ import attrs
 from session_manager.codec import DecodeError, decode_messages, encode_json, encode_message
 from session_manager.errors import UnsupportedFormatError
 from session_manager.model import Message, Version
+from session_manager.storage_kinds import ARCHIVE_SUFFIX
 
 __all__ = ["SUFFIX", "Found", "body_of", "decode", "decode_bodies", "encode_header", "encode_lines", "position_of"]
 
 #: How the name of an archive's file ends.
-SUFFIX = ".archive.jsonl"
+SUFFIX = ARCHIVE_SUFFIX
 
 _FORMAT = "session_manager-archive/1"
 _NAMED_FORMAT = re.compile(rb'\{"format":"(session_manager-archive/[0-9]{1,9})"')

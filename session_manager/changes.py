@@ -203,7 +203,7 @@ class Clear(Change):
 
     def _apply(self, session: Session) -> Session:
         spared = _spared(session, self.spare)
-        return self._changed(session, messages=spared, summary="", generation=self.generation)
+        return self._changed(session, messages=spared, summary="", generation=self.generation, _archived=0)
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)

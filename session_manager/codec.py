@@ -107,6 +107,8 @@ class State(msgspec.Struct, kw_only=True):
     metadata: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies an empty default
     #: How many messages there are.
     count: int
+    #: How many messages its archive holds at least; absent if none.
+    archived: int | msgspec.UnsetType = msgspec.UNSET
 
     def __repr__(self) -> str:
         return f"<state of {self.key[:80]!a}: {self.count} messages, revision {self.revision}>"
@@ -352,6 +354,7 @@ def encode_state(session: Session) -> State:
         summary=session.summary,
         metadata=dict(session._metadata),
         count=len(session.messages),
+        archived=session._archived or msgspec.UNSET,
     )
 
 
@@ -361,7 +364,8 @@ def decode_state(data: bytes) -> State:
     :raises DecodeError: if they encode none, or an impossible one.
     """
     state: State = _decoded(_decode_state, lambda value: msgspec.convert(value, State), data)
-    if min(state.revision - 1, state.start, state.count, state.end - state.start - state.count) < 0:
+    archived = state.archived or 0
+    if min(state.revision - 1, state.start, state.count, state.end - state.start - state.count, archived) < 0:
         raise DecodeError(0, "impossible numbers")
     times = [state.created, state.updated, *([state.last_message_at] if state.last_message_at else [])]
     if any(time.tzinfo is not timezone.utc for time in times):
@@ -391,6 +395,7 @@ def session_of(state: State, messages: View[Message]) -> Session:
         end=state.end,
         refs=state.refs,
         revision=state.revision,
+        archived=state.archived or 0,
     )
 
 

@@ -15,7 +15,7 @@ from itertools import chain
 
 import attrs
 
-from session_manager.archive import archived, dropped
+from session_manager.archive import archived, dropped, kept
 from session_manager.changes import Change, Clear, apply
 from session_manager.model import Message, Session
 from session_manager.rebase import rebase
@@ -70,9 +70,10 @@ class Entry:
 
         :param archive: whether what they drop is archived.
         """
-        session = self.session._with(revision=self.durable.revision + 1)
         changes = tuple(self.pending)
         new = dropped(self.durable, changes) if archive else ()
+        count = (self.durable._archived if kept(changes) is None else 0) + len(new)
+        session = self.session._with(revision=self.durable.revision + 1, _archived=count)
         return Commit(session, changes, self.durable.version, before=self.durable, archived=new, token=token)
 
     def archived(self, stored: Iterable[Message], *, archive: bool) -> list[Message]:

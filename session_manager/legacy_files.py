@@ -20,7 +20,7 @@ from session_manager.resource import Resource
 from session_manager.session_file import reading
 from session_manager.snapshot_format import SUFFIX
 
-__all__ = ["LegacyFiles"]
+__all__ = ["LegacyFiles", "holding_sessions"]
 
 
 class LegacyFiles(Resource):
@@ -130,6 +130,14 @@ class LegacyFiles(Resource):
         stem = picoclaw.stem_of(key)
         if stem in self._damaged and self._files.stat(self._damaged[stem][0]) is None:
             del self._damaged[stem]
+
+
+def holding_sessions(files: Files, names: Iterable[str]) -> list[str]:
+    """Return which files of a directory are sessions of picoclaw's, without a doubt.
+
+    :param names: what is in it, but for our own sessions.
+    """
+    return [name for name in names if picoclaw.is_candidate(name) and _key_or_damage(files, name)[0] is not None]
 
 
 def _key_or_damage(files: Files, name: str) -> tuple[str | None, str | None]:

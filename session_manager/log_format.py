@@ -13,7 +13,7 @@ The bytes, UTF-8, ``⏎`` being one line feed (0x0A) at the end of each line and
   it to the session after it.
 * The **state** stands last in both, and says what a list of sessions shows, so that the end of the file is enough for
   that: ``{"generation":…,"revision":…,"created":…,"updated":…,"last_message_at":…,"start":…,"end":…,"count":…,
-  "has_summary":…,"metadata":{…}}``. ``metadata`` is null if it is more than 1,024 bytes. A tab, as a byte, is nowhere
+  "has_summary":…,"archived":…,"metadata":{…}}``. ``archived`` is absent if it is 0; ``metadata`` is null if it is more than 1,024 bytes. A tab, as a byte, is nowhere
   else in a line (JSON texts escape it): the last one in a file is where its last state begins.
 * ``state_crc32`` is the CRC-32 of the state's object; ``crc32`` that of every byte of the line before its own
   ``,"crc32"``. They are those of zlib, IEEE 802.3, in eight lowercase hex digits, and are compared as bytes.
@@ -43,6 +43,7 @@ from session_manager.errors import UnsupportedFormatError
 from session_manager.event_loops import giving_way
 from session_manager.json_value import MAX_LEVELS, within_levels
 from session_manager.model import Session, _Owned
+from session_manager.storage_kinds import SUFFIXES
 
 __all__ = [
     "CRC_SIZE",
@@ -69,7 +70,7 @@ __all__ = [
 ]
 
 #: How the name of a log's file ends.
-SUFFIX = ".session.jsonl"
+SUFFIX = SUFFIXES["log"]
 
 #: Larger than any state that holds metadata; the end of a file that is read to find one.
 MAX_STATE = 4096
@@ -105,6 +106,8 @@ class LogState(msgspec.Struct, kw_only=True):
     #: How many messages there are.
     count: int
     has_summary: bool
+    #: How many messages its archive holds at least; absent if none.
+    archived: int = 0
     #: The notes on the session; null if they are too large to be repeated in each record.
     metadata: dict[str, Any] | None = None
 
@@ -112,7 +115,7 @@ class LogState(msgspec.Struct, kw_only=True):
         return f"<state: {self.count} messages, revision {self.revision}>"
 
 
-class _Written(msgspec.Struct, gc=False):
+class _Written(msgspec.Struct, gc=False, omit_defaults=True):
     """A `LogState` without its metadata, which is spliced in."""
 
     generation: str
@@ -124,6 +127,7 @@ class _Written(msgspec.Struct, gc=False):
     end: int
     count: int
     has_summary: bool
+    archived: int = 0
 
 
 class Numbers(msgspec.Struct, gc=False):
@@ -134,6 +138,7 @@ class Numbers(msgspec.Struct, gc=False):
     start: int
     end: int
     count: int
+    archived: int = 0
 
 
 class Record(msgspec.Struct, gc=False):
@@ -209,6 +214,7 @@ def encode_state(session: Session, notes: bytes) -> bytes:
         session.end,
         count,
         bool(session.summary),
+        session._archived,
     )
     return encode_json(written)[:-1] + b',"metadata":%b}' % notes
 
@@ -340,7 +346,8 @@ def decode_state(data: bytes) -> LogState:
 
 def check_state(state: LogState) -> None:
     """Raise `DecodeError` for an impossible state."""
-    if min(state.revision - 1, state.start, state.count, state.end - state.start - state.count) < 0:
+    numbers = (state.revision - 1, state.start, state.count, state.end - state.start - state.count, state.archived)
+    if min(numbers) < 0:
         raise DecodeError(0, "impossible numbers")
     times = [state.created, state.updated, *([state.last_message_at] if state.last_message_at else [])]
     if any(time.tzinfo is not timezone.utc for time in times):

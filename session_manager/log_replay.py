@@ -193,6 +193,7 @@ def _first_session(data: bytes, end: int) -> Session:
         summary=first.summary,
         metadata=first.metadata,
         count=state.count,
+        archived=state.archived,
     )
     return session_of(whole, View(messages))
 
@@ -221,6 +222,7 @@ class _Replay:
         """
         session = self._session
         generation, start, count = session.generation, session.start, len(session.messages)
+        archived = session._archived
         for revision, line in enumerate(giving_way(lines), session.revision + 1):
             try:
                 record = _fast_record(line)
@@ -243,11 +245,13 @@ class _Replay:
                 or state.end != self._end
                 or state.start != start
                 or state.generation != generation
+                or state.archived < 0
             ):
                 raise DecodeError(0, "a record does not follow on the one before it")
+            archived = state.archived
             self.done += 1
         session = self._merged()
-        return session._with(revision=session.revision + self.done)
+        return session._with(revision=session.revision + self.done, _archived=archived)
 
     def _append(self, change: AppendStruct) -> int:
         """Take the messages of a change that does nothing but append; return how many."""

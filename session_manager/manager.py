@@ -67,7 +67,8 @@ class Health:
     dirty: tuple[str, ...]
     #: Of those, each whose last save failed, and why.
     failures: Mapping[str, Exception]
-    #: What a crash had left unfinished, and was mended since the storage was opened: such as a torn record.
+    #: What a crash had left unfinished, and was mended since the storage was opened, such as a torn record; and the archives
+    #: whose sessions were missing then.
     repairs: tuple[Finding, ...] = ()
 
     @property
@@ -584,7 +585,7 @@ class SessionManager(Resource):
             return self._residents.held(checked, lambda: store.verify(checked))
         findings = [self._residents.held(one, partial(store.verify, one)) for one in self._overview.keys("")]
         strays = self._residents.held(STORAGE, store.strays)
-        return [finding for some in [*findings, strays] for finding in some]
+        return list(dict.fromkeys(finding for some in [*findings, strays] for finding in some))
 
     def health(self) -> Health:
         """Say how the manager is doing, from RAM."""

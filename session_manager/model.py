@@ -361,6 +361,8 @@ class Session:
     refs: tuple[str, ...] = ()
     #: How many durable states it had; 0 if it was never saved.
     revision: int = 0
+    #: How many messages its archive holds at least, as a store has it (`session_manager.archive`).
+    _archived: int = attrs.field(default=0, eq=False)
 
     @property
     def version(self) -> Version | None:

@@ -12,7 +12,7 @@ import secrets
 from session_manager.atomic import OutcomeUnknownError, replace
 from session_manager.files import Files
 
-__all__ = ["is_quarantined", "keep_copy", "quarantine"]
+__all__ = ["keep_copy", "quarantine"]
 
 _PREFIX = ".quarantine-"
 _LONGEST_NAME = 220
@@ -24,11 +24,6 @@ def quarantine(files: Files, name: str) -> None:
     :raises OSError: if it cannot be moved.
     """
     files.rename(name, _quarantined(name))
-
-
-def is_quarantined(name: str) -> bool:
-    """Say whether this is the name of a file in quarantine: no session's, whatever it ends with."""
-    return name.startswith(_PREFIX)
 
 
 def keep_copy(files: Files, name: str, data: bytes) -> None:

@@ -246,7 +246,7 @@ class Saving(Resource):
             raise SessionExistsError(new_key)
         blank = residents.blank(new_key, at)
         copy = attrs.evolve(
-            source.session, key=new_key, generation=blank.generation, created=at, updated=at, revision=0
+            source.session, key=new_key, generation=blank.generation, created=at, updated=at, revision=0, archived=0
         )
         if store is None:
             return residents.guard.run(residents.put_new, new_key, Entry.of(copy)).session

@@ -11,6 +11,7 @@ from session_manager.codec import DecodeError
 from session_manager.directory_lock import DirectoryLock
 from session_manager.errors import (
     ClosedError,
+    InvalidStorageError,
     ReadOnlyError,
     SaveFailedError,
     SaveOutcomeUnknownError,
@@ -18,9 +19,11 @@ from session_manager.errors import (
     UnsupportedFormatError,
 )
 from session_manager.files import Files, create_directory
+from session_manager.legacy_files import holding_sessions
 from session_manager.names import file_name, is_hashed, key_of
-from session_manager.quarantine import is_quarantined, quarantine
+from session_manager.quarantine import quarantine
 from session_manager.resource import Resource
+from session_manager.storage_kinds import SUFFIXES, objection, sessions_in
 from session_manager.store import Finding
 
 __all__ = ["SessionDirectory"]
@@ -36,6 +39,7 @@ class SessionDirectory(Resource):
     :param read_key: reads the key in a file, given the directory and a name; may raise what decoding raises.
     :param files: opens the directory.
     :param read_only: reads beside a writer, without its lock.
+    :raises InvalidStorageError: if it holds sessions that stores of another kind read.
     :raises StorageLockedError: if another process, or another store, has it open for writing.
     :raises StorageError: if it cannot be created, read or locked; with `read_only`, if it is not there.
     """
@@ -49,9 +53,11 @@ class SessionDirectory(Resource):
         files: Callable[[str], Files],
         read_only: bool,
     ) -> None:
-        self.path = os.path.abspath(os.fspath(path))
+        self._given = os.fspath(path)
+        self.path = os.path.abspath(self._given)
         self.read_only = read_only
         self._suffix = suffix
+        self._scheme = next(scheme for scheme, end in SUFFIXES.items() if end == suffix)
         self._read_key = read_key
         self._hashed: dict[str, str] = {}
         self._closed = False
@@ -76,8 +82,9 @@ class SessionDirectory(Resource):
     def _open(self) -> None:
         """List the directory. What a killed process renamed is made durable before it is believed."""
         if not self.read_only:
+            self.listed(InvalidStorageError)  # a directory of another kind is left as it is
             self._lock = DirectoryLock(self.files)
-        self.other_names = self.listed()
+        self.other_names = self.listed(InvalidStorageError)
         if self.read_only:
             return
         try:
@@ -86,17 +93,24 @@ class SessionDirectory(Resource):
         except OSError as error:
             raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
 
-    def listed(self) -> list[str]:
+    def listed(self, refused: Callable[[str, str], Exception] = StorageError) -> list[str]:
         """Take note of the sessions' files that are in the directory now, and return the other names.
 
+        :param refused: makes the error that is raised if the directory holds sessions that stores of another kind read.
         :raises StorageError: if it cannot be read.
         """
         try:
             names = self.files.names()
         except OSError as error:
             raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
-        self.names = {name for name in names if name.endswith(self._suffix) and not is_quarantined(name)}
-        return [name for name in names if name not in self.names] if len(self.names) < len(names) else []
+        found = sessions_in(names)
+        self.names = set(found.get(self._scheme, ()))
+        others = [name for name in names if name not in self.names] if len(self.names) < len(names) else []
+        if self._scheme != "snapshot" and (theirs := holding_sessions(self.files, others)):
+            found["snapshot"] = [*found.get("snapshot", ()), *theirs]
+        if reason := objection(self._given, found, self._scheme):
+            raise refused(self._given, reason)
+        return others
 
     def check_open(self) -> None:
         """Raise `ClosedError` after `close`."""
@@ -154,11 +168,12 @@ class SessionDirectory(Resource):
         names = sorted(name for name in list(self.names) if self._key_of(name) is None)
         return [Finding(None, self.path_of(name), 0, reason) for name in names]
 
-    def remove(self, key: str, older: Iterator[None], *, damaged: bool) -> None:
+    def remove(self, key: str, older: Iterator[None], *, damaged: bool, mark: str | None = None) -> None:
         """Remove a session's file, durably.
 
         :param older: before that, removes files that would come back in its place; gives `None` after each.
         :param damaged: move it to quarantine instead.
+        :param mark: give it this name instead, unless it is damaged.
         :raises SaveFailedError: nothing was removed.
         :raises SaveOutcomeUnknownError: it was, but may come back after a power cut.
         """
@@ -169,7 +184,7 @@ class SessionDirectory(Resource):
             for _ in older:
                 dropped = True
                 self.files.sync_directory()
-            self._drop(name, damaged=damaged)
+            self._drop(name, mark, damaged=damaged)
         except OSError as error:
             if dropped or not self._is_there(name):
                 raise SaveOutcomeUnknownError(key, f"its deletion: {error.strerror}") from error
@@ -181,10 +196,12 @@ class SessionDirectory(Resource):
             raise SaveOutcomeUnknownError(key, f"its deletion: {error.strerror}") from error
         self.undeleted.discard(key)
 
-    def _drop(self, name: str, *, damaged: bool) -> None:
+    def _drop(self, name: str, mark: str | None, *, damaged: bool) -> None:
         try:
             if damaged:
                 quarantine(self.files, name)
+            elif mark is not None:
+                self.files.rename(name, mark)
             else:
                 self.files.unlink(name)
         except FileNotFoundError:

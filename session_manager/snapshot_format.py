@@ -10,7 +10,7 @@ The bytes, UTF-8, ``⏎`` being one line feed (0x0A) and the only ones in the fi
     ],"crc32":"9ae0daaf"}⏎
 
 * The **header** is the first line (shown here in three). Its fields are those of `session_manager.codec.State`, in
-  that order; ``header_crc32`` is the CRC-32 of every byte before its own key, ``"header_crc32"``. So a
+  that order (``"archived"`` follows ``count`` if messages were archived); ``header_crc32`` is the CRC-32 of every byte before its own key, ``"header_crc32"``. So a
   description of the session takes reading one line.
 * The **messages** are one a line (`session_manager.codec`), separated by a comma and a line feed.
   Without a message, the footer follows the header's line feed.
@@ -43,11 +43,12 @@ from session_manager.codec import (
 )
 from session_manager.errors import UnsupportedFormatError
 from session_manager.model import Message, Session
+from session_manager.storage_kinds import SUFFIXES
 
 __all__ = ["SUFFIX", "Lines", "Seal", "decode", "decode_header", "encode", "seal"]
 
 #: How the name of a snapshot's file ends.
-SUFFIX = ".session.json"
+SUFFIX = SUFFIXES["snapshot"]
 
 #: A CRC of the first line, and that of the messages.
 Seal = tuple[int, int]

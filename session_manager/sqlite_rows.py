@@ -25,7 +25,7 @@ from session_manager.codec import (
 )
 from session_manager.event_loops import giving_way, pieces
 from session_manager.model import Message, Session, Version
-from session_manager.store import MAX_TOKENS
+from session_manager.store import MAX_TOKENS, missing
 from session_manager.view import View
 
 __all__ = [
@@ -238,7 +238,7 @@ def decode_line(row: Any, seed: int) -> Message:
 def damages(connection: sqlite3.Connection, key: str) -> list[str]:
     """Return all that is wrong with a session, row by row."""
     found = []
-    number = None
+    number, archived = None, 0
     try:
         state = read_state(connection, key)
     except DamageError as error:
@@ -246,6 +246,7 @@ def damages(connection: sqlite3.Connection, key: str) -> list[str]:
         number = connection.execute("SELECT id FROM sessions WHERE key = ?", (key,)).fetchone()[0]
     else:
         number = None if state is None else state[0]
+        archived = 0 if state is None else state[1].archived or 0
     for row in connection.execute(_SELECT_LINES, (number,)).fetchall():
         try:
             decode_line(row, _seed(key))
@@ -256,11 +257,19 @@ def damages(connection: sqlite3.Connection, key: str) -> list[str]:
             load(connection, key)
         except DamageError as error:
             found.append(str(error))
-    for row in connection.execute(_SELECT_ARCHIVE, (key,)).fetchall():
+    return found + _archive_damages(connection, key, archived)
+
+
+def _archive_damages(connection: sqlite3.Connection, key: str, archived: int) -> list[str]:
+    found = []
+    rows = connection.execute(_SELECT_ARCHIVE, (key,)).fetchall()
+    for row in rows:
         try:
             decode_line(row, _seed(key))
         except DamageError as error:
             found.append(f"in its archive, {error}")
+    if reason := missing(archived, len(rows)):
+        found.append(reason)
     count = connection.execute(_COUNT_IN_BOTH, (key,)).fetchone()[0]
     if count:
         found.append(f"{count} of its messages are in its archive, too")

@@ -163,31 +163,32 @@ class Finding:
 class Store(Resource, abc.ABC):
     """Where sessions live.
 
-    **Durability.** When `write` and `delete` return, what they did survives a crash and a power cut, as far as
-    the store can (`MemoryStore` cannot). Each is atomic: a reader sees the old session or the
-    new one. When they raise, nothing has changed, except after `SaveOutcomeUnknownError`.
+        **Durability.** When `write` and `delete` return, what they did survives a crash and a power cut, as far as
+        the store can (`MemoryStore` cannot). Each is atomic: a reader sees the old session or the
+        new one. When they raise, nothing has changed, except after `SaveOutcomeUnknownError`.
 
-    **Concurrency.** Calls for different keys may run at once, from any threads. The caller never runs two calls
-    for the same key at once; `keys`, and `version` of a store that is shared, may run beside anything.
+        **Concurrency.** Calls for different keys may run at once, from any threads. The caller never runs two calls
+        for the same key at once; `keys`, and `version` of a store that is shared, may run beside anything.
 
-    **Conflicts.** A session has a `Version`: the generation that it got when it was created, and
-    the count of its durable states. A write names the version that it is based on, and does nothing but raise
-    `ConflictError` if the store holds another one.
+        **Conflicts.** A session has a `Version`: the generation that it got when it was created, and
+        the count of its durable states. A write names the version that it is based on, and does nothing but raise
+        `ConflictError` if the store holds another one.
 
-    **Errors.** Of this library's, never a driver's: `CorruptSessionError` and `UnsupportedFormatError` for what
-    cannot be read, which is never overwritten; `StorageError` for a storage that cannot be read;
-    `SaveFailedError` and `SaveOutcomeUnknownError` for one that cannot be written. The driver's error
-    is the ``__cause__``.
+        **Errors.** Of this library's, never a driver's: `CorruptSessionError` and `UnsupportedFormatError` for what
+        cannot be read, which is never overwritten; `StorageError` for a storage that cannot be read;
+        `SaveFailedError` and `SaveOutcomeUnknownError` for one that cannot be written. The driver's error
+        is the ``__cause__``.
 
-    **Sharing.** A store that other processes may write to while it is open says so by `shared`: whoever keeps a session
-    in RAM then asks `version` before showing it. The attributes are fixed once it is open.
+        **Sharing.** A store that other processes may write to while it is open says so by `shared`: whoever keeps a session
+        in RAM then asks `version` before showing it. The attributes are fixed once it is open.
 
-    **Archives.** A store that says so by `archives` keeps `Commit.archived` beside the session, in the same atomic step: after
-    a write, a conflict, a failure or a crash each message is in the session or in the archive, as that version has it. The
-    archive of a session belongs to its generation: `Commit.spared` says what a write leaves of what is there, and a deletion
-    takes all of it. A commit that archives nothing leaves the archive alone.
+        **Archives.** A store that says so by `archives` keeps `Commit.archived` beside the session, in the same atomic step: after
+        a write, a conflict, a failure or a crash each message is in the session or in the archive, as that version has it. The
+        archive of a session belongs to its generation: `Commit.spared` says what a write leaves of what is there, and a deletion
+        takes all of it. A commit that archives nothing leaves the archive alone. `verify` reports an archive with fewer messages than
+    the session says were archived; a store that does not keep that number with the session cannot tell.
 
-    Keys are checked by the caller (`session_manager.names.check_key`).
+        Keys are checked by the caller (`session_manager.names.check_key`).
     """
 
     #: Whether somebody else may write to it while it is open.
@@ -334,17 +335,32 @@ class Store(Resource, abc.ABC):
         session = found if isinstance(found, Session) else None
         archive = _read(key, lambda one: list(self.archive(one)))
         findings = [one for one in (found, archive) if isinstance(one, Finding)]
-        if session is not None and isinstance(archive, list) and _overlap(session, archive):
-            findings.append(Finding(key, repr(self), None, "a message is in the session and in its archive"))
+        if session is not None and isinstance(archive, list):
+            if _overlap(session, archive):
+                findings.append(Finding(key, repr(self), None, "a message is in the session and in its archive"))
+            reason = missing(session._archived, len(archive))
+            if (
+                reason and _read(key, self.version) == session.version
+            ):  # beside a writer, the two may have been read apart
+                findings.append(Finding(key, repr(self), None, reason))
         return findings
 
     def repairs(self) -> list[Finding]:
-        """Return what was found unfinished since the store was opened, and mended or left out, as torn records are."""
+        """Return what was found unfinished since the store was opened: mended, left out as torn records are, or kept."""
         return []
 
     def strays(self) -> list[Finding]:
         """Return what lies in the storage like a session, but belongs to none."""
         return []
+
+
+def missing(archived: int, count: int) -> str:
+    """Return what is wrong with an archive from which messages are missing; ``""`` if none are.
+
+    :param archived: how many the session says were archived.
+    :param count: how many there are.
+    """
+    return f"of {archived:,} archived messages, {archived - count:,} are missing" if count < archived else ""
 
 
 def _overlap(session: Session, archive: list[Message]) -> bool:

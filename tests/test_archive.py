@@ -915,19 +915,6 @@ def test_a_torn_end_is_normal_and_goes_to_quarantine_with_the_next_save(filed, t
     assert archive(m) == ["a", "b", "c"]
 
 
-def test_an_archive_without_a_session_is_removed_when_the_directory_is_opened(filed, tmp_path):
-    say(filed.m, "a", CANARY)
-    filed.m.truncate_history(KEY, 1)
-    filed.m.save(KEY)
-    store = filed.m._residents.store
-    store._directory.remove(KEY, iter(()), damaged=False)  # a crash comes before the archive is removed
-    crash(filed.m)
-    assert path_of(tmp_path).exists()
-    filed.open()
-    assert not path_of(tmp_path).exists()
-    assert filed.m._residents.store.load(KEY) is None
-
-
 def test_what_a_clear_left_when_it_was_killed_does_not_count_and_goes(filed, tmp_path):
     say(filed.m, CANARY, "b")
     filed.m.truncate_history(KEY, 1)

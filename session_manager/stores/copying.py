@@ -83,6 +83,7 @@ def _copy(source: Store, target: Store, key: str) -> str | None:
     if session is None:
         return None
     archive = list(source.archive(key))
+    session = session._with(_archived=max(session._archived, len(archive)))
     there = target.load(key)
     if there is not None:
         return "present" if _agree(session, there) and _same_archive(archive, target, key) else "different"

@@ -76,7 +76,7 @@ class LogStore(Store):
     :param files: opens the directory; for tests, which break it.
     :raises TypeError: if an argument is of another type; like every error, before anything is opened.
     :raises ValueError: if `max_descriptors` is negative.
-    :raises InvalidStorageError: if no file system can hold the path.
+    :raises InvalidStorageError: if no file system can hold the path, or if the directory holds snapshots, also picoclaw's; nothing has changed.
     :raises StorageLockedError: if another process, or another store, has it open for writing.
     :raises StorageError: if it cannot be created, read or locked; with `read_only`, if it is not there.
     """
@@ -530,14 +530,15 @@ class LogStore(Store):
             damaged = True
         else:
             if found is None and key not in self._directory.undeleted and key not in self._doubtful:
-                self._archives.remove(key, damaged=False)
+                if expected is None:
+                    self._archives.remove(key, damaged=False)
                 return False
             if expected is not None and (found is None or found[0].version != expected):
                 return False
         name = self._directory.name(key)
         self._descriptors.drop(name)
         try:
-            self._directory.remove(key, iter(()), damaged=damaged)
+            self._directory.remove(key, iter(()), damaged=damaged, mark=self._archives.mark_of(key))
         finally:
             if name not in self._directory.names:
                 self._forget(key, name)
@@ -588,7 +589,7 @@ class LogStore(Store):
         """Check a session. What is only checked does not count as read: a write still tells what somebody else put there."""
         before = self._known.get(key)
         try:
-            findings = super().verify(key)
+            findings = [*super().verify(key), *self._archives.alone(key=key)]
             known = self._known.get(key)
             if not findings and known is not None and known.torn is not None:
                 findings.append(self._reader.torn(key, known.name, known.torn))
@@ -598,11 +599,11 @@ class LogStore(Store):
 
     def repairs(self) -> list[Finding]:
         self._directory.check_open()
-        return self._reader.repairs()
+        return [*self._reader.repairs(), *self._archives.repairs()]
 
     def strays(self) -> list[Finding]:
         self._directory.check_open()
-        return self._directory.strays()
+        return [*self._directory.strays(), *self._archives.alone()]
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         self._directory.check_open()

@@ -7,20 +7,14 @@ import re
 
 from session_manager.arguments import check_bool, check_path
 from session_manager.errors import InvalidStorageError, StorageError
+from session_manager.storage_kinds import SUFFIXES, archives_in, databases_in, marked_archive, objection, sessions_in
 from session_manager.store import Store
 
 __all__ = ["open_store"]
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):(.*)\Z", re.DOTALL)
 _DATABASE = (".db", ".sqlite", ".sqlite3")
-_LOG_SUFFIX = ".session.jsonl"
-_SNAPSHOT_SUFFIX = ".session.json"
-#: The schemes that take a path, and what is there.
-_KINDS = {
-    "snapshot": "a directory of snapshots",
-    "log": "a directory of logs",
-    "sqlite": "a file, as only a database is",
-}
+_PATHS = ("snapshot", "log", "sqlite")
 
 
 def open_store(url: str | os.PathLike[str], *, read_only: bool = False) -> Store:
@@ -28,7 +22,9 @@ def open_store(url: str | os.PathLike[str], *, read_only: bool = False) -> Store
 
     ``"memory:"`` keeps sessions in RAM, ``"snapshot:PATH"`` as JSON files in a directory, ``"log:PATH"`` as append-only
     logs in a directory, ``"sqlite:PATH"`` in a SQLite database, which several processes may write to. A bare path opens
-    the store that is there, recognized by its content, and else creates a directory of snapshots.
+    the store that is there, recognized by its content, and else creates a directory of snapshots. What holds sessions that
+    the store would not show is refused: a directory of another kind, or of two kinds; under a bare path also one that holds
+    nothing but archives, or a database.
 
     :param url: one of these; a `pathlib.Path` is always a bare path.
     :param read_only: open it beside whoever writes; it must be there.
@@ -44,7 +40,7 @@ def open_store(url: str | os.PathLike[str], *, read_only: bool = False) -> Store
     scheme, path = match.groups() if match else ("", text)
     if scheme == "memory":
         return _memory(text, path)
-    if scheme not in ("", *_KINDS):
+    if scheme not in ("", *_PATHS):
         raise InvalidStorageError(text, "there is no such store: memory:, snapshot:PATH, log:PATH and sqlite:PATH are")
     if not path:
         raise InvalidStorageError(text, f"needs a path, such as {scheme}:chats")
@@ -69,11 +65,11 @@ def _settled(url: str, scheme: str, path: str, *, read_only: bool) -> str:
     :raises StorageError: if what is there cannot be looked at, or nothing is there to be read.
     """
     try:
-        there = _there(url, path)
+        there = _there(url, scheme, path)
     except OSError as error:
         raise StorageError(path, f"cannot be read: {error.strerror}") from error
-    if scheme and there and scheme != there:
-        raise InvalidStorageError(url, f"is {_KINDS[there]}: open it as {there}:{path}")
+    if there == "sqlite" and scheme not in ("", there):
+        raise InvalidStorageError(url, f"is a file, as only a database is: open it as sqlite:{path}")
     is_new = not os.path.lexists(path)
     if is_new and not scheme and path.endswith(_DATABASE):
         raise InvalidStorageError(url, f"a new path with the name of a database: give sqlite:{path} or snapshot:{path}")
@@ -106,14 +102,16 @@ def _opened(scheme: str, path: str, *, read_only: bool) -> Store:
     return SnapshotStore(path, read_only=read_only)
 
 
-def _there(url: str, path: str) -> str:
+def _there(url: str, scheme: str, path: str) -> str:
     """Return the scheme of the store that is at a path; ``""`` if there is none, or an empty directory.
 
     A file is never opened here, but is taken for a database, which SQLite checks: closing a descriptor of a database
     that is open in this process would drop SQLite's locks (https://www.sqlite.org/howtocorrupt.html, 2.2).
+
+    :raises InvalidStorageError: if its sessions would not be seen; a store of a directory looks for itself.
     """
     if os.path.isdir(path):
-        return _kind_of_directory(path)
+        return "" if scheme in SUFFIXES else _kind_of_directory(url, scheme, path)
     if os.path.isfile(path):
         return "sqlite"
     if os.path.lexists(path):
@@ -121,12 +119,16 @@ def _there(url: str, path: str) -> str:
     return ""
 
 
-def _kind_of_directory(path: str) -> str:
-    logs = snapshots = False
-    with os.scandir(path) as entries:
-        for entry in entries:
-            logs = logs or entry.name.endswith(_LOG_SUFFIX)
-            snapshots = snapshots or entry.name.endswith(_SNAPSHOT_SUFFIX)
-            if snapshots and not logs:
-                return "snapshot"
-    return "log" if logs else ""
+def _kind_of_directory(url: str, scheme: str, path: str) -> str:
+    names = os.listdir(path)
+    found = sessions_in(names)
+    reason = objection(path, found, scheme)
+    if not scheme and not found:
+        archives, databases = sorted(archives_in(names).difference(map(marked_archive, names))), databases_in(names)
+        if archives and not any(name.endswith(".json") for name in names):  # which may be picoclaw's sessions
+            reason = f"holds archives, such as {archives[0]}, and no sessions: put these back, or give snapshot:{path} or log:{path}"
+        elif databases:
+            reason = f"holds a database: give sqlite:{os.path.join(path, databases[0])}, or snapshot:{path} for a directory beside it"
+    if reason:
+        raise InvalidStorageError(url, reason)
+    return next(iter(found), "")

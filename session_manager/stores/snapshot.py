@@ -82,7 +82,7 @@ class SnapshotStore(Store):
     :param files: opens the directory; for tests, which break it.
     :raises TypeError: if an argument is of another type; like every error, before anything is opened.
     :raises ValueError: if `cache_bytes` is negative.
-    :raises InvalidStorageError: if no file system can hold the path.
+    :raises InvalidStorageError: if no file system can hold the path, or if the directory holds logs; nothing has changed.
     :raises StorageLockedError: if another process, or another store, has it open for writing.
     :raises StorageError: if it cannot be created, read or locked; with `read_only`, if it is not there.
     """
@@ -110,7 +110,7 @@ class SnapshotStore(Store):
         self.path, self._files = self._directory.path, self._directory.files
         try:
             self._legacy = LegacyFiles(self._files, self._directory.other_names)
-            self._archives = ArchiveFiles(self._directory, SUFFIX)
+            self._archives = ArchiveFiles(self._directory, SUFFIX, self._legacy.keys())
         except BaseException:
             self._directory.close()
             raise
@@ -295,13 +295,17 @@ class SnapshotStore(Store):
             damaged = True
         else:
             if session is None and key not in self._directory.undeleted and key not in self._doubtful:
-                self._archives.remove(key, damaged=False)
+                if expected is None:
+                    self._archives.remove(key, damaged=False)
                 return False
             if expected is not None and (session is None or session.version != expected):
                 return False
         self._cache.forget(key)
+        if not damaged and name not in self._directory.names:  # nothing of picoclaw's session counts as archived
+            self._archives.remove(key, damaged=False)
+        older, mark = self._drop_legacy(key, session, damaged=damaged), self._archives.mark_of(key)
         try:
-            self._directory.remove(key, self._drop_legacy(key, session, damaged=damaged), damaged=damaged)
+            self._directory.remove(key, older, damaged=damaged, mark=mark)
         finally:
             if name not in self._directory.names:
                 self._known.pop(name, None)
@@ -358,16 +362,20 @@ class SnapshotStore(Store):
         name = self._directory.name(key)
         known = self._known.get(name)
         try:
-            return super().verify(key)
+            return [*super().verify(key), *self._archives.alone(self._legacy.keys(), key=key)]
         finally:
             if known is None:
                 self._known.pop(name, None)
             else:
                 self._known[name] = known
 
+    def repairs(self) -> list[Finding]:
+        self._directory.check_open()
+        return self._archives.repairs()
+
     def strays(self) -> list[Finding]:
         self._directory.check_open()
-        findings = self._directory.strays()
+        findings = [*self._directory.strays(), *self._archives.alone(self._legacy.keys())]
         for key in sorted(self._legacy.keys()):
             if self._directory.name(key) in self._directory.names:
                 for name in self._legacy.names_of(key, damaged=False):

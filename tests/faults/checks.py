@@ -157,6 +157,7 @@ CHECKS = {
     "crash states (snapshot, bursts)": crash_of("snapshot", 6, 20, ("burst", "error")),
     "crash states (log, errors)": crash_of("log", 4, 24, ("error",)),
     "crash states (snapshot, removals)": crash_of("snapshot", 5, 24, ("add", "remove", "delete")),
+    "crash states (snapshot, archives)": crash_of("snapshot", 7, 40, ("add unsaved", "truncate", "delete")),
     "every call (snapshot, save)": partial(every_call, "snapshot", "save", "appended"),
     "every call (log, save)": partial(every_call, "log", "save", "appended"),
     "short writes (snapshot)": partial(short_writes, "snapshot"),

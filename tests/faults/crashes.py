@@ -18,6 +18,7 @@ from time import perf_counter
 import attrs
 
 from session_manager.names import file_name
+from session_manager.storage_kinds import deletion_mark
 from tests.faults.disk import Disk, SimulatedFiles, simulation
 from tests.faults.promises import KEYS, KINDS, NOTHING, PICOCLAW, Process, Run, fact
 from tests.faults.workload import Workload
@@ -86,6 +87,8 @@ def found_in(kind, disk, keys=KEYS, *, save=None):
     store = KINDS[kind]("/simulated", files=lambda path: SimulatedFiles(path, disk))
     m = Process(store, archive=True)
     found = {key: fact(m.get(key), m.get_archive(key)) for key in keys}
+    if alone := store._archives.alone([] if kind == "log" else store._legacy.keys()):
+        raise ViolationError(f"an archive was left without its session, and is not known to be garbage: {alone}")
     if save is not None:
         if sorted(m) != sorted(key for key, there in found.items() if there != NOTHING):
             raise ViolationError("the list of sessions and the sessions differ")
@@ -101,7 +104,8 @@ def owners(kind):
     """Return whose each name of a file is."""
     suffix = ".session.json" if kind == "snapshot" else ".session.jsonl"
     owned = {file_name(key, end): key for key in KEYS for end in (suffix, ".archive.jsonl")}
-    return {**owned, **dict.fromkeys(PICOCLAW, "old:1")}
+    marks = {deletion_mark(file_name(key, ".archive.jsonl")): key for key in KEYS}
+    return {**owned, **marks, **dict.fromkeys(PICOCLAW, "old:1")}
 
 
 @attrs.define(eq=False)
@@ -132,7 +136,7 @@ class Checker:
         report.points += 1
         for content in point.disk.disks(fine=self.fine):
             report.states += 1
-            key = tuple([pair if pair[0][0] != "." else pair[0][:5] for pair in content])
+            key = tuple([pair if pair[0][0] != "." or pair[0] in self.owners else pair[0][:5] for pair in content])
             if key in seen:
                 continue
             seen.add(key)
@@ -167,7 +171,7 @@ class Checker:
         self.report.openings += 2
         disk = Disk(dict(content))
         found = found_in(self.kind, disk, keys)
-        if any(name.startswith(".tmp-") for name in disk.names) or disk.descriptors:
+        if any(name.startswith((".tmp-", ".deleted-")) for name in disk.names) or disk.descriptors:
             raise ViolationError(f"recovery left {list(disk.names)}, {disk.descriptors}")
         if found_in(self.kind, disk, keys) != found:
             raise ViolationError("the second opening found something else")

@@ -17,6 +17,7 @@ import pytest
 from session_manager import (
     archive_files,
     archive_format,
+    archive_marks,
     atomic,
     changes,
     clean_mark,
@@ -272,7 +273,7 @@ MUTANTS = (
             "_open",
             ("    if not self.read_only:\n", "    self.other_names = self.listed()\n    if not self.read_only:\n"),
             (
-                "        self._lock = DirectoryLock(self.files)\n    self.other_names = self.listed()\n",
+                "        self._lock = DirectoryLock(self.files)\n    self.other_names = self.listed(InvalidStorageError)\n",
                 "        self._lock = DirectoryLock(self.files)\n",
             ),
         ),
@@ -367,6 +368,16 @@ MUTANTS = (
             "concerns",
             ("return commit.spared is not None or key not in self._known", "return False"),
         ),
+    ),
+    Mutant(
+        "a deletion leaves no mark",
+        "crash states (snapshot, archives)",
+        replaced(archive_files.ArchiveFiles, "mark_of", lambda archives, key: None),
+    ),
+    Mutant(
+        "an archive is made before its mark",
+        "crash states (snapshot, archives)",
+        replaced(archive_marks.ArchiveMarks, "put", lambda marks, name: None),
     ),
     Mutant(
         "a deletion is not synced",

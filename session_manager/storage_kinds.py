@@ -1,0 +1,79 @@
+"""Kinds of directories: whose sessions a directory holds, as the names of its files tell.
+
+A directory belongs to one kind of store. A store of another kind would not see the sessions in it, so it is refused, and so
+is a directory with both kinds, whichever of them is asked for. Hidden files (quarantine, locks, temporary files) do not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+__all__ = [
+    "ARCHIVE_SUFFIX",
+    "SUFFIXES",
+    "archives_in",
+    "databases_in",
+    "deletion_mark",
+    "marked_archive",
+    "objection",
+    "sessions_in",
+]
+
+#: How the names of sessions' files end, by the scheme of the store that reads them.
+SUFFIXES = {"snapshot": ".session.json", "log": ".session.jsonl"}
+
+#: How the name of an archive's file ends.
+ARCHIVE_SUFFIX = ".archive.jsonl"
+
+_NOUNS = {"snapshot": "snapshots", "log": "logs"}
+_MARK = ".deleted-"
+_DATABASES = (".db", ".sqlite", ".sqlite3")
+
+
+def deletion_mark(archive: str) -> str:
+    """Return the name of the file which says that an archive without a session is garbage (`session_manager.archive_files`)."""
+    return _MARK + archive
+
+
+def marked_archive(name: str) -> str | None:
+    """Return the archive whose mark has this name; `None` if it is no mark."""
+    return name.removeprefix(_MARK) if name.startswith(_MARK) and name.endswith(ARCHIVE_SUFFIX) else None
+
+
+def sessions_in(names: Collection[str]) -> dict[str, list[str]]:
+    """Return the names of the sessions' files in a directory, by the scheme of the store that reads them."""
+    found = {
+        scheme: [name for name in names if name.endswith(suffix) and name[0] != "."]
+        for scheme, suffix in SUFFIXES.items()
+    }
+    return {scheme: some for scheme, some in found.items() if some}
+
+
+def objection(path: str, found: dict[str, list[str]], scheme: str) -> str:
+    """Return why a directory cannot be opened; ``""`` if it can.
+
+    :param path: the directory, as the caller names it.
+    :param found: the sessions' files in it (`sessions_in`).
+    :param scheme: the store to open; ``""`` if any is right.
+    """
+    if len(found) > 1:
+        (one, some), (other, others) = sorted(found.items(), reverse=True)
+        return (
+            f"holds both {_NOUNS[one]} ({len(some):,}, such as {min(some)}) and {_NOUNS[other]} ({len(others):,}, such as "
+            f"{min(others)}): move one kind to a directory of its own"
+        )
+    for there in found:
+        if scheme not in ("", there):
+            return f"is a directory of {_NOUNS[there]}: open it as {there}:{path}"
+    return ""
+
+
+def archives_in(names: Iterable[str]) -> set[str]:
+    """Return the names of the archives in a directory."""
+    return {name for name in names if name.endswith(ARCHIVE_SUFFIX) and not name.startswith(".")}
+
+
+def databases_in(names: Collection[str]) -> list[str]:
+    """Return the databases of sessions in a directory, sorted: each has a lock file beside it, which is never deleted."""
+    there = set(names)
+    return sorted(name for name in names if name.endswith(_DATABASES) and f"{name}.lock" in there)
