@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import faulthandler
 import itertools
 import multiprocessing
 import os
 import threading
+import traceback
 
 import pytest
 
@@ -251,9 +253,18 @@ def test_when_the_directory_cannot_be_synced_all_stay_dirty_until_it_can(tmp_pat
     assert stored(tmp_path / "chats") == SAVED
 
 
-def save_all_in_child(path):
-    with dirty(path) as m:
-        m.save_all()
+def save_all_in_child(path, told):
+    """Save all; write to a file what went wrong, or where each thread is after half a minute."""
+    with open(told, "w") as file:
+        faulthandler.dump_traceback_later(30, exit=True, file=file)
+        try:
+            with dirty(path) as m:
+                m.save_all()
+        except BaseException:
+            traceback.print_exc(file=file)
+            raise
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
@@ -261,10 +272,11 @@ def save_all_in_child(path):
 def test_a_forked_child_saves_its_own_sessions_at_once_too(tmp_path):
     with dirty(tmp_path / "parent") as m:
         m.save_all()
-        child = multiprocessing.get_context("fork").Process(target=save_all_in_child, args=(tmp_path / "child",))
+        arguments = (tmp_path / "child", tmp_path / "told")
+        child = multiprocessing.get_context("fork").Process(target=save_all_in_child, args=arguments)
         child.start()
         child.join(60)
-        assert child.exitcode == 0
+        assert child.exitcode == 0, (tmp_path / "told").read_text()
     assert stored(tmp_path / "child") == SAVED
 
 
