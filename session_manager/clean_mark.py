@@ -1,15 +1,16 @@
 """Whether what is read back is durable: the file ``.clean``.
 
 A process that is killed between its write and its sync leaves a record in the page cache, which the next process would
-read, answer for, and lose with the power. ``.clean`` says that nothing of the kind is there: it is removed when a writer
-opens the directory, and created when it has closed it with everything synced. If it is missing, each file is synced before
-its first load is believed. (After a power cut nothing is in the page cache, so the mark itself needs no sync.)
+read, answer for, and lose with the power. ``.clean`` says that nothing of the kind is there. It is removed when a writer
+opens the directory, and created when that writer has closed it, with everything synced and no torn record. If it is missing,
+each file is synced before its first load is believed. (After a power cut nothing is in the page cache, so the mark itself
+needs no sync.)
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from session_manager.files import Files
 
@@ -53,11 +54,16 @@ class CleanMark:
             with contextlib.suppress(OSError):
                 self._files.close(fd)
 
-    def put_back(self) -> None:
-        """Create the mark: everything that was written is synced. What was not touched is synced now, unless it is much."""
+    def put_back(self, ends_whole: Callable[[str], bool]) -> None:
+        """Create the mark: everything that was written is synced. What was not touched is synced now, unless it is much.
+
+        :param ends_whole: says whether a file's last line is whole. Without the mark the next process looks at it, too.
+        """
         if len(self.unsynced) > _SYNCED_AT_CLOSE:
             return
         with contextlib.suppress(OSError):  # without it, the next process takes what is here for what a crash left
             for name in sorted(self.unsynced):
                 self.sync(name)
+                if not ends_whole(name):
+                    return
             self._files.close(self._files.open_new(_NAME))

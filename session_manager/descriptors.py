@@ -53,7 +53,8 @@ class Descriptors(Resource):
                 self._open[name] = opened = (fd, status.st_dev, status.st_ino)
             complete = True
         finally:
-            if not complete:
+            if not complete:  # an interrupt may have come right behind the entry
+                self._open.pop(name, None)
                 self._files.close(fd)
         return opened
 

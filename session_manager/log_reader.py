@@ -6,11 +6,11 @@ import errno
 
 import attrs
 
-from session_manager.atomic import Signature, read_whole, signature
+from session_manager.atomic import NotRegularError, Signature, read_whole, signature
 from session_manager.clean_mark import CleanMark
 from session_manager.errors import CorruptSessionError, StorageError
 from session_manager.live_bytes import Live
-from session_manager.log_format import MAX_STATE, LogState, encode_notes, start_of, state_at_end
+from session_manager.log_format import MAX_STATE, LogState, encode_notes, is_whole, start_of, state_at_end
 from session_manager.log_replay import Log, decode
 from session_manager.model import Session, Version, _Owned
 from session_manager.resource import Resource
@@ -55,6 +55,8 @@ class LogReader(Resource):
         self._repairs: dict[tuple[str, int], Finding] = {}
         #: Keys of files whose content is not known to survive a power cut, and a sync would prove nothing.
         self.suspect: set[str] = set()
+        #: Names of files that end with a torn record. Its state may be whole, though its beginning is not.
+        self.torn_names: set[str] = set()
         self.mark: CleanMark | None = None
         if directory.read_only:
             return
@@ -96,6 +98,9 @@ class LogReader(Resource):
             return None
         log, read = found
         session = log.session
+        self.torn_names.discard(name)
+        if log.torn is not None:
+            self.torn_names.add(name)
         if log.torn is not None and not self._directory.read_only:
             self._repairs[key, log.torn] = self.torn(key, name, log.torn)
         notes = encode_notes(session._metadata)
@@ -133,7 +138,7 @@ class LogReader(Resource):
 
     def state(self, key: str, name: str) -> LogState | None:
         """Return the state at the end of a file; `None` if it takes the whole file to tell."""
-        if self.mark is not None and name in self.mark.unsynced:
+        if name in self.torn_names or (self.mark is not None and name in self.mark.unsynced):
             return None  # after a power cut the end of a record may be there without its beginning
         start = start_of(key)
         try:
@@ -148,6 +153,19 @@ class LogReader(Resource):
             return None  # reading it says why
         return state_at_end(tail) if head == start else None
 
+    def put_mark_back(self) -> None:
+        """Create the mark of a clean end, unless a file ends with a torn record: its state must not be believed then."""
+        if self.mark is not None and not self.torn_names:
+            self.mark.put_back(self._ends_whole)
+
+    def _ends_whole(self, name: str) -> bool:
+        try:
+            data, _ = read_whole(self._files, name)
+        except NotRegularError:
+            return False
+        end = data.rfind(b"\n")
+        return end == len(data) - 1 and is_whole(data[data.rfind(b"\n", 0, end) + 1 : end])
+
     def torn(self, key: str, name: str, offset: int) -> Finding:
         """Return what there is to say of a torn record."""
         return Finding(key, self._directory.path_of(name), offset, "a torn record: a save that was cut short")
@@ -159,5 +177,6 @@ class LogReader(Resource):
     def forget(self, key: str, name: str) -> None:
         """Take note that a file is gone."""
         self.suspect.discard(key)
+        self.torn_names.discard(name)
         if self.mark is not None:
             self.mark.unsynced.discard(name)

@@ -100,6 +100,12 @@ class ProcessLock(Resource):
         """Whether it can be taken: not after `close`, nor in a child that was forked off."""
         return self._fd >= 0
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """The device and inode of the file. It must be open."""
+        status = os.fstat(self._fd)
+        return status.st_dev, status.st_ino
+
     def close(self) -> None:
         """Close the file, which lets go of the lock, unless a child has it, too; idempotent."""
         fd, self._fd = self._fd, -1

@@ -17,7 +17,6 @@ import logging
 import os
 import sqlite3
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -36,7 +35,7 @@ from session_manager.files import create_directory
 from session_manager.locks import is_mine
 from session_manager.process_lock import ProcessLock
 from session_manager.resource import Resource
-from session_manager.sqlite_forks import hold, is_inherited, leave_for_ever, watch
+from session_manager.sqlite_forks import Held, hold, is_inherited, leave_for_ever, watch
 from session_manager.sqlite_opening import Connect, Opener
 from session_manager.sqlite_schema import is_readable
 
@@ -364,13 +363,22 @@ class Database(Resource):
 
     # Forks
 
-    def before_fork(self, end: float, held: contextlib.ExitStack) -> None:
+    def pause(self, end: float, held: Held) -> bool:
+        """Let nobody begin a call, and wait for who writes; say whether nobody does.
+
+        :param end: until when (`time.monotonic`) others are waited for.
+        :param held: what is undone in the parent when it has forked.
+        """
+        return hold(self._gate, end, held) and hold(self._at_work, end, held)
+
+    def before_fork(self, end: float, held: Held, *, idle: bool) -> None:
         """Close every connection that nobody is using, or is done with in time.
 
         :param end: until when (`time.monotonic`) others are waited for.
-        :param held: what is called in the parent when it has forked: opens the writer, and lets go of what is held.
+        :param held: what is undone in the parent when it has forked: opens the writer, too.
+        :param idle: what `pause` said.
         """
-        idle = hold(self._gate, end, held) and hold(self._at_work, end, held) and self._locked_until(end, held)
+        idle = idle and self._locked_until(end, held)
         if idle and self._writer is not None:
             writer, self._writer = self._writer, None
             held.callback(self._after_fork)
@@ -382,14 +390,12 @@ class Database(Resource):
                 idle = False
         self._is_inherited = not idle
 
-    def _locked_until(self, end: float, held: contextlib.ExitStack) -> bool:
+    def _locked_until(self, end: float, held: Held) -> bool:
         """Take the lock between processes, under which the last connection is closed."""
         if self._lock is None or self.is_closed:
             return True
         with contextlib.suppress(StorageError):
-            if self._lock.acquire(max(end - time.monotonic(), 0.0)):
-                held.callback(self._lock.release)
-                return True
+            return held.hold_file(self._lock, end)
         return False
 
     def _after_fork(self) -> None:

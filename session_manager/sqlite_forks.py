@@ -4,6 +4,9 @@ SQLite believes in a child that the connections which the parent had are there, 
 child would take none, and its writes would be lost. So each database closes its connections when the process forks, and
 opens them again after it. Who is in the middle of a call is waited for, but not for ever: a connection that is left is
 neither used nor closed in the child, which cannot open that database.
+
+A process may have one database open several times. So all calls are waited for first, and only then is a lock file taken,
+once: a call of the one would wait for the lock that the fork has taken for the other.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ import weakref
 from typing import Any, Protocol
 
 from session_manager.locks import is_mine
+from session_manager.process_lock import ProcessLock
 
-__all__ = ["Forkable", "hold", "is_inherited", "leave_for_ever", "watch"]
+__all__ = ["Forkable", "Held", "hold", "is_inherited", "leave_for_ever", "watch"]
 
 #: How many seconds a fork waits for those who are in the middle of a call, at most.
 _PATIENCE = 5.0
@@ -26,8 +30,14 @@ _PATIENCE = 5.0
 class Forkable(Protocol):
     """An open database, as a fork sees it."""
 
-    def before_fork(self, end: float, held: contextlib.ExitStack) -> None:
-        """Close what can be closed until a moment of `time.monotonic`; `held` is undone in the parent when it has forked."""
+    def pause(self, end: float, held: Held) -> bool:
+        """Let no call begin, and wait until none runs, or for a moment of `time.monotonic`; say whether none runs.
+
+        :param held: undone in the parent when it has forked.
+        """
+
+    def before_fork(self, end: float, held: Held, *, idle: bool) -> None:
+        """Close what can be closed until a moment; `held` and `idle` are of `pause`."""
 
     def after_in_child(self) -> None:
         """Begin without a connection in the child, where nothing of `held` is undone."""
@@ -39,12 +49,34 @@ _left: list[object] = []
 _inherited: set[tuple[int, int]] = set()
 
 
+class Held(contextlib.ExitStack):
+    """What the thread that forks holds. Closed, it lets go of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._files: set[tuple[int, int]] = set()
+
+    def hold_file(self, lock: ProcessLock, end: float) -> bool:
+        """Take a lock between processes, unless another object has taken the same file here; say whether it was free in time.
+
+        :param end: until when it is waited for.
+        :raises StorageError: if the file system cannot lock.
+        """
+        if lock.place in self._files:
+            return True
+        if not lock.acquire(max(end - time.monotonic(), 0.0)):
+            return False
+        self.callback(lock.release)
+        self._files.add(lock.place)
+        return True
+
+
 def watch(database: Forkable) -> None:
     """Tell a database of forks from now on, for as long as it is there."""
     _watched.add(database)
 
 
-def hold(lock: Any, end: float, held: contextlib.ExitStack) -> bool:
+def hold(lock: Any, end: float, held: Held) -> bool:
     """Take a lock until the process has forked, unless this thread has it: a signal handler forks in the middle of a call.
 
     :param end: until when it is waited for.
@@ -80,27 +112,29 @@ def _immortal(value: Any) -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
 
 
-class _Held(threading.local):
+class _Thread(threading.local):
     """What a thread that forks holds."""
 
     def __init__(self) -> None:
-        self.stack = contextlib.ExitStack()
+        self.held = Held()
 
 
-_held = _Held()
+_thread = _Thread()
 
 
 def _before() -> None:
-    for database in sorted(_watched, key=id):
-        database.before_fork(time.monotonic() + _PATIENCE, _held.stack)
+    held = _thread.held = Held()
+    paused = [(one, one.pause(time.monotonic() + _PATIENCE, held)) for one in sorted(_watched, key=id)]
+    for database, idle in paused:
+        database.before_fork(time.monotonic() + _PATIENCE, held, idle=idle)
 
 
 def _after_in_parent() -> None:
-    _held.stack.close()
+    _thread.held.close()
 
 
 def _after_in_child() -> None:
-    _held.stack.pop_all()
+    _thread.held.pop_all()
     for database in list(_watched):
         database.after_in_child()
     _watched.clear()

@@ -26,6 +26,7 @@ from session_manager import (
     SessionManager,
     UnsupportedFormatError,
 )
+from session_manager.archive import is_kept, kept
 from session_manager.changes import Clear, Fold, digest
 from session_manager.stores import copy
 from session_manager.stores.log import LogStore
@@ -248,6 +249,17 @@ def test_without_an_archive_nothing_is_kept_and_one_that_is_there_is_left_alone(
     assert archive(m) == []
     m.save(KEY)
     assert archive(m) == []
+
+
+def test_of_two_clears_each_spares_what_the_other_spares_as_well():
+    """The positions that the first one took are gone, whatever the second one spares."""
+
+    def clear(spare):
+        return Clear(at=Clock()(), generation="new", spare=spare)
+
+    assert kept([clear((2, 9)), clear((4, 20))]) == (4, 9)
+    assert kept([clear((4, 20)), clear(None), clear((4, 20))]) == (4, 0)
+    assert not is_kept(5, kept([clear(None), clear((4, 20))]))
 
 
 @pytest.mark.parametrize("saved", [True, False])
@@ -1092,6 +1104,31 @@ def test_files_are_private(filed, tmp_path):
 
 
 # The rest
+
+
+def test_an_archive_that_another_program_changes_at_the_last_moment_is_not_written_to(filed, tmp_path):
+    """Lines behind another program's would not be in order; the save fails, and the messages stay in the session."""
+    m = filed.m
+    say(m, *"abcd")
+    m.truncate_history(KEY, 3)
+    m.save(KEY)
+    m.truncate_history(KEY, 2)
+    files = m._residents.store._files
+    open_append = files.open_append
+
+    def changed(name):
+        if name == ARCHIVE:
+            with path_of(tmp_path).open("ab") as theirs:
+                theirs.write(b"theirs")
+        return open_append(name)
+
+    files.open_append = changed
+    with pytest.raises(SaveFailedError):
+        m.save(KEY)
+    files.open_append = open_append
+    assert path_of(tmp_path).read_bytes().endswith(b"theirs")
+    assert m.save(KEY)
+    assert (archive(m), texts(m.get_history(KEY)), m.verify()) == (["a", "b"], ["c", "d"], [])
 
 
 def test_a_session_without_archive_costs_no_call(filed):

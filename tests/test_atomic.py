@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import faulthandler
 import itertools
 import multiprocessing
 import os
 import threading
+import traceback
 
 import pytest
 
@@ -145,6 +147,7 @@ def test_where_no_thread_can_be_started_each_file_is_written_once_all_the_same(f
 @pytest.mark.parametrize("number", [1, 9, 40])
 def test_an_interrupt_leaves_old_or_new_and_no_thread_and_no_temporary_file(files, name, number):
     operation, calls, descriptors = getattr(files, name), itertools.count(1), open_descriptors()
+    threads = threading.active_count()
     number = 1 if name == "sync_directory" else number
 
     def interrupted(*arguments):
@@ -155,7 +158,7 @@ def test_an_interrupt_leaves_old_or_new_and_no_thread_and_no_temporary_file(file
     setattr(files, name, interrupted)
     with pytest.raises(KeyboardInterrupt):
         replace_many(files, wanted())
-    assert threading.active_count() == 1
+    assert threading.active_count() == threads
     there = contents(files)
     assert set(there) == set(NAMES)
     assert all(there[name] in (b"old", b"new " + name.encode()) for name in NAMES)
@@ -164,7 +167,7 @@ def test_an_interrupt_leaves_old_or_new_and_no_thread_and_no_temporary_file(file
 
 def test_an_interrupt_while_it_waits_for_the_others_leaves_nothing_of_theirs(files, monkeypatch):
     here, sync, join = threading.current_thread(), files.sync, threading.Thread.join
-    hold, interrupts = threading.Event(), [KeyboardInterrupt()]
+    hold, interrupts, threads = threading.Event(), [KeyboardInterrupt()], threading.active_count()
 
     def interrupted(thread, timeout=None):
         if interrupts:
@@ -181,7 +184,7 @@ def test_an_interrupt_while_it_waits_for_the_others_leaves_nothing_of_theirs(fil
     monkeypatch.setattr(threading.Thread, "join", interrupted)
     with pytest.raises(KeyboardInterrupt):
         replace_many(files, wanted())
-    assert threading.active_count() == 1
+    assert threading.active_count() == threads
     assert contents(files) == new()
 
 
@@ -250,9 +253,18 @@ def test_when_the_directory_cannot_be_synced_all_stay_dirty_until_it_can(tmp_pat
     assert stored(tmp_path / "chats") == SAVED
 
 
-def save_all_in_child(path):
-    with dirty(path) as m:
-        m.save_all()
+def save_all_in_child(path, told):
+    """Save all; write to a file what went wrong, or where each thread is after half a minute."""
+    with open(told, "w") as file:
+        faulthandler.dump_traceback_later(30, exit=True, file=file)
+        try:
+            with dirty(path) as m:
+                m.save_all()
+        except BaseException:
+            traceback.print_exc(file=file)
+            raise
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
@@ -260,10 +272,11 @@ def save_all_in_child(path):
 def test_a_forked_child_saves_its_own_sessions_at_once_too(tmp_path):
     with dirty(tmp_path / "parent") as m:
         m.save_all()
-        child = multiprocessing.get_context("fork").Process(target=save_all_in_child, args=(tmp_path / "child",))
+        arguments = (tmp_path / "child", tmp_path / "told")
+        child = multiprocessing.get_context("fork").Process(target=save_all_in_child, args=arguments)
         child.start()
         child.join(60)
-        assert child.exitcode == 0
+        assert child.exitcode == 0, (tmp_path / "told").read_text()
     assert stored(tmp_path / "child") == SAVED
 
 

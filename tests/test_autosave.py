@@ -16,7 +16,18 @@ import warnings
 
 import pytest
 
-from session_manager import Autosave, ClosedError, ForkedError, SaveFailedError, SaveOutcomeUnknownError, SessionManager
+from session_manager import (
+    Autosave,
+    ClosedError,
+    ForkedError,
+    SaveFailedError,
+    SaveOutcomeUnknownError,
+    Session,
+    SessionManager,
+)
+from session_manager.autosave import Autosaver
+from session_manager.entries import Entry
+from session_manager.model import utc_now
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from tests.strategies import CANARY
@@ -43,7 +54,8 @@ def threads():
 def _no_thread_is_left():
     before = len(threads())
     yield
-    gc.collect()
+    if len(threads()) > before:
+        gc.collect()
     until(lambda: len(threads()) <= before)
 
 
@@ -336,6 +348,24 @@ def test_a_close_that_fails_leaves_the_thread_running():
     store.error = None
     until(lambda: said(store) == ["x"] and said(store, "other") == ["y"])
     m.close()
+
+
+def test_what_was_due_during_a_close_that_failed_is_saved_later():
+    """The thread is refused while the manager is being closed; it must not forget the sessions that it wanted to save."""
+    asked = []
+
+    def save(keys):
+        asked.append(sorted(keys))
+        if len(asked) == 1:
+            raise ClosedError
+        return {}
+
+    saver = Autosaver(Autosave(interval=0.01), save, lambda key: False)
+    entry = Entry.of(Session(key="k", generation="9f", created=utc_now(), updated=utc_now()))
+    saver.watch("k", entry)
+    until(lambda: len(asked) > 1)
+    saver.stop()
+    assert asked == [["k"], ["k"]]
 
 
 def test_close_without_saving_gives_up_and_ends_the_thread():

@@ -126,6 +126,21 @@ def test_updated_never_goes_back_and_is_at_least_the_time_of_the_change(history)
         assert after.updated == max(before.updated, change.at)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        Append(at=AT - timedelta(hours=1), messages=(message("z"),)),
+        Append(at=AT - timedelta(hours=1), turn="r"),
+        SetSummary(at=AT - timedelta(hours=1), text="s"),
+        Remove(at=AT - timedelta(hours=1), position=0),
+    ],
+)
+def test_a_clock_that_was_set_back_does_not_set_updated_back(change):
+    after = apply(session_of("x", "y"), change)
+    assert after.updated == AT
+    assert apply(after, attrs.evolve(change, at=LATER)).updated in (AT, LATER)
+
+
 @given(histories())
 def test_a_fold_of_two_parts_is_the_fold_of_the_whole(history):
     made, states = history

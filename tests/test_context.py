@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from session_manager import Message, SessionManager
+from session_manager.calls import truncating
 from session_manager.context import SUMMARY_PREFACE
 from session_manager.history import problems
+from session_manager.model import utc_now
 
 KEY = "telegram:42"
 CALL = {"id": "c1", "type": "function", "function": {"name": "now", "arguments": "{}"}}
@@ -108,6 +110,15 @@ def test_a_turn_sees_the_session_and_its_own_messages(m):
         assert [one["content"] for one in turn.get_context(max_messages=1)] == ["u2"]
         assert [one["content"] for one in m.get_context(KEY)] == ["u1", "a1"]
     assert [one["content"] for one in m.get_context(KEY)] == ["u1", "a1", "u2"]
+
+
+def test_a_cut_is_found_anew_for_another_history_of_the_same_length():
+    """A call looks twice, first without the lock: what changed in between may have moved the turns."""
+    with SessionManager() as one, SessionManager() as other:
+        one.add(KEY, *[Message(role, role) for role in ("user", "assistant", "user", "assistant")])
+        other.add(KEY, *[Message(role, role) for role in ("user", "assistant", "assistant", "user")])
+        make = truncating(utc_now(), 1, whole_turns=True)
+        assert [make(m.get(KEY)).start for m in (one, other, one)] == [2, 3, 2]
 
 
 def test_truncation_at_whole_turns(m):

@@ -55,6 +55,12 @@ def session(key, *contents, generation="9f", revision=3):
     )
 
 
+def noted(one, metadata):
+    """Return a session whose messages have metadata."""
+    messages = [Message("user", m.content, created_at=AT, metadata=metadata) for m in one.messages]
+    return attrs.evolve(one, messages=View([m._placed(n, None) for n, m in enumerate(messages)]))
+
+
 def store_of(*held, store=None):
     store = MemoryStore() if store is None else store
     for one in held:
@@ -235,6 +241,7 @@ def test_a_copy_goes_on_when_the_source_has_got_more():
         attrs.evolve(session("b", "x", "b"), refs=("r",)),
         attrs.evolve(session("b", "x", "b"), end=7),
         attrs.evolve(session("b", "x", "b"), updated=AT.replace(year=2027)),
+        noted(session("b", "x", "b"), {"read": True}),
     ],
 )
 def test_another_state_in_the_target_is_reported_and_left(other):
@@ -244,6 +251,32 @@ def test_another_state_in_the_target_is_reported_and_left(other):
     assert not report.ok
     assert facts(target.load("b")) == facts(other)
     assert facts(target.load("more")) == facts(session("more", "y"))
+
+
+def archived(*contents):
+    """Return a store with a session of one message, behind archived ones."""
+    gone = [Message("user", text, created_at=AT)._placed(n, None) for n, text in enumerate(contents)]
+    last = Message("user", "last", created_at=AT)._placed(5, None)
+    store = MemoryStore()
+    one = attrs.evolve(session("k"), messages=View([last]), end=6)
+    store.write(Commit(one, (), None, archived=tuple((message.position, message) for message in gone)))
+    return store
+
+
+@pytest.mark.parametrize("theirs", [[], ["a"], ["a", "other"], ["a", "b", "c"]])
+def test_another_archive_in_the_target_is_reported_and_left(theirs):
+    source, target = archived("a", "b"), archived(*theirs)
+    assert copy(source, target).different == ("k",)
+    assert [message.content for message in target.archive("k")] == theirs
+    assert copy(source, archived("a", "b")).present == ("k",)
+
+
+def test_a_target_that_keeps_no_archive_is_found_out():
+    class Lossy(MemoryStore):
+        def write(self, commit):
+            super().write(attrs.evolve(commit, archived=()))
+
+    assert copy(archived("a"), Lossy()).different == ("k",)
 
 
 def test_true_and_1_are_different():

@@ -17,6 +17,7 @@ from session_manager import (
     SessionManager,
     StorageError,
 )
+from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
 from tests.faulty_files import FaultyFiles, open_descriptors
 
@@ -262,6 +263,29 @@ def test_reload_settles_an_unknown_outcome_first(faulty):
     given_up = m.reload(KEY)
     assert len(given_up) == 1
     assert texts(m) == stored(path) == ["saved", "unsaved"]
+
+
+@pytest.mark.parametrize("store_class", [SnapshotStore, LogStore])
+def test_a_write_is_not_said_to_have_landed_where_another_program_wrote(tmp_path, store_class):
+    """The session was clean then, and what was in it only was lost."""
+    with contextlib.closing(store_class(tmp_path / "ours")) as store:
+        m = SessionManager(store)
+        m.add_message(KEY, "user", "a")
+        m.save(KEY)
+        (path,) = (tmp_path / "ours").glob("*.session.json*")
+        (tmp_path / "theirs").mkdir()
+        (tmp_path / "theirs" / path.name).write_bytes(path.read_bytes())
+        with SessionManager(tmp_path / "theirs") as other:
+            for text in "xy":
+                other.add_message(KEY, "user", text)
+                other.save(KEY)
+        m.add_message(KEY, "user", "b")
+        commit = m._residents.peek(KEY).commit("token")
+        os.replace(tmp_path / "theirs" / path.name, path)
+        theirs = path.read_bytes()
+        assert store.landed(commit) is None
+        assert path.read_bytes() == theirs
+        m.close(save=False)
 
 
 def test_save_all_names_the_one_that_failed_and_saves_the_others(faulty):

@@ -224,6 +224,18 @@ def test_an_interrupt_in_the_leaders_commit_is_no_business_of_the_others(path, w
         assert [store.landed(one) for one in commits] == [True] * 3
 
 
+def test_an_interrupt_before_the_commit_leaves_no_doubt_that_nothing_was_written(path):
+    with closing(SQLiteStore(path, connect=lambda *a, **o: sqlite3.connect(*a, factory=Interrupting, **o))) as store:
+        before = write_new(store)
+        one = commit_of(before, SetSummary(at=AT, text="s"))
+        Interrupting.armed = "before"
+        with pytest.raises(KeyboardInterrupt):
+            store.write(one)
+        assert one.doubt.exists is False
+        assert store.landed(one) is False
+        assert facts(store.load("k")) == facts(before)
+
+
 def test_who_cannot_tell_whether_the_interrupted_commit_was_theirs_is_told_so(path):
     with closing(SQLiteStore(path, connect=lambda *a, **o: sqlite3.connect(*a, factory=Interrupting, **o))) as store:
         write_new(store, key="old")

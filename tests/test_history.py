@@ -260,6 +260,8 @@ def test_of_a_cut_history_only_strays_at_the_edges_change(objects, data):
         ),
         ([ASKED, ITEM, ASKED, OUTPUT], [ASKED, ITEM, OUTPUT, ASKED]),
         ([ASKED, ITEM, THOUGHT, OUTPUT], [ASKED, ITEM, OUTPUT]),
+        # Where the late result stood, the thought is followed by what it led to.
+        ([ITEM, ASKED, THOUGHT, OUTPUT, ITEM, OUTPUT], [ITEM, OUTPUT, ASKED, THOUGHT, ITEM, OUTPUT]),
         ([{**CALLING, "content": [USE, TEXT]}], [{**CALLING, "content": [USE, TEXT]}, {**TOLD, "content": LOST}]),
         (
             [{"type": "custom_tool_call", "call_id": "c", "name": "sh", "input": "ls"}],
@@ -434,6 +436,13 @@ def test_what_fits_is_valid_within_the_budget_and_the_longest_such_end(objects, 
     cuts = {0, *cuts_of(objects_of(mended))}
     longer = [mended[at:] for at in cuts if at < len(mended) - len(fitting)]
     assert all(sum(sizes[id(message)] for message in end) > budget for end in longer)
+
+
+def test_a_budget_of_any_size_is_filled_and_never_exceeded():
+    given = history_of([ASKED] * 700)
+    for budget in [*range(12), *range(90, 130), 255, 256, 257, 511, 512, 513, 699, 700, 701, 5000]:
+        assert len(fit(given, budget, count=lambda message: 1)) == min(budget, 700)
+        assert len(fit(given, budget, count=lambda message: 3)) == min(budget // 3, 700)
 
 
 @settings(max_examples=300)

@@ -104,6 +104,49 @@ def test_several_keys_are_taken_in_order_whatever_order_they_are_given_in():
     assert not any(thread.is_alive() for thread in threads)
 
 
+def test_a_thread_that_waits_for_the_first_key_holds_no_later_one():
+    """Two threads that hold a key each and wait for that of the other would wait for ever."""
+    locks = KeyedLocks(Guard())
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold():
+        entered.set()
+        assert leave.wait(DEADLINE)
+
+    holder = threading.Thread(target=locks.run, args=(["a"], nothing, hold))
+    waiting = threading.Thread(target=locks.run, args=(["b", "a"], nothing, nothing))
+    holder.start()
+    assert entered.wait(DEADLINE)
+    waiting.start()
+    others = threading.Thread(target=lambda: [locks.run(["b"], nothing, nothing) for _ in range(50_000)], daemon=True)
+    others.start()
+    others.join(DEADLINE)
+    assert not others.is_alive()
+    assert waiting.is_alive()
+    leave.set()
+    holder.join(DEADLINE)
+    waiting.join(DEADLINE)
+
+
+def test_a_lock_that_is_held_survives_the_sweep_of_those_that_are_not():
+    locks = KeyedLocks(Guard())
+    order = []
+
+    def use_others():
+        for number in range(100):
+            other = threading.Thread(target=locks.run, args=([f"other {number}"], nothing, nothing))
+            other.start()
+            other.join(DEADLINE)
+        assert alive(locks) == ["a"]
+        second.start()
+        order.append("first")
+
+    second = threading.Thread(target=locks.run, args=(["a"], nothing, lambda: order.append("second")))
+    locks.run(["a"], nothing, use_others)
+    second.join(DEADLINE)
+    assert order == ["first", "second"]
+
+
 def test_drain_waits_for_whoever_holds_a_lock():
     locks = KeyedLocks(Guard())
     entered, leave, drained = threading.Event(), threading.Event(), threading.Event()

@@ -34,9 +34,11 @@ from session_manager import (
     StorageLockedError,
 )
 from session_manager.changes import Append, apply
+from session_manager.descriptors import Descriptors
 from session_manager.entries import Entry
+from session_manager.files import Files
 from session_manager.live_bytes import Live
-from session_manager.log_format import encode_first, encode_notes, encode_state, first_size
+from session_manager.log_format import MAX_STATE, encode_first, encode_notes, encode_state, first_size
 from session_manager.store import Commit
 from session_manager.stores.log import LogStore
 from tests.faulty_files import FaultyFiles, open_descriptors
@@ -741,6 +743,47 @@ def test_a_sync_that_fails_there_is_not_tried_again_but_the_file_written_anew(op
     assert (path.parent / ".clean").exists()
 
 
+def test_a_directory_with_a_file_whose_sync_failed_is_not_marked_as_clean(opened, tmp_path):
+    """A close created the mark all the same, and the next process believed what may not be durable."""
+    m = opened()
+    say(m, "one", "two")
+    killed = tmp_path / "killed"
+    shutil.copytree(tmp_path / "chats", killed, ignore=shutil.ignore_patterns(".lock", ".holder"))
+    with contextlib.closing(LogStore(killed, files=FaultyFiles)) as store:
+        store._files.fail(2, os_error("EIO"))
+        with pytest.raises(StorageError):
+            store.load(KEY)
+        store._files.heal()
+    assert not (killed / ".clean").exists()
+    with contextlib.closing(LogStore(killed, files=FaultyFiles)) as store:
+        store._files.fail(0, None)
+        store.load(KEY)
+        assert "sync" in store._files.log
+
+
+def test_after_a_crash_the_state_at_the_end_of_a_torn_record_is_not_believed(opened, tmp_path):
+    """A power cut may leave the end of a record without its beginning: the state there is of a save that is lost."""
+    m = opened()
+    say(m, "one", "two")
+    m.add_message(KEY, "user", "x" * 3 * MAX_STATE)
+    m.save(KEY)
+    killed = tmp_path / "killed"
+    shutil.copytree(tmp_path / "chats", killed, ignore=shutil.ignore_patterns(".lock", ".holder"))
+    data = (killed / NAME).read_bytes()
+    start = data.rindex(b"\n", 0, len(data) - 1) + 1
+    (killed / NAME).write_bytes(data[:start] + bytes(2 * MAX_STATE) + data[start + 2 * MAX_STATE :])
+    LogStore(killed).close()  # which touches nothing, and must not let the next one believe it
+    for _ in range(2):
+        with contextlib.closing(LogStore(killed)) as store:
+            for _ in range(2):
+                assert (store.describe(KEY).count, store.version(KEY).revision) == (2, 2)
+            assert [message.content for message in store.load(KEY).messages] == ["one", "two"]
+    with contextlib.closing(LogStore(killed)) as store:
+        say(SessionManager(store), "three")
+        assert store.describe(KEY).count == 3
+    assert (killed / ".clean").exists()
+
+
 def test_nothing_is_believed_while_it_cannot_be_opened_to_be_synced(opened, tmp_path):
     m = opened()
     say(m, "one", "two")
@@ -792,6 +835,55 @@ def test_no_more_descriptors_are_kept_than_allowed(tmp_path):
     with contextlib.closing(LogStore(tmp_path)) as store:
         m = SessionManager(store)
         assert {key: texts(m, key) for key in m} == shown
+
+
+def test_a_descriptor_in_use_is_not_closed_to_make_room(tmp_path):
+    """The save that has it would write into whatever file gets its number next."""
+    for name in "abc":
+        (tmp_path / name).write_bytes(b"")
+    files = Files(str(tmp_path))
+    kept = Descriptors(files, 1)
+    taken = [kept.take(name)[0] for name in "abc"]
+    for name, fd in zip("abc", taken, strict=True):
+        files.write(fd, [name.encode()])
+    for name in "abc":
+        kept.give_back(name)
+    assert kept.close()
+    files.close_directory()
+    assert [(tmp_path / name).read_bytes() for name in "abc"] == [b"a", b"b", b"c"]
+
+
+def test_an_interrupt_leaves_no_descriptor_that_is_closed(tmp_path):
+    """The next save would write into whatever file has got its number."""
+    (tmp_path / "a").write_bytes(b"")
+    files = Files(str(tmp_path))
+    kept = Descriptors(files, 1)
+
+    class Interrupted:
+        """A lock that is interrupted when it is released for the second time."""
+
+        times = 0
+
+        def __init__(self):
+            self.lock = threading.RLock()
+
+        def __enter__(self):
+            self.lock.acquire()
+
+        def __exit__(self, *_):
+            self.lock.release()
+            Interrupted.times += 1
+            if Interrupted.times == 2:
+                raise KeyboardInterrupt
+
+    kept._lock = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        kept.take("a")
+    files.write(kept.take("a")[0], [b"written"])
+    kept.give_back("a")
+    assert kept.close()
+    files.close_directory()
+    assert (tmp_path / "a").read_bytes() == b"written"
 
 
 def test_one_descriptor_or_none_is_enough(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import logging
@@ -24,6 +25,7 @@ from session_manager import (
     InvalidMessageError,
     Message,
     SaveFailedError,
+    SaveOutcomeUnknownError,
     SessionExistsError,
     SessionManager,
     SessionManagerError,
@@ -34,6 +36,7 @@ from session_manager import (
     changes,
     snapshot_format,
 )
+from session_manager.files import Files
 from session_manager.locks import is_mine
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
@@ -246,6 +249,13 @@ def test_a_message_is_updated_by_position_by_ref_or_as_the_last(m, clock):
         m.update_message(KEY, None, {"role": "user"})
 
 
+def test_a_message_that_takes_anothers_place_brings_its_own_metadata(m):
+    m.add(KEY, Message("user", "a", metadata={"draft": True}), Message("user", "b", metadata={"draft": True}))
+    m.update_message(KEY, 0, Message("user", "a", metadata={"sent": 1}))
+    m.update_last(KEY, {"role": "user", "content": "b"})
+    assert [message.metadata for message in m.get_history(KEY)] == [{"sent": 1}, {}]
+
+
 def test_clear_is_a_new_life_with_the_same_metadata(m):
     m.add_message(KEY, "user", "a")
     m.set_summary(KEY, "s")
@@ -369,6 +379,27 @@ def test_a_call_without_effect_leaves_the_session_clean(stored):
     stored.update_last(KEY, {"role": "user", "content": "a"})
     stored.add(KEY)
     assert stored.save(KEY) is False
+
+
+@pytest.mark.parametrize(
+    ("call", "left"),
+    [
+        (lambda m: m.update_message(KEY, 1, {"role": "user", "content": "B"}), ["a", "B", "c"]),
+        (lambda m: m.remove_last(KEY), ["a", "b"]),
+        (lambda m: m.truncate_history(KEY, 2), ["b", "c"]),
+        (lambda m: m.set_history(KEY, [{"role": "user", "content": "new"}]), ["new"]),
+        (lambda m: m.clear(KEY), []),
+    ],
+)
+def test_what_replaces_or_drops_saved_messages_is_saved_too(stored, tmp_path, call, left):
+    """The messages of a session that is saved again and again are not encoded again: these must be."""
+    for text in "abc":
+        stored.add_message(KEY, "user", text)
+        stored.save(KEY)
+    call(stored)
+    stored.save(KEY)
+    with SessionManager(tmp_path / "chats", read_only=True) as reader:
+        assert texts(reader) == left
 
 
 def test_save_of_a_session_that_is_not_in_ram_reads_nothing(stored, tmp_path):
@@ -513,6 +544,34 @@ def test_a_damaged_session_goes_to_quarantine_when_it_is_deleted(damaged, tmp_pa
     kept = [name for name in os.listdir(tmp_path / "chats") if name.startswith(".quarantine-")]
     assert len(kept) == 1
     assert kept[0].endswith(NAME)
+
+
+def test_what_goes_to_quarantine_leaves_there_what_went_there_before(stored, tmp_path):
+    for damage in (b"first", b"second"):
+        (tmp_path / "chats" / NAME).write_bytes(damage)
+        assert stored.delete(KEY)
+    kept = (tmp_path / "chats").glob(".quarantine-*")
+    assert sorted(one.read_bytes() for one in kept) == [b"first", b"second"]
+
+
+def test_a_save_of_unknown_outcome_that_landed_is_no_failure_any_more(tmp_path):
+    class Unknown(Files):
+        fails = False
+
+        def sync_directory(self):
+            if Unknown.fails:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            super().sync_directory()
+
+    with closing(SnapshotStore(tmp_path / "chats", files=Unknown)) as store, SessionManager(store) as m:
+        m.add_message(KEY, "user", "a")
+        Unknown.fails = True
+        with pytest.raises(SaveOutcomeUnknownError):
+            m.save(KEY)
+        assert (list(m.health().failures), m.health().ok) == ([KEY], False)
+        Unknown.fails = False
+        assert m.save(KEY) is True
+        assert (m.health().failures, m.health().dirty, m.health().ok) == ({}, (), True)
 
 
 def test_a_file_that_is_damaged_while_its_session_is_in_ram_is_not_overwritten(stored, tmp_path):

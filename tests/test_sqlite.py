@@ -291,6 +291,30 @@ def test_it_tells_what_landed_also_after_another_process_deleted_and_created_it(
         assert store.landed(here) is False, "it would be among the last ones"
 
 
+def test_of_a_session_that_was_created_anew_nobody_can_tell_what_landed_long_ago(store):
+    """The revisions are counted from 1 again, so that few of them mean nothing: it was said not to have landed."""
+    before = write_new(store, attrs.evolve(session_of("a"), generation="first", revision=3))
+    mine = commit_of(before, SetSummary(at=AT, text="mine"), token="mine")
+    mine.doubt.exists = True
+    store.write(mine)
+    store.delete("k")
+    last = write_new(store, attrs.evolve(session_of("b"), generation="second", revision=1))
+    for number in range(MAX_TOKENS):
+        last = write(store, last, SetSummary(at=AT, text=str(number)), token=f"later {number}")
+    assert last.revision - before.revision < MAX_TOKENS
+    assert store.landed(mine) is None
+
+
+def test_deleted_sessions_whose_keys_differ_in_case_are_two(store):
+    """One that was created took the tombstone of the other, whose last write was then said not to have landed."""
+    one = Commit(attrs.evolve(session_of("a"), key="Chat", revision=1), (), None, token="one")
+    one.doubt.exists = True
+    store.write(one)
+    store.delete("Chat")
+    write_new(store, key="chat")
+    assert store.landed(one) is True
+
+
 def test_delete_of_one_version(store):
     before = write_new(store)
     assert store.delete("k", Version("g", 7)) is False

@@ -24,7 +24,7 @@ from tests.sqlite_writer import SESSIONS
 from tests.strategies import facts
 from tests.test_changes import AT
 from tests.test_processes import start
-from tests.test_sqlite import commit_of, write_new
+from tests.test_sqlite import commit_of, write, write_new
 from tests.test_sqlite_files import raw_elsewhere
 
 DEADLINE = 60
@@ -176,6 +176,41 @@ def in_a_child(check):
     if not pid:
         os.kill(child, signal.SIGKILL)
     return pid and os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("writes", [False, True])
+def test_a_process_that_has_a_database_open_twice_forks_at_once(path, writes):
+    """The fork waited for its own lock file, 5 s for each store but the first, and no child could open the database."""
+    with closing(SQLiteStore(path)) as one, closing(SQLiteStore(path)) as two, closing(SQLiteStore(path)) as three:
+        stores, stop, began = (one, two, three), threading.Event(), threading.Barrier(4)
+
+        def write_on(store):
+            session = write_new(store, key=threading.current_thread().name)
+            began.wait(DEADLINE)
+            while not stop.is_set():
+                session = write(store, session, SetSummary(at=AT, text=str(session.revision)))
+
+        def check():
+            with closing(SQLiteStore(path)) as own:
+                write_new(own, key="child")
+
+        threads = [threading.Thread(target=write_on, args=(store,)) for store in stores if writes]
+        try:
+            for thread in threads:
+                thread.start()
+            if writes:
+                began.wait(DEADLINE)
+            well = in_a_child(check)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(DEADLINE)
+        assert well
+        for number, store in enumerate(stores):
+            write_new(store, key=f"after {number}")
+            assert store.version("child") is not None
+            assert store.strays() == []
 
 
 @pytest.mark.long

@@ -348,6 +348,30 @@ def test_no_digest_is_made_under_the_guard(store, m, monkeypatch, where):
     assert not any(held)
 
 
+def test_what_is_changed_during_the_save_is_saved_before_it_is_summarized(store, m):
+    """The summary of a message that no process can read again would be all that is left of it."""
+    talk(m, 1, 2)
+    write, edits = store.write, ["first", "second"]
+
+    def edit(text):
+        m.update_message(KEY, 0, {"role": "user", "content": text})
+
+    def interfere(commit):
+        if edits:
+            thread = threading.Thread(target=edit, args=(edits.pop(0),))
+            thread.start()
+            thread.join(DEADLINE)
+        write(commit)
+
+    def summarizer(previous, messages):
+        assert [one.content for one in messages] == [one.content for one in store.load(KEY).messages[:2]]
+        return joined(previous, messages)
+
+    store.write = interfere
+    assert m.summarize(KEY, summarizer, keep_last=2).summary == "second a1"
+    assert texts(m) == ["u2", "a2"]
+
+
 def test_two_summarizers_in_two_processes_and_one_wins(store, m):
     talk(m, 1, 2, 3)
     m.save(KEY)

@@ -618,8 +618,8 @@ class LogStore(Store):
         self._closed = True
         try:
             idle = self._descriptors.close()
-            if idle and self._reader.mark is not None and not (self._doubtful or self._suspect or self._spent):
-                self._reader.mark.put_back()
+            if idle and not (self._doubtful or self._suspect or self._spent):
+                self._reader.put_mark_back()
         finally:
             self._directory.close()
 

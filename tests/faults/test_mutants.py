@@ -1,5 +1,7 @@
 """Negative controls: each mistake in `tests.faults.mutants` is noticed by the check that is there for it.
 
+Each in `tests.faults.seeded` fails the test that is there for it, in a process of its own.
+
 The table, and in a soak each mistake against each check::
 
     python -m pytest tests/faults/test_mutants.py --soak -s -n 0 -o timeout=7200
@@ -8,13 +10,18 @@ The table, and in a soak each mistake against each check::
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
 from session_manager import SessionManagerError
 from tests.faults.checks import CHECKS
 from tests.faults.mutants import MUTANTS, applied
+from tests.faults.seeded import SEEDED
 
 #: What a check that notices something raises: not an error of the mistake itself, such as a wrong name.
 NOTICES = (AssertionError, SessionManagerError, UnicodeError, OSError, IndexError, pytest.fail.Exception)
@@ -23,6 +30,13 @@ NOTICES = (AssertionError, SessionManagerError, UnicodeError, OSError, IndexErro
 def test_there_are_enough_of_them():
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 20
     assert {mutant.caught_by for mutant in MUTANTS} <= set(CHECKS)
+    assert len({mutant.name for mutant in SEEDED}) == len(SEEDED) >= 56
+
+
+@pytest.mark.parametrize("mutant", [*MUTANTS, *SEEDED], ids=lambda mutant: mutant.name)
+def test_each_mistake_can_still_be_made(mutant):
+    with applied(mutant):
+        pass
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -53,3 +67,21 @@ def test_a_mistake_is_noticed(mutant, tmp_path, soak):
     assert how is not None, f"{mutant.name}: nobody noticed"
     others = [name for name in CHECKS if soak and name != mutant.caught_by and noticed(mutant, name, tmp_path / name)]
     print(f"\n| {mutant.name} | {', '.join([mutant.caught_by, *others])} | {how} |")
+
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mutant", SEEDED, ids=lambda mutant: mutant.name)
+def test_a_seeded_mistake_fails_the_test_of_what_it_breaks(mutant):
+    options = ("-n0", "-x", "-q", "-p", "no:cacheprovider", "-p", "tests.faults.mutated")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, mutant.caught_by],
+        cwd=ROOT,
+        env={**os.environ, "MUTANT": mutant.name},
+        capture_output=True,
+        text=True,
+    )
+    said = f"{mutant.name}: nobody noticed\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+    assert (done.returncode, "1 failed" in done.stdout) == (pytest.ExitCode.TESTS_FAILED, True), said

@@ -1,0 +1,563 @@
+"""Mistakes that somebody might make in any module, and the test that fails under each: negative controls of the suite.
+
+`tests.faults.test_mutants` makes each in a process of its own. What the durability of files and databases rests on has its
+mistakes in `tests.faults.mutants`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from session_manager import (
+    archive,
+    archive_files,
+    archive_format,
+    atomic,
+    autosave,
+    budget,
+    calls,
+    changes,
+    claims,
+    context,
+    entries,
+    event_loops,
+    files,
+    group_commit,
+    history,
+    json_value,
+    legacy_files,
+    line_cache,
+    locks,
+    log_reader,
+    log_replay,
+    mending,
+    names,
+    quarantine,
+    rebase,
+    removal,
+    residents,
+    saving,
+    search,
+    sqlite_database,
+    sqlite_forks,
+    sqlite_index,
+    sqlite_rows,
+    sqlite_writes,
+    store,
+    summarize,
+    tokens,
+    turn,
+    view,
+)
+from session_manager.descriptors import Descriptors
+from session_manager.stores import copying
+from session_manager.stores.log import LogStore
+from session_manager.stores.snapshot import SnapshotStore
+from tests.faults.mutants import Mutant, edited, replaced
+
+__all__ = ["SEEDED"]
+
+
+def seeded(name, caught_by, owner, function, *replacements):
+    """Return a mistake in the source of a function.
+
+    :param caught_by: the test that fails under it: a file in ``tests``, ``::``, a name.
+    """
+    return Mutant(name, f"tests/{caught_by}", edited(owner, function, *replacements))
+
+
+def constant(name, caught_by, owner, constant, value):
+    """Return a mistake in a constant."""
+    return Mutant(name, f"tests/{caught_by}", lambda patched: patched.setattr(owner, constant, value))
+
+
+MODEL = (
+    seeded(
+        "True is 1 is 1.0",
+        "test_json_value.py::test_values_of_different_types_or_sizes_are_not_the_same",
+        json_value,
+        "same",
+        ("type(one) is not type(other)", "isinstance(one, dict | list) and type(one) is not type(other)"),
+    ),
+    seeded(
+        "two branches of a view share their list",
+        "test_view.py::test_two_branches_of_one_view_do_not_see_each_other",
+        view.View,
+        "appended",
+        ("len(self._items) == self._stop", "True"),
+    ),
+    seeded(
+        "the oldest refs are remembered, not the newest",
+        "test_changes.py::test_256_refs_are_remembered",
+        changes.Append,
+        "_apply",
+        ("[-MAX_REFS:]", "[:MAX_REFS]"),
+    ),
+    seeded(
+        "an append sets the time of the last change back",
+        "test_changes.py::test_a_clock_that_was_set_back_does_not_set_updated_back",
+        changes.Append,
+        "_apply",
+        ("updated=max(session.updated, self.at)", "updated=self.at"),
+    ),
+    seeded(
+        "a summary is not bound to the one before it",
+        "test_summarize.py::test_what_touches_them_makes_the_summary_void",
+        changes,
+        "digest",
+        ("{_text(session.summary)}", "0"),
+    ),
+    seeded(
+        "the same messages are enough for a summary",
+        "test_summarize.py::test_what_touches_them_makes_the_summary_void",
+        changes.Fold,
+        "_matches",
+        ("(seen.generation, seen.summary) == (session.generation, session.summary)", "True"),
+    ),
+    seeded(
+        "a guard does not follow the generation that it stands for",
+        "test_rebase.py::test_a_session_created_twice_becomes_one",
+        rebase._Rebase,
+        "_rebased",
+        ("self.stands_for.get(guard, guard)", "guard"),
+    ),
+    seeded(
+        "a second rebase forgets what the first one spared",
+        "test_rebase.py::test_an_earlier_lower_bound_of_a_spare_stays",
+        rebase._Rebase,
+        "_spare",
+        ("self.seen_end if earlier is None else min(earlier[0], self.seen_end)", "self.seen_end"),
+    ),
+)
+
+HISTORY = (
+    seeded(
+        "a budget above 100 is exceeded by one",
+        "test_history.py::test_a_budget_of_any_size_is_filled_and_never_exceeded",
+        history,
+        "fit",
+        ("totals[len(valid) - cut] <= max_tokens", "totals[len(valid) - cut] <= max_tokens + (max_tokens > 100)"),
+        ("totals[-1] <= max_tokens:", "totals[-1] <= max_tokens + (max_tokens > 100):"),
+    ),
+    seeded(
+        "lone reasoning is judged before late results are moved",
+        "test_history.py::test_the_least_change_is_made",
+        mending,
+        "mended",
+        (
+            "return _without_lone_reasoning(_Placing(messages, pairing).done())",
+            "messages = _without_lone_reasoning(messages)\n    return _Placing(messages, pair(messages)).done()",
+        ),
+    ),
+    seeded(
+        "a bound of no messages is none",
+        "test_context.py::test_bounds_count_the_end_of_the_history_only",
+        context,
+        "context",
+        ("if max_messages is not None:", "if max_messages:"),
+        ("max_messages is None and", "not max_messages and"),
+    ),
+    constant(
+        "the arguments of tool calls are no tokens",
+        "test_tokens.py::test_recorded_conversations_are_estimated_within_15_percent",
+        tokens,
+        "_FIELDS",
+        tuple(field for field in tokens._FIELDS if field != "arguments"),
+    ),
+)
+
+FILES = (
+    seeded(
+        "a new directory's parent is not synced",
+        "test_files.py::test_each_parent_of_a_new_directory_is_synced",
+        files,
+        "create_directory",
+        ("_sync_path(directory.parent, required=True)", "pass"),
+    ),
+    constant(
+        "another program's temporary files are removed",
+        "test_files.py::test_only_our_temporary_files_are_orphans",
+        atomic,
+        "_ORPHAN",
+        re.compile(r"\.tmp-"),
+    ),
+    constant(
+        "the name of a Windows device is a file's",
+        "test_names.py::test_the_name_of_a_windows_device_is_escaped_in_every_case",
+        names,
+        "_DEVICE",
+        re.compile(r"(?!)"),
+    ),
+    seeded(
+        "what goes to quarantine replaces what is there",
+        "test_manager.py::test_what_goes_to_quarantine_leaves_there_what_went_there_before",
+        quarantine,
+        "_quarantined",
+        ("{secrets.token_hex(8)}", "0123456789abcdef"),
+    ),
+    seeded(
+        "a descriptor in use is closed to make room",
+        "test_log.py::test_a_descriptor_in_use_is_not_closed_to_make_room",
+        Descriptors,
+        "_trim",
+        (" if name not in self._used", ""),
+    ),
+    seeded(
+        "an edit is not in the lines that are kept for the next save",
+        "test_manager.py::test_what_replaces_or_drops_saved_messages_is_saved_too",
+        line_cache.LineCache,
+        "lines",
+        (" or not extends", ""),
+    ),
+    seeded(
+        "landed is true on a conflict (snapshot)",
+        "test_faults.py::test_a_write_is_not_said_to_have_landed_where_another_program_wrote",
+        SnapshotStore,
+        "landed",
+        ("return None", "return True"),
+    ),
+    seeded(
+        "picoclaw's file is removed though nobody has read it",
+        "test_picoclaw.py::test_what_picoclaw_wrote_after_we_took_over_is_never_deleted_unread",
+        legacy_files.LegacyFiles,
+        "drop",
+        ("picoclaw.generation_of(data) in generations", "True"),
+    ),
+)
+
+LOGS = (
+    seeded(
+        "the mark of a clean end is put back although a file is suspect",
+        "test_log.py::test_a_directory_with_a_file_whose_sync_failed_is_not_marked_as_clean",
+        LogStore,
+        "close",
+        ("self._suspect or ", ""),
+    ),
+    seeded(
+        "the state at a log's end is believed after a crash",
+        "test_log.py::test_after_a_crash_the_state_at_the_end_of_a_torn_record_is_not_believed",
+        log_reader.LogReader,
+        "state",
+        ("name in self.mark.unsynced", "False"),
+    ),
+    seeded(
+        "the state at the end of a torn record is believed once it was synced",
+        "test_log.py::test_after_a_crash_the_state_at_the_end_of_a_torn_record_is_not_believed",
+        log_reader.LogReader,
+        "state",
+        ("name in self.torn_names or ", ""),
+    ),
+    seeded(
+        "a directory with a torn record is marked as clean",
+        "test_log.py::test_after_a_crash_the_state_at_the_end_of_a_torn_record_is_not_believed",
+        log_reader.LogReader,
+        "_ends_whole",
+        ('return end == len(data) - 1 and is_whole(data[data.rfind(b"\\n", 0, end) + 1 : end])', "return True"),
+    ),
+    seeded(
+        "landed is true on a conflict (log)",
+        "test_faults.py::test_a_write_is_not_said_to_have_landed_where_another_program_wrote",
+        LogStore,
+        "landed",
+        ("return None", "return True"),
+    ),
+    seeded(
+        "where a record's session starts is not compared",
+        "test_log_format.py::test_records_with_right_checksums_that_do_not_follow_are_damage_at_their_place",
+        log_replay._Replay,
+        "run",
+        ("or state.start != start\n", "\n"),
+    ),
+)
+
+ARCHIVES = (
+    seeded(
+        "the last of two clears alone says what is spared",
+        "test_archive.py::test_of_two_clears_each_spares_what_the_other_spares_as_well",
+        archive,
+        "kept",
+        ("(max(first, found[0]), min(last, found[1]))", "(first, last)"),
+    ),
+    seeded(
+        "what was dropped before a clear is archived",
+        "test_archive.py::test_clear_empties_it_and_it_begins_anew",
+        archive,
+        "dropped",
+        ("is_kept(position, change.spare or NOTHING)", "True"),
+    ),
+    seeded(
+        "an archive is appended to whoever has changed it",
+        "test_archive.py::test_an_archive_that_another_program_changes_at_the_last_moment_is_not_written_to",
+        archive_files.ArchiveFiles,
+        "_appended",
+        ("signature(status) != known.signature", "False"),
+    ),
+    seeded(
+        "an archive with a second name is appended to",
+        "test_log.py::test_a_log_that_has_a_second_name_is_replaced_and_not_written_to",
+        archive_files.ArchiveFiles,
+        "_appended",
+        ("status.st_nlink <= 1", "True"),
+    ),
+    seeded(
+        "the lines of every generation count",
+        "test_archive.py::test_without_an_archive_nothing_is_kept_and_one_that_is_there_is_left_alone",
+        archive_format._Scan,
+        "run",
+        ("head[2] == generation and ", ""),
+    ),
+)
+
+SQLITE = (
+    seeded(
+        "the index keeps cleared archived text",
+        "test_sqlite_files.py::test_deleted_text_that_was_archived_is_in_no_file",
+        sqlite_writes.Plan,
+        "run",
+        ("connection.execute(_NOTE_ARCHIVED_GARBAGE, (key, *commit.spared))", "pass"),
+    ),
+    seeded(
+        "the index keeps deleted sessions' archived text",
+        "test_sqlite_files.py::test_deleted_text_that_was_archived_is_in_no_file",
+        sqlite_writes,
+        "erase",
+        ("connection.execute(_NOTE_ARCHIVED_GARBAGE, (key, *NOTHING))", "pass"),
+    ),
+    seeded(
+        "the index keeps deleted sessions' text",
+        "test_sqlite_files.py::test_deleted_text_is_in_no_file",
+        sqlite_writes,
+        "erase",
+        ("connection.execute(_NOTE_ALL_GARBAGE, (key,))", "pass"),
+    ),
+    seeded(
+        "a truncating checkpoint that a reader prevented is not tried again",
+        "test_sqlite_files.py::test_deleted_text_that_a_reader_kept_in_the_log_is_gone_after_the_next_save",
+        sqlite_database.Database,
+        "checkpoint",
+        ("truncate = truncate or self._truncate_again", "pass"),
+    ),
+    seeded(
+        "tombstones fold case",
+        "test_sqlite.py::test_deleted_sessions_whose_keys_differ_in_case_are_two",
+        sqlite_rows,
+        "tombstone_key",
+        ("key.encode()", "key.casefold().encode()"),
+    ),
+    seeded(
+        "whether a write landed is told over another generation",
+        "test_sqlite.py::test_of_a_session_that_was_created_anew_nobody_can_tell_what_landed_long_ago",
+        store.Commit,
+        "unknown_token",
+        (" or version.generation != self.base.generation", ""),
+    ),
+    seeded(
+        "two catch up with the index, and the second does it again",
+        "test_sqlite_index.py::test_two_processes_may_catch_up_at_once",
+        sqlite_index.Missing,
+        "run",
+        ("_watermark(connection) != self.after", "False"),
+    ),
+    seeded(
+        "one request's error is that of all in its transaction",
+        "test_group_commit.py::test_ones_failure_is_not_anothers",
+        group_commit.GroupCommit,
+        "_lead",
+        ("if len(batch) == 1:", "if True:"),
+    ),
+    seeded(
+        "an interrupt before a commit leaves a doubt",
+        "test_group_commit.py::test_an_interrupt_before_the_commit_leaves_no_doubt_that_nothing_was_written",
+        group_commit.GroupCommit,
+        "_commit",
+        ("request.doubtful = request.doubt.exists = False", "pass"),
+    ),
+    seeded(
+        "a fork waits for the lock file that it holds",
+        "test_sqlite_processes.py::test_a_process_that_has_a_database_open_twice_forks_at_once",
+        sqlite_forks.Held,
+        "hold_file",
+        ("if lock.place in self._files:", "if False:"),
+    ),
+)
+
+MANAGER = (
+    seeded(
+        "an edited message keeps its old metadata",
+        "test_manager.py::test_a_message_that_takes_anothers_place_brings_its_own_metadata",
+        calls,
+        "editing",
+        ("message=new)", "message=Message._restore(new._object, new.created_at, old._metadata, new.ref))"),
+    ),
+    seeded(
+        "a cut is taken for that of every history of the same length",
+        "test_context.py::test_a_cut_is_found_anew_for_another_history_of_the_same_length",
+        calls,
+        "truncating",
+        ("known[0] is not messages", "len(known[0]) != len(messages)"),
+    ),
+    seeded(
+        "what is called during a save is lost",
+        "test_threads.py::test_what_is_added_during_a_save_stays_dirty_and_goes_out_with_the_next",
+        entries.Entry,
+        "landed",
+        ("self.pending[count:]", "View()"),
+    ),
+    seeded(
+        "a close does not save what the last calls left",
+        "test_expire.py::test_a_session_created_while_the_manager_is_being_closed_is_saved",
+        residents.Residents,
+        "_drain",
+        ("self.keyed.drain()\n        flush()", "self.keyed.drain()"),
+    ),
+    seeded(
+        "a close that failed leaves the manager closed",
+        "test_manager.py::test_close_that_cannot_save_raises_and_stays_open",
+        residents.Residents,
+        "_drain",
+        ("self._state = _State.OPEN", "pass"),
+    ),
+    seeded(
+        "a dirty session is evicted",
+        "test_budget.py::test_dirty_sessions_stay_until_they_are_saved_and_then_go",
+        residents.Residents,
+        "put",
+        (" and not self._entries[oldest].dirty", ""),
+    ),
+    seeded(
+        "the session that was read first is evicted first",
+        "test_budget.py::test_those_used_least_recently_go_first",
+        budget.Budget,
+        "used",
+        ("self._sizes.move_to_end(key)", "pass"),
+    ),
+    seeded(
+        "a fork takes the place of an unsaved session",
+        "test_manager.py::test_fork_copies_everything_to_a_life_of_its_own",
+        saving.Saving,
+        "_fork",
+        ("if there is not None:", "if there is not None and there.durable.revision:"),
+    ),
+    seeded(
+        "a fork of unknown outcome is forgotten",
+        "test_faults.py::test_a_fork_or_deletion_whose_outcome_is_unknown_is_settled_as_the_error_says",
+        saving.Saving,
+        "_fork",
+        ("isinstance(error, SaveOutcomeUnknownError) or ", ""),
+    ),
+    seeded(
+        "who waits for a change is not told that it was settled",
+        "test_turn.py::test_a_delivery_that_a_fork_of_unknown_outcome_has_copied_is_done_when_that_is_durable",
+        saving.Saving,
+        "_settle",
+        ("if landed:\n        _testify(commit)\n", ""),
+    ),
+    seeded(
+        "a write that landed after all stays a failure",
+        "test_manager.py::test_a_save_of_unknown_outcome_that_landed_is_no_failure_any_more",
+        saving.Saving,
+        "_note_settled",
+        ("self._residents.note_failure(key, None)", "pass"),
+    ),
+    seeded(
+        "an expiry deletes whatever version is there",
+        "test_expire.py::test_what_another_writer_saves_between_the_listing_and_the_deletion_keeps_a_session",
+        removal.Removal,
+        "_delete_stored",
+        ("store.delete(key, info.version)", "store.delete(key)"),
+    ),
+    seeded(
+        "exactly that old is older",
+        "test_expire.py::test_exactly_that_old_is_not_older",
+        removal,
+        "is_older",
+        ("time < than", "time <= than"),
+    ),
+    seeded(
+        "a session expires whose save may have landed",
+        "test_expire.py::test_a_write_of_unknown_outcome_keeps_a_session",
+        removal.Removal,
+        "_leave",
+        (" or entry.unknown is not None", ""),
+    ),
+    seeded(
+        "keys are locked in the order in which they are given",
+        "test_locks.py::test_a_thread_that_waits_for_the_first_key_holds_no_later_one",
+        locks.KeyedLocks,
+        "run",
+        ("sorted(set(keys))", "list(dict.fromkeys(keys))"),
+    ),
+    seeded(
+        "a lock that is held is swept away",
+        "test_locks.py::test_a_lock_that_is_held_survives_the_sweep_of_those_that_are_not",
+        locks.KeyedLocks,
+        "_check_out",
+        ("if reference() is not None}", "if key in keys}"),
+    ),
+    seeded(
+        "one more may wait for a turn",
+        "test_claims.py::test_only_so_many_may_wait",
+        claims.Claims,
+        "_queue_up_to",
+        ("count <= limit", "count <= limit + 1"),
+    ),
+    seeded(
+        "an answer that is in RAM only is done",
+        "test_turn.py::test_done_means_durable",
+        turn.Turn,
+        "_begin",
+        ("self._saving.save(self.key)\n            continue\n        elif answered:", "pass\n        elif answered:"),
+    ),
+    seeded(
+        "a turn is written to whatever session is there",
+        "test_turn.py::test_a_session_that_is_reset_meanwhile_stays_so",
+        turn.Turn,
+        "_apply",
+        ("guard=self._guard", "guard=None"),
+    ),
+    seeded(
+        "messages are summarized that are not durable",
+        "test_summarize.py::test_what_is_changed_during_the_save_is_saved_before_it_is_summarized",
+        summarize.Summaries,
+        "pick",
+        ("_is_durable(entry, first, stop)", "True"),
+    ),
+    seeded(
+        "autosave forgets what was due during a close",
+        "test_autosave.py::test_what_was_due_during_a_close_that_failed_is_saved_later",
+        autosave.Autosaver,
+        "_save_due",
+        (
+            "self._due.update(dict.fromkeys(keys, time.monotonic() + min(self._rule.interval, _RETRY)))",
+            "self._due.clear()",
+        ),
+    ),
+    seeded(
+        "of equal hits the oldest comes first",
+        "test_search.py::test_many_occurrences_in_a_short_text_come_first_and_of_equals_the_newest",
+        search,
+        "_scored",
+        ("-message.created_at", "message.created_at"),
+    ),
+    seeded(
+        "a thread beside an event loop never gives way",
+        "test_event_loops.py::test_threads_give_way_only_beside_a_loop",
+        event_loops,
+        "give_way",
+        ("time.sleep(_BREATH)", "pass"),
+    ),
+    Mutant(
+        "a copy does not compare archives",
+        "tests/test_copy.py::test_another_archive_in_the_target_is_reported_and_left",
+        replaced(copying, "_same_archive", lambda archive, target, key: True),
+    ),
+    seeded(
+        "a copy does not compare messages' metadata",
+        "test_copy.py::test_another_state_in_the_target_is_reported_and_left",
+        copying,
+        "_same_message",
+        ("\n        and same(one.metadata, other.metadata)", ""),
+    ),
+)
+
+SEEDED = (*MODEL, *HISTORY, *FILES, *LOGS, *ARCHIVES, *SQLITE, *MANAGER)
