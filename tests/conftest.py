@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from session_manager import InvalidKeyError, InvalidMessageError, SessionManagerError
 from session_manager.testing import strategies
+from tests.support.canary import CANARY
 
-#: A text that no repr, log line or error may ever show: the tests put it into messages, summaries and metadata.
-CANARY = "xyzzy-CANARY-plugh"
 # Strategies are built when they are first asked for: hypothesis draws it, too.
 strategies.NASTY_TEXTS += (CANARY,)
 
@@ -27,6 +28,7 @@ if os.path.isdir(_RAM) and shutil.disk_usage(_RAM).free > _ENOUGH:
 collect_ignore = ["typing"]
 
 settings.register_profile("quick", deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("many", parent=settings.get_profile("quick"), max_examples=150)
 settings.register_profile("long", parent=settings.get_profile("quick"), max_examples=1000, stateful_step_count=100)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
@@ -35,20 +37,27 @@ def pytest_addoption(parser):
     parser.addoption("--walks", type=int, default=400, help="how many random walks of three writers")
     parser.addoption("--first-walk", type=int, default=0, help="the seed of the first walk")
     parser.addoption("--long", action="store_true", help="run what takes long, too")
-    parser.addoption("--soak", action="store_true", help="break the library for hours, instead of a minute")
+    parser.addoption("--faults", action="store_true", help="break the library for minutes, instead of seconds")
+    parser.addoption("--soak", action="store_true", help="break the library for hours")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    if not (config.getoption("--long") or config.getoption("--soak")):
-        for item in items:
-            if item.get_closest_marker("long"):
-                item.add_marker(pytest.mark.skip(reason="takes long: --long"))
+    long, faults, soak = (config.getoption(name) for name in ("--long", "--faults", "--soak"))
+    for item in items:
+        if "size" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.sized)
+        if item.get_closest_marker("long") and not (long or soak):
+            item.add_marker(pytest.mark.skip(reason="takes long: --long"))
+        elif item.get_closest_marker("faults") and not (faults or soak):
+            item.add_marker(pytest.mark.skip(reason="breaks the library for long: --faults"))
 
 
-@pytest.fixture
-def soak(request) -> bool:
-    """Whether this is a soak."""
-    return request.config.getoption("--soak")
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish():
+    """Spare garbage collections what is there before the first test: with it each takes a quarter of a second."""
+    gc.collect()
+    gc.freeze()
 
 
 # What the whole suite logs, at DEBUG, and every error of the library that it makes, is watched for the canary.
@@ -111,3 +120,12 @@ def leaks() -> list[str]:
 def anyio_backend(request) -> str:
     """The event loops that async tests run on."""
     return request.param
+
+
+@pytest.fixture
+def switching_often():
+    """Threads that are switched at nearly every bytecode."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)

@@ -28,7 +28,7 @@ from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import Clock, crash, nasty_text, sessions
 from session_manager.testing.known import NEARLY_EQUAL_KEYS
 from session_manager.testing.strategies import json_objects, message_objects, refs
-from tests.strategies import facts
+from tests.support.strategies import facts
 
 
 def in_ram(_):
@@ -321,7 +321,7 @@ def resident(manager, key):
 
 
 TestAgreement = Agreement.TestCase
-TestAgreement.settings = settings(max_examples=max(settings().max_examples // 6, 25), stateful_step_count=40)
+TestAgreement.settings = settings(max_examples=max(settings().max_examples // 6, 12), stateful_step_count=40)
 
 
 def test_there_is_more_than_one_store_to_compare():

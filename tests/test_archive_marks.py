@@ -11,7 +11,7 @@ from session_manager import SaveFailedError, SessionManager
 from session_manager.files import Files
 from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
-from tests.faulty_files import FaultyFiles
+from tests.support.faulty_files import FaultyFiles
 
 STORES = {"snapshot": SnapshotStore, "log": LogStore}
 SESSION = {"snapshot": "telegram~3a42.session.json", "log": "telegram~3a42.session.jsonl"}

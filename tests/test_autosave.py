@@ -30,7 +30,7 @@ from session_manager.entries import Entry
 from session_manager.model import utc_now
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
-from tests.strategies import CANARY
+from tests.support.strategies import CANARY
 
 DEADLINE = 60
 NEVER = 10**6

@@ -26,8 +26,9 @@ from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore
-from tests.strategies import CANARY
-from tests.test_manager import Clock, texts
+from tests.support.clocks import Clock
+from tests.support.managers import texts
+from tests.support.strategies import CANARY
 
 DEADLINE = 60
 DAY = timedelta(days=1)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+import pytest
+
+from tests.support.places import ROOT
+
+pytestmark = pytest.mark.once
+
 README = (ROOT / "README.md").read_text()
 
 
