@@ -11,6 +11,7 @@ from session_manager.codec import DecodeError
 from session_manager.directory_lock import DirectoryLock
 from session_manager.errors import (
     ClosedError,
+    ForkedError,
     ReadOnlyError,
     SaveFailedError,
     SaveOutcomeUnknownError,
@@ -54,6 +55,7 @@ class SessionDirectory:
         self._read_key = read_key
         self._hashed: dict[str, str] = {}
         self._closed = False
+        self._pid = os.getpid()
         self._lock: DirectoryLock | None = None
         #: Sessions whose deletion was begun, and may not survive a power cut.
         self.undeleted: set[str] = set()
@@ -95,9 +97,15 @@ class SessionDirectory:
         return [name for name in names if name not in self.names] if len(self.names) < len(names) else []
 
     def check_open(self) -> None:
-        """Raise `ClosedError` after `close`."""
+        """Raise if no call may be made.
+
+        :raises ClosedError: after `close`.
+        :raises ForkedError: in a child that was forked off, which has no lock on the directory.
+        """
         if self._closed:
             raise ClosedError
+        if self._lock is not None and not self._lock.is_held:
+            raise ClosedError if os.getpid() == self._pid else ForkedError
 
     def check_writable(self) -> None:
         """Raise unless it may be written to.
