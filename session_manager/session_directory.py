@@ -18,7 +18,7 @@ from session_manager.errors import (
     StorageError,
     UnsupportedFormatError,
 )
-from session_manager.files import Files, create_directory
+from session_manager.files import Files, create_directory, real_path
 from session_manager.names import file_name, is_hashed, key_of
 from session_manager.quarantine import is_quarantined, quarantine
 from session_manager.store import Finding
@@ -49,7 +49,7 @@ class SessionDirectory:
         files: Callable[[str], Files],
         read_only: bool,
     ) -> None:
-        self.path = os.path.abspath(os.fspath(path))
+        self.path = real_path(path)
         self.read_only = read_only
         self._suffix = suffix
         self._read_key = read_key

@@ -19,6 +19,7 @@ from session_manager.errors import (
     SaveFailedError,
     StorageError,
 )
+from session_manager.files import real_path
 from session_manager.group_commit import GroupCommit, Request
 from session_manager.model import Message, Session, Version
 from session_manager.search import SearchHit, best
@@ -54,13 +55,13 @@ class SQLiteStore(Store):
     **Durability.** A write returns when its transaction is synced (WAL, ``synchronous=FULL``). Writes of several threads
     share a transaction. **Concurrency.** Every method may be called from any thread; reads wait for nobody.
 
-    :param path: the database; created, 0600, if it is missing, and brought up to date if it is older.
+    :param path: the database; created, 0600, if it is missing, and brought up to date if it is older. Links are followed once.
     :param read_only: only read it, beside whoever writes it; it must be there. What would write raises `ReadOnlyError`.
     :param exclusive: nobody else writes to it, so that a session in RAM need not be compared with the database at each
         read. Writes are still refused over a version that they are not based on.
     :param busy_timeout: how many seconds to wait for another process that writes, at most.
     :param connect: opens connections as `sqlite3.connect` does; for tests, which break them.
-    :raises InvalidStorageError: if the file is something else; it is left as it is.
+    :raises InvalidStorageError: if the file is something else, or has a second name (a hard link); it is left as it is.
     :raises UnsupportedFormatError: if a newer version wrote it.
     :raises StorageError: if it cannot be opened or created.
     """
@@ -76,7 +77,7 @@ class SQLiteStore(Store):
         busy_timeout: float = 30.0,
         connect: Connect = sqlite3.connect,
     ) -> None:
-        self.path = os.path.abspath(os.fspath(path))
+        self.path = real_path(path)
         self._database = Database(self.path, read_only=read_only, busy_timeout=busy_timeout, connect=connect)
         self._group = GroupCommit(self._database)
         self.shared = not exclusive
