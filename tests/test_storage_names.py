@@ -107,7 +107,7 @@ def test_a_database_with_a_second_name_is_refused(tmp_path, read_only):
     os.link(path, other)
     before = {place.name: place.read_bytes() for place in tmp_path.iterdir() if place.name != "chats.db.lock"}
     for name in (path, other):
-        with pytest.raises(InvalidStorageError, match="second name.*remove the other names"):
+        with pytest.raises(InvalidStorageError, match=r"second name.*remove the other names"):
             SessionManager(f"sqlite:{name}", read_only=read_only)
         with pytest.raises(InvalidStorageError, match="second name"):
             SQLiteStore(name, read_only=read_only)
@@ -144,7 +144,7 @@ def test_a_file_beside_a_database_is_no_link(end, how, read_only, tmp_path):
 @pytest.mark.parametrize("store_class", [SQLiteStore, SnapshotStore, LogStore])
 def test_no_storage_is_created_through_a_link_to_nothing(store_class, tmp_path):
     (tmp_path / "link").symlink_to("nowhere")
-    with pytest.raises(StorageError, match="is a link to .*nowhere, which is not there"):
+    with pytest.raises(StorageError, match=r"is a link to .*nowhere, which is not there"):
         store_class(tmp_path / "link")
     assert os.listdir(tmp_path) == ["link"]
 
