@@ -29,6 +29,7 @@ from session_manager.errors import (
     SessionNotFoundError,
     StorageError,
     StorageLockedError,
+    StoreInUseError,
     UnsupportedFormatError,
 )
 
@@ -76,6 +77,7 @@ __all__ = [
     "StorageError",
     "StorageLockedError",
     "Store",
+    "StoreInUseError",
     "Summarized",
     "SummaryPolicy",
     "Turn",

@@ -55,6 +55,11 @@ class DirectoryLock(Resource):
             self._files.close(fd)
         self._files.rename(temporary, _HOLDER)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether this process has it: not after `release`, nor in a child that was forked off."""
+        return self._lock.is_open
+
     def release(self) -> None:
         """Let go of it, from any thread; idempotent."""
         if self._lock.is_open:

@@ -16,6 +16,7 @@
     ├── ConflictError
     └── StorageError
         ├── StorageLockedError
+        │   └── StoreInUseError
         ├── SaveError
         │   ├── SaveFailedError
         │   └── SaveOutcomeUnknownError
@@ -50,6 +51,7 @@ __all__ = [
     "SessionNotFoundError",
     "StorageError",
     "StorageLockedError",
+    "StoreInUseError",
     "UnsupportedFormatError",
 ]
 
@@ -243,6 +245,20 @@ class StorageLockedError(StorageError):
             else "another process"
         )
         return f"{self.path} is open in {who}: close it there first"
+
+
+class StoreInUseError(StorageLockedError):
+    """A manager of this process has the `Store` already, and the store cannot serve two. Nothing has changed."""
+
+    def __init__(self, store: str) -> None:
+        SessionManagerError.__init__(self, store)
+        #: The store, as it says of itself.
+        self.path = store
+        self.reason = "is in use by another manager of this process"
+        self.holder: dict[str, Any] = {}
+
+    def _sentence(self) -> str:
+        return f"{self.path} {self.reason}: use one manager for it, or SQLite, which several may share"
 
 
 class SaveError(StorageError):

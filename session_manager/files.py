@@ -18,6 +18,7 @@ import stat as stat_module
 from collections.abc import Sequence
 from pathlib import Path
 
+from session_manager.errors import StorageError
 from session_manager.resource import Resource
 
 try:
@@ -25,7 +26,7 @@ try:
 except ImportError:  # pragma: no cover - Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Files", "create_directory"]
+__all__ = ["Files", "create_directory", "real_path"]
 
 _log = logging.getLogger("session_manager")
 
@@ -155,6 +156,18 @@ class Files(Resource):
         if self._fd is not None and self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)
+
+
+def real_path(path: str | os.PathLike[str]) -> str:
+    """Return the absolute path of a storage without links, so that all who open the storage name it alike.
+
+    :raises StorageError: if it is a link to nothing: no storage is created through a link.
+    """
+    given = os.fspath(path)
+    found = os.path.realpath(given)
+    if os.path.islink(given) and not os.path.lexists(found):
+        raise StorageError(given, f"is a link to {found}, which is not there: create that, or remove the link")
+    return found
 
 
 def create_directory(path: str) -> None:

@@ -102,7 +102,9 @@ class SessionManager(Resource):
     :raises ValueError: if a limit is less than 1; if there is a limit, but no storage to forget sessions to; if `autosave`
         and `read_only` are both given; or if there is to be an archive, and the `Store` keeps none.
     :raises InvalidStorageError: if the URL or path cannot be what it says.
-    :raises StorageLockedError: if another process has the storage open.
+    :raises StorageLockedError: if another process, or another manager, has the storage open.
+    :raises StoreInUseError: if another manager has the `Store` that was given, which is not `shared`.
+    :raises ForkedError: if a manager of the parent process has that `Store`.
     :raises StorageError: if it cannot be opened.
 
     >>> with SessionManager() as m:
@@ -143,15 +145,22 @@ class SessionManager(Resource):
             archive=archive,
             budget=budget,
         )
-        self._saving = Saving(self._residents)
-        self._removal = Removal(self._residents)
-        self._turn_locks = TurnLocks(Claims(self._residents.guard))
-        self._summaries = Summaries(self._residents, self._saving, self._incoming)
-        self._overview = Overview(self._residents)
         self._autosaver: Autosaver | None = None
-        if autosave is not None and self._residents.store is not None:
-            self._autosaver = Autosaver(autosave, self._saving.save_some, self._saving.is_dirty)
-            self._residents.watch = self._autosaver.watch
+        done = False
+        try:
+            self._residents.attach()
+            self._saving = Saving(self._residents)
+            self._removal = Removal(self._residents)
+            self._turn_locks = TurnLocks(Claims(self._residents.guard))
+            self._summaries = Summaries(self._residents, self._saving, self._incoming)
+            self._overview = Overview(self._residents)
+            if autosave is not None and self._residents.store is not None:
+                self._autosaver = Autosaver(autosave, self._saving.save_some, self._saving.is_dirty)
+                self._residents.watch = self._autosaver.watch
+            done = True
+        finally:
+            if not done:
+                self._residents.let_go()
 
     # Reading
 

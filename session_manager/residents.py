@@ -76,6 +76,14 @@ class Residents(Resource):
         #: Called under the guard with every entry that a change made.
         self.watch: Callable[[str, Entry], None] | None = None
 
+    def attach(self) -> None:
+        """Take the store, until `let_go`.
+
+        :raises StoreInUseError: if another manager has it, and it is not shared.
+        """
+        if self.store is not None:
+            self.store.attach(self)
+
     def check_open(self) -> None:
         """Raise if no call may be made.
 
@@ -388,6 +396,8 @@ class Residents(Resource):
         return sum(entry.dirty for entry in self._entries.values()) if was_open and self.store is not None else 0
 
     def let_go(self) -> None:
-        """Close the store, if it is ours to close; nobody may be using it."""
-        if self._owns_store and self.store is not None and self.guard.is_of_this_process:
-            self.store.close()
+        """Give the store back, and close it if it is ours to close. No call may be using it."""
+        if self.store is not None and self.guard.is_of_this_process:
+            self.store.detach(self)
+            if self._owns_store:
+                self.store.close()

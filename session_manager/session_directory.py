@@ -11,6 +11,7 @@ from session_manager.codec import DecodeError
 from session_manager.directory_lock import DirectoryLock
 from session_manager.errors import (
     ClosedError,
+    ForkedError,
     InvalidStorageError,
     ReadOnlyError,
     SaveFailedError,
@@ -18,7 +19,7 @@ from session_manager.errors import (
     StorageError,
     UnsupportedFormatError,
 )
-from session_manager.files import Files, create_directory
+from session_manager.files import Files, create_directory, real_path
 from session_manager.legacy_files import holding_sessions
 from session_manager.names import file_name, is_hashed, key_of
 from session_manager.quarantine import quarantine
@@ -54,13 +55,14 @@ class SessionDirectory(Resource):
         read_only: bool,
     ) -> None:
         self._given = os.fspath(path)
-        self.path = os.path.abspath(self._given)
+        self.path = real_path(path)
         self.read_only = read_only
         self._suffix = suffix
         self._scheme = next(scheme for scheme, end in SUFFIXES.items() if end == suffix)
         self._read_key = read_key
         self._hashed: dict[str, str] = {}
         self._closed = False
+        self._pid = os.getpid()
         self._lock: DirectoryLock | None = None
         #: Sessions whose deletion was begun, and may not survive a power cut.
         self.undeleted: set[str] = set()
@@ -113,9 +115,15 @@ class SessionDirectory(Resource):
         return others
 
     def check_open(self) -> None:
-        """Raise `ClosedError` after `close`."""
+        """Raise if no call may be made.
+
+        :raises ClosedError: after `close`.
+        :raises ForkedError: in a child that was forked off, which has no lock on the directory.
+        """
         if self._closed:
             raise ClosedError
+        if self._lock is not None and not self._lock.is_held:
+            raise ClosedError if os.getpid() == self._pid else ForkedError
 
     def check_writable(self) -> None:
         """Raise unless it may be written to.

@@ -36,7 +36,7 @@ from session_manager.locks import is_mine
 from session_manager.process_lock import ProcessLock
 from session_manager.resource import Resource
 from session_manager.sqlite_forks import Held, hold, is_inherited, leave_for_ever, watch
-from session_manager.sqlite_opening import Connect, Opener
+from session_manager.sqlite_opening import Connect, Opener, Place
 from session_manager.sqlite_schema import is_readable
 
 __all__ = ["Database"]
@@ -52,7 +52,6 @@ _CHECKPOINT_BYTES = 4 * 1024 * 1024
 _BYTES_PER_CHANGE = 2 * 4096
 _TRUNCATE_SECONDS = 0.25
 _DAMAGED_SCHEMA = "the schema is damaged"
-_REPLACED = "was moved, removed or replaced while it was open"
 _IN_USE = "was in use by another thread when this process was forked: open it in a process that is spawned"
 
 
@@ -105,7 +104,7 @@ class Database(Resource):
         self._changes_at_checkpoint = 0
         self._size_at_checkpoint = 0
         self._truncate_again = False
-        self._place: tuple[int, int] | None = None
+        self._place: Place | None = None
         is_quoted = False
         watch(self)
         try:
@@ -130,24 +129,25 @@ class Database(Resource):
         return self._writer is not None or any(reader.connection is not None for reader in list(self._idle))
 
     def _open(self) -> None:
-        if is_inherited(self._place_now()):
+        if is_inherited(self._opener.place()):
             raise StorageError(self.path, _IN_USE)
         if self.read_only:
+            self._place = self._opener.place()
             self._opener.identify()
-            self._place = self._place_now()
             reader = self._add_reader()
-            reader.connection = self._opener.reader()
+            reader.connection = self._opener.reader(self._place)
             self._idle.append(reader)
             self.has_index = is_readable(reader.connection)
             return
         parent = os.path.dirname(self.path)
         if not os.path.isdir(parent):
             create_directory(parent)
-        if os.path.lexists(self.path):
+        place = self._opener.place()
+        if place is not None:
             self._opener.identify()
         self._lock = ProcessLock(f"{self.path}.lock")
-        self._writer = self.locked(self._opener.writer)
-        self._place = self._place_now()
+        self._writer = self.locked(partial(self._opener.writer, place))
+        self._place = self._opener.place()
         self.has_index = is_readable(self._writer)
         if self._log_size() > _CHECKPOINT_BYTES:
             self.locked(partial(self.checkpoint, truncate=True))
@@ -186,7 +186,7 @@ class Database(Resource):
         if self.is_closed:
             raise ClosedError
         self.check_place()
-        self._writer = self._opener.writer()
+        self._writer = self._opener.writer(self._place)
         self._changes_at_checkpoint = 0
 
     def check_place(self) -> None:
@@ -194,15 +194,8 @@ class Database(Resource):
 
         :raises SaveFailedError: if somebody has moved, removed or replaced it.
         """
-        if self._place_now() != self._place:
-            raise SaveFailedError(None, f"{self.path} {_REPLACED}")
-
-    def _place_now(self) -> tuple[int, int] | None:
-        try:
-            status = os.stat(self.path)
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
+        if self._opener.place() != self._place:
+            raise SaveFailedError(None, f"{self.path} was moved, removed or replaced while it was open")
 
     def read(self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function with a connection that reads. It may begin a transaction, and need not end it.
@@ -220,7 +213,7 @@ class Database(Resource):
             with reader.lock:
                 try:
                     if reader.connection is None:
-                        reader.connection = self._another_connection()
+                        reader.connection = self._opener.reader(self._place)
                     return function(reader.connection, *args, **kwargs)
                 finally:
                     self._give_back(reader)
@@ -243,12 +236,6 @@ class Database(Resource):
         with self._gate:
             self._readers.append(reader)
         return reader
-
-    def _another_connection(self) -> sqlite3.Connection:
-        """Open one more connection, to the same file: one that is in its place now is somebody else's."""
-        if self._place_now() != self._place:
-            raise StorageError(self.path, _REPLACED)
-        return self._opener.reader()
 
     def _damaged_schema(self) -> StorageError:
         """Return the error for a sentence of SQLite's that is no text, for it quotes a damaged schema."""
@@ -406,6 +393,6 @@ class Database(Resource):
     def after_in_child(self) -> None:
         """In a forked child: neither use nor close the connections that were left."""
         left = [self._writer, *(reader.connection for reader in self._readers)]
-        leave_for_ever(left, (self._place or self._place_now()) if self._is_inherited else None)
+        leave_for_ever(left, (self._place or self._opener.place()) if self._is_inherited else None)
         self._writer = None
         self._idle, self._readers = deque(), []

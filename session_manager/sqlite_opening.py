@@ -16,12 +16,23 @@ from session_manager.errors import InvalidStorageError, StorageError, Unsupporte
 from session_manager.files import Files
 from session_manager.sqlite_schema import APPLICATION_ID, MIGRATIONS, create_index, has_trigrams, migrate, strange_table
 
-__all__ = ["Connect", "Opener"]
+__all__ = ["Connect", "Opener", "Place"]
 
 _log = logging.getLogger("session_manager")
 
 #: Opens a connection as `sqlite3.connect` does.
 Connect = Callable[..., sqlite3.Connection]
+
+#: The device and the inode of a file.
+Place = tuple[int, int]
+
+#: What SQLite puts beside a database.
+_BESIDE = ("-wal", "-journal", "-shm")
+_REPLACED = "was moved, removed or replaced while it was open"
+_NAMES = (
+    "has a second name (a hard link), and SQLite keeps a log beside each name, so that saves would be lost:"
+    " remove the other names, and keep the one with the -wal beside it, if there is one"
+)
 
 #: How many bytes a database has, at least. SQLite takes a file of one byte for an empty one, and overwrites it.
 _SMALLEST = 512
@@ -63,14 +74,10 @@ class Opener:
         :raises UnsupportedFormatError: if a newer version wrote it.
         :raises StorageError: if it is not there.
         """
-        try:
-            status = os.stat(self.path)
-        except FileNotFoundError:
-            status = None
+        status = self._status()
         if status is None:
             raise StorageError(self.path, "there is no database")
-        if not stat_module.S_ISREG(status.st_mode):
-            raise InvalidStorageError(self.path, "is not a file")
+        self._check_files()
         if 0 < status.st_size < _SMALLEST:
             raise InvalidStorageError(self.path, "is not a SQLite database")
         refused = None
@@ -86,6 +93,35 @@ class Opener:
             connection.close()
         if refused is not None:
             raise InvalidStorageError(self.path, "is not a SQLite database") from refused
+
+    def place(self) -> Place | None:
+        """Return the device and the inode of what has the path now; `None` if nothing has."""
+        try:
+            status = self._status()
+        except OSError:
+            return None
+        return None if status is None else (status.st_dev, status.st_ino)
+
+    def _status(self, end: str = "") -> os.stat_result | None:
+        """Return what has the path, or the path with an end: the path has no links, so a link was put there later."""
+        try:
+            return os.lstat(self.path + end)
+        except FileNotFoundError:
+            return None
+
+    def _check_files(self) -> None:
+        """Refuse a database, or a file of SQLite's beside it, that is a link or has a second name."""
+        for end in ("", *_BESIDE):
+            status = self._status(end)
+            what = f"its {end} " if end else ""
+            if status is not None and not stat_module.S_ISREG(status.st_mode):
+                raise InvalidStorageError(self.path, f"{what}is not a file")
+            if status is not None and status.st_nlink > 1:
+                raise InvalidStorageError(self.path, what + _NAMES)
+
+    def _check_place(self, expected: Place | None) -> None:
+        if expected is not None and self.place() != expected:
+            raise StorageError(self.path, _REPLACED)
 
     def _check_format(self, connection: sqlite3.Connection) -> int:
         """Return the number of the format, 0 for an empty file."""
@@ -105,11 +141,13 @@ class Opener:
         if name is not None:
             raise InvalidStorageError(self.path, f"its table {name!a} is not the one of this format, or has a trigger")
 
-    def writer(self) -> sqlite3.Connection:
+    def writer(self, place: Place | None) -> sqlite3.Connection:
         """Return the connection that writes, to a database of the newest format, which is created if it is missing.
 
         Nobody else opens, closes or writes it meanwhile.
 
+        :param place: the file that the caller has looked at; `None` if there was none.
+        :raises StorageError: if another file is there now.
         :raises sqlite3.Error: if it cannot be opened.
         :raises OSError: if it cannot be created; and as `identify` does.
         """
@@ -119,6 +157,7 @@ class Opener:
         connection = self._connection("mode=rw")
         done = False
         try:
+            self._check_place(place)
             for pragma in _WRITER:
                 connection.execute(pragma)
             found = self._check_format(connection)
@@ -182,14 +221,18 @@ class Opener:
                 connection.close()
         return connection
 
-    def reader(self) -> sqlite3.Connection:
+    def reader(self, place: Place | None) -> sqlite3.Connection:
         """Return a connection that reads.
 
+        :param place: the file that the caller has looked at.
+        :raises StorageError: if another file is there now.
         :raises sqlite3.Error: if it cannot be opened.
         """
+        self._check_place(place)
         connection = self._connection("mode=ro" if self.read_only else "mode=rw")
         done = False
         try:
+            self._check_place(place)
             connection.execute("PRAGMA query_only = ON")
             if self.read_only:
                 self._check_readable(connection)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import abc
 import logging
+import os
+import threading
+import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
@@ -17,8 +20,10 @@ from session_manager.changes import Change, Spare
 from session_manager.codec import State
 from session_manager.errors import (
     CorruptSessionError,
+    ForkedError,
     SessionManagerError,
     StorageError,
+    StoreInUseError,
     UnsupportedFormatError,
 )
 from session_manager.json_value import copy_value
@@ -31,6 +36,19 @@ __all__ = ["MAX_TOKENS", "Commit", "Finding", "SessionInfo", "Store"]
 _log = logging.getLogger("session_manager")
 
 T = TypeVar("T")
+
+#: Held while a store is given to a manager, or taken back. A finalizer may do so in the middle of it.
+_attaching = threading.RLock()
+
+
+def _after_in_child() -> None:
+    """Begin with a free lock in a forked child: a thread that the child does not have may hold the parent's."""
+    global _attaching  # noqa: PLW0603 - the child has a lock of its own
+    _attaching = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_in_child)
 
 #: How many of a session's last writes a shared store can still tell apart.
 MAX_TOKENS = 64
@@ -163,40 +181,44 @@ class Finding:
 class Store(Resource, abc.ABC):
     """Where sessions live.
 
-        **Durability.** When `write` and `delete` return, what they did survives a crash and a power cut, as far as
-        the store can (`MemoryStore` cannot). Each is atomic: a reader sees the old session or the
-        new one. When they raise, nothing has changed, except after `SaveOutcomeUnknownError`.
+    **Durability.** When `write` and `delete` return, what they did survives a crash and a power cut, as far as
+    the store can (`MemoryStore` cannot). Each is atomic: a reader sees the old session or the
+    new one. When they raise, nothing has changed, except after `SaveOutcomeUnknownError`.
 
-        **Concurrency.** Calls for different keys may run at once, from any threads. The caller never runs two calls
-        for the same key at once; `keys`, and `version` of a store that is shared, may run beside anything.
+    **Concurrency.** Calls for different keys may run at once, from any threads. One manager never runs two calls
+    for the same key at once; `keys`, and `version` of a store that is shared, may run beside anything. A store that is
+    shared may have several managers, whose calls run beside each other. Any other has one manager at a time:
+    a manager calls `attach` first, which refuses a second one. Call such a store yourself only while it has no manager.
 
-        **Conflicts.** A session has a `Version`: the generation that it got when it was created, and
-        the count of its durable states. A write names the version that it is based on, and does nothing but raise
-        `ConflictError` if the store holds another one.
+    **Conflicts.** A session has a `Version`: the generation that it got when it was created, and
+    the count of its durable states. A write names the version that it is based on, and does nothing but raise
+    `ConflictError` if the store holds another one.
 
-        **Errors.** Of this library's, never a driver's: `CorruptSessionError` and `UnsupportedFormatError` for what
-        cannot be read, which is never overwritten; `StorageError` for a storage that cannot be read;
-        `SaveFailedError` and `SaveOutcomeUnknownError` for one that cannot be written. The driver's error
-        is the ``__cause__``.
+    **Errors.** Of this library's, never a driver's: `CorruptSessionError` and `UnsupportedFormatError` for what
+    cannot be read, which is never overwritten; `StorageError` for a storage that cannot be read;
+    `SaveFailedError` and `SaveOutcomeUnknownError` for one that cannot be written. The driver's error
+    is the ``__cause__``.
 
-        **Sharing.** A store that other processes may write to while it is open says so by `shared`: whoever keeps a session
-        in RAM then asks `version` before showing it. The attributes are fixed once it is open.
+    **Sharing.** A store to which other processes, or several managers, may write while it is open says so by `shared`. A
+    manager that keeps a session in RAM then asks `version` before it shows the session. The attributes are fixed once it is open.
 
-        **Archives.** A store that says so by `archives` keeps `Commit.archived` beside the session, in the same atomic step: after
-        a write, a conflict, a failure or a crash each message is in the session or in the archive, as that version has it. The
-        archive of a session belongs to its generation: `Commit.spared` says what a write leaves of what is there, and a deletion
-        takes all of it. A commit that archives nothing leaves the archive alone. `verify` reports an archive with fewer messages than
+    **Archives.** A store that says so by `archives` keeps `Commit.archived` beside the session, in the same atomic step: after
+    a write, a conflict, a failure or a crash each message is in the session or in the archive, as that version has it. The
+    archive of a session belongs to its generation: `Commit.spared` says what a write leaves of what is there, and a deletion
+    takes all of it. A commit that archives nothing leaves the archive alone. `verify` reports an archive with fewer messages than
     the session says were archived; a store that does not keep that number with the session cannot tell.
 
-        Keys are checked by the caller (`session_manager.names.check_key`).
+    Keys are checked by the caller (`session_manager.names.check_key`).
     """
 
-    #: Whether somebody else may write to it while it is open.
+    #: Whether other processes and several managers may write to it while it is open.
     shared: bool = False
     #: Whether `search` answers for all sessions at once from an index, beside any other call.
     indexed: bool = False
     #: Whether it keeps what truncation and summaries drop, so that a manager may be opened with ``archive=True``.
     archives: bool = False
+    #: The manager that has the store, and its process.
+    _holder: tuple[weakref.ref[object], int] | None = None
 
     @abc.abstractmethod
     def load(self, key: str) -> Session | None:
@@ -251,6 +273,31 @@ class Store(Resource, abc.ABC):
     @abc.abstractmethod
     def close(self) -> None:
         """Let go of the storage; idempotent. Other calls then fail."""
+
+    def attach(self, manager: object) -> None:
+        """Give the store to a manager, until `detach`, or until the manager is collected.
+
+        A store that is `shared` takes any number of managers. A wrapper passes the call on to the store that it wraps.
+
+        :param manager: any object that lives for as long as the store is used.
+        :raises StoreInUseError: if another manager has the store, and it is not shared.
+        :raises ForkedError: if a manager of the parent process has it.
+        """
+        if self.shared:
+            return
+        with _attaching:
+            if self._holder is not None:
+                there, pid = self._holder
+                holder = there()
+                if holder is not None and holder is not manager:
+                    raise StoreInUseError(repr(self)) if pid == os.getpid() else ForkedError
+            self._holder = weakref.ref(manager), os.getpid()
+
+    def detach(self, manager: object) -> None:
+        """Take the store back from a manager; nothing happens if that does not have it. A wrapper passes the call on."""
+        with _attaching:
+            if self._holder is not None and self._holder[0]() is manager:
+                self._holder = None
 
     def release(self, key: str) -> None:
         """Take note that the session is not in RAM any more: forget what only a write of it would need, until it is loaded again.

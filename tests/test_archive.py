@@ -115,6 +115,13 @@ def filed(request, tmp_path):
     place.close()
 
 
+def beside(place):
+    """Open a second manager on the storage. On a directory it stands for another program, for a second manager is refused."""
+    store = place.m._residents.store
+    store.detach(place.m._residents)
+    return SessionManager(store, clock=place.clock, archive=True)
+
+
 def say(m, *texts, key=KEY):
     for text in texts:
         m.add_message(key, "user", text)
@@ -367,12 +374,14 @@ def test_copy_moves_it(stored, target, tmp_path):
     (tmp_path / "target").mkdir(mode=0o700)
     there = opener(target, tmp_path / "target")()
     source = m._residents.store
+    m.close()
     assert copy(source, there).copied == ("other", KEY)
     assert list(map(facts, there.archive(KEY))) == list(map(facts, source.archive(KEY)))
     assert texts(there.archive(KEY)) == ["a", "b", "c"]
     assert copy(source, there).present == ("other", KEY)
-    m.truncate_history(KEY, 0)
-    m.save(KEY)
+    with SessionManager(source, archive=True) as m:
+        m.truncate_history(KEY, 0)
+        m.save(KEY)
     assert copy(source, there).different == (KEY,)
     there.close()
 
@@ -399,7 +408,7 @@ def test_two_managers_on_one_storage_archive_each_message_once(stored):
     m = stored.m
     say(m, "a", "b", "c", "d")
     m.save(KEY)
-    with SessionManager(m._residents.store, clock=stored.clock, archive=True) as other:
+    with beside(stored) as other:
         other.get(KEY)
         m.truncate_history(KEY, 2)
         other.truncate_history(KEY, 1)
@@ -417,7 +426,7 @@ def test_a_clear_spares_what_it_did_not_see_in_the_archive_too(stored):
     say(m, "a", "b", "c")
     m.truncate_history(KEY, 2)
     m.save(KEY)
-    with SessionManager(m._residents.store, clock=stored.clock, archive=True) as other:
+    with beside(stored) as other:
         other.get(KEY)
         other.clear(KEY)
         say(m, "unseen", "unseen, too")
@@ -1197,7 +1206,7 @@ def test_a_clear_after_a_deletion_takes_what_was_dropped_before_it(stored):
     m = stored.m
     say(m, "a")
     m.save(KEY)
-    with SessionManager(m._residents.store, clock=stored.clock, archive=True) as other:
+    with beside(stored) as other:
         say(other, "b", "c")
         other.truncate_history(KEY, 1)
         m.delete(KEY)

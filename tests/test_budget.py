@@ -389,13 +389,19 @@ def test_those_used_least_recently_go_first():
     m.close()
 
 
+class Own(MemoryStore):
+    """A store of one manager."""
+
+    shared = False
+
+
 def test_looking_at_all_is_no_use_of_each():
     """Listing, and a save in the background, made the order that of the keys."""
     m = SessionManager(MemoryStore())
     m.get_or_create("x")
     m.save("x")
     one = measure(m.get("x"))
-    m = SessionManager(MemoryStore(), max_resident_bytes=3 * one)
+    m = SessionManager(Own(), max_resident_bytes=3 * one)
     for key in "cba":
         m.get_or_create(key)
     m.get("c")
@@ -713,11 +719,11 @@ def test_a_directory_under_a_bound_keeps_every_message_of_threads(tmp_path):
         return work
 
     run(*[worker(who) for who in range(4)])
+    m.close()
     with SessionManager(store) as again:
         for key in again:
             found = texts(again, key)
             for who in {text.split(".")[0] for text in found}:
                 assert [text for text in found if text.startswith(f"{who}.")] == [f"{who}.{n}" for n in range(30)]
         assert len(texts(again, "shared")) == 120
-    m.close()
     store.close()

@@ -31,6 +31,7 @@ from session_manager.errors import (
     SessionNotFoundError,
     StorageError,
     StorageLockedError,
+    StoreInUseError,
     UnsupportedFormatError,
 )
 from session_manager.model import Version
@@ -51,6 +52,7 @@ TREE = {
     "ConflictError": ("SessionManagerError",),
     "StorageError": ("SessionManagerError",),
     "StorageLockedError": ("StorageError",),
+    "StoreInUseError": ("StorageLockedError",),
     "SaveError": ("StorageError",),
     "SaveFailedError": ("SaveError",),
     "SaveOutcomeUnknownError": ("SaveError",),
@@ -114,6 +116,11 @@ EXAMPLES = [
         StorageLockedError("/c"),
         {"path": "/c", "reason": "is open elsewhere", "holder": {}},
         "/c is open in another process: close it there first",
+    ),
+    (
+        StoreInUseError("<S>"),
+        {"path": "<S>", "reason": "is in use by another manager of this process", "holder": {}},
+        "<S> is in use by another manager of this process: use one manager for it, or SQLite, which several may share",
     ),
     (SaveError("/c", "is full"), {"path": "/c", "reason": "is full"}, "/c: is full"),
     (

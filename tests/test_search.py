@@ -306,6 +306,7 @@ def test_a_key_that_the_prefix_excludes_gives_nothing(tmp_path, state):
     if state != "unsaved":
         m.save("a")
     if state == "stored":
+        m.close()
         m = SessionManager(store)
     assert m.search("needle", key="a", prefix="b") == []
     assert len(m.search("needle", key="a", prefix="a")) == 1
@@ -336,7 +337,7 @@ def test_a_store_left_alone_searches_as_a_manager_does(tmp_path, caplog):
     m = SessionManager(store)
     for key in ("a:1", "a:2", "b:1", "b:2"):
         m.add(key, {"role": "user", "content": "x"}, {"role": "user", "content": "y x x"})
-    m.save_all()
+    m.close()
     (tmp_path / "chats" / "b~3a2.session.json").write_bytes(b"damaged")
     m = SessionManager(store)
     assert store.search("x", limit=5) == m.search("x", limit=5)

@@ -466,12 +466,12 @@ def test_every_message_is_in_the_history_or_in_the_summary_or_was_dropped(any_st
     for thread in summarizers:
         thread.join(DEADLINE)
     managers[0].summarize(KEY, joined, keep_last=3)
+    for one in managers:
+        one.close(save=False)
     with SessionManager(store) as m:
         history, summarized = texts(m), m.get_summary(KEY).split()
         archive = [message.content for message in m.get_archive(KEY)]
         assert m.verify() == []
-    for one in managers:
-        one.close(save=False)
     seen = [*history, *summarized]
     assert len(seen) == len(set(seen)), "a message is in both"
     assert added - dropped <= set(seen), "a message is in neither"

@@ -217,12 +217,12 @@ def test_a_faulty_store_is_in_all_else_the_one_that_it_wraps():
             assert own is not None, f"{name} is not passed on"
             assert inspect.signature(own) == inspect.signature(member)
 
-    class Shared(MemoryStore):
-        shared = True
+    class Indexed(MemoryStore):
+        shared = False
         indexed = True
 
-    assert (FaultyStore(Shared()).shared, FaultyStore(Shared()).indexed) == (True, True)
-    assert (FaultyStore(MemoryStore()).shared, FaultyStore(MemoryStore()).indexed) == (False, False)
+    assert (FaultyStore(Indexed()).shared, FaultyStore(Indexed()).indexed) == (False, True)
+    assert (FaultyStore(MemoryStore()).shared, FaultyStore(MemoryStore()).indexed) == (True, False)
     assert repr(FaultyStore(MemoryStore())) == "<FaultyStore of <MemoryStore of 0>>"
 
 

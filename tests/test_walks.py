@@ -31,6 +31,9 @@ class Flaky:
     walk: Walk
     trouble = 0.3
 
+    def attach(self, manager):
+        """Take several managers, shared or not: if not, they stand for programs whose writes a read may miss."""
+
     def write_many(self, commits):
         return Store.write_many(self, commits)
 

@@ -53,11 +53,15 @@ def copy(
     :param target: a store; or its URL or path.
     :param progress: called after each session with its key, and how many are done.
     :returns: what became of each session.
+    :raises StoreInUseError: if a manager has one of the two, and that store is not `shared`.
     :raises InvalidStorageError, StorageError: if one of the two cannot be opened, read or written; what was copied stays.
     """
     with ExitStack() as stack:
         here = source if isinstance(source, Store) else stack.enter_context(closing(open_store(source, read_only=True)))
         there = target if isinstance(target, Store) else stack.enter_context(closing(open_store(target)))
+        for store in {here, there}:
+            store.attach(stack)
+            stack.callback(store.detach, stack)
         outcomes: dict[str, list[str]] = {"copied": [], "present": [], "different": []}
         damaged: dict[str, Exception] = {}
         for number, key in enumerate(_sorted(here), 1):

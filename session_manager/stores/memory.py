@@ -30,6 +30,7 @@ class MemoryStore(Store):
     One step of the dict is what makes each call atomic; writes of several threads wait for each other.
     """
 
+    shared = True
     archives = True
 
     def __init__(self) -> None:

@@ -20,6 +20,7 @@ from session_manager.errors import (
     SaveFailedError,
     StorageError,
 )
+from session_manager.files import real_path
 from session_manager.group_commit import GroupCommit, Request
 from session_manager.model import Message, Session, Version
 from session_manager.search import SearchHit, best
@@ -58,7 +59,7 @@ class SQLiteStore(Store):
     **Durability.** A write returns when its transaction is synced (WAL, ``synchronous=FULL``). Writes of several threads
     share a transaction. **Concurrency.** Every method may be called from any thread; reads wait for nobody.
 
-    :param path: the database; created, 0600, if it is missing, and brought up to date if it is older.
+    :param path: the database; created, 0600, if it is missing, and brought up to date if it is older. Links are followed once.
     :param read_only: only read it, beside whoever writes it; it must be there. What would write raises `ReadOnlyError`.
     :param exclusive: nobody else writes to it, so that a session in RAM need not be compared with the database at each
         read. Writes are still refused over a version that they are not based on.
@@ -66,7 +67,8 @@ class SQLiteStore(Store):
     :param connect: opens connections as `sqlite3.connect` does; for tests, which break them.
     :raises TypeError: if an argument is of another type; like every error, before anything is opened.
     :raises ValueError: if `busy_timeout` is out of range.
-    :raises InvalidStorageError: if the file is something else, and is left as it is; or if no file system can hold the path.
+    :raises InvalidStorageError: if the file is something else, or has a second name (a hard link), and is left as it is; or if no
+        file system can hold the path.
     :raises UnsupportedFormatError: if a newer version wrote it.
     :raises StorageError: if it cannot be opened or created.
     """
@@ -87,7 +89,7 @@ class SQLiteStore(Store):
         check_bool(exclusive, "exclusive")
         check_seconds(busy_timeout, "busy_timeout", most=_LONGEST_TIMEOUT)
         check_callable(connect, "connect")
-        self.path = os.path.abspath(os.fspath(path))
+        self.path = real_path(path)
         self._database = Database(self.path, read_only=read_only, busy_timeout=busy_timeout, connect=connect)
         self._group = GroupCommit(self._database)
         self.shared = not exclusive

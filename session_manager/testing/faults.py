@@ -98,6 +98,14 @@ class FaultyStore(Store):
         """Call the wrapped store."""
         return self.store.load(key)
 
+    def attach(self, manager: object) -> None:
+        """Call the wrapped store."""
+        self.store.attach(manager)
+
+    def detach(self, manager: object) -> None:
+        """Call the wrapped store."""
+        self.store.detach(manager)
+
     def release(self, key: str) -> None:
         """Call the wrapped store."""
         self.store.release(key)

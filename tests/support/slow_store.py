@@ -8,7 +8,12 @@ from session_manager.stores.memory import MemoryStore
 
 
 class SlowStore(MemoryStore):
-    """A store in RAM, whose writes and loads each wait until they are let through, while it is slow."""
+    """A store in RAM, whose writes and loads each wait until they are let through, while it is slow.
+
+    It has one manager, so that a session in RAM need not be compared with it.
+    """
+
+    shared = False
 
     def __init__(self):
         super().__init__()
