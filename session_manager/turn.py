@@ -282,11 +282,14 @@ class Turn(Resource):
             elif store is not None and store.shared and not entry.durable.revision:
                 self._saving.save(self.key)
                 continue
+            elif store is None or entry.durable.revision:
+                self._bond = Bond(entry.session.generation)
             else:
                 self._bind(entry.session)
             return
 
     def _bind(self, session: Session | None) -> None:
+        """Bind to a session that may get another generation: that is missing, or was never saved."""
         self._bond = self._residents.guard.run(self._residents.bind, self.key, session)
 
     def _settle(self, session: Session) -> None:
