@@ -12,7 +12,7 @@ about a microsecond a kilobyte.
 messages: 1.02 to 1.08 for each of 100 recorded conversations (0.99 to 1.10 without their system prompt); 0.86 to 1.13 for
 the fifteen texts that the weights were fitted to, and 0.80 to 1.18 for ten that they were not (English, German,
 Chinese, Japanese, Korean; a log, a table). A lower bound on what to expect: lists of rare names and words, one a line,
-came to 0.5. The figures are in ``tests/o200k.json``; ``python -m tests.o200k`` takes and prints them.
+came to 0.5. The figures are in ``tests/support/o200k.json``; ``python -m tests.support.o200k`` takes and prints them.
 
 Other vocabularies differ, above all in languages other than English: to be exact, give `session_manager.history.fit` the
 counter of your model; to be safe, a smaller budget.

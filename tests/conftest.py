@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from session_manager import InvalidKeyError, InvalidMessageError, SessionManagerError
 from session_manager.testing import strategies
+from tests.support.canary import CANARY
 
-#: A text that no repr, log line or error may ever show: the tests put it into messages, summaries and metadata.
-CANARY = "xyzzy-CANARY-plugh"
 # Strategies are built when they are first asked for: hypothesis draws it, too.
 strategies.NASTY_TEXTS += (CANARY,)
 
@@ -111,3 +111,12 @@ def leaks() -> list[str]:
 def anyio_backend(request) -> str:
     """The event loops that async tests run on."""
     return request.param
+
+
+@pytest.fixture
+def switching_often():
+    """Threads that are switched at nearly every bytecode."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)

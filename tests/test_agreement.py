@@ -28,7 +28,7 @@ from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import Clock, crash, nasty_text, sessions
 from session_manager.testing.known import NEARLY_EQUAL_KEYS
 from session_manager.testing.strategies import json_objects, message_objects, refs
-from tests.strategies import facts
+from tests.support.strategies import facts
 
 
 def in_ram(_):

@@ -33,7 +33,7 @@ from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.testing import FaultyStore
 from session_manager.workers import Threads
-from tests.slow_store import SlowStore
+from tests.support.slow_store import SlowStore
 
 pytestmark = pytest.mark.anyio
 

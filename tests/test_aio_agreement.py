@@ -11,8 +11,8 @@ from hypothesis import settings
 from session_manager import AsyncSessionManager, AsyncTurn, SessionManager, Turn
 from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import StoreContract
-from tests.aio_facade import RENAMED, Facade, ThreadedStore
-from tests.test_machine import LogMachine, MemoryMachine, SQLiteMachine
+from tests.support.aio_facade import RENAMED, Facade, ThreadedStore
+from tests.support.machines import LogMachine, MemoryMachine, SQLiteMachine
 
 #: What an async class has for a special method of a sync one, and what is the same in both.
 SPECIAL = {**RENAMED, "__enter__": "__aenter__", "__exit__": "__aexit__"}

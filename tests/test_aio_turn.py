@@ -27,7 +27,7 @@ from session_manager.stores.memory import MemoryStore
 from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import FaultyStore
 from session_manager.turn import TurnLocks
-from tests.slow_store import SlowStore
+from tests.support.slow_store import SlowStore
 
 pytestmark = pytest.mark.anyio
 

@@ -33,15 +33,15 @@ from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import Clock, FaultyStore, crash
-from tests.faulty_files import FaultyFiles
-from tests.strategies import facts
+from tests.support.faulty_files import FaultyFiles
+from tests.support.places import ROOT
+from tests.support.strategies import facts
 
 KEY = "telegram:42"
 ARCHIVE = "telegram~3a42.archive.jsonl"
 CANARY = "CANARY-7f3a"
 FILES = {"snapshot": SnapshotStore, "log": LogStore}
 KINDS = ["memory", "snapshot", "log", "sqlite"]
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture

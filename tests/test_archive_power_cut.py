@@ -15,7 +15,7 @@ from session_manager import SaveError, SaveFailedError, SaveOutcomeUnknownError,
 from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.testing import crash
-from tests.power_cut import PowerFiles
+from tests.support.power_cut import PowerFiles
 
 KEY = "telegram:42"
 STORES = {"snapshot": SnapshotStore, "log": LogStore}

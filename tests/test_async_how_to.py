@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-from pathlib import Path
 
 import anyio
 import pytest
@@ -16,8 +15,9 @@ import pytest
 from session_manager import AsyncSessionManager, ClosedError, SessionManager, open_store
 from session_manager.history import problems
 from session_manager.testing import FaultyStore
+from tests.support.places import ROOT
 
-PAGE = Path(__file__).parent.parent / "docs" / "async-how-to.md"
+PAGE = ROOT / "docs" / "async-how-to.md"
 DEADLINE = 30
 
 #: What packages say about themselves, or each other, when they are imported.

@@ -16,7 +16,7 @@ from session_manager.atomic import OutcomeUnknownError, Replacement, replace_man
 from session_manager.files import Files
 from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
-from tests.faulty_files import FaultyFiles, open_descriptors
+from tests.support.faulty_files import FaultyFiles, open_descriptors
 
 NAMES = [f"file-{number}" for number in range(40)]
 KEYS = [f"session-{number}" for number in range(40)]

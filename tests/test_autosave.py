@@ -19,7 +19,7 @@ import pytest
 from session_manager import Autosave, ClosedError, ForkedError, SaveFailedError, SaveOutcomeUnknownError, SessionManager
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
-from tests.strategies import CANARY
+from tests.support.strategies import CANARY
 
 DEADLINE = 60
 NEVER = 10**6

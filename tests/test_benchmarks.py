@@ -24,8 +24,9 @@ from benchmarks.peers.worker import CONTENDERS, Worker
 from benchmarks.place import Place
 from benchmarks.report import document, peers_table, table
 from benchmarks.workloads import WORKLOADS
+from tests.support.places import ROOT
 
-README = (Path(__file__).parent.parent / "benchmarks" / "README.md").read_text()
+README = (ROOT / "benchmarks" / "README.md").read_text()
 #: These start many processes, or wait for minutes.
 SLOW = {"import", "loop", "open", "sizes"}
 OURS = [name for name, kind in CONTENDERS.items() if not kind.package]

@@ -24,12 +24,10 @@ from session_manager.snapshot_format import Lines, decode, encode
 from session_manager.store import Commit
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
-from tests.strategies import messages, nasty_text
-from tests.test_threads import run, switching_often
+from tests.support.strategies import messages, nasty_text
+from tests.support.threads import run
 
 DEADLINE = 60
-
-__all__ = ["switching_often"]
 
 
 def texts(m, key):

@@ -26,7 +26,16 @@ from session_manager.codec import (
 )
 from session_manager.json_value import MAX_LEVELS
 from session_manager.view import View
-from tests.strategies import CANARY, NASTY_FLOATS, NASTY_INTS, NASTY_TEXTS, facts, held_text, json_values, sessions
+from tests.support.strategies import (
+    CANARY,
+    NASTY_FLOATS,
+    NASTY_INTS,
+    NASTY_TEXTS,
+    facts,
+    held_text,
+    json_values,
+    sessions,
+)
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 

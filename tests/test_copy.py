@@ -35,8 +35,8 @@ from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.view import View
-from tests.strategies import CANARY, facts, sessions
-from tests.test_picoclaw import GOLDEN, go_file
+from tests.support.go_files import GOLDEN, go_file
+from tests.support.strategies import CANARY, facts, sessions
 
 AT = datetime(2026, 1, 1, tzinfo=timezone.utc)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
 import session_manager.testing
 from session_manager import SessionManager
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).parent.parent
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
 #: Pages whose code another test runs: test_readme, test_async_how_to.
 ELSEWHERE = {"README.md", "async-how-to.md"}

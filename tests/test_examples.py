@@ -11,14 +11,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 
 import pytest
 
 from session_manager import SessionManager
 from session_manager.history import problems
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 AIRLINE = ROOT.parent / "shared" / "data" / "airline_chats.jsonl"
 

@@ -19,8 +19,9 @@ from session_manager import (
 )
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
-from tests.strategies import CANARY
-from tests.test_manager import Clock, texts
+from tests.support.clocks import Clock
+from tests.support.managers import texts
+from tests.support.strategies import CANARY
 
 DEADLINE = 60
 DAY = timedelta(days=1)

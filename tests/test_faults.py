@@ -18,7 +18,7 @@ from session_manager import (
     StorageError,
 )
 from session_manager.stores.snapshot import SnapshotStore
-from tests.faulty_files import FaultyFiles, open_descriptors
+from tests.support.faulty_files import FaultyFiles, open_descriptors
 
 KEY = "telegram:42"
 NAME = "telegram~3a42.session.json"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -16,10 +15,10 @@ from session_manager.archive_format import SUFFIX, decode, decode_bodies
 from session_manager.sqlite_schema import MIGRATIONS
 from session_manager.stores.sqlite import SQLiteStore
 from tests.golden.make import ARCHIVED, SAVED, STORED, make_archive
-from tests.strategies import facts
-from tests.test_snapshot_format import SESSIONS
+from tests.golden.sessions import SESSIONS
+from tests.support.places import GOLDEN
+from tests.support.strategies import facts
 
-GOLDEN = Path(__file__).parent / "golden"
 ARCHIVE = (GOLDEN / f"nasty{SUFFIX}").read_bytes()
 NASTY = SESSIONS["nasty"]
 

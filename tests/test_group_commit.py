@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from contextlib import closing
-from pathlib import Path
 
 import attrs
 import pytest
@@ -20,10 +19,11 @@ from session_manager.group_commit import Request
 from session_manager.model import Version
 from session_manager.store import Commit
 from session_manager.stores.sqlite import SQLiteStore
-from tests.strategies import facts
-from tests.test_changes import AT, message, session_of
-from tests.test_sqlite import commit_of, write, write_new
-from tests.test_sqlite_faults import Faulty
+from tests.support.faulty_sqlite import Faulty
+from tests.support.places import ROOT
+from tests.support.small_sessions import AT, message, session_of
+from tests.support.sqlite_saves import commit_of, write, write_new
+from tests.support.strategies import facts
 
 DEADLINE = 30
 
@@ -332,7 +332,6 @@ def test_a_holder_in_another_process_is_not_waited_for_longer_than_was_said(path
 
 @pytest.mark.long
 def test_ctrl_c_at_any_moment_neither_loses_nor_doubles_nor_leaves_a_lock(tmp_path):
-    command = [sys.executable, "-W", "error", "-m", "tests.interrupted_sqlite", str(tmp_path / "chats.db")]
-    root = Path(__file__).parent.parent
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
+    command = [sys.executable, "-W", "error", "-m", "tests.support.interrupted_sqlite", str(tmp_path / "chats.db")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "well\n", done.stderr

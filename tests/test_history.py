@@ -13,9 +13,9 @@ from session_manager.history import Problem, fit, head, problems, repair, safe_s
 from session_manager.pairing import pair
 from session_manager.tool_calls import INTERRUPTED, results
 from session_manager.view import View
-from tests.histories import SHAPES, conversations, damaged, is_refused, refusals
-from tests.strategies import CANARY, facts, message_objects
-from tests.test_real_conversations import CHATS
+from tests.support.histories import SHAPES, conversations, damaged, is_refused, refusals
+from tests.support.places import CHATS
+from tests.support.strategies import CANARY, facts, message_objects
 
 
 @pytest.fixture(autouse=True, scope="module")

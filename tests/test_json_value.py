@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from session_manager.errors import InvalidMessageError
 from session_manager.json_value import MAX_LEVELS, checked_copy, checked_text, copy_value, same
-from tests.strategies import NASTY_FLOATS, NASTY_INTS, NASTY_TEXTS, json_values, nasty_text
+from tests.support.strategies import NASTY_FLOATS, NASTY_INTS, NASTY_TEXTS, json_values, nasty_text
 
 PAIR = "a surrogate pair given as two characters is not JSON: give the character itself"
 

@@ -39,10 +39,10 @@ from session_manager.live_bytes import Live
 from session_manager.log_format import encode_first, encode_notes, encode_state, first_size
 from session_manager.store import Commit
 from session_manager.stores.log import LogStore
-from tests.faulty_files import FaultyFiles, open_descriptors
-from tests.strategies import facts
-from tests.test_log_format import chains
-from tests.test_processes import DEADLINE, start
+from tests.support.faulty_files import FaultyFiles, open_descriptors
+from tests.support.log_saves import chains
+from tests.support.processes import DEADLINE, start
+from tests.support.strategies import facts
 
 KEY = "telegram:42"
 NAME = "telegram~3a42.session.jsonl"

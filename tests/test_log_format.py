@@ -7,7 +7,6 @@ import random
 import tracemalloc
 import zlib
 from datetime import timedelta
-from pathlib import Path
 
 import attrs
 import pytest
@@ -26,7 +25,6 @@ from session_manager.changes import (
     SetSummary,
     Truncate,
     UpdateMetadata,
-    apply,
     digest,
     fold,
 )
@@ -45,10 +43,16 @@ from session_manager.log_format import (
 )
 from session_manager.log_replay import _decode_record, decode
 from session_manager.store import Commit
-from tests.strategies import CANARY, facts, held_text, json_objects, messages, nasty_text, refs, sessions, utc_times
-from tests.test_snapshot_format import AT, SESSIONS, TICK
+from tests.golden.sessions import AT, SESSIONS, TICK
+from tests.support.log_saves import chains, change_over
+from tests.support.places import GOLDEN
+from tests.support.strategies import (
+    CANARY,
+    facts,
+    held_text,
+    sessions,
+)
 
-GOLDEN = Path(__file__).parent / "golden"
 LATER = AT + timedelta(minutes=1)
 
 
@@ -178,62 +182,6 @@ def test_any_session_comes_back_exactly_from_its_first_line(session):
 
 # Changes
 
-some = st.lists(messages(), max_size=2).map(tuple)
-numbers = st.integers(0, 9)
-spares = st.none() | st.tuples(numbers, numbers)
-
-
-@st.composite
-def changes(draw, over):
-    at = draw(utc_times())
-    first, last = sorted([draw(numbers), draw(numbers)])
-    return draw(
-        st.one_of(
-            st.builds(
-                Append,
-                at=st.just(at),
-                messages=some,
-                turn=st.none() | refs(),
-                guard=st.sampled_from([None, None, over.generation, "other"]),
-            ),
-            st.builds(Append, at=st.just(at), messages=some),
-            st.builds(Truncate, at=st.just(at), start=numbers, spare=spares),
-            st.builds(Remove, at=st.just(at), position=numbers),
-            st.builds(Edit, at=st.just(at), position=numbers, message=messages()),
-            st.builds(Replace, at=st.just(at), messages=some, spare=spares),
-            st.builds(Clear, at=st.just(at), generation=st.sampled_from(["g", "h"]), spare=spares),
-            st.builds(SetSummary, at=st.just(at), text=nasty_text()),
-            st.builds(
-                UpdateMetadata,
-                at=st.just(at),
-                items=json_objects(),
-                removed=st.lists(nasty_text(), max_size=2).map(tuple),
-            ),
-            st.builds(
-                Fold,
-                at=st.just(at),
-                summary=nasty_text(),
-                start=st.just(first),
-                stop=st.just(last),
-                digest=st.sampled_from([digest(over, first, last), "other"]),
-            ),
-        )
-    )
-
-
-@st.composite
-def chains(draw, *, max_saves=5):
-    """A session, and the changes of some saves after it."""
-    session = draw(sessions(max_messages=3))
-    state, saves = session, []
-    for _ in range(draw(st.integers(0, max_saves))):
-        made = []
-        for _ in range(draw(st.integers(1, 3))):
-            made.append(draw(changes(state)))
-            state = apply(state, made[-1])
-        saves.append(made)
-    return session, saves
-
 
 def told(change) -> str:
     """All that a change holds."""
@@ -248,7 +196,7 @@ def told(change) -> str:
 @settings(max_examples=100)
 @given(st.data())
 def test_any_change_comes_back_exactly(data):
-    change = data.draw(changes(data.draw(sessions(max_messages=2))))
+    change = data.draw(change_over(data.draw(sessions(max_messages=2))))
     line = record(START, [change])
     assert told(change_of(_decode_record(line).changes[0])) == told(change)
 

@@ -12,7 +12,7 @@ import sys
 import traceback
 import warnings
 from contextlib import closing
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -37,21 +37,12 @@ from session_manager import (
 from session_manager.locks import is_mine
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
-from tests.strategies import CANARY
+from tests.support.clocks import Clock
+from tests.support.managers import texts
+from tests.support.strategies import CANARY
 
 KEY = "telegram:42"
 NAME = "telegram~3a42.session.json"
-
-
-class Clock:
-    def __init__(self):
-        self.time = datetime(2026, 1, 1, tzinfo=timezone.utc)
-
-    def __call__(self):
-        return self.time
-
-    def advance(self, **parts):
-        self.time += timedelta(**parts)
 
 
 @pytest.fixture
@@ -74,10 +65,6 @@ def stored(tmp_path, clock):
     manager = SessionManager(tmp_path / "chats", clock=clock)
     yield manager
     manager.close(save=False)
-
-
-def texts(manager, key=KEY):
-    return [message.content for message in manager.get_history(key)]
 
 
 # Each call on a session that is missing

@@ -9,7 +9,7 @@ import pytest
 
 from session_manager import SessionManager
 from session_manager.stores.memory import MemoryStore
-from tests.test_manager import texts
+from tests.support.managers import texts
 
 KEY = "telegram:42"
 MOST = 1000

@@ -21,7 +21,7 @@ from session_manager import Commit, InvalidMessageError, Message, Session, Sessi
 from session_manager.json_value import same
 from session_manager.model import utc
 from session_manager.view import View
-from tests.strategies import (
+from tests.support.strategies import (
     CANARY,
     NASTY_FLOATS,
     NASTY_INTS,

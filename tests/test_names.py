@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from session_manager.errors import InvalidKeyError
 from session_manager.names import MAX_KEY_BYTES, check_key, file_name, is_hashed, key_of
-from tests.strategies import keys
+from tests.support.strategies import keys
 
 JSON, LOG = ".session.json", ".session.jsonl"
 DEVICES = ["con", "prn", "aux", "nul", *(f"com{n}" for n in range(10)), *(f"lpt{n}" for n in range(10))]

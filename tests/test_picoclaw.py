@@ -27,32 +27,14 @@ from session_manager.names import file_name
 from session_manager.snapshot_format import SUFFIX, Lines, encode
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.view import View
-from tests.strategies import CANARY, facts, held_text, keys, message_objects
+from tests.support.go_files import GOLDEN, KEY, SAID, go_file
+from tests.support.strategies import CANARY, facts, held_text, keys, message_objects
 
-GOLDEN = (Path(__file__).parent / "golden" / "telegram_42.json").read_bytes()
-KEY = "telegram:42"
 OURS = file_name(KEY, SUFFIX)
 CREATED = datetime(2026, 1, 2, 2, 4, 5, 123456, timezone.utc)
 UPDATED = datetime(2026, 1, 2, 6, 4, 6, 999999, timezone.utc)
 WRITTEN = datetime(2026, 3, 4, 5, 6, 7, tzinfo=timezone.utc)
 ASKED = "Is 1 < 2 && 2 > 1?\u2028漢字 é 👩‍👩‍👧"
-SAID = {"role": "user", "content": "hi"}
-
-
-def go_file(key: Any = KEY, messages: Any = (SAID,), **fields: Any) -> bytes:
-    """A file as Go's ``json.MarshalIndent`` writes it."""
-    objects = list(messages) if isinstance(messages, tuple) else messages
-    whole = {
-        "key": key,
-        "messages": objects,
-        "created": "2026-01-02T03:04:05Z",
-        "updated": "2026-01-02T03:04:05Z",
-        **fields,
-    }
-    text = json.dumps(whole, indent=2, ensure_ascii=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text.encode()
 
 
 def our_file(key: str, text: str, generation: str = "9f") -> bytes:

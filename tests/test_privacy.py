@@ -13,7 +13,7 @@ from datetime import timedelta
 import pytest
 
 from session_manager import Autosave, SessionManager
-from tests.strategies import CANARY
+from tests.support.strategies import CANARY
 
 KINDS = ["snapshot", "log", "sqlite"]
 KEY = "telegram:42"

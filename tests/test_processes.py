@@ -12,24 +12,15 @@ import textwrap
 import threading
 import time
 import warnings
-from pathlib import Path
 
 import pytest
 
 from session_manager import ForkedError, ReentrantCallError, SessionManager, StorageLockedError
-from tests.interrupted import CALLS
+from tests.support.interrupted import CALLS
+from tests.support.places import ROOT
+from tests.support.processes import start
 
 DEADLINE = 60
-
-
-def start(code, *arguments):
-    """Start a Python process that runs some code; it says what it has to say on its standard output."""
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
 
 
 HOLD = """
@@ -198,9 +189,8 @@ def test_a_signal_handler_that_calls_the_manager_in_the_middle_of_a_call_is_refu
 
 
 def interrupted(*arguments):
-    command = [sys.executable, "-m", "tests.interrupted", *map(str, arguments)]
-    root = Path(__file__).parent.parent
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    command = [sys.executable, "-m", "tests.support.interrupted", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE, check=False)
 
 
 def test_ctrl_c_at_any_moment_neither_loses_nor_doubles(tmp_path):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from session_manager import Message, SessionManager
 from session_manager.history import repair
-from tests.histories import damaged, is_refused
-from tests.test_real_conversations import CHATS
+from tests.support.histories import damaged, is_refused
+from tests.support.places import CHATS
 
 pydantic = pytest.importorskip("pydantic")
 pytest.importorskip("openai")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
 from session_manager import Message, SessionManager
 from session_manager.history import problems
 from session_manager.tokens import estimate_tokens
-
-CHATS = Path(__file__).parent.parent.parent / "shared" / "data" / "airline_chats.jsonl"
+from tests.support.places import CHATS
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from session_manager.changes import (
     fold,
 )
 from session_manager.rebase import rebase
-from tests.test_changes import AT, any_change, message, positions, session_of, texts
+from tests.support.small_sessions import AT, any_change, message, positions, session_of, texts
 
 
 def add(*contents, **fields):

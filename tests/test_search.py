@@ -21,7 +21,7 @@ from session_manager import (
 from session_manager.search import SearchHit, best, fold, merged, searched_text
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
-from tests.strategies import CANARY, messages, nasty_text
+from tests.support.strategies import CANARY, messages, nasty_text
 
 EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
 KEY = "telegram:42"

@@ -23,8 +23,9 @@ from session_manager.model import Version
 from session_manager.store import MAX_TOKENS, Commit, SessionInfo
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.sqlite import SQLiteStore
-from tests.strategies import CANARY, NASTY_TEXTS, facts, held_text, sessions
-from tests.test_changes import AT, any_change, message, session_of
+from tests.support.small_sessions import AT, any_change, message, session_of
+from tests.support.sqlite_saves import commit_of, raw, reopened, write, write_new
+from tests.support.strategies import CANARY, NASTY_TEXTS, facts, held_text, sessions
 
 
 @pytest.fixture
@@ -36,38 +37,6 @@ def path(tmp_path):
 def store(path):
     with closing(SQLiteStore(path)) as one:
         yield one
-
-
-def commit_of(before, *changes, base=True, token=None):
-    """What a manager would write: changes on a stored picture."""
-    after = fold(before, changes)._with(revision=before.revision + 1)
-    given_base = before.version if base else None
-    return Commit(after, changes, given_base, before=before, token=token or f"{after.key} {after.revision}")
-
-
-def write_new(store, session=None, key="k"):
-    """Store a session whole; return the picture."""
-    session = attrs.evolve(session_of("one", "two"), key=key, revision=1) if session is None else session
-    store.write(Commit(session, (), None, token=f"{session.key} new"))
-    return session
-
-
-def write(store, before, *changes, **options):
-    one = commit_of(before, *changes, **options)
-    store.write(one)
-    return one.session
-
-
-def raw(path, statement, *parameters):
-    """Run a statement when the store is closed; return the rows."""
-    with closing(sqlite3.connect(path)) as connection:
-        rows = connection.execute(statement, parameters).fetchall()
-        connection.commit()
-        return rows
-
-
-def reopened(path):
-    return closing(SQLiteStore(path))
 
 
 # What comes back

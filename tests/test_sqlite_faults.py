@@ -14,9 +14,10 @@ from session_manager import (
 )
 from session_manager.changes import Append, Truncate
 from session_manager.stores.sqlite import SQLiteStore
-from tests.strategies import CANARY, facts, held_text
-from tests.test_changes import AT, message
-from tests.test_sqlite import commit_of, write_new
+from tests.support.faulty_sqlite import Faulty
+from tests.support.small_sessions import AT, message
+from tests.support.sqlite_saves import commit_of, write_new
+from tests.support.strategies import CANARY, facts, held_text
 
 
 @pytest.fixture
@@ -31,22 +32,6 @@ def store(path):
 
 
 # Failures of the driver: injected, by a connection that fails
-
-
-class Faulty(sqlite3.Connection):
-    """Fails statements that begin with a text, before or after doing them."""
-
-    failing: str | None = None
-    error: Exception = sqlite3.OperationalError("disk I/O error")
-    after = False
-
-    def execute(self, statement, *parameters):
-        fails = Faulty.failing is not None and statement.strip().startswith(Faulty.failing)
-        if not fails or Faulty.after:
-            cursor = super().execute(statement, *parameters)
-            if not fails:
-                return cursor
-        raise Faulty.error
 
 
 @pytest.fixture

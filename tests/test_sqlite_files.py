@@ -30,9 +30,9 @@ from session_manager import (
 from session_manager.changes import Append, Clear, SetSummary, Truncate
 from session_manager.store import SessionInfo
 from session_manager.stores.sqlite import SQLiteStore
-from tests.strategies import CANARY, facts
-from tests.test_changes import AT, message, session_of
-from tests.test_sqlite import commit_of, raw, reopened, write, write_new
+from tests.support.small_sessions import AT, message, session_of
+from tests.support.sqlite_saves import commit_of, raw, raw_elsewhere, reopened, write, write_new
+from tests.support.strategies import CANARY, facts
 
 
 @pytest.fixture
@@ -354,13 +354,6 @@ def tree_of_others(path):
     code = "import sys,os,pickle; d=sys.argv[1]; pickle.dump({n: open(os.path.join(d,n),'rb').read() for n in os.listdir(d)}, sys.stdout.buffer)"
     done = subprocess.run([sys.executable, "-c", code, os.path.dirname(path)], capture_output=True, check=True)
     return pickle.loads(done.stdout)
-
-
-def raw_elsewhere(path, statement):
-    code = "import sqlite3,sys; print(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchone()[0])"
-    return subprocess.run(
-        [sys.executable, "-c", code, path, statement], capture_output=True, text=True, check=True
-    ).stdout.strip()
 
 
 def test_compact_gives_space_back(path):

@@ -15,9 +15,9 @@ from session_manager.changes import Append, Edit, Remove, Truncate
 from session_manager.store import Commit
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.sqlite import SQLiteStore
-from tests.strategies import CANARY, NASTY_TEXTS, message_objects, nasty_text
-from tests.test_changes import AT, message, session_of
-from tests.test_sqlite import commit_of, raw, reopened, write, write_new
+from tests.support.small_sessions import AT, message, session_of
+from tests.support.sqlite_saves import commit_of, raw, reopened, write, write_new
+from tests.support.strategies import CANARY, NASTY_TEXTS, message_objects, nasty_text
 
 TEXTS = [
     "",

@@ -20,15 +20,14 @@ import pytest
 from session_manager import ForkedError
 from session_manager.changes import SetSummary
 from session_manager.stores.sqlite import SQLiteStore
-from tests.sqlite_writer import SESSIONS
-from tests.strategies import facts
-from tests.test_changes import AT
-from tests.test_processes import start
-from tests.test_sqlite import commit_of, write_new
-from tests.test_sqlite_files import raw_elsewhere
+from tests.support.places import ROOT
+from tests.support.processes import start
+from tests.support.small_sessions import AT
+from tests.support.sqlite_saves import commit_of, raw_elsewhere, write_new
+from tests.support.sqlite_writer import SESSIONS
+from tests.support.strategies import facts
 
 DEADLINE = 60
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def path(tmp_path):
 
 def writer(path, who, saves, deletes):
     Path(f"{path}.{who}.log").touch()
-    command = [sys.executable, "-W", "error", "-m", "tests.sqlite_writer", path, who, str(saves), deletes]
+    command = [sys.executable, "-W", "error", "-m", "tests.support.sqlite_writer", path, who, str(saves), deletes]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -208,7 +207,7 @@ def test_a_forked_child_is_told_to_open_its_own_even_while_a_thread_writes(path)
 FORK = """
     import gc, os, sys, warnings
     from session_manager.stores.sqlite import SQLiteStore
-    from tests.test_sqlite import write_new
+    from tests.support.sqlite_saves import write_new
     warnings.simplefilter("ignore", DeprecationWarning)
     store = SQLiteStore(sys.argv[1])
     write_new(store)
@@ -251,7 +250,7 @@ def test_the_database_is_opened_by_sqlite_alone(path):
     probe = f"""
         import os, sys, builtins
         from session_manager.stores.sqlite import SQLiteStore
-        from tests.test_sqlite import write_new
+        from tests.support.sqlite_saves import write_new
         opened = []
         sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
         for _ in range(2):

@@ -14,7 +14,7 @@ from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import FaultyStore, StoreContract
-from tests.broken_stores import BROKEN, Folds
+from tests.support.broken_stores import BROKEN, Folds
 
 pytest_plugins = ["pytester"]
 
@@ -85,7 +85,7 @@ USER_FILE = """
 import pytest
 from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import StoreContract
-from tests.broken_stores import {name}
+from tests.support.broken_stores import {name}
 
 
 class TestBroken(StoreContract):

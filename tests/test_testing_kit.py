@@ -31,7 +31,7 @@ from session_manager.stores.snapshot import SnapshotStore
 from session_manager.testing import Clock, FaultyStore, SessionMachine, crash
 from session_manager.testing.comparison import difference, message_difference, value_difference
 from session_manager.testing.machine import some_key
-from tests import broken_stores
+from tests.support import broken_stores
 
 pytest_plugins = ["pytester"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 import time
 
@@ -17,38 +16,9 @@ from session_manager import (
     Version,
 )
 from session_manager.stores.memory import MemoryStore
+from tests.support.threads import run
 
 DEADLINE = 60
-
-
-@pytest.fixture
-def switching_often():
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
-def run(*workers):
-    """Run the workers behind a barrier, each in a thread, and raise what one of them raised."""
-    barrier = threading.Barrier(len(workers))
-    errors = []
-
-    def work(worker):
-        barrier.wait(DEADLINE)
-        try:
-            worker()
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work, args=(worker,), daemon=True) for worker in workers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(DEADLINE)
-    assert not any(thread.is_alive() for thread in threads), "a thread hangs"
-    if errors:
-        raise errors[0]
 
 
 @pytest.mark.usefixtures("switching_often")

@@ -1,4 +1,4 @@
-"""The estimate of tokens: against the real figures of `tests.o200k`, and what it counts."""
+"""The estimate of tokens: against the real figures of `tests.support.o200k`, and what it counts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from session_manager import Message
 from session_manager.tokens import estimate_text, estimate_tokens
-from tests import o200k
-from tests.strategies import messages, nasty_text
+from tests.support import o200k
+from tests.support.strategies import messages, nasty_text
 
 FIGURES = json.loads(o200k.KEPT.read_text())
 

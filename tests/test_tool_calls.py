@@ -8,7 +8,7 @@ from hypothesis import given
 from session_manager import Message
 from session_manager.pairing import pair
 from session_manager.tool_calls import Call, Result, Shape, calls, interrupted, results
-from tests.strategies import json_values, message_objects
+from tests.support.strategies import json_values, message_objects
 
 
 def read(value):

@@ -8,22 +8,31 @@ import sys
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from session_manager import SessionManager
-from tests.turn_worker import CHATS, KEY, PARTS
+from tests.support.places import ROOT
+from tests.support.turn_worker import CHATS, KEY, PARTS
 
 DEADLINE = 60
-ROOT = Path(__file__).parent.parent
 
 
 class Worker:
-    """A process of `tests.turn_worker`, and what it has said."""
+    """A process of `tests.support.turn_worker`, and what it has said."""
 
     def __init__(self, work, storage, who, *arguments):
-        command = [sys.executable, "-W", "error", "-m", "tests.turn_worker", work, storage, who, *map(str, arguments)]
+        command = [
+            sys.executable,
+            "-W",
+            "error",
+            "-m",
+            "tests.support.turn_worker",
+            work,
+            storage,
+            who,
+            *map(str, arguments),
+        ]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.said = []
         self._errors = []

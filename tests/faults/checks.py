@@ -19,7 +19,7 @@ from session_manager import (
 from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore
-from tests.faults import test_every_call as calls
+from tests.faults import calls, injection
 from tests.faults.crashes import explore
 from tests.faults.disk import simulation
 
@@ -36,13 +36,13 @@ def crashes(kind, seed, steps, only, _):
 def every_call(kind, name, situation, _):
     """An error at every operation of a call."""
     with simulation():
-        calls.loop(calls.Place(kind), name, situation, soak=False)
+        injection.loop(injection.Place(kind), name, situation, soak=False)
 
 
 def short_writes(kind, _):
     """Writes that write a few bytes."""
     with simulation():
-        calls.short_writes(calls.Place(kind), calls.CALLS["save"], calls.SITUATIONS["truncated"], ends=False)
+        injection.short_writes(injection.Place(kind), calls.CALLS["save"], calls.SITUATIONS["truncated"], ends=False)
 
 
 def add(m, *texts):

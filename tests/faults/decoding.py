@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -24,12 +23,12 @@ from session_manager.log_replay import decode as decode_log
 from session_manager.model import Version
 from session_manager.store import SessionInfo
 from tests.faults.mutations import resealed_archive, resealed_log, resealed_snapshot
-from tests.strategies import CANARY, facts, held_text
-from tests.test_snapshot_format import SESSIONS
+from tests.golden.sessions import SESSIONS
+from tests.support.places import GOLDEN
+from tests.support.strategies import CANARY, facts, held_text
 
 __all__ = ["FORMATS", "GOLDEN", "Format", "check_sound", "outcome"]
 
-GOLDEN = Path(__file__).parent.parent / "golden"
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=timezone.utc)
 #: Whose archive the golden one is.
 NASTY = SESSIONS["nasty"]

@@ -32,7 +32,7 @@ import pytest
 from session_manager import directory_lock, session_directory
 from session_manager.files import Files
 from session_manager.testing import Clock
-from tests.faulty_files import FaultyFiles
+from tests.support.faulty_files import FaultyFiles
 
 #: Of so many unsynced operations every subset is built.
 EXHAUSTIVE = 6

@@ -24,7 +24,7 @@ from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.testing import Clock, FaultyStore
 from tests.faults.disk import Disk, FaultyDisk, Frozen, KilledError
-from tests.strategies import facts
+from tests.support.strategies import facts
 
 KINDS = {"snapshot": SnapshotStore, "log": LogStore}
 KEYS = ("telegram:42", "Slack_C01", "k" * 250, "old:1")

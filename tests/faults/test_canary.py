@@ -22,8 +22,8 @@ from session_manager.names import file_name
 from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore
-from tests.faulty_files import FaultyFiles
-from tests.strategies import CANARY, held_text
+from tests.support.faulty_files import FaultyFiles
+from tests.support.strategies import CANARY, held_text
 
 KINDS = ["snapshot", "log", "sqlite"]
 KEY = "telegram:42"

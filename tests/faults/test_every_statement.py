@@ -15,9 +15,10 @@ import pytest
 
 from session_manager import SessionExistsError, SessionManager, StorageError
 from session_manager.stores.sqlite import SQLiteStore
+from tests.faults.calls import CALLS, KEY, SITUATIONS
+from tests.faults.injection import in_another_thread, shown
 from tests.faults.promises import ids
-from tests.faults.test_every_call import CALLS, KEY, SITUATIONS, in_another_thread, shown
-from tests.faulty_files import open_descriptors
+from tests.support.faulty_files import open_descriptors
 
 NAMES = ("save", "save_all", "turn", "summarize", "fork", "delete", "compact", "reload")
 MOST = 80

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.support.places import ROOT
+
 DEADLINE = 60
 KINDS = ("snapshot", "log", "sqlite")
 FAILED, UNKNOWN = "SaveFailedError", "SaveOutcomeUnknownError"

@@ -31,7 +31,7 @@ from session_manager.stores.sqlite import SQLiteStore
 from tests.faults.decoding import GOLDEN
 from tests.faults.mutations import mutated
 from tests.golden.make import SAVED, STORED
-from tests.strategies import CANARY, facts, held_text
+from tests.support.strategies import CANARY, facts, held_text
 
 DATABASE = GOLDEN / "format_2.sqlite"
 KEYS = sorted({session.key for session in STORED})

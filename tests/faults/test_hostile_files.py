@@ -16,7 +16,7 @@ from session_manager import CorruptSessionError, SessionManager, SessionManagerE
 from tests.faults.bombs import KEY, NAMES, bombs
 from tests.faults.decoding import FORMATS
 from tests.faults.mutations import mutated
-from tests.strategies import CANARY, held_text
+from tests.support.strategies import CANARY, held_text
 
 #: In which store a file of each format lies.
 STORES = {"snapshot": "snapshot", "log": "log", "archive": "log", "picoclaw": "snapshot", "sqlite": "sqlite"}

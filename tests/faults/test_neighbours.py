@@ -17,7 +17,7 @@ from session_manager.names import file_name
 from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore
-from tests.strategies import CANARY
+from tests.support.strategies import CANARY
 
 KINDS = ["snapshot", "log", "sqlite"]
 KEY = "telegram:42"

@@ -13,7 +13,7 @@ from datetime import timedelta
 from session_manager import SaveError, StorageError, stores
 from tests.faults.disk import KilledError
 from tests.faults.promises import KEYS, Run
-from tests.faulty_files import SPARED
+from tests.support.faulty_files import SPARED
 
 
 def step(name):

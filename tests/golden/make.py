@@ -20,8 +20,8 @@ from session_manager.changes import Append, Truncate, fold
 from session_manager.sqlite_schema import MIGRATIONS
 from session_manager.store import Commit
 from session_manager.stores.sqlite import SQLiteStore
-from tests.strategies import CANARY
-from tests.test_snapshot_format import AT, SESSIONS
+from tests.golden.sessions import AT, SESSIONS
+from tests.support.strategies import CANARY
 
 LATER = AT + timedelta(minutes=1)
 

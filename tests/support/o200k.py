@@ -4,8 +4,8 @@ The vocabulary is downloaded by tiktoken at its first use, which tests must not 
 again, where tiktoken is installed and has its vocabulary (SHA-256 446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d,
 which tiktoken checks):
 
-    python -m tests.o200k          # prints the ratios of the estimate
-    python -m tests.o200k --keep   # writes o200k.json, too
+    python -m tests.support.o200k          # prints the ratios of the estimate
+    python -m tests.support.o200k --keep   # writes o200k.json, too
 
 A message is 3 tokens for its frame, 1 for its role, and the tokens of its content, of its name, and of the names and arguments of
 its tool calls, as OpenAI's cookbook counts ("How to count tokens with tiktoken"); what a tool call has beside these is not
@@ -22,9 +22,9 @@ from typing import Any
 
 from session_manager import Message
 from session_manager.tokens import estimate_text, estimate_tokens
+from tests.support.places import CHATS
 
 KEPT = Path(__file__).with_name("o200k.json")
-CHATS = Path(__file__).parent.parent.parent / "shared" / "data" / "airline_chats.jsonl"
 
 #: Texts of the authors, in the languages and notations that the estimate says something about. The weights were fitted to
 #: these, to the recorded conversations, and to the translations of common programs into seven languages.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from tests.faulty_files import FaultyFiles
+from tests.support.faulty_files import FaultyFiles
 
 
 @attrs.define(eq=False)

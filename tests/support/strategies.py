@@ -18,7 +18,7 @@ from session_manager.testing.strategies import (
     sessions,
     utc_times,
 )
-from tests.conftest import CANARY
+from tests.support.canary import CANARY
 
 __all__ = [
     "CANARY",

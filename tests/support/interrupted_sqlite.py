@@ -9,7 +9,7 @@ import time
 
 from session_manager import SessionManager
 from session_manager.stores.sqlite import SQLiteStore
-from tests.interrupted import DEADLINE, Storm
+from tests.support.interrupted import DEADLINE, Storm
 
 
 def save_on(m, key, leave, added):

@@ -1,0 +1,7 @@
+"""What tests ask a manager for."""
+
+from __future__ import annotations
+
+
+def texts(manager, key="telegram:42"):
+    return [message.content for message in manager.get_history(key)]
