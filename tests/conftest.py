@@ -35,20 +35,17 @@ def pytest_addoption(parser):
     parser.addoption("--walks", type=int, default=400, help="how many random walks of three writers")
     parser.addoption("--first-walk", type=int, default=0, help="the seed of the first walk")
     parser.addoption("--long", action="store_true", help="run what takes long, too")
-    parser.addoption("--soak", action="store_true", help="break the library for hours, instead of a minute")
+    parser.addoption("--faults", action="store_true", help="break the library for minutes, instead of seconds")
+    parser.addoption("--soak", action="store_true", help="break the library for hours")
 
 
 def pytest_collection_modifyitems(config, items):
-    if not (config.getoption("--long") or config.getoption("--soak")):
-        for item in items:
-            if item.get_closest_marker("long"):
-                item.add_marker(pytest.mark.skip(reason="takes long: --long"))
-
-
-@pytest.fixture
-def soak(request) -> bool:
-    """Whether this is a soak."""
-    return request.config.getoption("--soak")
+    long, faults, soak = (config.getoption(name) for name in ("--long", "--faults", "--soak"))
+    for item in items:
+        if item.get_closest_marker("long") and not (long or soak):
+            item.add_marker(pytest.mark.skip(reason="takes long: --long"))
+        elif item.get_closest_marker("faults") and not (faults or soak):
+            item.add_marker(pytest.mark.skip(reason="breaks the library for long: --faults"))
 
 
 # What the whole suite logs, at DEBUG, and every error of the library that it makes, is watched for the canary.

@@ -9,7 +9,7 @@ import threading
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from session_manager import Message
@@ -26,6 +26,7 @@ from session_manager.codec import (
 )
 from session_manager.json_value import MAX_LEVELS
 from session_manager.view import View
+from tests.support.laws import examples
 from tests.support.strategies import (
     CANARY,
     NASTY_FLOATS,
@@ -92,7 +93,7 @@ def test_a_message_is_this_line(message, line):
     assert facts(decoded) == facts(message)
 
 
-@settings(max_examples=60)
+@examples(30)
 @given(sessions())
 def test_messages_come_back_exactly_each_from_a_line_of_its_own(session):
     data = lines_of(session.messages)
@@ -302,7 +303,7 @@ def test_fields_that_are_not_known_are_ignored():
 # States
 
 
-@settings(max_examples=60)
+@examples(30)
 @given(sessions())
 def test_a_session_comes_back_from_its_state_and_its_messages(session):
     state = decode_state(encode_json(encode_state(session)))

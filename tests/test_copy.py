@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from session_manager import (
@@ -36,6 +36,7 @@ from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.view import View
 from tests.support.go_files import GOLDEN, go_file
+from tests.support.laws import examples
 from tests.support.strategies import CANARY, facts, sessions
 
 AT = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -82,7 +83,7 @@ def tree(path):
 
 
 @pytest.mark.long
-@settings(max_examples=40)
+@examples(40)
 @given(st.lists(sessions(), max_size=4, unique_by=lambda one: one.key))
 def test_what_was_copied_from_store_to_store_and_back_is_the_same_in_everything(tmp_path_factory, held):
     source, back = store_of(*held), MemoryStore()

@@ -1,6 +1,8 @@
-"""The examples, each run as a real process in a directory of its own."""
+"""The examples, in a directory of their own: in this process, or in one of theirs if that is what matters."""
 
 import contextlib
+import importlib
+import io
 import json
 import os
 import queue
@@ -8,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -37,7 +40,27 @@ def _elsewhere(tmp_path, monkeypatch):
 
 
 def execute(name, *arguments, stdin=""):
-    """Run an example to its end."""
+    """Run an example's command line in this process, to its end; what it starts are processes."""
+    standard_input = io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")
+    output, errors, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(EXAMPLES)
+        patched.setattr(sys, "argv", [name, *map(str, arguments)])
+        patched.setattr(sys, "stdin", standard_input)
+        example = importlib.import_module(name.removesuffix(".py"))
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            try:
+                example.main()
+            except SystemExit as end:
+                code = end.code or 0
+                if isinstance(code, str):
+                    print(code, file=sys.stderr)
+                    code = 1
+    return subprocess.CompletedProcess([name, *arguments], code, output.getvalue(), errors.getvalue())
+
+
+def execute_apart(name, *arguments, stdin=""):
+    """Run an example in a process of its own, to its end."""
     done = subprocess.run(
         [sys.executable, EXAMPLES / name, *arguments],
         input=stdin,
@@ -50,9 +73,9 @@ def execute(name, *arguments, stdin=""):
     return done
 
 
-def run(name, *arguments, stdin=""):
+def run(name, *arguments, stdin="", by=execute):
     """Run an example that is to succeed, and return what it printed."""
-    done = execute(name, *arguments, stdin=stdin)
+    done = by(name, *arguments, stdin=stdin)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     return done.stdout
@@ -60,16 +83,17 @@ def run(name, *arguments, stdin=""):
 
 def probe_examples(code):
     """Run some code that imports the examples, and return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(EXAMPLES), os.environ["PYTHONPATH"]])},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=DEADLINE,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(output):
+        patched.syspath_prepend(EXAMPLES)
+        exec(code, {"__name__": "probe"})
+    return output.getvalue()
+
+
+def temporary_files_in(path, monkeypatch):
+    """Have the examples make their temporary files there: in this process, and in those that it starts."""
+    monkeypatch.setenv("TMPDIR", str(path))
+    monkeypatch.setattr(tempfile, "tempdir", str(path))
 
 
 def last_line(output):
@@ -136,8 +160,8 @@ def test_quickstart_is_short():
 
 
 def test_quickstart_goes_on_where_it_was(tmp_path):
-    first = run("quickstart.py").splitlines()
-    second = run("quickstart.py").splitlines()
+    first = run("quickstart.py", by=execute_apart).splitlines()
+    second = run("quickstart.py", by=execute_apart).splitlines()
     assert len(first) == 2
     assert second[:2] == first
     assert len(second) == 4
@@ -185,7 +209,7 @@ with SessionManager("chats") as manager:
 
 
 def test_demo_cleans_up(tmp_path, monkeypatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    temporary_files_in(tmp_path, monkeypatch)
     run("bot.py", "--demo")
     assert os.listdir(tmp_path) == []
 
@@ -414,7 +438,7 @@ def loop(request):
 def deliver(*updates, options=()):
     """Deliver updates, (id, text) pairs, to one chat of an async bot that runs until they are answered."""
     lines = [json.dumps({"update_id": number, "chat": "ada", "text": text}) + "\n" for number, text in updates]
-    output = run("async_bot.py", "--json", "--thinking=0", *options, stdin="".join(lines))
+    output = run("async_bot.py", "--json", "--thinking=0", *options, stdin="".join(lines), by=execute_apart)
     replies = [json.loads(line) for line in output.splitlines()]
     assert sorted(reply["update_id"] for reply in replies) == sorted(number for number, _ in updates)
     return {reply["update_id"]: (reply["text"], reply["is_kept"]) for reply in replies}
@@ -429,7 +453,7 @@ def history_of_ada(storage="async-bot-chats"):
 
 @pytest.mark.long
 def test_async_demo_loses_nothing(tmp_path, monkeypatch, loop):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    temporary_files_in(tmp_path, monkeypatch)
     output = run("async_bot.py", "--demo", "--kills=3", *loop)
     assert output.count("kill -9") == 3
     assert last_line(output) == "144 updates, 3 kills, 0 lost, 0 doubled, 0 broken histories"
@@ -489,7 +513,7 @@ print(async_bot.check("kept", platform.said, platform))
 
 def test_async_bot_answers_many_chats_at_once(loop):
     typed = "ada: How is the weather in Lisbon?\nada: Hello!\nbob: Hello!\nwhat\n\n"
-    greeting, *said = run("async_bot.py", "--thinking=0.01", *loop, stdin=typed).splitlines()
+    greeting, *said = run("async_bot.py", "--thinking=0.01", *loop, stdin=typed, by=execute_apart).splitlines()
     assert said.count(greeting) == 1
     assert "bob: I remember 1 of your messages." in said
     assert [line for line in said if line.startswith("ada: ")] == [
@@ -540,7 +564,7 @@ def test_async_bot_refuses_a_flood():
 def test_async_bot_leaves_what_it_cannot_save_unanswered():
     lines = [json.dumps({"update_id": 1, "chat": "x" * 2000, "text": "Hello!"}), json.dumps([2]), "", "nonsense"]
     update = json.dumps({"update_id": 2, "chat": "ada", "text": "Hello!"})
-    process = execute("async_bot.py", "--json", "--thinking=0", stdin="\n".join([lines[0], update]))
+    process = execute_apart("async_bot.py", "--json", "--thinking=0", stdin="\n".join([lines[0], update]))
     assert json.loads(process.stdout)["update_id"] == 2
     assert process.stderr.startswith("update 1: invalid session key")
     assert process.stderr.endswith("1 updates are not answered; they have to be delivered again.\n")
@@ -583,7 +607,7 @@ def test_async_bot_gives_up_turns_that_take_too_long_when_it_is_stopped(loop, gr
 def test_a_second_async_bot_is_refused():
     with conversation(name="async_bot.py") as bot:
         bot.ask("ada: Hello!")
-        process = execute("async_bot.py")
+        process = execute_apart("async_bot.py")
     assert process.returncode == 1
     assert f"process {bot.process.pid} " in process.stderr
 
@@ -602,7 +626,7 @@ def test_replay_of_the_built_in_conversations():
 
 
 def test_replay_removes_its_temporary_storage(tmp_path, monkeypatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    temporary_files_in(tmp_path, monkeypatch)
     run("replay.py", "--kills", "1")
     assert os.listdir(tmp_path) == []
 
@@ -728,7 +752,7 @@ def test_replay_refuses_an_impossible_option(option):
 
 @pytest.mark.parametrize("storage", [None, "log:kept", "sqlite:kept.db"])
 def test_summarizer_loses_nothing(tmp_path, monkeypatch, storage):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    temporary_files_in(tmp_path, monkeypatch)
     output = run("summarizer.py", "--seed=1", *([f"--storage={storage}"] if storage else []))
     assert re.search(r"\d+ of 1500 messages, \d+ summaries", output)
     summarized, left = map(int, re.search(r"1500 messages: (\d+) summarized, (\d+) in histories", output).groups())

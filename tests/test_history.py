@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from session_manager import Message, history
@@ -14,6 +14,7 @@ from session_manager.pairing import pair
 from session_manager.tool_calls import INTERRUPTED, results
 from session_manager.view import View
 from tests.support.histories import SHAPES, conversations, damaged, is_refused, refusals
+from tests.support.laws import examples
 from tests.support.places import CHATS
 from tests.support.strategies import CANARY, facts, message_objects
 
@@ -51,7 +52,7 @@ def test_a_valid_conversation_has_no_problems(objects):
     assert problems(history_of(objects)) == []
 
 
-@settings(max_examples=400)
+@examples(80)
 @given(any_history)
 def test_problems_are_found_exactly_where_a_provider_refuses(objects):
     found = problems(history_of(objects))
@@ -154,7 +155,7 @@ def check_repaired(objects, given, mended):
     assert same_objects(repair(first, user_first=True), first)
 
 
-@settings(max_examples=500)
+@examples(80)
 @given(any_history)
 def test_a_repaired_history_is_accepted(objects):
     given = history_of(objects)
@@ -169,7 +170,7 @@ def test_anything_at_all_is_repaired(objects):
     check_repaired(objects, given, repair(given))
 
 
-@settings(max_examples=300)
+@examples(60)
 @given(any_history)
 def test_a_repair_loses_nothing_but_strays_and_invents_nothing_but_interruptions(objects):
     def facts_of(messages):
@@ -353,7 +354,7 @@ def test_a_safe_start_leaves_the_shortest_valid_history_of_whole_turns(objects, 
     assert problems(history_of(objects)[start:]) == []
 
 
-@settings(max_examples=200)
+@examples(50)
 @given(any_history, st.integers(0, 20))
 def test_a_cut_makes_no_new_problem_and_parts_no_turn(objects, keep_last):
     given = history_of(objects)
@@ -436,7 +437,7 @@ def test_what_fits_is_valid_within_the_budget_and_the_longest_such_end(objects, 
     assert all(sum(sizes[id(message)] for message in end) > budget for end in longer)
 
 
-@settings(max_examples=300)
+@examples(60)
 @given(any_history, st.integers(0, 20), st.integers(0, 30))
 def test_a_long_history_is_cut_as_a_short_one(objects, keep_last, budget):
     def answers(first_tail):

@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from session_manager import (
     ClosedError,
@@ -40,6 +40,7 @@ from session_manager.log_format import encode_first, encode_notes, encode_state,
 from session_manager.store import Commit
 from session_manager.stores.log import LogStore
 from tests.support.faulty_files import FaultyFiles, open_descriptors
+from tests.support.laws import examples
 from tests.support.log_saves import chains
 from tests.support.processes import DEADLINE, start
 from tests.support.strategies import facts
@@ -143,7 +144,7 @@ def test_every_call_of_a_manager_survives(opened):
     store_of(m).close()
 
 
-@settings(max_examples=60)
+@examples(25)
 @given(chains())
 def test_any_chain_of_changes_that_is_saved_step_by_step_comes_back_exactly(chain):
     session, saves = chain

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from session_manager import Message, Session, UnsupportedFormatError
@@ -44,6 +44,7 @@ from session_manager.log_format import (
 from session_manager.log_replay import _decode_record, decode
 from session_manager.store import Commit
 from tests.golden.sessions import AT, SESSIONS, TICK
+from tests.support.laws import examples
 from tests.support.log_saves import chains, change_over
 from tests.support.places import GOLDEN
 from tests.support.strategies import (
@@ -152,7 +153,7 @@ def test_the_layout_is_the_one_that_the_docstring_draws():
     assert list(json.loads(second)["state"]) == fields.split()
 
 
-@settings(max_examples=60)
+@examples(30)
 @given(sessions())
 def test_any_session_comes_back_exactly_from_its_first_line(session):
     encoded = encode_first(session)
@@ -193,7 +194,7 @@ def told(change) -> str:
     return repr((type(change), fields, getattr(change, "items", None)))
 
 
-@settings(max_examples=100)
+@examples(30)
 @given(st.data())
 def test_any_change_comes_back_exactly(data):
     change = data.draw(change_over(data.draw(sessions(max_messages=2))))
@@ -201,7 +202,7 @@ def test_any_change_comes_back_exactly(data):
     assert told(change_of(_decode_record(line).changes[0])) == told(change)
 
 
-@settings(max_examples=100)
+@examples(30)
 @given(chains())
 def test_any_chain_of_saves_comes_back_exactly_and_its_size_is_kept_true(chain):
     session, saves = chain

@@ -6,12 +6,13 @@ import json
 from functools import cache
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from session_manager import Message, SessionManager
 from session_manager.history import repair
 from tests.support.histories import damaged, is_refused
+from tests.support.laws import examples
 from tests.support.places import CHATS
 
 pydantic = pytest.importorskip("pydantic")
@@ -67,7 +68,7 @@ def is_typed(shape, value):
 def test_the_types_accept_what_repair_gives(shape):
     checked = []
 
-    @settings(max_examples=80)
+    @examples(25)
     @given(damaged((shape,), blocks=False))
     def accepted(objects):
         mended = [message.to_dict() for message in repair([Message.from_dict(value) for value in objects])]
@@ -85,7 +86,7 @@ def test_the_types_accept_whole_contexts(shape):
     checked = []
     own = {"summary_role": "user"} if shape == "blocks" else {"system": "Be brief."}
 
-    @settings(max_examples=80)
+    @examples(25)
     @given(damaged((shape,), blocks=False), st.booleans(), st.none() | st.integers(0, 20))
     def accepted(objects, summarized, bound):
         typed = [value for value in objects if is_typed(shape, value)]

@@ -7,7 +7,7 @@ import sys
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from session_manager import (
@@ -21,6 +21,7 @@ from session_manager import (
 from session_manager.search import SearchHit, best, fold, merged, searched_text
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
+from tests.support.laws import examples
 from tests.support.strategies import CANARY, messages, nasty_text
 
 EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -357,7 +358,7 @@ def test_what_is_found_is_the_best_of_all_that_is_shown(tmp_path_factory, kind):
         st.text("xyX ", max_size=6),
     )
 
-    @settings(max_examples=60)
+    @examples(30)
     @given(st.lists(step, max_size=14), st.text("xyX ", min_size=1, max_size=2), st.integers(1, 6))
     def check(steps, query, limit):
         path = tmp_path_factory.mktemp("chats")

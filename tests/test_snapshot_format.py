@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from session_manager import CorruptSessionError, Message, Session, SessionManager, UnsupportedFormatError
@@ -19,6 +19,7 @@ from session_manager.json_value import MAX_LEVELS
 from session_manager.snapshot_format import SUFFIX, Lines, decode, decode_header, encode
 from session_manager.view import View
 from tests.golden.sessions import AT, SESSIONS
+from tests.support.laws import examples
 from tests.support.places import GOLDEN
 from tests.support.strategies import CANARY, facts, held_text, sessions
 
@@ -95,7 +96,7 @@ FIELDS = ["format", "key", "generation", "revision", "created", "updated", "last
 FIELDS += ["refs", "summary", "metadata", "count", "header_crc32", "messages", "crc32"]
 
 
-@settings(max_examples=60)
+@examples(30)
 @given(sessions())
 def test_any_session_comes_back_exactly_from_the_layout_of_the_docstring(session):
     data = file_of(session)
@@ -328,7 +329,7 @@ def sized(position: int, size: int) -> Message:
     return Message("user", "x" * size, created_at=AT)._placed(position, None)
 
 
-@settings(max_examples=50)
+@examples(30)
 @given(st.lists(st.tuples(st.sampled_from([1, 100, 30_000, 65_000, 200_000]), st.booleans()), max_size=8))
 def test_appending_in_pieces_is_appending_at_once(parts):
     messages = [sized(2 * number, size) for number, (size, _) in enumerate(parts)]

@@ -22,7 +22,7 @@ from session_manager.stores.memory import MemoryStore
 from session_manager.stores.sqlite import SQLiteStore
 
 KEY = "telegram:42"
-CHUNKS = 10
+CHUNKS, DATABASE_CHUNKS = 10, 5
 
 
 class Flaky:
@@ -385,14 +385,15 @@ def test_nothing_is_lost_or_doubled_or_comes_back(request, chunk):
     assert failures(range(first + chunk, first + walks, CHUNKS)) == {}
 
 
-def test_nor_in_a_database(request, tmp_path):
+@pytest.mark.parametrize("chunk", range(DATABASE_CHUNKS))
+def test_nor_in_a_database(request, tmp_path, chunk):
     first, walks = (request.config.getoption(name) for name in ("--first-walk", "--walks"))
     numbers = itertools.count()
 
     def open_store():
         return FlakyDatabase(tmp_path / f"{next(numbers)}.db")
 
-    for seed in range(first, first + max(walks // 200, 5)):
+    for seed in range(first + chunk, first + max(walks // 200, DATABASE_CHUNKS), DATABASE_CHUNKS):
         steps, shared = plan(seed), seed % 2 == 1
         if failure(steps, shared=shared, open_store=open_store) is not None:
             steps = shrunk(steps, shared=shared, open_store=open_store)

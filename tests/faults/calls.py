@@ -72,7 +72,7 @@ SITUATIONS = {
     "truncated": lambda m: (m.add_message(KEY, "user", "unsaved"), m.truncate_history(KEY, 2), m.set_summary(OLD, "s")),
     "cleared": lambda m: (m.clear(KEY), m.add_message(KEY, "user", "unsaved"), m.truncate_history(KEY, 0)),
 }
-#: In which situations a call is made that reads or writes files, if not in the first one. In a soak, in all of them.
+#: In which situations a call is made that reads or writes files, if not in the first one. In a soak, in all of them; in a smoke run, in the last.
 QUICK = {
     "save": ("appended", "truncated", "cleared"),
     "save_all": ("truncated",),

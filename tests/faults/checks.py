@@ -22,6 +22,7 @@ from session_manager.stores.sqlite import SQLiteStore
 from tests.faults import calls, injection
 from tests.faults.crashes import explore
 from tests.faults.disk import simulation
+from tests.support.sizes import Size
 
 __all__ = ["CHECKS"]
 
@@ -36,7 +37,7 @@ def crashes(kind, seed, steps, only, _):
 def every_call(kind, name, situation, _):
     """An error at every operation of a call."""
     with simulation():
-        injection.loop(injection.Place(kind), name, situation, soak=False)
+        injection.loop(injection.Place(kind), name, situation, Size.FULL)
 
 
 def short_writes(kind, _):

@@ -16,6 +16,7 @@ from tests.faults.crashes import Checker, Report, found_in
 from tests.faults.disk import Disk
 from tests.faults.promises import KEYS, NOTHING, PICOCLAW, Run
 from tests.support.faulty_files import SPARED
+from tests.support.sizes import Size
 from tests.support.strategies import facts
 
 ERRNOS = ("EIO", "ENOSPC", "EDQUOT", "EMFILE", "EROFS", "EACCES", "EINTR")
@@ -39,16 +40,28 @@ def os_error(name):
     return OSError(getattr(errno, name), os.strerror(getattr(errno, name)))
 
 
-def faults(number, soak, *, brief=False):
-    """Return what happens to the n-th operation: each error once, from then on, and after the fact. Quick: some, in turn.
+def faults(number, size, *, brief=False):
+    """Return what happens to the n-th operation: in a soak each error once, from then on, and after the fact.
+
+    Otherwise some of them, in turn; in a smoke run one.
 
     :param brief: it is read only: fewer.
     """
+    soak = size == Size.SOAK
 
     def some(offset, count):
         return ERRNOS if soak else [ERRNOS[(number * 2 + offset + place) % len(ERRNOS)] for place in range(count)]
 
     turn = number % 4
+    if size == Size.SMOKE:
+        name = some(0, 1)[0]
+        yield (
+            Fault(os_error(name)),
+            Fault(os_error(name), sticky=True),
+            Fault(INTERRUPTS[number // 4 % 2](), after=True),
+            Fault(os_error(name), after=True),
+        )[turn]
+        return
     yield from (Fault(os_error(name)) for name in some(0, 1 if brief else 2))
     yield from (Fault(os_error(name), sticky=True) for name in some(2, 1))
     if brief and not soak:
@@ -209,7 +222,7 @@ def afterwards(run, call, before, after, *, ends, keys):
     run.m.close()
 
 
-def loop(place, name, situation, soak):
+def loop(place, name, situation, size):
     """Fail each operation of a call in turn; return how many faults there were."""
     call, prepare, ends = CALLS[name], SITUATIONS[situation], name in ENDS
     run = place.open(prepare)
@@ -220,10 +233,10 @@ def loop(place, name, situation, soak):
     after = dict(before) if ends else all_shown(run.m, every)
     run.leave()
     concerned = [key for key in every if key == KEY or key in dirty or before[key] != after[key]]
-    keys = every if soak else concerned
+    keys = every if size == Size.SOAK else concerned
     count = 0
     for number in range(1, MOST):
-        for fault in faults(number, soak, brief=name not in QUICK):
+        for fault in faults(number, size, brief=name not in QUICK):
             if not inject(place, prepare, call, number, fault, ends=ends, before=before, after=after, keys=keys):
                 return count
             count += 1

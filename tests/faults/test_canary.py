@@ -203,9 +203,9 @@ def test_nothing_read_only_shows_a_text(kind, tmp_path, count):
 
 @pytest.mark.parametrize("sticky", [False, True], ids=["once", "sticky"])
 @pytest.mark.parametrize("kind", ["snapshot", "log"])
-def test_no_failure_of_a_file_operation_shows_a_text(kind, sticky, tmp_path, count, soak):
+def test_no_failure_of_a_file_operation_shows_a_text(kind, sticky, tmp_path, count, size):
     """Each operation of the run of all calls fails, one after the other."""
-    numbers = range(1, 2000) if soak else range(1, 400, 13)
+    numbers = size.of(range(1, 400, 90), range(1, 400, 13), range(1, 2000))
     for number in numbers:
         path = tmp_path / str(number)
         with closing({"snapshot": SnapshotStore, "log": LogStore}[kind](path, files=FaultyFiles)) as store:
@@ -223,7 +223,8 @@ def test_no_failure_of_a_file_operation_shows_a_text(kind, sticky, tmp_path, cou
         count["faults"] += struck
         if not struck:
             break
-    count.check(faults=10, calls=10 * len(CALLS))
+    least = size.of(2, 10, 10)
+    count.check(faults=least, calls=least * len(CALLS))
 
 
 @pytest.mark.parametrize("statement", ["BEGIN", "COMMIT", "SELECT", "INSERT", "UPDATE", "DELETE", "PRAGMA", "ROLLBACK"])
@@ -279,9 +280,10 @@ def damaged(kind, path, chance):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_damage_shows_a_text(kind, tmp_path, count, soak):
+def test_no_damage_shows_a_text(kind, tmp_path, count, size):
     chance = Random(f"damage {kind}")
-    for number in range(12 * (50 if soak else 1)):
+    damages = size.of(4, 12, 600)
+    for number in range(damages):
         path = tmp_path / str(number)
         with SessionManager(url_of(kind, path), archive=True) as m:
             m.add(KEY, *[said(number=number) for number in range(4)])
@@ -297,7 +299,7 @@ def test_no_damage_shows_a_text(kind, tmp_path, count, soak):
             failure = error
         assert failure is None or CANARY not in shown_by(failure)
         count["damages"] += 1
-    count.check(damages=12, CorruptSessionError=20)
+    count.check(damages=damages, CorruptSessionError=size.of(2, 20, 20))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,9 +10,11 @@ from __future__ import annotations
 import pytest
 
 from tests.faults.crashes import Report, explore
+from tests.support.sizes import Size
 
-#: The steps of each run, and the states that it has at least.
-QUICK = {"snapshot": (100, 100_000), "log": (40, 40_000)}
+#: The steps of each run, and the states that it has at least; in a smoke run.
+STEPS = {"snapshot": (100, 100_000), "log": (40, 40_000)}
+SMOKE = {"snapshot": (25, 5_000), "log": (12, 2_000)}
 SEEDS = {"snapshot": (1,), "log": (1,)}
 #: The steps of each run of a soak, with this many seeds.
 LONG = {"snapshot": 400, "log": 120}
@@ -27,34 +29,40 @@ def said(title, report):
 
 
 @pytest.mark.parametrize(("kind", "seed"), [(kind, seed) for kind, seeds in SEEDS.items() for seed in seeds])
-def test_whatever_a_power_cut_leaves_has_what_was_acknowledged_and_old_or_new(kind, seed, record_property):
-    steps, least = QUICK[kind]
+def test_whatever_a_power_cut_leaves_has_what_was_acknowledged_and_old_or_new(kind, seed, size, record_property):
+    steps, least = size.of(SMOKE, STEPS, STEPS)[kind]
     report = explore(kind, seed, steps)
     said(f"{kind}, seed {seed}", report)
     record_property("states", report.states)
     record_property("disks", report.disks)
     assert report.states >= least
-    assert report.recovering > 1000
+    assert report.recovering > size.of(100, 1000, 1000)
 
 
 @pytest.mark.parametrize(("kind", "steps"), [("snapshot", 14), ("log", 8)])
-def test_a_write_that_is_torn_at_every_byte_of_it(kind, steps, record_property):
-    report = explore(kind, 5, steps, fine=True, only=("add", "truncate", "edit", "clear", "turn", "summarize"))
+def test_a_write_that_is_torn_at_every_byte_of_it(kind, steps, size, record_property):
+    report = explore(
+        kind,
+        5,
+        size.of(steps // 2, steps, steps),
+        fine=True,
+        only=("add", "truncate", "edit", "clear", "turn", "summarize"),
+    )
     said(f"{kind}, every byte", report)
     record_property("states", report.states)
-    assert report.disks > 1000
+    assert report.disks > size.of(100, 1000, 1000)
 
 
-def test_snapshots_that_are_saved_at_once_are_each_old_or_new(record_property):
-    report = explore("snapshot", 3, 30, only=("burst", "error", "kill", "power cut", "reopen"))
+def test_snapshots_that_are_saved_at_once_are_each_old_or_new(size, record_property):
+    report = explore("snapshot", 3, size.of(10, 30, 30), only=("burst", "error", "kill", "power cut", "reopen"))
     said("snapshot, bursts", report)
     record_property("states", report.states)
-    assert report.states > 10_000
-    assert report.recovering > 1000
+    assert report.states > size.of(500, 10_000, 10_000)
+    assert report.recovering > size.of(50, 1000, 1000)
 
 
-def test_a_million_states_and_more(soak):
-    if not soak:
+def test_a_million_states_and_more(size):
+    if size < Size.SOAK:
         pytest.skip("a soak: --soak")
     total = Report()
     for kind, steps in LONG.items():

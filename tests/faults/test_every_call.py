@@ -23,24 +23,25 @@ def test_the_table_names_every_public_method():
     assert set(CALLS) == public | (special & set(vars(SessionManager)))
 
 
-def situations(name, soak):
-    return SITUATIONS if soak else QUICK.get(name, ("cold",))
+def situations(name, size):
+    quick = QUICK.get(name, ("cold",))
+    return size.of(quick[-1:], quick, SITUATIONS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", CALLS)
-def test_a_call_that_fails_at_any_operation_leaves_old_or_new_and_works_again(kind, name, soak, record_property):
+def test_a_call_that_fails_at_any_operation_leaves_old_or_new_and_works_again(kind, name, size, record_property):
     with simulation():
         place = Place(kind)
-        count = sum(loop(place, name, situation, soak) for situation in situations(name, soak))
+        count = sum(loop(place, name, situation, size) for situation in situations(name, size))
     print(f"\n{kind}, {name}: {count:,} faults")
     record_property("faults", count)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_short_writes_are_continued_in_every_call(kind):
+def test_short_writes_are_continued_in_every_call(kind, size):
     with simulation():
         place = Place(kind)
         for name, call in CALLS.items():
-            for situation in SITUATIONS.values():
+            for situation in size.of([SITUATIONS["truncated"]], SITUATIONS.values(), SITUATIONS.values()):
                 short_writes(place, call, situation, ends=name in ENDS)

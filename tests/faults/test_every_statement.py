@@ -59,7 +59,7 @@ FAULTS = {
     "MemoryError": (MemoryError(), {}),
     "KeyboardInterrupt after it": (KeyboardInterrupt(), {"after": True}),
 }
-QUICK = ("once", "after the fact", "KeyboardInterrupt after it")
+SOME = ("once", "after the fact", "KeyboardInterrupt after it")
 
 
 def opened(path):
@@ -68,9 +68,9 @@ def opened(path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_call_that_fails_at_any_statement_leaves_old_or_new_and_works_again(name, tmp_path, soak):
+def test_a_call_that_fails_at_any_statement_leaves_old_or_new_and_works_again(name, tmp_path, size):
     situation = SITUATIONS["cold" if name in ("delete", "compact") else "truncated"]
-    for how in FAULTS if soak else QUICK:
+    for how in size.of(SOME[1:2], SOME, FAULTS):
         count = next(number for number in range(1, MOST) if not inject(tmp_path, name, situation, how, number))
         assert count > 1
 

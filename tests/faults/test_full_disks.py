@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.places import ROOT
+from tests.support.sizes import Size
 
 DEADLINE = 60
 KINDS = ("snapshot", "log", "sqlite")
@@ -100,10 +101,10 @@ def test_a_limit_fails_calls_and_nothing_else_until_it_is_lifted(name, kind, tmp
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="made for Linux")
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("kind", KINDS)
-def test_memory_that_ends_anywhere(kind, tmp_path, soak):
+def test_memory_that_ends_anywhere(kind, tmp_path, size):
     """From no byte left to more than enough, in steps: the limit meets another allocation each time."""
     failed = 0
-    steps = range(80) if soak else (22,)
+    steps = range(80) if size == Size.SOAK else (22,)
     for step in steps:
         path = tmp_path / str(step)
         path.mkdir()

@@ -1,6 +1,6 @@
 """Any bytes as a session's file end in a value or in a typed error; every bit that is flipped, and every cut, is noticed.
 
-Run with ``-s`` it prints what it counted. ``--soak`` tries fifty times as much, and every bit of a database.
+Run with ``-s`` it prints what it counted. Without ``--faults`` it tries a part of it; ``--soak`` tries fifty times as much, and every bit of a database.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from session_manager import Session, UnsupportedFormatError
 from session_manager.codec import DecodeError
 from tests.faults.decoding import FORMATS, check_sound, outcome
 from tests.faults.mutations import mutated
+from tests.support.sizes import Size
 
 #: How many seconds of the processor reading one of the small files may take, at most.
 SECONDS = 5.0
@@ -39,19 +40,19 @@ def before(name, file):
 
 
 @pytest.mark.parametrize(("name", "file"), [one for one in FILES if one[0] != "picoclaw"])
-def test_every_bit_that_is_flipped_is_noticed(name, file, count, soak):
+def test_every_bit_that_is_flipped_is_noticed(name, file, count, size):
     """Of the last record of a log, and of the last line of an archive, a flip may make a torn one, which does not count.
 
-    One bit of each byte, each time another one; in a soak, and of a small file, all of them.
+    One bit of each byte, each time another one; in a soak, and of a small file, all of them. In a smoke run every eleventh byte.
     """
     data, earlier = FORMATS[name].files[file], before(name, file)
     last = data.rfind(b"\n", 0, -1) + 1
     numbers = re.search(rb"9{4000}", data)
-    skipped = range(*numbers.span()) if numbers and not soak else range(0)
-    for place in range(len(data)):
+    skipped = range(*numbers.span()) if numbers and size < Size.SOAK else range(0)
+    for place in range(0, len(data), size.of(11, 1, 1)):
         if place in skipped and place % 64:
             continue
-        for bit in range(8) if soak or len(data) < 1000 else (place % 8,):
+        for bit in range(8) if size.of(False, len(data) < 1000, True) else (place % 8,):
             damaged = bytearray(data)
             damaged[place] ^= 1 << bit
             found = outcome(FORMATS[name].read, bytes(damaged))
@@ -62,7 +63,7 @@ def test_every_bit_that_is_flipped_is_noticed(name, file, count, soak):
                 assert place >= last, (place, bit)
                 assert found in earlier, (place, bit)
                 count["torn"] += 1
-    count.check(noticed=200)
+    count.check(noticed=size.of(20, 200, 200))
     assert bool(count["torn"]) == bool(earlier)
 
 
@@ -112,14 +113,14 @@ PARTS = [(name, seed) for name, (_, parts) in MUTATED.items() for seed in range(
 
 
 @pytest.mark.parametrize(("name", "seed"), PARTS)
-def test_mutated_files_end_in_a_value_or_a_typed_error(name, seed, count, soak):
+def test_mutated_files_end_in_a_value_or_a_typed_error(name, seed, count, size):
     """Without right checksums, the value is one that was written.
 
     (Nothing of a session of the same generation is put into a log: what two copies of a directory became is not told apart.)
     """
     form, chance = FORMATS[name], Random(f"{name} {seed}")
     total, parts = MUTATED[name]
-    total = total // parts * (50 if soak else 1)
+    total = size.of(300, total // parts, 50 * (total // parts))
     files = list(form.files.values())
     slowest = 0.0
     for _ in range(total):
@@ -145,11 +146,11 @@ def test_mutated_files_end_in_a_value_or_a_typed_error(name, seed, count, soak):
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("seed", range(2))
-def test_random_bytes_are_damage(name, seed, count, soak):
+def test_random_bytes_are_damage(name, seed, count, size):
     """Also behind a good start, and between what structure is made of."""
     chance = Random(f"random {name} {seed}")
     alphabet = b'{}[]":,\\ \t\n\x00\xff0a'
-    for _ in range(250 * (50 if soak else 1)):
+    for _ in range(size.of(50, 250, 12_500)):
         size = int(chance.expovariate(1 / 60))
         noise = chance.choice([chance.randbytes(size), bytes(chance.choices(alphabet, k=size)), bytes(size)])
         data = chance.choice(EVERY)
@@ -157,4 +158,4 @@ def test_random_bytes_are_damage(name, seed, count, soak):
             found = outcome(FORMATS[name].read, one)
             assert found in (DecodeError, UnsupportedFormatError) or found in SAID or name == "picoclaw"
             count["inputs"] += 1
-    count.check(inputs=750)
+    count.check(inputs=size.of(150, 750, 37_500))

@@ -31,6 +31,7 @@ from session_manager.stores.sqlite import SQLiteStore
 from tests.faults.decoding import GOLDEN
 from tests.faults.mutations import mutated
 from tests.golden.make import SAVED, STORED
+from tests.support.sizes import Size
 from tests.support.strategies import CANARY, facts, held_text
 
 DATABASE = GOLDEN / "format_2.sqlite"
@@ -160,12 +161,12 @@ def test_a_row_that_is_elsewhere_is_missed_by_its_session_or_noticed_there(rows,
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_mutated_rows_end_in_a_value_or_a_typed_error(rows, seed, count, soak):
+def test_mutated_rows_end_in_a_value_or_a_typed_error(rows, seed, count, size):
     chance = Random(f"rows {seed}")
     stored = {table: rows.execute(f"SELECT * FROM {table}").fetchall() for table in TABLES}
     texts = [row[4] for row in stored["sessions"]] + [row[3] for row in stored["messages"]]
     good = told(rows)
-    total = 5_000 * (50 if soak else 1)
+    total = size.of(200, 5_000, 250_000)
     for number in range(total):
         table = chance.choice(["sessions", "messages", "messages", "archive"])
         row = chance.choice(stored[table])
@@ -259,13 +260,17 @@ def compared(good, found):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_bit_that_is_flipped_in_a_database_is_noticed_or_verify_notices_that_something_is_missing(
-    small, seed, count, soak
+    small, seed, count, size
 ):
     """In a soak every bit of it, else a sample. SQLite's pages have no checksum: one may lose a session, or an archived message."""
     data, good = small.read_bytes(), whole(small)
     assert good["keys"] == (b"Slack_C01", b"ascii", b"telegram:42")
     chance = Random(f"flips {seed}")
-    flips = range(seed, 8 * len(data), 2) if soak else chance.sample(range(8 * len(data)), 1000)
+    flips = (
+        range(seed, 8 * len(data), 2)
+        if size == Size.SOAK
+        else chance.sample(range(8 * len(data)), size.of(100, 1000, 0))
+    )
     fd = os.open(small, os.O_RDWR)
     try:
         for flip in flips:
@@ -279,7 +284,7 @@ def test_a_bit_that_is_flipped_in_a_database_is_noticed_or_verify_notices_that_s
     finally:
         os.close(fd)
     assert whole(small) == good
-    count.check(equal=200, errors=200)
+    count.check(equal=size.of(20, 200, 200), errors=size.of(10, 200, 200))
 
 
 def test_a_database_that_is_cut_is_refused_or_equal(small, count):
@@ -314,9 +319,9 @@ def _mutated_file(chance, data):
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_mutated_databases_end_in_a_value_or_a_typed_error(small, seed, count, soak):
+def test_mutated_databases_end_in_a_value_or_a_typed_error(small, seed, count, size):
     data, good, chance = small.read_bytes(), whole(small), Random(f"files {seed}")
-    total = 1500 * (50 if soak else 1)
+    total = size.of(100, 1500, 75_000)
     for _ in range(total):
         small.write_bytes(_mutated_file(chance, data)[: 10**6])
         count[compared(good, whole(small))] += 1
@@ -325,11 +330,11 @@ def test_mutated_databases_end_in_a_value_or_a_typed_error(small, seed, count, s
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_store_on_a_mutated_database_raises_typed_errors_only(tmp_path, seed, count, soak):
+def test_a_store_on_a_mutated_database_raises_typed_errors_only(tmp_path, seed, count, size):
     """Every call of it, and what it leaves is a database that can be opened, or is refused, again."""
     data, chance = DATABASE.read_bytes(), Random(f"stores {seed}")
     path = tmp_path / "chats.db"
-    for _ in range(30 * (50 if soak else 1)):
+    for _ in range(size.of(8, 30, 1500)):
         for end in ("-wal", "-shm", ".lock"):
             (tmp_path / f"chats.db{end}").unlink(missing_ok=True)
         path.write_bytes(_mutated_file(chance, data))
@@ -351,4 +356,4 @@ def test_a_store_on_a_mutated_database_raises_typed_errors_only(tmp_path, seed, 
             tried(store.strays)
             tried(store.compact, SAVED.key)
         count["opened"] += 1
-    count.check(refused=1, opened=5)
+    count.check(opened=size.of(1, 5, 250), refused=size.of(0, 1, 1))

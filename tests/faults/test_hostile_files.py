@@ -64,11 +64,12 @@ def use(url):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_call_on_a_mutated_file_returns_or_raises_a_typed_error(name, tmp_path, count, soak):
+def test_every_call_on_a_mutated_file_returns_or_raises_a_typed_error(name, tmp_path, count, size):
     """What nobody could read, and was deleted, lies in quarantine, byte by byte."""
     form, chance = FORMATS[name], Random(f"calls {name}")
     everything = [data for one in FORMATS.values() for data in one.files.values()]
-    for number in range(40 * (50 if soak else 1)):
+    files = size.of(10, 40, 2000)
+    for number in range(files):
         path = tmp_path / str(number)
         path.mkdir(mode=0o700)
         if name == "archive":
@@ -85,7 +86,7 @@ def test_every_call_on_a_mutated_file_returns_or_raises_a_typed_error(name, tmp_
             assert data in [file.read_bytes() for file in path.iterdir() if file.name.startswith(".quarantine-")]
             count["files in quarantine"] += 1
         shutil.rmtree(path)
-    count.check(files=40, errors=1, **({} if name == "archive" else {"files in quarantine": 5}))
+    count.check(files=files, errors=1, **({} if name == "archive" else {"files in quarantine": files // 10}))
 
 
 # Bombs
@@ -95,11 +96,11 @@ SECONDS, FACTOR = 30.0, 200
 
 
 @pytest.mark.parametrize("kind", NAMES)
-def test_a_bomb_takes_bounded_time_and_memory(kind, count, soak):
+def test_a_bomb_takes_bounded_time_and_memory(kind, count, size):
     """Eight megabytes in a soak. See `tests.faults.bombs` for what they are."""
-    megabytes = 8 if soak else 0.25
+    megabytes = size.of(0.05, 0.25, 8)
     command = [sys.executable, "-m", "tests.faults.bombs", kind, str(megabytes)]
-    done = subprocess.run(command, capture_output=True, check=True, timeout=1000 if soak else 100)
+    done = subprocess.run(command, capture_output=True, check=True, timeout=size.of(100, 100, 1000))
     told = json.loads(done.stdout)
     for name, (outcome, seconds) in told["results"].items():
         assert set(outcome.split()) <= {"value", "CorruptSessionError"}, name

@@ -12,9 +12,9 @@ from tests.faults.attacks import attack
 from tests.faults.worker import WEIGHTS
 
 KINDS = ("snapshot", "log", "sqlite")
-SEEDS = (1, 2)
+SEEDS = (1, pytest.param(2, marks=pytest.mark.faults))
 #: For each kind and seed.
-QUICK, SOAK = 340, 1700
+KILLS = (25, 340, 1700)
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
@@ -29,8 +29,8 @@ def tmp_path():
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(kind, seed, tmp_path, soak, record_property):
-    kills = SOAK if soak else QUICK
+def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(kind, seed, tmp_path, size, record_property):
+    kills = size.of(*KILLS)
     seen = attack("arena", kind=kind, path=str(tmp_path), seed=seed, kills=kills)
     record_property("seen", seen)
     print(f"{kind} {seed}: {seen}")

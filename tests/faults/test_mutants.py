@@ -15,6 +15,7 @@ import pytest
 from session_manager import SessionManagerError
 from tests.faults.checks import CHECKS
 from tests.faults.mutants import MUTANTS, applied
+from tests.support.sizes import Size
 
 #: What a check that notices something raises: not an error of the mistake itself, such as a wrong name.
 NOTICES = (AssertionError, SessionManagerError, UnicodeError, OSError, IndexError, pytest.fail.Exception)
@@ -26,8 +27,8 @@ def test_there_are_enough_of_them():
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_without_a_mistake_each_check_passes(name, tmp_path, soak):
-    if not soak and name.startswith(("crash states", "every call")):
+def test_without_a_mistake_each_check_passes(name, tmp_path, size):
+    if size < Size.SOAK and name.startswith(("crash states", "every call")):
         pytest.skip("longer ones of these run elsewhere; these in a soak")
     CHECKS[name](tmp_path)
 
@@ -48,8 +49,12 @@ def noticed(mutant, name, path):
 
 @pytest.mark.long
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_a_mistake_is_noticed(mutant, tmp_path, soak):
+def test_a_mistake_is_noticed(mutant, tmp_path, size):
     how = noticed(mutant, mutant.caught_by, tmp_path / "check")
     assert how is not None, f"{mutant.name}: nobody noticed"
-    others = [name for name in CHECKS if soak and name != mutant.caught_by and noticed(mutant, name, tmp_path / name)]
+    others = [
+        name
+        for name in CHECKS
+        if size == Size.SOAK and name != mutant.caught_by and noticed(mutant, name, tmp_path / name)
+    ]
     print(f"\n| {mutant.name} | {', '.join([mutant.caught_by, *others])} | {how} |")

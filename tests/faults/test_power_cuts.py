@@ -12,7 +12,7 @@ import pytest
 from tests.faults.attacks import attack
 
 TYPES = ("ext4", "xfs")
-QUICK, LONG, SOAK = 12, 100, 400
+CUTS, LONG, SOAK = (4, 12, 12), 100, 400
 #: How many cuts it may take until a mistake is seen.
 PATIENCE = 200
 
@@ -40,9 +40,9 @@ def cut_power(**arguments):
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("kind", TYPES)
-@pytest.mark.parametrize("cuts", [QUICK, pytest.param(LONG, marks=pytest.mark.long)])
-def test_a_power_cut_loses_nothing_that_was_acknowledged(kind, cuts, tmp_path, soak, record_property):
-    cuts = SOAK if soak and cuts == LONG else cuts
+@pytest.mark.parametrize("cuts", [CUTS, pytest.param(LONG, marks=pytest.mark.long)])
+def test_a_power_cut_loses_nothing_that_was_acknowledged(kind, cuts, tmp_path, size, record_property):
+    cuts = size.of(*cuts) if cuts == CUTS else size.of(LONG, LONG, SOAK)
     seen = cut_power(type=kind, path=str(tmp_path), seed=1, cuts=cuts)
     record_property("seen", seen)
     print(f"{kind}: {seen}")

@@ -20,7 +20,7 @@ from tests.faults.worker import Place
 
 KINDS = ("snapshot", "log", "sqlite")
 DEADLINE = 60
-QUICK, SOAK = 50, 2000
+TIMES = (8, 50, 2000)
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
@@ -44,9 +44,9 @@ def run(code, *arguments, deadline=DEADLINE):
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_program_that_is_told_to_end_at_any_moment_saves_all_and_ends(kind, number, tmp_path, soak, record_property):
+def test_a_program_that_is_told_to_end_at_any_moment_saves_all_and_ends(kind, number, tmp_path, size, record_property):
     """SIGTERM becomes `SystemExit`, SIGINT is `KeyboardInterrupt`; the manager is closed, and nothing is unsaved."""
-    times = SOAK if soak else QUICK
+    times = size.of(*TIMES)
     seen = attack("arena", kind=kind, path=str(tmp_path), seed=int(number), kills=times, told=int(number))
     record_property("seen", seen)
     print(f"{kind} {number}: {seen}")
@@ -222,14 +222,14 @@ HANDLER = """
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_signal_handler_may_call_anything_at_any_moment_and_is_served_or_refused(
-    kind, tmp_path, soak, record_property
+    kind, tmp_path, size, record_property
 ):
-    done = run(HANDLER, Place(kind, str(tmp_path)).url, 60 if soak else 1, deadline=100)
+    done = run(HANDLER, Place(kind, str(tmp_path)).url, size.of(0.3, 1, 60), deadline=100)
     assert done.returncode == 0, done.stderr
     served, refused, calls = map(int, done.stdout.split())
     record_property("seen", (served, refused, calls))
     print(f"{kind}: {served} calls of a handler were served, {refused} refused, in the middle of {calls} calls")
-    assert served > 20
+    assert served > size.of(3, 20, 20)
 
 
 # Forks
@@ -303,13 +303,13 @@ FORKS = """
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("kind", KINDS)
-def test_forks_while_threads_write_and_autosave_runs(kind, tmp_path, soak, record_property):
+def test_forks_while_threads_write_and_autosave_runs(kind, tmp_path, size, record_property):
     """A child is refused by every call, whoever held which lock, and can open its own; the parent goes on.
 
     A child that was forked in the middle of a thread's transaction took it, in SQLite, for one of its own that still ran:
     it waited in vain, and everybody else for it. The fork waited for the end of one, but other threads were faster.
     """
-    forks = 1000 if soak else 20
+    forks = size.of(5, 20, 1000)
     url = Place(kind, str(tmp_path)).url
     done = run(FORKS, url, url if kind == "sqlite" else f"{kind}:{tmp_path}/own-#", forks, deadline=900)
     assert done.returncode == 0, done.stderr
