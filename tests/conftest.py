@@ -27,6 +27,7 @@ if os.path.isdir(_RAM) and shutil.disk_usage(_RAM).free > _ENOUGH:
 collect_ignore = ["typing"]
 
 settings.register_profile("quick", deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("many", parent=settings.get_profile("quick"), max_examples=150)
 settings.register_profile("long", parent=settings.get_profile("quick"), max_examples=1000, stateful_step_count=100)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
@@ -39,9 +40,12 @@ def pytest_addoption(parser):
     parser.addoption("--soak", action="store_true", help="break the library for hours")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     long, faults, soak = (config.getoption(name) for name in ("--long", "--faults", "--soak"))
     for item in items:
+        if "size" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.sized)
         if item.get_closest_marker("long") and not (long or soak):
             item.add_marker(pytest.mark.skip(reason="takes long: --long"))
         elif item.get_closest_marker("faults") and not (faults or soak):

@@ -26,6 +26,8 @@ from benchmarks.report import document, peers_table, table
 from benchmarks.workloads import WORKLOADS
 from tests.support.places import ROOT
 
+pytestmark = pytest.mark.once
+
 README = (ROOT / "benchmarks" / "README.md").read_text()
 #: These start many processes, or wait for minutes.
 SLOW = {"import", "loop", "open", "sizes"}

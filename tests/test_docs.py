@@ -10,6 +10,8 @@ import session_manager.testing
 from session_manager import SessionManager
 from tests.support.places import ROOT
 
+pytestmark = pytest.mark.once
+
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
 #: Pages whose code another test runs: test_readme, test_async_how_to.
 ELSEWHERE = {"README.md", "async-how-to.md"}

@@ -21,6 +21,8 @@ from session_manager import SessionManager
 from session_manager.history import problems
 from tests.support.places import ROOT
 
+pytestmark = pytest.mark.once
+
 EXAMPLES = ROOT / "examples"
 AIRLINE = ROOT.parent / "shared" / "data" / "airline_chats.jsonl"
 

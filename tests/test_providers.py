@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import given
@@ -15,10 +16,9 @@ from tests.support.histories import damaged, is_refused
 from tests.support.laws import examples
 from tests.support.places import CHATS
 
-pydantic = pytest.importorskip("pydantic")
-pytest.importorskip("openai")
-pytest.importorskip("anthropic")
-
+#: They are imported when they are needed: that takes a second, in each worker of the tests.
+NEEDED = ("pydantic", "openai", "anthropic")
+pytestmark = pytest.mark.skipif(not all(map(find_spec, NEEDED)), reason=f"needs {', '.join(NEEDED)}")
 
 IDS = {
     "tool": "tool_call_id",
@@ -32,6 +32,7 @@ IDS = {
 
 @cache
 def adapter(shape):
+    import pydantic
     from anthropic.types import MessageParam
     from openai.types.chat import ChatCompletionMessageParam
     from openai.types.responses import ResponseInputItemParam
@@ -68,7 +69,7 @@ def is_typed(shape, value):
 def test_the_types_accept_what_repair_gives(shape):
     checked = []
 
-    @examples(25)
+    @examples(80)
     @given(damaged((shape,), blocks=False))
     def accepted(objects):
         mended = [message.to_dict() for message in repair([Message.from_dict(value) for value in objects])]
@@ -86,7 +87,7 @@ def test_the_types_accept_whole_contexts(shape):
     checked = []
     own = {"summary_role": "user"} if shape == "blocks" else {"system": "Be brief."}
 
-    @examples(25)
+    @examples(80)
     @given(damaged((shape,), blocks=False), st.booleans(), st.none() | st.integers(0, 20))
     def accepted(objects, summarized, bound):
         typed = [value for value in objects if is_typed(shape, value)]
@@ -126,5 +127,7 @@ def test_the_types_accept_the_contexts_of_recorded_conversations():
     ],
 )
 def test_the_types_refuse_what_is_malformed(shape, value):
-    with pytest.raises(pydantic.ValidationError):
+    from pydantic import ValidationError
+
+    with pytest.raises(ValidationError):
         check(shape, [value])

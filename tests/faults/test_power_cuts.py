@@ -11,6 +11,8 @@ import pytest
 
 from tests.faults.attacks import attack
 
+pytestmark = pytest.mark.once
+
 TYPES = ("ext4", "xfs")
 CUTS, LONG, SOAK = (4, 12, 12), 100, 400
 #: How many cuts it may take until a mistake is seen.
