@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import logging
 import os
 import shutil
 import sys
+import tempfile
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -24,6 +26,11 @@ _RAM, _ENOUGH = "/dev/shm", 2 * 1024**3
 if os.path.isdir(_RAM) and shutil.disk_usage(_RAM).free > _ENOUGH:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", _RAM)
 
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+    # The many processes that the tests start would each compile all of it: they share what they compile in this run.
+    os.environ["PYTHONPYCACHEPREFIX"] = _compiled = tempfile.mkdtemp(prefix="session_manager-compiled-")
+    atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
+
 #: For type checkers, not for running.
 collect_ignore = ["typing"]
 
@@ -34,7 +41,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 def pytest_addoption(parser):
-    parser.addoption("--walks", type=int, default=400, help="how many random walks of three writers")
+    parser.addoption("--walks", type=int, default=200, help="how many random walks of three writers")
     parser.addoption("--first-walk", type=int, default=0, help="the seed of the first walk")
     parser.addoption("--long", action="store_true", help="run what takes long, too")
     parser.addoption("--faults", action="store_true", help="break the library for minutes, instead of seconds")

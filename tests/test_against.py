@@ -21,8 +21,8 @@ from benchmarks.against.versions import PACKAGE, CannotCompareError, Version, ea
 from benchmarks.harness import Figure
 from benchmarks.place import Place
 from benchmarks.report import compared_document, compared_table
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).parent.parent
 #: Where a name may come from: these paths stay wherever the modules behind them move.
 PUBLIC = {"", "aio", "history", "manager", "model", "testing", "stores"} | {
     f"stores.{name}" for name in ("memory", "snapshot", "log", "sqlite")
@@ -38,6 +38,7 @@ def _slow_down():
     SessionManager.get_history = slow
 _slow_down()
 """
+pytestmark = pytest.mark.once
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 values = st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=60)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,8 +13,8 @@ from hypothesis import strategies as st
 from benchmarks import counts
 from benchmarks.counts import Count, changed, count, read, write
 from session_manager import SessionManager
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).parent.parent
 sizes = st.builds(Count, st.integers(1, 1000), st.integers(1, 1000))
 
 

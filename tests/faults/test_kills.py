@@ -10,6 +10,7 @@ import pytest
 
 from tests.faults.attacks import attack
 from tests.faults.worker import WEIGHTS
+from tests.support.sizes import Size
 
 KINDS = ("snapshot", "log", "sqlite")
 SEEDS = (1, pytest.param(2, marks=pytest.mark.faults))
@@ -38,6 +39,8 @@ def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(kind, seed, tm
     assert seen["kills"] == kills
     assert seen["opened"] > kills // 2
     assert seen["acknowledged"] > kills
+    if size == Size.SMOKE:  # too few to count on what is rare
+        return
     assert seen["under_way"] > kills // 20, "hardly any kill hit a save"
     assert seen["ahead"] > 0, "nobody was killed between a save and its acknowledgement"
     assert kind == "sqlite" or seen["torn"] > 0, "no kill hit a write"
