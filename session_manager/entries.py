@@ -28,6 +28,8 @@ __all__ = ["Entry"]
 
 #: So many superfluous changes are kept, and once more as many as there are others: then each call thins out its share.
 _SLACK = 8
+#: Of fewer, none can be superfluous.
+_FEWEST = 3
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -81,6 +83,8 @@ class Entry:
 
     def thinned(self) -> Entry:
         """Return the entry without pending changes that later ones supersede; frozen ones stay."""
+        if len(self.pending) < _FEWEST:
+            return self
         frozen, changes = self.pending[: self._frozen], self.pending[self._frozen :]
         left = thinned(changes)
         if len(left) == len(changes):
