@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection
+from functools import partial
 
 import attrs
 
@@ -28,6 +29,7 @@ from session_manager.archive_format import (
     SUFFIX,
     Found,
     body_of,
+    check_format,
     decode,
     decode_bodies,
     encode_header,
@@ -141,7 +143,8 @@ class ArchiveFiles(Resource):
 
     def _read(self, key: str, name: str, version: Version | None) -> list[Message] | None:
         def decoded(path: str) -> tuple[str, list[Message]]:
-            found = decode(read_whole(self._files, name)[0], key, version, path)
+            judge = None if version is None else partial(check_format, path=path)
+            found = decode(read_whole(self._files, name, judge=judge)[0], key, version, path)
             if found.damage is not None and version is not None:
                 raise found.damage
             return key, decode_bodies(body for _, body in found.lines)
@@ -287,10 +290,9 @@ class ArchiveFiles(Resource):
             return _Known(self._created(key, name, lines), len(found.lines)), found
         known = signature(status)
         stays = data[: found.end]
-        if not stays.endswith(b"\n"):  # what was cut off in its header
-            stays += b"\n"
-        if stays != data or name in self._doubtful:
-            known = self._replaced(name, [stays])
+        whole = stays.endswith(b"\n")  # else something was cut off in its header
+        if not whole or len(stays) != len(data) or name in self._doubtful:
+            known = self._replaced(name, [stays] if whole else [stays, b"\n"])
         return _Known(known, found.count), found
 
     def _is_still(self, name: str, known: _Known) -> bool:

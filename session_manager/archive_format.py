@@ -31,6 +31,7 @@ and the lines behind it are still good. A file that ends early, or is missing, i
 
 from __future__ import annotations
 
+import contextlib
 import re
 import zlib
 from collections.abc import Iterable, Sequence
@@ -39,10 +40,21 @@ import attrs
 
 from session_manager.codec import DecodeError, decode_messages, encode_json, encode_message
 from session_manager.errors import UnsupportedFormatError
+from session_manager.event_loops import give_way
 from session_manager.model import Message, Version
 from session_manager.storage_kinds import ARCHIVE_SUFFIX
 
-__all__ = ["SUFFIX", "Found", "body_of", "decode", "decode_bodies", "encode_header", "encode_lines", "position_of"]
+__all__ = [
+    "SUFFIX",
+    "Found",
+    "body_of",
+    "check_format",
+    "decode",
+    "decode_bodies",
+    "encode_header",
+    "encode_lines",
+    "position_of",
+]
 
 #: How the name of an archive's file ends.
 SUFFIX = ARCHIVE_SUFFIX
@@ -51,6 +63,9 @@ _FORMAT = "session_manager-archive/1"
 _NAMED_FORMAT = re.compile(rb'\{"format":"(session_manager-archive/[0-9]{1,9})"')
 _HEAD = re.compile(rb'\{"number":([0-9]{1,18}),"generation":("(?:[^"\\]|\\.)*"),"revision":([0-9]{1,18}),')
 _POSITION = re.compile(rb'"position":([0-9]{1,18}),')
+_NO_HEADER = "the header is damaged, cut off, or of another session"
+#: How many bodies are decoded at once.
+_AT_ONCE = 1000
 _CRC = b',"crc32":"%08x"}'
 _CRC_SIZE = len(_CRC % 0)
 
@@ -113,8 +128,30 @@ def decode_bodies(bodies: Iterable[bytes]) -> list[Message]:
 
     :raises DecodeError: if one is none, or two have one position.
     """
+    messages: list[Message] = []
     ordered = sorted(bodies, key=position_of)
-    return decode_messages(b"[\n{" + b"},\n{".join(ordered) + b"}\n]").to_list() if ordered else []
+    for first in range(0, len(ordered), _AT_ONCE):
+        some = decode_messages(b"".join((b"[\n{", b"},\n{".join(ordered[first : first + _AT_ONCE]), b"}\n]")))
+        if messages and messages[-1].position == some[0].position:
+            raise DecodeError(0, "positions do not increase")
+        messages += some
+        give_way()
+    return messages
+
+
+def check_format(data: bytes, path: str) -> None:
+    """Judge the start of a file.
+
+    :param path: the file, for the error.
+    :raises UnsupportedFormatError: if it is of another format.
+    :raises DecodeError: if it is no archive's.
+    """
+    named = _NAMED_FORMAT.match(data)
+    if named is None:
+        raise DecodeError(0, _NO_HEADER)
+    found = named.group(1).decode()
+    if found != _FORMAT:
+        raise UnsupportedFormatError(path, found, _FORMAT)
 
 
 def decode(data: bytes, key: str, version: Version | None, path: str) -> Found:
@@ -124,10 +161,8 @@ def decode(data: bytes, key: str, version: Version | None, path: str) -> Found:
     :param path: the file, for the error.
     :raises UnsupportedFormatError: if it is of another format.
     """
-    named = _NAMED_FORMAT.match(data)
-    found = named.group(1).decode() if named else _FORMAT
-    if found != _FORMAT:
-        raise UnsupportedFormatError(path, found, _FORMAT)
+    with contextlib.suppress(DecodeError):
+        check_format(data, path)
     return _Scan(data, key, version).run()
 
 
@@ -149,7 +184,7 @@ class _Scan:
         data, seed = self.data, _seed(self.key)
         start = data.find(b"\n") + 1 or len(data)
         if data[:start] != encode_header(self.key):
-            self.damage = DecodeError(0, "the header is damaged, cut off, or of another session")
+            self.damage = DecodeError(0, _NO_HEADER)
         self.end, number = start, 0
         generation = b"" if self.version is None else encode_json(self.version.generation)
         while start < len(data):

@@ -35,6 +35,7 @@ __all__ = [
     "OutcomeUnknownError",
     "Replacement",
     "Signature",
+    "read_start",
     "read_whole",
     "remove_orphans",
     "replace",
@@ -44,7 +45,11 @@ __all__ = [
 ]
 
 _ORPHAN = re.compile(r"\.tmp-[0-9a-f]{16}\Z")
-_CHUNK = 64 * 1024 * 1024
+#: The largest read: more than a file has at once is read into one place, and nowhere else.
+_CHUNK = 1024 * 1024 * 1024
+#: Larger files are judged by so many of their first bytes before the rest is read.
+_HEAD = 64 * 1024
+_PIECE = 8192
 #: How many files are synced at once.
 _THREADS = 8
 
@@ -65,13 +70,47 @@ def signature(status: os.stat_result) -> Signature:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def read_whole(files: Files, name: str, until: bytes | None = None) -> tuple[bytes, os.stat_result]:
+def read_whole(
+    files: Files, name: str, until: bytes | None = None, *, judge: Callable[[bytes], object] | None = None
+) -> tuple[bytes, os.stat_result]:
     """Return a file's bytes, and its status.
 
     :param until: read no further than the chunk in which this byte first occurs.
+    :param judge: is called with the first bytes of a large file. If it raises, the rest is not read: a file
+        without end, or a sparse one, which has no right to its name, takes no memory.
     :raises NotRegularError: if it is not a regular file.
     :raises OSError: if it cannot be read, or is not there.
     """
+    fd, status = _open_regular(files, name)
+    try:
+        if judge is not None and status.st_size > _HEAD:
+            judge(files.read_at(fd, _HEAD, 0))
+        chunks: list[bytes] = []
+        left = status.st_size + 1 if until is None else 0
+        while chunk := files.read(fd, min(max(left, _PIECE), _CHUNK)):
+            chunks.append(chunk)
+            left -= len(chunk)
+            if until is not None and until in chunk:
+                break
+    finally:
+        files.close(fd)
+    return b"".join(chunks), status
+
+
+def read_start(files: Files, name: str, size: int) -> bytes:
+    """Return the first bytes of a file, at most so many.
+
+    :raises NotRegularError: if it is not a regular file.
+    :raises OSError: if it cannot be read, or is not there.
+    """
+    fd, _ = _open_regular(files, name)
+    try:
+        return files.read_at(fd, size, 0)
+    finally:
+        files.close(fd)
+
+
+def _open_regular(files: Files, name: str) -> tuple[int, os.stat_result]:
     fd = None
     try:
         fd = files.open_read(name)
@@ -84,15 +123,10 @@ def read_whole(files: Files, name: str, until: bytes | None = None) -> tuple[byt
         status = files.fstat(fd)
         if not stat_module.S_ISREG(status.st_mode):
             raise NotRegularError("a directory" if stat_module.S_ISDIR(status.st_mode) else "a special file")
-        chunks = []
-        size = min(status.st_size + 1, _CHUNK) if until is None else 8192
-        while chunk := files.read(fd, size):
-            chunks.append(chunk)
-            if until is not None and until in chunk:
-                break
-    finally:
+    except BaseException:
         files.close(fd)
-    return b"".join(chunks), status
+        raise
+    return fd, status
 
 
 def replace(files: Files, name: str, buffers: Sequence[bytes], check: Callable[[], None]) -> Signature:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from sys import getsizeof
 from typing import Any
 
@@ -93,8 +93,10 @@ def _resized(before: int, old: Session, new: Session, change: Change | None) -> 
             return before + sum(map(weight, new.messages.last(left - count))) + _REF * (len(new.refs) - len(old.refs))
         case Edit(position=position) | Remove(position=position):
             return before + _at(new, position) - _at(old, position)
-        case SetSummary() | UpdateMetadata():
-            return before + _frame(new) - _frame(old)
+        case SetSummary():
+            return before + getsizeof(new.summary) - getsizeof(old.summary)
+        case UpdateMetadata():
+            return before + _noted(old, new, change)
         case Truncate() | Fold() if left > 0 and count - left > _WEIGHED_ONE_BY_ONE:
             frame = _frame(old)
             return _frame(new) + max(before - frame, 0) * left // count
@@ -102,6 +104,21 @@ def _resized(before: int, old: Session, new: Session, change: Change | None) -> 
             return before
         case _:
             return measure(new)
+
+
+def _noted(old: Session, new: Session, change: UpdateMetadata) -> int:
+    """Return how many bytes the metadata has grown by."""
+    one, other = old._metadata, new._metadata
+    if min(len(one), len(other)) <= _SHARED_NAMES:
+        return _frame(new) - _frame(old)
+    keys = {*change._items, *change.removed}
+    return getsizeof(other) - getsizeof(one) + _some(other, keys) - _some(one, keys)
+
+
+def _some(metadata: dict[str, Any], keys: Iterable[str]) -> int:
+    there = [key for key in keys if key in metadata]
+    values = [metadata[key] for key in there]
+    return sum(map(getsizeof, there)) + _values([values]) - getsizeof(values)
 
 
 def _at(session: Session, position: int) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import reduce
 from typing import Any
@@ -168,12 +168,18 @@ class Edit(Change):
         old = session.at(self.position)
         if old is None:
             return session
-        new = self.message._placed(self.position, old.turn, ref=old.ref)
-        if old == new and (old.ref, old.created_at) == (new.ref, new.created_at) and same(old.metadata, new.metadata):
+        new = self.edited(old)
+        if new is old:
             return session
         messages = session.messages.to_list()
         messages[session.index(self.position)] = new
         return self._changed(session, messages=View(messages))
+
+    def edited(self, old: Message) -> Message:
+        """Return what becomes of the message that is there: the very same one if nothing does."""
+        new = self.message._placed(self.position, old.turn, ref=old.ref)
+        is_same = old == new and (old.ref, old.created_at) == (new.ref, new.created_at)
+        return old if is_same and same(old._metadata, new._metadata) else new
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -262,11 +268,24 @@ class UpdateMetadata(Change):
         return {key: copy_value(value) for key, value in self._items.items()}
 
     def _apply(self, session: Session) -> Session:
-        merged = {key: value for key, value in session._metadata.items() if key not in self.removed}
-        merged.update(self._items)
-        if same(merged, dict(session._metadata)):
+        old = session._metadata
+        if not self.changes(old):
             return session
-        return self._changed(session, _metadata=_Owned(merged))
+        merged = _Owned(old)
+        self.make_in(merged)
+        return self._changed(session, _metadata=merged)
+
+    def make_in(self, metadata: dict[str, Any]) -> None:
+        """Make the change in an object that belongs to the caller."""
+        for key in self.removed:
+            metadata.pop(key, None)
+        metadata.update(self._items)
+
+    def changes(self, old: Mapping[str, Any]) -> bool:
+        """Say whether there is anything to change in a session's metadata; costs what the change is, not what is there."""
+        if any(key in old and key not in self._items for key in self.removed):
+            return True
+        return any(key not in old or not same(value, old[key]) for key, value in self._items.items())
 
 
 def apply(session: Session, change: Change) -> Session:

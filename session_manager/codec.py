@@ -416,8 +416,10 @@ def _parsed(fast: Callable[[Any], T], convert: Callable[[Any], T], data: bytes |
         return fast(data)
     except (msgspec.MsgspecError, ValueError):
         pass
+    raw = bytes(data)
+    raw = raw[: raw.find(b"\0") + 1 or len(raw)]  # no JSON has a NUL: what is wrong is there at the latest
     try:
-        text = bytes(data).decode()
+        text = raw.decode()
         return convert(json.loads(text, parse_constant=_no_constant, parse_float=_finite))
     except json.JSONDecodeError as error:
         failure = DecodeError(len(text[: error.pos].encode()), "is not JSON")

@@ -15,7 +15,7 @@ import socket
 from functools import partial
 from typing import Any
 
-from session_manager.atomic import NotRegularError, read_whole
+from session_manager.atomic import NotRegularError, read_start
 from session_manager.errors import StorageLockedError
 from session_manager.files import Files
 from session_manager.model import utc_now
@@ -26,6 +26,8 @@ __all__ = ["DirectoryLock"]
 
 _LOCK = ".lock"
 _HOLDER = ".holder"
+#: More than any holder signs with.
+_LONGEST_HOLDER = 4096
 
 
 class DirectoryLock(Resource):
@@ -71,7 +73,7 @@ class DirectoryLock(Resource):
 
 def _holder(files: Files) -> dict[str, Any]:
     try:
-        holder = json.loads(read_whole(files, _HOLDER)[0])
+        holder = json.loads(read_start(files, _HOLDER, _LONGEST_HOLDER))
     except (OSError, ValueError, RecursionError, NotRegularError):
         return {}
     if not isinstance(holder, dict):

@@ -2,6 +2,7 @@
 
 At every moment ``session == fold(durable, pending)``. A write *freezes* the changes that it carries until its outcome
 is known; calls made meanwhile are appended, and mean the state that the write would leave.
+Pending changes that later ones supersede are dropped (`session_manager.thinning`), but for frozen ones.
 
 * It **landed**: that state becomes the durable one, and the frozen changes leave the list.
 * It did not, or failed: the list stays as it is.
@@ -20,9 +21,15 @@ from session_manager.changes import Change, Clear, apply
 from session_manager.model import Message, Session
 from session_manager.rebase import rebase
 from session_manager.store import Commit
+from session_manager.thinning import is_thinnable, thinned
 from session_manager.view import View
 
 __all__ = ["Entry"]
+
+#: So many superfluous changes are kept, and once more as many as there are others: then each call thins out its share.
+_SLACK = 8
+#: Of fewer, none can be superfluous.
+_FEWEST = 3
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -39,6 +46,8 @@ class Entry:
     unknown: Commit | None = None
     #: What was archived, where there is no store that keeps it, in the order in which it was dropped.
     archive: View[Message] = attrs.field(factory=View)
+    #: How many pending changes were left when they were thinned out last.
+    least: int = 0
 
     @classmethod
     def of(cls, session: Session) -> Entry:
@@ -63,7 +72,24 @@ class Entry:
             left: View[Message] = View() if isinstance(change, Clear) else self.archive
             new = [one for _, one in dropped(self.session, (change,))] if archive else []
             return Entry(session, session, self.pending, archive=left.appended(new) if new else left)
-        return Entry(session, self.durable, self.pending.appended((change,)), self.unknown, self.archive)
+        pending = self.pending.appended((change,))
+        after = Entry(session, self.durable, pending, self.unknown, self.archive, self.least)
+        is_due = is_thinnable(change) and len(pending) - self._frozen > 2 * self.least + _SLACK
+        return after.thinned() if is_due else after
+
+    @property
+    def _frozen(self) -> int:
+        return 0 if self.unknown is None else len(self.unknown.changes)
+
+    def thinned(self) -> Entry:
+        """Return the entry without pending changes that later ones supersede; frozen ones stay."""
+        if len(self.pending) < _FEWEST:
+            return self
+        frozen, changes = self.pending[: self._frozen], self.pending[self._frozen :]
+        left = thinned(changes)
+        if len(left) == len(changes):
+            return attrs.evolve(self, least=len(left))
+        return attrs.evolve(self, pending=View([*frozen, *left]), least=len(left))
 
     def commit(self, token: str, *, archive: bool = False) -> Commit:
         """Freeze the pending changes: return what is to be written.

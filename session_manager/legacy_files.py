@@ -79,7 +79,7 @@ class LegacyFiles(Resource):
             raise CorruptSessionError(key, path, None, f"{names[1]} has the same key")
 
         def decoded(_: str) -> tuple[str, Session]:
-            data, status = read_whole(self._files, names[0])
+            data, status = read_whole(self._files, names[0], judge=picoclaw.check_start)
             session = picoclaw.decode(data, _modified(status))
             return session.key, session
 
@@ -143,7 +143,7 @@ def holding_sessions(files: Files, names: Iterable[str]) -> list[str]:
 def _key_or_damage(files: Files, name: str) -> tuple[str | None, str | None]:
     """Return the key in a file, or what is wrong with it; neither, if it is not a session of picoclaw's."""
     try:
-        return picoclaw.key_in(read_whole(files, name)[0]), None
+        return picoclaw.key_in(read_whole(files, name, judge=picoclaw.check_start)[0]), None
     except FileNotFoundError:
         return None, None
     except DecodeError as error:

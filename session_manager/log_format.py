@@ -47,6 +47,7 @@ from session_manager.storage_kinds import SUFFIXES
 
 __all__ = [
     "CRC_SIZE",
+    "MAX_KEY",
     "MAX_STATE",
     "SUFFIX",
     "Encoded",
@@ -66,6 +67,7 @@ __all__ = [
     "key_in",
     "next_seal",
     "start_of",
+    "starts_whole",
     "state_at_end",
 ]
 
@@ -75,6 +77,9 @@ SUFFIX = SUFFIXES["log"]
 #: Larger than any state that holds metadata; the end of a file that is read to find one.
 MAX_STATE = 4096
 
+#: More than the start of any first line, up to its key's end: of which each byte may be six characters.
+MAX_KEY = 8192
+
 _MAX_METADATA = 1024
 _FORMAT = "session_manager-log/1"
 _START = b'{"format":"session_manager-log/1",'
@@ -82,7 +87,8 @@ _NAMED_FORMAT = re.compile(rb'\{"format":"(session_manager-log/[0-9]{1,9})"')
 _KEY = re.compile(rb'"key":("(?:[^"\\]|\\.)*"),"refs":', re.DOTALL)
 _STATE = b',\t"state":'
 _STATE_CRC = b',"state_crc32":"%08x"'
-_CRC = b',"crc32":"%08x"}'
+_CRC_START = b',"crc32":"'
+_CRC = _CRC_START + b'%08x"}'
 
 #: How many bytes of a line, without its line feed, its CRC does not cover.
 CRC_SIZE = len(_CRC % 0)
@@ -271,13 +277,29 @@ def is_whole(line: bytes | memoryview) -> bool:
     return line[-CRC_SIZE:] == _CRC % zlib.crc32(line[:-CRC_SIZE])
 
 
+def starts_whole(data: bytes, start: int, stop: int) -> bool:
+    """Say whether some bytes of a file begin with a whole line, and something follows it. In one pass."""
+    whole = memoryview(data)
+    crc, done = 0, start
+    place = data.find(_CRC_START, start, stop)
+    while place >= 0:
+        crc, done = zlib.crc32(whole[done:place], crc), place
+        end = place + CRC_SIZE
+        if end < stop and whole[place:end] == _CRC % crc:
+            return True
+        place = data.find(_CRC_START, place + 1, stop)
+    return False
+
+
 def damaged(lines: Sequence[bytes | memoryview]) -> int | None:
     """Return the number of the first of some lines, without their line feeds, that is not what was written.
 
     All of them are looked at in one go, which takes half the time.
     """
-    crcs = tuple([zlib.crc32(line[:-CRC_SIZE]) for line in giving_way(lines)])
-    if (_CRC * len(lines)) % crcs == b"".join([line[-CRC_SIZE:] for line in lines]):
+    crcs = (
+        () if min(map(len, lines)) < CRC_SIZE else tuple([zlib.crc32(line[:-CRC_SIZE]) for line in giving_way(lines)])
+    )
+    if crcs and (_CRC * len(lines)) % crcs == b"".join([line[-CRC_SIZE:] for line in lines]):
         return None
     return next((number for number, line in enumerate(lines) if not is_whole(line)), None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from functools import partial
 
 import attrs
 
@@ -10,7 +11,15 @@ from session_manager.atomic import NotRegularError, Signature, read_whole, signa
 from session_manager.clean_mark import CleanMark
 from session_manager.errors import CorruptSessionError, StorageError
 from session_manager.live_bytes import Live
-from session_manager.log_format import MAX_STATE, LogState, encode_notes, is_whole, start_of, state_at_end
+from session_manager.log_format import (
+    MAX_STATE,
+    LogState,
+    check_format,
+    encode_notes,
+    is_whole,
+    start_of,
+    state_at_end,
+)
 from session_manager.log_replay import Log, decode
 from session_manager.model import Session, Version, _Owned
 from session_manager.resource import Resource
@@ -78,7 +87,7 @@ class LogReader(Resource):
         seen: list[Signature] = []
 
         def decoded(path: str) -> tuple[str, tuple[Log, Signature]]:
-            data, status = read_whole(self._files, name)
+            data, status = read_whole(self._files, name, judge=partial(check_format, path=path))
             seen.append(signature(status))
             log = decode(data, path)
             return log.session.key, (log, seen[-1])

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 
 import attrs
 import msgspec
 
 from session_manager.change_codec import AnyChange, AppendStruct, NewMessage, change_of
-from session_manager.changes import apply
+from session_manager.changes import Edit, Fold, UpdateMetadata, apply
 from session_manager.codec import (
     DecodeError,
     State,
@@ -32,17 +32,31 @@ from session_manager.codec import (
 )
 from session_manager.event_loops import give_way, gives_way, giving_way
 from session_manager.json_value import MAX_LEVELS, within_levels
-from session_manager.log_format import CRC_SIZE, First, Record, check_format, check_state, damaged, is_whole
-from session_manager.model import Message, Session
+from session_manager.log_format import (
+    CRC_SIZE,
+    First,
+    Record,
+    check_format,
+    check_state,
+    damaged,
+    is_whole,
+    next_seal,
+    starts_whole,
+)
+from session_manager.model import Message, Session, _Owned
 from session_manager.view import View
 
 __all__ = ["Log", "decode"]
 
-_CRC_START = b',"crc32":"'
 #: What stands around the messages of a first line, and what each of them begins with.
 _MESSAGES, _MESSAGES_END, _LINE_START = b'"messages":[', b'],\t"state":', b',{"position":'
 #: How many bytes of lines are split at once.
 _PIECE = 16 * 1024
+#: How many messages are taken before they are made of what was decoded.
+_AT_ONCE = 4096
+#: How many summaries may be of other messages than there are. No writer writes any, and each takes reading all messages.
+_MAX_VAIN = 10
+_NOT_NEXT = "a record does not follow on the one before it"
 
 _decode_first = decoder_of(First)
 _decode_record = decoder_of(Record)
@@ -63,7 +77,7 @@ class Log:
 
 
 def decode(data: bytes, path: str) -> Log:
-    """Return the session of a file.
+    """Return the session of a file. What that takes is in proportion to the file, whatever is in it.
 
     :param data: the whole file.
     :param path: the file, for the error.
@@ -74,84 +88,88 @@ def decode(data: bytes, path: str) -> Log:
     end = data.find(b"\n")
     if end < 0:
         raise DecodeError(0, "the first line is cut off")
+    stop, torn = _whole_lines(data, end + 1)
     first = memoryview(data)[:end]  # not copied: it may be all there is
-    lines = _split(data, end + 1)
-    rest = lines.pop()
-    torn = len(data) - len(rest) if rest else None
-    if not rest and lines and not is_whole(lines[-1]) and not _is_json(lines[-1]):
-        rest = lines.pop()
-        torn = len(data) - len(rest) - 1
-    if torn is not None and _begins_with_record(rest.rstrip(b"\0")):
-        raise DecodeError(torn, "a line feed is damaged")
-    whole: list[bytes | memoryview] = [first, *lines]
-    bad = damaged(whole)
-    if bad is not None:
-        raise DecodeError(_offset(whole, bad), "a line is damaged")
-    session = _first_session(data, end)
+    if not is_whole(first):
+        raise DecodeError(0, "a line is damaged")
+    replay = _Replay(_first_session(data, end))
+    seal = next_seal(bytes(first[-CRC_SIZE:]) + b"\n", 0)
     try:
-        session = _Replay(session).run(lines)
-    except DecodeError:
+        for offset, lines in _pieces(data, end + 1, stop):
+            _check_lines(offset, lines)
+            seal = zlib.crc32(b"".join([line[-CRC_SIZE:] for line in lines]), seal)
+            replay.take(lines)
+        session = replay.session()
+    except _WrongRecordError:
         failing = True
     else:
         failing = False
     if failing:
-        session = _replayed_slowly(session, lines, whole)
-    return Log(session, zlib.crc32(b"".join([line[-CRC_SIZE:] for line in whole])), torn)
+        session = _replayed_slowly(data, end, stop)
+    return Log(session, seal, torn)
 
 
-def _split(data: bytes, start: int) -> list[bytes]:
-    """Return the lines from a place on; what follows the last line feed is the last one.
+def _whole_lines(data: bytes, start: int) -> tuple[int, int | None]:
+    """Return where the lines after the first one end, and where a torn record begins; `None` if there is none.
 
-    :raises DecodeError: if there are so many that they cannot be lines: as a list they would take a hundred times the memory.
+    :raises DecodeError: if a line feed was lost.
     """
-    lines: list[bytes] = []
-    while (cut := data.find(b"\n", start + _PIECE)) >= 0:
-        lines += data[start:cut].split(b"\n")
+    stop = data.rfind(b"\n", start - 1) + 1
+    torn, end = stop, len(data)
+    if stop == end:
+        torn, end = data.rfind(b"\n", start - 1, stop - 1) + 1, stop - 1
+        if stop == start or is_whole(line := memoryview(data)[torn:end]) or _is_json(line):
+            return stop, None
+    if starts_whole(data, torn, _without_nuls(data, torn, end)):
+        raise DecodeError(torn, "a line feed is damaged")
+    return torn, torn
+
+
+def _without_nuls(data: bytes, start: int, stop: int) -> int:
+    """Return where some bytes end without the NULs at their end."""
+    while stop > start and not (left := data[max(stop - _PIECE, start) : stop].rstrip(b"\0")):
+        stop = max(stop - _PIECE, start)
+    return max(stop - _PIECE, start) + len(left) if stop > start else start
+
+
+def _pieces(data: bytes, start: int, stop: int) -> Iterator[tuple[int, list[bytes]]]:
+    """Give the lines between two places in short lists, and where each list begins."""
+    while start < stop:
+        cut = data.find(b"\n", min(start + _PIECE, stop - 1))
+        yield start, data[start:cut].split(b"\n")
         start = cut + 1
-        if len(lines) * CRC_SIZE > start:
-            raise DecodeError(_first_damaged(data), "a line is damaged")
         give_way()
-    return lines + data[start:].split(b"\n")
 
 
-def _replayed_slowly(session: Session, lines: Sequence[bytes], whole: Sequence[bytes | memoryview]) -> Session:
+def _check_lines(offset: int, lines: Sequence[bytes]) -> None:
+    bad = damaged(lines)
+    if bad is not None:
+        raise DecodeError(offset + sum(len(line) + 1 for line in lines[:bad]), "a line is damaged")
+
+
+def _replayed_slowly(data: bytes, end: int, stop: int) -> Session:
     """Replay once more, record by record, to find the one that is wrong."""
-    replay = _Replay(session, at_once=False)
+    replay = _Replay(_first_session(data, end), at_once=False)
     failure = None
-    try:
-        return replay.run(lines)
-    except DecodeError as error:
-        failure = DecodeError(_offset(whole, 1 + replay.done), error.reason)
-    raise failure
+    for start, lines in _pieces(data, end + 1, stop):
+        offset = start
+        for line in lines:
+            try:
+                replay.take([line])
+            except _WrongRecordError as error:
+                failure = DecodeError(offset, error.reason)
+            if failure is not None:
+                raise failure
+            offset += len(line) + 1
+    return replay.session()
 
 
-def _first_damaged(data: bytes) -> int:
-    start, end = 0, data.find(b"\n")
-    while end >= 0 and is_whole(data[start:end]):
-        start, end = end + 1, data.find(b"\n", end + 1)
-    return start
-
-
-def _offset(lines: Sequence[bytes | memoryview], number: int) -> int:
-    return sum(len(line) + 1 for line in lines[:number])
-
-
-def _is_json(line: bytes) -> bool:
+def _is_json(line: bytes | memoryview) -> bool:
     try:
         decode_json(line)
     except DecodeError:
         return False
     return True
-
-
-def _begins_with_record(line: bytes) -> bool:
-    """Say whether there is a whole record in a line, and something after it."""
-    place = line.find(_CRC_START)
-    while place >= 0:
-        if place + CRC_SIZE < len(line) and is_whole(line[: place + CRC_SIZE]):
-            return True
-        place = line.find(_CRC_START, place + 1)
-    return False
 
 
 def _first_of(data: bytes, end: int) -> First:
@@ -198,11 +216,18 @@ def _first_session(data: bytes, end: int) -> Session:
     return session_of(whole, View(messages))
 
 
+class _WrongRecordError(DecodeError):
+    """A record that is whole, but does not follow on what came before it."""
+
+
 class _Replay:
     """A session, and the messages that further records appended to it, which it gets in one go.
 
     Most records append messages and do nothing else; making a session of each would cost several times their decoding.
+    The session is of no one else until the end, so that a message and the metadata are changed where they are:
+    each such change costs what is in it, however long the history is.
 
+    :param session: what the first line says, decoded for this alone.
     :param at_once: whether the messages of all such records are checked together; then nobody knows which one is wrong.
     """
 
@@ -210,20 +235,31 @@ class _Replay:
         self._session = session
         self._at_once = at_once
         self._new: list[NewMessage] = []
+        self._revision = session.revision
+        self._archived = session._archived
+        self._generation, self._start, self._count = session.generation, session.start, len(session.messages)
         self._end = session.end
         self._updated: datetime = session.updated
-        #: How many records were applied.
-        self.done = 0
+        self._owns_metadata = False
+        self._vain = 0
 
-    def run(self, lines: Sequence[bytes]) -> Session:
-        """Apply records, without their line feeds, and return the session.
+    def take(self, lines: Sequence[bytes]) -> None:
+        """Apply further records, without their line feeds.
 
-        :raises DecodeError: if one is not a record, or does not follow on what came before; its offset means nothing.
+        :raises _WrongRecordError: if one is not a record, or does not follow on what came before; its offset means nothing.
         """
-        session = self._session
-        generation, start, count = session.generation, session.start, len(session.messages)
-        archived = session._archived
-        for revision, line in enumerate(giving_way(lines), session.revision + 1):
+        failure = None
+        try:
+            self._take(lines)
+            if len(self._new) > _AT_ONCE:
+                self._merged()
+        except DecodeError as error:
+            failure = _WrongRecordError(0, error.reason)
+        if failure is not None:
+            raise failure
+
+    def _take(self, lines: Sequence[bytes]) -> None:
+        for line in giving_way(lines):
             try:
                 record = _fast_record(line)
             except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -232,26 +268,35 @@ class _Replay:
                 record = _decode_record(line)
             for change in record.changes:
                 if type(change) is AppendStruct and change.turn is None and change.guard is None:
-                    if not count and change.messages:
-                        start = self._end
-                    count += self._append(change)
+                    if not self._count and change.messages:
+                        self._start = self._end
+                    self._count += self._append(change)
                 else:
-                    session = self._apply(change)
-                    generation, start, count = session.generation, session.start, len(session.messages)
+                    self._apply(change)
+            self._revision += 1
             state = record.state
             if (
-                state.revision != revision
-                or state.count != count
+                state.revision != self._revision
+                or state.count != self._count
                 or state.end != self._end
-                or state.start != start
-                or state.generation != generation
+                or state.start != self._start
+                or state.generation != self._generation
                 or state.archived < 0
             ):
-                raise DecodeError(0, "a record does not follow on the one before it")
-            archived = state.archived
-            self.done += 1
-        session = self._merged()
-        return session._with(revision=session.revision + self.done, _archived=archived)
+                raise DecodeError(0, _NOT_NEXT)
+            self._archived = state.archived
+
+    def session(self) -> Session:
+        """Return the session after the records that were taken.
+
+        :raises _WrongRecordError: if one of them holds what is no message; its offset means nothing.
+        """
+        failure = None
+        try:
+            return self._merged()._with(revision=self._revision, _archived=self._archived)
+        except DecodeError as error:
+            failure = _WrongRecordError(0, error.reason)
+        raise failure
 
     def _append(self, change: AppendStruct) -> int:
         """Take the messages of a change that does nothing but append; return how many."""
@@ -265,10 +310,39 @@ class _Replay:
             self._merged()
         return len(change.messages)
 
-    def _apply(self, change: AnyChange) -> Session:
-        session = self._session = apply(self._merged(), change_of(change))
+    def _apply(self, written: AnyChange) -> None:
+        session, change = self._merged(), change_of(written)
+        match change:
+            case Edit():
+                self._session = self._edited(session, change)
+            case UpdateMetadata():
+                self._session = self._noted(session, change)
+            case _:
+                self._session = apply(session, change)
+        if isinstance(change, Fold) and self._session is session:
+            self._vain += 1
+            if self._vain > _MAX_VAIN:
+                raise DecodeError(0, _NOT_NEXT)
+        session = self._session
+        self._generation, self._start, self._count = session.generation, session.start, len(session.messages)
         self._end, self._updated = session.end, session.updated
-        return session
+
+    def _edited(self, session: Session, change: Edit) -> Session:
+        old = session.at(change.position)
+        new = None if old is None else change.edited(old)
+        if new is None or new is old:
+            return session
+        session.messages.put_in_place(session.index(change.position), new)
+        return session._with(updated=max(session.updated, change.at))
+
+    def _noted(self, session: Session, change: UpdateMetadata) -> Session:
+        metadata = session._metadata
+        if not change.changes(metadata):
+            return session
+        if not self._owns_metadata:
+            metadata, self._owns_metadata = _Owned(metadata), True
+        change.make_in(metadata)
+        return session._with(updated=max(session.updated, change.at), _metadata=metadata)
 
     def _merged(self) -> Session:
         if self._new:

@@ -525,7 +525,7 @@ class SessionManager(Resource):
     def reload(self, key: str) -> list[Change]:
         """Give up a session's unsaved changes, and read it from the store again.
 
-        :returns: the changes given up, oldest first.
+        :returns: the changes given up, oldest first, but for edits that later ones superseded.
         :raises StorageError: if it cannot be read; nothing has changed.
         """
         return self._saving.reload(self._checked(key))

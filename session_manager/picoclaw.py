@@ -26,9 +26,12 @@ from session_manager.model import Message, Session
 from session_manager.names import check_key
 from session_manager.view import View
 
-__all__ = ["decode", "generation_of", "is_candidate", "key_in", "stem_of"]
+__all__ = ["check_start", "decode", "generation_of", "is_candidate", "key_in", "stem_of"]
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(?:Z|([+-])(\d\d):(\d\d))\Z", re.ASCII)
+
+#: What a JSON text begins with, after white space.
+_FIRST = b'{["-0123456789tfn'
 
 #: The zero time's day, in UTC or east of it, and west of it.
 _ZERO_DAYS = ("0001-01-01", "0000-12-31")
@@ -42,6 +45,12 @@ def is_candidate(name: str) -> bool:
 def stem_of(key: str) -> str:
     """Return the stem of the file into which picoclaw would have put a key."""
     return key.replace(":", "_").replace("/", "_").replace("\\", "_")
+
+
+def check_start(data: bytes) -> None:
+    """Raise `DecodeError` if no JSON text starts with these bytes."""
+    if b"\0" in data or data.lstrip(b" \t\n\r")[:1] not in _FIRST:
+        raise DecodeError(0, "is not JSON")
 
 
 def key_in(data: bytes) -> str | None:

@@ -96,6 +96,8 @@ class _Rebase:
     own: dict[int, int] = attrs.field(factory=dict)
     #: A generation made here → the one that it stands for.
     stands_for: dict[str, str] = attrs.field(factory=dict)
+    #: Messages that another writer changed or removed, of which no change here means anything any more.
+    lost: set[int] = attrs.field(factory=set)
 
     def __attrs_post_init__(self) -> None:
         self.before, self.after = self.old, self.newer
@@ -107,12 +109,12 @@ class _Rebase:
 
     def run(self, pending: Sequence[Change]) -> Rebased:
         kept: list[Change] = []
+        last = max((number for number, one in enumerate(pending) if isinstance(one, Replace | Clear)), default=-1)
         for number, change in enumerate(pending):
             if isinstance(change, Clear) and self.gone:
                 kept = [one for one in kept if not isinstance(one, Truncate)]
                 self.after = fold(self.newer, kept)
-            moot = any(isinstance(later, Replace | Clear) for later in pending[number + 1 :])
-            rebased = self._rebased(change, moot=moot)
+            rebased = self._rebased(change, moot=number < last)
             old_end, new_end = self.before.end, self.after.end
             self.before = apply(self.before, change)
             after = self.after if rebased is None else apply(self.after, rebased)
@@ -154,9 +156,10 @@ class _Rebase:
         position = change.position
         if self.gone or position >= self.seen_end:
             return self.own.get(position)
-        if self.after.at(position) == self.before.at(position):
+        if position not in self.lost and self.after.at(position) == self.before.at(position):
             return position
         if moot:
+            self.lost.add(position)
             return None
         raise ConflictError(
             self.old.key,

@@ -160,6 +160,7 @@ class Saving(Resource):
             return None
         if entry.unknown is not None:
             return _Unknown(entry.unknown)
+        entry = entry.thinned()
         commit = entry.commit(token, archive=self._residents.archive)
         self._residents.put(key, entry.writing(commit))
         return commit

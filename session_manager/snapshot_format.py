@@ -45,7 +45,7 @@ from session_manager.errors import UnsupportedFormatError
 from session_manager.model import Message, Session
 from session_manager.storage_kinds import SUFFIXES
 
-__all__ = ["SUFFIX", "Lines", "Seal", "decode", "decode_header", "encode", "seal"]
+__all__ = ["SUFFIX", "Lines", "Seal", "check_format", "decode", "decode_header", "encode", "seal"]
 
 #: How the name of a snapshot's file ends.
 SUFFIX = SUFFIXES["snapshot"]
@@ -94,6 +94,21 @@ def encode(session: Session, lines: Lines) -> list[bytes]:
     return [head, *lines.segments, lines.tail, (b"\n" if lines.size else b"") + _FOOTER % lines.crc]
 
 
+def check_format(data: bytes, path: str) -> None:
+    """Judge the start of a file.
+
+    :param path: the file, for the error.
+    :raises UnsupportedFormatError: if it is of another format.
+    :raises DecodeError: if it is no snapshot.
+    """
+    named = _NAMED_FORMAT.match(data)
+    if named is None:
+        raise DecodeError(0, "empty" if not data else "not a session's snapshot")
+    found = named.group(1).decode()
+    if found != _FORMAT:
+        raise UnsupportedFormatError(path, found, _FORMAT)
+
+
 def decode_header(line: bytes, path: str) -> State:
     """Return the state in a file's first line.
 
@@ -102,16 +117,11 @@ def decode_header(line: bytes, path: str) -> State:
     :raises UnsupportedFormatError: if the file is of another format.
     :raises DecodeError: if it is damaged.
     """
-    named = _NAMED_FORMAT.match(line)
-    if named is None:
-        raise DecodeError(0, "empty" if not line else "not a session's snapshot")
-    found = named.group(1).decode()
-    if found != _FORMAT:
-        raise UnsupportedFormatError(path, found, _FORMAT)
-    header = line[: -len(_HEADER_END % 0) - 1]
-    if line[len(header) :] != _HEADER_END % zlib.crc32(header) + b"\n":
+    check_format(line, path)
+    stop = len(line) - len(_HEADER_END % 0) - 1
+    if stop < 0 or line[stop:] != _HEADER_END % zlib.crc32(memoryview(line)[:stop]) + b"\n":
         raise DecodeError(0, "the header is damaged or cut off")
-    return decode_state(header[:-1] + b"}")
+    return decode_state(line[: stop - 1] + b"}")
 
 
 def seal(head: bytes, crc: int) -> Seal:

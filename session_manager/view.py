@@ -64,6 +64,10 @@ class View(Sequence[T]):
             return View([*self._items[self._start : self._stop], *new])
         return self._window(self._start, self._stop + len(new))
 
+    def put_in_place(self, index: int, item: T) -> None:
+        """Replace an item here, and in every view that shares the list: only for the one that has all of these."""
+        self._items[self._start + index] = item
+
     def to_list(self) -> list[T]:
         """Return a new list of the items."""
         return self._items[self._start : self._stop]

@@ -147,6 +147,13 @@ def test_a_later_replace_or_clear_makes_a_conflict_moot(later):
     assert rebase(OLD, newer, [Edit(at=AT, position=1, message=message("mine")), later]).pending[0].at == AT
 
 
+def test_a_message_that_is_lost_stays_lost():
+    """An edit that happened to make the other writer's text let the next one change the message that was theirs."""
+    mine = [Edit(at=AT, position=1, message=message(text)) for text in ("theirs", "mine")]
+    newer = saved(OLD, Edit(at=AT, position=1, message=message("theirs")), SetSummary(at=AT, text="s"))
+    assert [type(one) for one in rebase(OLD, newer, [*mine, Clear(at=AT, generation="new")]).pending] == [Clear]
+
+
 def test_an_answered_ref_is_dropped_and_what_names_its_messages_with_it():
     newer = saved(OLD, add("their answer", turn="tg:1"))
     pending = [add("my answer", turn="tg:1"), Edit(at=AT, position=2, message=message("edited")), add("next")]

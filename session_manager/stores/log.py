@@ -28,7 +28,7 @@ import attrs
 
 from session_manager.archive_files import ArchiveFiles
 from session_manager.arguments import check_bool, check_callable, check_int, check_path
-from session_manager.atomic import OutcomeUnknownError, Signature, read_whole, replace, signature
+from session_manager.atomic import OutcomeUnknownError, Signature, read_start, read_whole, replace, signature
 from session_manager.change_codec import encode_changes
 from session_manager.changes import Clear
 from session_manager.descriptors import Descriptors
@@ -44,6 +44,7 @@ from session_manager.errors import (
 from session_manager.files import Files
 from session_manager.live_bytes import Live
 from session_manager.log_format import (
+    MAX_KEY,
     SUFFIX,
     encode_first,
     encode_notes,
@@ -628,5 +629,4 @@ class LogStore(Store):
 
 
 def _key_in(files: Files, name: str) -> str:
-    data, _ = read_whole(files, name, until=b',"refs":')
-    return key_in(data, os.path.join(files.path, name))
+    return key_in(read_start(files, name, MAX_KEY), os.path.join(files.path, name))

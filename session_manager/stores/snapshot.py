@@ -40,7 +40,7 @@ from session_manager.line_cache import LineCache
 from session_manager.model import Message, Session, Version
 from session_manager.session_directory import SessionDirectory
 from session_manager.session_file import reading
-from session_manager.snapshot_format import SUFFIX, Lines, Seal, decode, decode_header, encode, seal
+from session_manager.snapshot_format import SUFFIX, Lines, Seal, check_format, decode, decode_header, encode, seal
 from session_manager.store import Commit, Finding, SessionInfo, Store
 
 __all__ = ["SnapshotStore"]
@@ -144,7 +144,7 @@ class SnapshotStore(Store):
         """Return the session in a file, and what the file is known by; `None` if there is no file."""
 
         def decoded(path: str) -> tuple[str, tuple[Session, _Known]]:
-            data, status = read_whole(self._files, name)
+            data, status = read_whole(self._files, name, judge=partial(check_format, path=path))
             session, seal = decode(data, path)
             return session.key, (session, _Known(signature(status), session.version, seal))
 
@@ -391,7 +391,7 @@ class SnapshotStore(Store):
 
 
 def _header(files: Files, name: str, path: str) -> State:
-    data, _ = read_whole(files, name, until=b"\n")
+    data, _ = read_whole(files, name, until=b"\n", judge=partial(check_format, path=path))
     return decode_header(data[: data.find(b"\n") + 1] or data, path)
 
 
