@@ -24,8 +24,8 @@ from session_manager.snapshot_format import decode as decode_snapshot
 from session_manager.snapshot_format import decode_header
 from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
-from tests.strategies import facts
-from tests.test_log_format import record
+from tests.support.log_lines import record
+from tests.support.strategies import facts
 
 AT = datetime(2026, 1, 1, tzinfo=timezone.utc)
 KEY = "telegram:42"

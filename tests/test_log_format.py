@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from session_manager import Message, Session, UnsupportedFormatError
-from session_manager.change_codec import change_of, encode_changes
+from session_manager.change_codec import change_of
 from session_manager.changes import (
     Append,
     Clear,
@@ -34,7 +34,6 @@ from session_manager.log_format import (
     SUFFIX,
     encode_first,
     encode_notes,
-    encode_record,
     encode_state,
     first_size,
     key_in,
@@ -45,6 +44,7 @@ from session_manager.log_replay import _decode_record, decode
 from session_manager.store import Commit
 from tests.golden.sessions import AT, SESSIONS, TICK
 from tests.support.laws import examples
+from tests.support.log_lines import first_line, record
 from tests.support.log_saves import chains, change_over
 from tests.support.places import GOLDEN
 from tests.support.strategies import (
@@ -55,14 +55,6 @@ from tests.support.strategies import (
 )
 
 LATER = AT + timedelta(minutes=1)
-
-
-def first_line(session: Session) -> bytes:
-    return b"".join(encode_first(session).buffers)
-
-
-def record(session: Session, changes) -> bytes:
-    return encode_record(encode_changes(changes), encode_state(session, encode_notes(session._metadata)[1]))
 
 
 def file_of(session: Session, saves) -> tuple[bytes, list[Session]]:

@@ -37,8 +37,8 @@ from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.thinning import thinned
-from tests.strategies import facts
-from tests.test_changes import AT, message, session_of
+from tests.support.small_sessions import AT, message, session_of
+from tests.support.strategies import facts
 
 KEY = "telegram:42"
 

@@ -1,0 +1,17 @@
+"""Lines of a log, as a store writes them."""
+
+from __future__ import annotations
+
+from session_manager import Session
+from session_manager.change_codec import encode_changes
+from session_manager.log_format import encode_first, encode_notes, encode_record, encode_state
+
+
+def first_line(session: Session) -> bytes:
+    """The line that a log begins with."""
+    return b"".join(encode_first(session).buffers)
+
+
+def record(session: Session, changes) -> bytes:
+    """The line of a save that leads to a session."""
+    return encode_record(encode_changes(changes), encode_state(session, encode_notes(session._metadata)[1]))
