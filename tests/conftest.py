@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from session_manager import InvalidKeyError, InvalidMessageError, SessionManagerError
 from session_manager.testing import strategies
 from tests.support.canary import CANARY
+from tests.support.sizes import Size
 
 # Strategies are built when they are first asked for: hypothesis draws it, too.
 strategies.NASTY_TEXTS += (CANARY,)
@@ -115,6 +116,14 @@ def _fail_for_leaks() -> None:
     _leaks.clear()
     if leaks:
         pytest.fail(f"{len(leaks)} texts leaked, such as through {leaks[0]}", pytrace=False)
+
+
+@pytest.fixture
+def size(request) -> Size:
+    """How much this run tries."""
+    if request.config.getoption("--soak"):
+        return Size.SOAK
+    return Size.FULL if request.config.getoption("--faults") else Size.SMOKE
 
 
 @pytest.fixture

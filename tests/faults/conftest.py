@@ -1,12 +1,10 @@
-"""The size of the attacks, and counting what was tried, so that documents can say it."""
+"""Counting what was tried, so that documents can say it."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 import pytest
-
-from tests.support.sizes import Size
 
 
 class Counted(Counter[str]):
@@ -16,14 +14,6 @@ class Counted(Counter[str]):
         """See that there was enough of it."""
         for name, number in minimum.items():
             assert self[name] >= number, dict(self)
-
-
-@pytest.fixture
-def size(request) -> Size:
-    """How much this run tries."""
-    if request.config.getoption("--soak"):
-        return Size.SOAK
-    return Size.FULL if request.config.getoption("--faults") else Size.SMOKE
 
 
 @pytest.fixture
