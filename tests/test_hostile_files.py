@@ -227,17 +227,17 @@ def test_a_sparse_file_in_an_archives_place_is_not_read(tmp_path):
     )
 
 
-def test_a_sparse_file_of_another_name_is_not_read(tmp_path):
+@pytest.mark.parametrize(("kind", "suffix"), [(SnapshotStore, ".session.json"), (LogStore, ".session.jsonl")])
+def test_a_sparse_file_of_another_name_is_not_read(kind, suffix, tmp_path):
     """The holder of a lock is named in an error, and a key over 200 bytes is looked for in its file."""
     hashed = "k" * 120 + "~~" + "0" * 64
-    for suffix in (".session.json", ".session.jsonl"):
-        sparse(tmp_path / (hashed + suffix), LARGE, b'{"format":"session_manager/1","key":')
+    sparse(tmp_path / (hashed + suffix), LARGE, b'{"format":"session_manager/1","key":')
 
     def opened_twice():
-        with closing(LogStore(tmp_path)):
+        with closing(kind(tmp_path)):
             sparse(tmp_path / ".holder", LARGE, b'{"pid":')
             with pytest.raises(StorageLockedError):
-                LogStore(tmp_path)
+                kind(tmp_path)
 
     assert peak(opened_twice)[0] < 2_000_000
 
