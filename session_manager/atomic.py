@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import operator
 import os
 import re
 import secrets
@@ -56,6 +57,9 @@ _THREADS = 8
 #: A file's device, inode, size in bytes, and time of modification in nanoseconds.
 Signature = tuple[int, int, int, int]
 
+#: Returns what tells whether a file is still the one that it was.
+signature: Callable[[os.stat_result], Signature] = operator.attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns")
+
 
 class OutcomeUnknownError(Exception):
     """The file may have been replaced, but that may not survive a power cut. The cause is the `OSError`."""
@@ -63,11 +67,6 @@ class OutcomeUnknownError(Exception):
 
 class NotRegularError(Exception):
     """A name is a link, a directory, a FIFO, …: ``args[0]`` says which."""
-
-
-def signature(status: os.stat_result) -> Signature:
-    """Return what tells whether a file is still the one that it was."""
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def read_whole(

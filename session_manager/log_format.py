@@ -54,7 +54,6 @@ __all__ = [
     "First",
     "LogState",
     "Record",
-    "Sizes",
     "check_format",
     "check_state",
     "damaged",
@@ -62,7 +61,6 @@ __all__ = [
     "encode_notes",
     "encode_record",
     "encode_state",
-    "first_size",
     "is_whole",
     "key_in",
     "next_seal",
@@ -171,23 +169,13 @@ class First(msgspec.Struct):
         return f"<first line of {self.key[:80]!a}>"
 
 
-@attrs.frozen(repr=False)
-class Sizes:
-    """How many bytes the parts of a session's first line are."""
-
-    #: Its messages, without the commas between them.
-    messages: int
-    refs: int
-    summary: int
-    metadata: int
-
-
 @attrs.frozen(eq=False, repr=False)
 class Encoded:
     """The first line of a session."""
 
     buffers: tuple[bytes, ...]
-    sizes: Sizes
+    #: How many bytes they are.
+    size: int
     seal: int
 
 
@@ -247,20 +235,8 @@ def encode_first(session: Session, notes: tuple[bytes, bytes] | None = None) -> 
     state = encode_state(session, short)
     tail = b"]" + _STATE + state + _STATE_CRC % zlib.crc32(state)
     end = tail + _CRC % reduce(lambda crc, piece: zlib.crc32(piece, crc), (*messages, tail), zlib.crc32(head)) + b"\n"
-    size = sum(map(len, messages)) - max(len(session.messages) - 1, 0)
-    return Encoded((head, *messages, end), Sizes(size, len(refs), len(summary), len(metadata)), next_seal(end, 0))
-
-
-def first_size(session: Session, sizes: Sizes, state: bytes) -> int:
-    """Return how many bytes the first line of a session would be.
-
-    :param state: what `encode_state` gives for it.
-    """
-    text = sizes.messages + sizes.refs + sizes.summary + sizes.metadata + len(state)
-    return len(start_of(session.key)) + text + max(len(session.messages) - 1, 0) + _FIXED
-
-
-_FIXED = len(b',"summary":,"metadata":,"messages":[]\n' + _STATE) + _STATE_CRC_SIZE + CRC_SIZE
+    buffers = (head, *messages, end)
+    return Encoded(buffers, sum(map(len, buffers)), next_seal(end, 0))
 
 
 def next_seal(line: bytes, seal: int) -> int:

@@ -1,16 +1,14 @@
-"""Reading the logs in a directory: whole, or their ends; and knowing of each what was last read or written."""
+"""Reading the logs in a directory: whole, or their ends."""
 
 from __future__ import annotations
 
 import errno
 from functools import partial
 
-import attrs
-
 from session_manager.atomic import NotRegularError, Signature, read_whole, signature
 from session_manager.clean_mark import CleanMark
-from session_manager.errors import CorruptSessionError, StorageError
-from session_manager.live_bytes import Live
+from session_manager.errors import ConflictError, CorruptSessionError, StorageError
+from session_manager.log_file import WHOLE, Facts, LogFile
 from session_manager.log_format import (
     MAX_STATE,
     LogState,
@@ -21,34 +19,18 @@ from session_manager.log_format import (
     state_at_end,
 )
 from session_manager.log_replay import Log, decode
-from session_manager.model import Session, Version, _Owned
+from session_manager.model import Session, Version
+from session_manager.quarantine import keep_copy
 from session_manager.resource import Resource
 from session_manager.session_directory import SessionDirectory
 from session_manager.session_file import reading
 from session_manager.store import Finding
 
-__all__ = ["Known", "LogReader"]
+__all__ = ["NOT_A_FILE", "LogReader"]
 
 _ATTEMPTS = 5
-_NOT_A_FILE = (errno.ENOENT, errno.ELOOP, errno.EMLINK, errno.ENXIO)
-
-
-@attrs.frozen(eq=False, repr=False)
-class Known:
-    """The file of a session as it was last read or written."""
-
-    name: str
-    signature: Signature
-    version: Version | None
-    #: What tells its content from any other's.
-    seal: int
-    #: The session's metadata, and its encoding (`session_manager.log_format.encode_notes`).
-    metadata: _Owned
-    notes: tuple[bytes, bytes]
-    #: Where a torn record begins, which is to be cut off.
-    torn: int | None = None
-    #: What is alive in it, once it is large enough to ask.
-    live: Live | None = None
+#: What opening a name says that is no regular file. Reading it raises the error for users.
+NOT_A_FILE = (errno.ENOENT, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR)
 
 
 class LogReader(Resource):
@@ -61,11 +43,8 @@ class LogReader(Resource):
     def __init__(self, directory: SessionDirectory) -> None:
         self._directory = directory
         self._files = directory.files
-        self._repairs: dict[tuple[str, int], Finding] = {}
-        #: Keys of files whose content is not known to survive a power cut, and a sync would prove nothing.
-        self.suspect: set[str] = set()
-        #: Names of files that end with a torn record. Its state may be whole, though its beginning is not.
-        self.torn_names: set[str] = set()
+        #: Each torn record that was found, once.
+        self._repairs: dict[Finding, None] = {}
         self.mark: CleanMark | None = None
         if directory.read_only:
             return
@@ -74,8 +53,8 @@ class LogReader(Resource):
         except OSError as error:
             raise StorageError(directory.path, f"cannot be written to: {error.strerror}") from error
 
-    def read(self, key: str, name: str) -> tuple[Session, Known] | None:
-        """Return the session in a file, and what the file is known by; `None` if there is no file.
+    def read(self, file: LogFile) -> tuple[Session, Facts] | None:
+        """Return the session in a file, and the facts of the file; `None` if there is no file.
 
         Beside the writer, a file that looks damaged is read again if it has changed meanwhile.
 
@@ -83,7 +62,8 @@ class LogReader(Resource):
         :raises UnsupportedFormatError: if a newer version wrote it.
         :raises StorageError: if it cannot be read, or not be synced when that is due.
         """
-        self._believe(key, name)
+        self._believe(file)
+        key, name = file.key, file.name
         seen: list[Signature] = []
 
         def decoded(path: str) -> tuple[str, tuple[Log, Signature]]:
@@ -107,16 +87,31 @@ class LogReader(Resource):
             return None
         log, read = found
         session = log.session
-        self.torn_names.discard(name)
-        if log.torn is not None:
-            self.torn_names.add(name)
+        file.looked_at(torn=log.torn is not None)
         if log.torn is not None and not self._directory.read_only:
-            self._repairs[key, log.torn] = self.torn(key, name, log.torn)
+            self._repairs[self.torn(file, log.torn)] = None
         notes = encode_notes(session._metadata)
-        return session, Known(name, read, session.version, log.seal, session._metadata, notes, log.torn)
+        return session, Facts(read, session.version, log.seal, session._metadata, notes, log.torn)
 
-    def _believe(self, key: str, name: str) -> None:
+    def current(self, file: LogFile, bases: tuple[Version | None, ...]) -> Facts:
+        """Read a file again, and note the facts.
+
+        :raises ConflictError: unless it is at one of these versions, and has the content that the file had at that version.
+        """
+        before, found = file.facts, self.read(file)
+        if found is None:
+            raise ConflictError(file.key, bases[0], None)
+        there = found[1]
+        self._directory.names.add(file.name)
+        changed = before is not None and before.version == there.version and not there.is_of(before)
+        if there.version not in bases or changed:
+            raise ConflictError(file.key, bases[0], there.version, "another program wrote the file" if changed else "")
+        file.read(there)
+        return there
+
+    def _believe(self, file: LogFile) -> None:
         """Sync a file that a killed process may have left in the page cache only."""
+        name = file.name
         if self.mark is None or name not in self.mark.unsynced:
             return
         failure = None
@@ -124,10 +119,10 @@ class LogReader(Resource):
             self.mark.sync(name)
         except OSError as error:
             failure = error
-        if failure is None or failure.errno in _NOT_A_FILE:
+        if failure is None or failure.errno in NOT_A_FILE:
             return  # reading it says so
         if name not in self.mark.unsynced:
-            self.suspect.add(key)
+            file.distrust()
         path = self._directory.path_of(name)
         raise StorageError(path, f"cannot be synced: {failure.strerror}") from failure
 
@@ -145,11 +140,12 @@ class LogReader(Resource):
         except OSError:
             return False
 
-    def state(self, key: str, name: str) -> LogState | None:
+    def state(self, file: LogFile) -> LogState | None:
         """Return the state at the end of a file; `None` if it takes the whole file to tell."""
-        if name in self.torn_names or (self.mark is not None and name in self.mark.unsynced):
+        name = file.name
+        if file.status not in WHOLE or (self.mark is not None and name in self.mark.unsynced):
             return None  # after a power cut the end of a record may be there without its beginning
-        start = start_of(key)
+        start = start_of(file.key)
         try:
             fd = self._files.open_read(name)
             try:
@@ -163,8 +159,8 @@ class LogReader(Resource):
         return state_at_end(tail) if head == start else None
 
     def put_mark_back(self) -> None:
-        """Create the mark of a clean end, unless a file ends with a torn record: its state must not be believed then."""
-        if self.mark is not None and not self.torn_names:
+        """Create the mark of a clean end, unless a file that nobody looked at ends with a torn record."""
+        if self.mark is not None:
             self.mark.put_back(self._ends_whole)
 
     def _ends_whole(self, name: str) -> bool:
@@ -175,17 +171,23 @@ class LogReader(Resource):
         end = data.rfind(b"\n")
         return end == len(data) - 1 and is_whole(data[data.rfind(b"\n", 0, end) + 1 : end])
 
-    def torn(self, key: str, name: str, offset: int) -> Finding:
+    def torn(self, file: LogFile, offset: int) -> Finding:
         """Return what there is to say of a torn record."""
-        return Finding(key, self._directory.path_of(name), offset, "a torn record: a save that was cut short")
+        return Finding(file.key, self._directory.path_of(file.name), offset, "a torn record: a save that was cut short")
+
+    def keep_torn(self, file: LogFile, offset: int) -> None:
+        """Copy a torn record to quarantine, durably.
+
+        :raises OSError: if that fails.
+        """
+        data, _ = read_whole(self._files, file.name)
+        keep_copy(self._files, file.name, data[offset:])
 
     def repairs(self) -> list[Finding]:
         """Return the torn records that were found."""
-        return list(self._repairs.values())
+        return list(self._repairs)
 
-    def forget(self, key: str, name: str) -> None:
-        """Take note that a file is gone."""
-        self.suspect.discard(key)
-        self.torn_names.discard(name)
+    def rewritten(self, file: LogFile) -> None:
+        """Take note that a file was written whole, or is gone: it needs no sync."""
         if self.mark is not None:
-            self.mark.unsynced.discard(name)
+            self.mark.unsynced.discard(file.name)

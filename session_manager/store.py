@@ -378,7 +378,14 @@ class Store(Resource, abc.ABC):
 
     def verify(self, key: str) -> list[Finding]:
         """Check all that can be checked of a session; return what is wrong, without raising for damage."""
-        found = _read(key, self.load)
+        return self._checked(key, self.load)
+
+    def _checked(self, key: str, load: Callable[[str], Session | None]) -> list[Finding]:
+        """Check a session as `verify` does.
+
+        :param load: loads it. A store that remembers what it loads gives a function that does not.
+        """
+        found = _read(key, load)
         session = found if isinstance(found, Session) else None
         archive = _read(key, lambda one: list(self.archive(one)))
         findings = [one for one in (found, archive) if isinstance(one, Finding)]

@@ -258,7 +258,7 @@ def test_an_archive_is_not_cut_before_a_failed_record_is_gone_for_good(then, tmp
             with monkeypatch.context() as patched:
                 _fail_from_the_second_sync_on(bench.files, patched)
                 bench.fail(error=SaveOutcomeUnknownError)
-            assert len(bench.m._residents.store._spent) == 1
+            assert bench.m._residents.store._logs[KEY].status == "doubtful"
             bench.files.fail(number, PowerCut(), sticky=True)
             with contextlib.suppress(PowerCut):
                 getattr(bench.m, then)(KEY)

@@ -76,7 +76,6 @@ CONSTRUCTORS = {
         {
             "path": NO_STORE_PATH,
             "read_only": NO_BOOL,
-            "max_descriptors": no_int(0),
             "files": {TypeError: [*NO_FUNCTION[TypeError], lambda path: None]},
         },
     ),

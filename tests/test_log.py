@@ -1,4 +1,4 @@
-"""A directory of logs: appends, compaction, torn records, conflicts, descriptors, readers beside the writer, and kill -9."""
+"""A directory of logs: appends, compaction, torn records, conflicts, readers beside the writer, and kill -9."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import threading
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -28,21 +27,20 @@ from session_manager import (
     SaveError,
     SaveFailedError,
     SaveOutcomeUnknownError,
-    Session,
     SessionManager,
     StorageError,
     StorageLockedError,
+    log_rewriter,
 )
 from session_manager.changes import Append, apply
-from session_manager.descriptors import Descriptors
 from session_manager.entries import Entry
-from session_manager.files import Files
-from session_manager.live_bytes import Live
-from session_manager.log_format import MAX_STATE, encode_first, encode_notes, encode_state, first_size
+from session_manager.log_format import MAX_STATE, encode_first
+from session_manager.log_replay import decode
 from session_manager.store import Commit
 from session_manager.stores.log import LogStore
 from tests.support.faulty_files import FaultyFiles, open_descriptors
 from tests.support.laws import examples
+from tests.support.log_lines import record
 from tests.support.log_saves import chains
 from tests.support.processes import DEADLINE, start
 from tests.support.strategies import facts
@@ -161,7 +159,7 @@ def test_any_chain_of_changes_that_is_saved_step_by_step_comes_back_exactly(chai
             if entry.dirty:
                 store.write(commit := entry.commit("t"))
                 entry = entry.landed(commit)
-        path = Path(directory) / os.path.basename(store._known[session.key].name)
+        path = Path(directory) / store._logs[session.key].name
         assert facts(store.load(session.key)) == facts(entry.session)
         store.close()
         store = LogStore(directory)
@@ -415,39 +413,87 @@ def test_a_torn_record_that_cannot_be_cut_off_fails_the_save_and_changes_nothing
 # Compaction
 
 
-def live_of(session: Session) -> int:
-    return first_size(session, Live.of(session).sizes, encode_state(session, encode_notes(session._metadata)[1]))
+class Unsynced(FaultyFiles):
+    """A disk that loses everything with the power, and is quick."""
+
+    def sync(self, fd):
+        pass
+
+    sync_data = sync
 
 
-def test_a_log_over_64_kib_is_compacted_when_more_than_half_of_it_is_dead(opened, tmp_path):
-    m = opened()
-    path = tmp_path / "chats" / NAME
-    sizes = []
-    inodes = [0]
-    before = b""
-    for number in range(400):
-        m.add_message(KEY, "user", f"{number} " + "x" * 700)
-        if number % 7 == 0:
-            m.update_last(KEY, {"role": "user", "content": "edited"})
-        m.truncate_history(KEY, 60)
+def sliding(m, _):
+    m.add_message(KEY, "user", "x" * 700)
+    m.truncate_history(KEY, 60)
+
+
+def editing(m, number):
+    m.update_last(KEY, {"role": "assistant", "content": "x" * (number % 50) * 100})
+
+
+def noting(m, number):
+    m.add_message(KEY, "user", "x" * 100)
+    m.update_metadata(KEY, {"state": f"{number} " + "x" * 2000})
+
+
+def summarizing(m, number):
+    m.set_summary(KEY, f"{number} " + "x" * 3000)
+
+
+def chatting(m, number):
+    m.add_message(KEY, "user", f"{number}")
+
+
+def half_and_half(m, number):
+    """Each record is half dead: a log that is about to be compacted at each save."""
+    m.add_message(KEY, "user", "x" * 400)
+    m.update_metadata(KEY, {"n": number})
+
+
+def truncating(m, number):
+    m.add_message(KEY, "user", "x" * 900)
+    if number % 150 == 149:
+        m.truncate_history(KEY, 1)
+
+
+def removing(m, number):
+    m.add_message(KEY, "user", "x" * 900)
+    if number % 2:
+        m.remove_last(KEY)
+
+
+SHAPES = (sliding, editing, noting, summarizing, chatting, half_and_half, truncating, removing)
+
+
+@pytest.mark.parametrize("reopened", [False, True], ids=["open", "reopened"])
+@pytest.mark.parametrize("change", SHAPES, ids=lambda change: change.__name__)
+def test_a_log_is_compacted_before_most_of_it_is_dead(change, reopened, tmp_path, monkeypatch):
+    """However a chat is written, about half of its log is alive, and what compaction writes was paid for by appends."""
+    lines = []
+    monkeypatch.setattr(log_rewriter, "encode_first", lambda *one: lines.append(encode_first(*one)) or lines[-1])
+    m = SessionManager(LogStore(tmp_path, files=Unsynced))
+    say(m, *["x" * 100] * 20)
+    path = tmp_path / NAME
+    appended, compactions = path.stat().st_size, 0
+    before, inode = appended, path.stat().st_ino
+    lines.clear()
+    for number in range(600):
+        change(m, number)
         m.save(KEY)
-        size, session = path.stat().st_size, m.get(KEY)
-        if path.stat().st_ino != inodes[-1]:
-            inodes.append(path.stat().st_ino)
-            assert size == live_of(session)
-            assert number == 0 or len(before) > 64 * 1024 - 2000
+        status, whole = path.stat(), encode_first(m.get(KEY)).size
+        if status.st_ino != inode:
+            compactions, inode = compactions + 1, status.st_ino
+            assert status.st_size == whole
+            assert before > 64 * 1024 - 8192, "before a record of the longest"
         else:
-            assert size <= 64 * 1024 or live_of(session) * 2 >= size
-        known = store_of(m)._known[KEY]
-        if known.live is not None:
-            assert known.live.counted(session) == Live.of(session)
-        sizes.append(size)
-        before = path.read_bytes()
-    assert 3 < len(inodes) < 20
-    assert max(sizes) < 2 * 64 * 1024
-    shown = facts(m.get(KEY))
-    m = reopen(m)
-    assert facts(m.get(KEY)) == shown
+            appended += status.st_size - before
+        before = status.st_size
+        assert status.st_size <= max(64 * 1024, 3 * whole)
+        if reopened and number % 100 == 50:
+            m = reopen(m, files=Unsynced)
+    assert compactions > 0
+    assert sum(line.size for line in lines) <= 4 * appended
+    assert len(lines) - compactions < 20
     store_of(m).close()
 
 
@@ -478,11 +524,33 @@ def test_a_compaction_changes_neither_revision_nor_content_and_of_one_line_nothi
     assert shown in facts(m.get(KEY)) or shown.split("\n")[2:] == facts(m.get(KEY)).split("\n")[2:4]
 
 
-def test_a_descriptor_from_before_a_compaction_is_not_used(opened, tmp_path):
+def test_a_compaction_does_not_hide_that_another_program_wrote_the_log(opened, tmp_path):
+    """A compaction reads the file. The next save must not take what was read for what this process had written."""
     m = opened()
     say(m, "one", "two")
+    store, before = store_of(m), m.get(KEY)
+    change = Append(at=AT, messages=(Message("user", "mine"),))
+    commit = Commit(apply(before, change)._with(revision=before.revision + 1), (change,), before.version, before=before)
     path = tmp_path / "chats" / NAME
-    held = os.dup(store_of(m)._descriptors._open[NAME][0])
+    first = path.read_bytes().splitlines(keepends=True)[0]
+    theirs = Append(at=AT, messages=(Message("user", "theirs"),))
+    after = apply(decode(first, NAME).session, theirs)._with(revision=before.revision)
+    path.write_bytes(first + record(after, [theirs]))
+    store.compact(KEY)
+    with pytest.raises(ConflictError, match="another program"):
+        store.write(commit)
+    assert stored(path) == ["one", "theirs"]
+    assert path.read_bytes().count(b"\n") == 1
+
+
+def test_a_save_leaves_no_descriptor_and_writes_to_no_old_file(opened, tmp_path):
+    """A descriptor that was opened before a compaction would be written to, and the record lost."""
+    m = opened()
+    before = open_descriptors()
+    say(m, "one", "two")
+    assert open_descriptors() == before
+    path = tmp_path / "chats" / NAME
+    held = os.open(path, os.O_RDONLY)
     m.compact(KEY)
     size = os.fstat(held).st_size
     say(m, "three")
@@ -581,8 +649,7 @@ def test_a_descriptor_whose_sync_failed_is_never_used_again(faulty, monkeypatch)
         broken(files, patched, "sync_data", "open_new")
         with pytest.raises(SaveFailedError):
             m.save(KEY)
-    assert files.log[:6] == ["stat", "write", "fstat", "truncate", "sync", "close"]
-    assert store_of(m)._descriptors._open == {}
+    assert files.log[:7] == ["open_append", "fstat", "write", "fstat", "truncate", "sync", "close"]
     assert path.read_bytes() == whole
     assert [message.content for message in store_of(m).load(KEY).messages] == ["saved", "unsaved"]
     assert m.save(KEY) is True
@@ -802,101 +869,6 @@ def test_nothing_is_believed_while_it_cannot_be_opened_to_be_synced(opened, tmp_
         store.load("link")
 
 
-# Descriptors
-
-
-def test_no_more_descriptors_are_kept_than_allowed(tmp_path):
-    before = open_descriptors()
-    m = SessionManager(store := LogStore(tmp_path, max_descriptors=5))
-    base = open_descriptors()
-    most = []
-    for _ in range(3):
-        for number in range(20):
-            say(m, "x", key=f"k{number}")
-            most.append(open_descriptors() - base)
-    assert max(most) == 5
-
-    def work(number):
-        for turn in range(60):
-            say(m, "y", key=f"k{(number * 5 + turn) % 20}")
-            most.append(open_descriptors() - base)
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(DEADLINE)
-    assert open_descriptors() - base <= 5
-    assert max(most) <= 5 + 4 * 3  # and what other threads' replacements and lists have open
-    shown = {key: texts(m, key) for key in m}
-    assert sum(map(len, shown.values())) == 60 + 240
-    m.close()
-    store.close()
-    assert open_descriptors() == before
-    with contextlib.closing(LogStore(tmp_path)) as store:
-        m = SessionManager(store)
-        assert {key: texts(m, key) for key in m} == shown
-
-
-def test_a_descriptor_in_use_is_not_closed_to_make_room(tmp_path):
-    """The save that has it would write into whatever file gets its number next."""
-    for name in "abc":
-        (tmp_path / name).write_bytes(b"")
-    files = Files(str(tmp_path))
-    kept = Descriptors(files, 1)
-    taken = [kept.take(name)[0] for name in "abc"]
-    for name, fd in zip("abc", taken, strict=True):
-        files.write(fd, [name.encode()])
-    for name in "abc":
-        kept.give_back(name)
-    assert kept.close()
-    files.close_directory()
-    assert [(tmp_path / name).read_bytes() for name in "abc"] == [b"a", b"b", b"c"]
-
-
-def test_an_interrupt_leaves_no_descriptor_that_is_closed(tmp_path):
-    """The next save would write into whatever file has got its number."""
-    (tmp_path / "a").write_bytes(b"")
-    files = Files(str(tmp_path))
-    kept = Descriptors(files, 1)
-
-    class Interrupted:
-        """A lock that is interrupted when it is released for the second time."""
-
-        times = 0
-
-        def __init__(self):
-            self.lock = threading.RLock()
-
-        def __enter__(self):
-            self.lock.acquire()
-
-        def __exit__(self, *_):
-            self.lock.release()
-            Interrupted.times += 1
-            if Interrupted.times == 2:
-                raise KeyboardInterrupt
-
-    kept._lock = Interrupted()
-    with pytest.raises(KeyboardInterrupt):
-        kept.take("a")
-    files.write(kept.take("a")[0], [b"written"])
-    kept.give_back("a")
-    assert kept.close()
-    files.close_directory()
-    assert (tmp_path / "a").read_bytes() == b"written"
-
-
-def test_one_descriptor_or_none_is_enough(tmp_path):
-    for limit in (1, 0):
-        m = SessionManager(store := LogStore(tmp_path / str(limit), max_descriptors=limit))
-        for _ in range(3):
-            say(m, "x", key="a")
-            say(m, "x", key="b")
-        assert texts(m, "a") == ["x"] * 3
-        store.close()
-
-
 # Readers
 
 
@@ -1061,10 +1033,11 @@ def test_a_save_is_one_write_and_one_sync(tmp_path):
     last = next(number for number, line in enumerate(lines) if "ACKNOWLEDGED" in line)
     between = [line for line in lines[:last] if not line.strip().endswith("resumed>)")]
     steps = [re.search(r"(\w+)\((\d+)", line).groups() for line in between if "(" in line]
-    assert [name for name, _ in steps] == ["writev", "fdatasync"]
-    assert steps[0][1] == steps[1][1]
-    opened = [line for line in trace.read_text().split("\n") if "O_APPEND" in line and "k.session.jsonl" in line]
+    assert [name for name, _ in steps] == ["openat", "writev", "fdatasync", "close"]
+    assert len({fd for _, fd in steps[1:]}) == 1
+    opened = [line for line in between if "k.session.jsonl" in line]
     assert len(opened) == 1
+    assert "O_APPEND" in opened[0]
     for flag in ("O_WRONLY", "O_NOFOLLOW", "O_CLOEXEC"):
         assert flag in opened[0]
     assert "O_CREAT" not in opened[0]

@@ -452,7 +452,7 @@ def simulation():
         patched.setattr(session_directory, "create_directory", lambda path: None)
         patched.setattr(directory_lock.DirectoryLock, "_sign", sign)
         patched.setattr(directory_lock, "ProcessLock", NoLock)
-        patched.setattr("session_manager.stores.log._COMPACT_FROM", COMPACT_FROM)
+        patched.setattr("session_manager.log_file._COMPACT_FROM", COMPACT_FROM)
         patched.setattr("session_manager.atomic._THREADS", 1)
         patched.setattr("secrets.token_hex", lambda size: f"{next(numbers):0{2 * size}x}")
         yield

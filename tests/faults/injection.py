@@ -151,7 +151,7 @@ def inject(place, situation, call, number, fault, *, ends, before, after, keys):
     * Each session in RAM, with its archive, is as before the call, or as after it. One that is not dirty is on the disk, as was acknowledged.
     * On the disk each is what was acknowledged, or what was being written; after `SaveFailedError` the old one.
     * Also if the power goes now.
-    * No descriptor is open that the store does not keep for appending; there is no temporary file, unless it could not be removed; no
+    * No descriptor is open; there is no temporary file, unless it could not be removed; no
       thread; no lock that another thread would wait for.
     * When the disk works again, so does the call, and everything else, without a restart.
     """
@@ -168,13 +168,8 @@ def inject(place, situation, call, number, fault, *, ends, before, after, keys):
     files.heal()
     assert isinstance(raised, (type(None), StorageError)) or raised is fault.error
     assert threading.active_count() == threads
-    kept = (
-        {fd for fd, *_ in getattr(run.store.store, "_descriptors", None)._open.values()}
-        if place.kind == "log"
-        else set()
-    )
     interrupted = isinstance(fault.error, INTERRUPTS)
-    assert set(disk.descriptors) <= kept or (interrupted and fault.after)
+    assert disk.descriptors == {} or (interrupted and fault.after)
     swept = not fault.sticky and not interrupted and "unlink" not in log[number - 1 : number]
     assert not swept or not any(name.startswith(".tmp-") for name in disk.names)
     failed = getattr(raised, "failures", None) or {getattr(raised, "key", None): raised}

@@ -165,7 +165,7 @@ def work(breaker, kind, path):
                 assert m.get_history(key)[0].content.startswith(key), "what is in RAM is there"
             dirty = m.health().dirty
         check(outcomes, stored, look(url), dirty)
-        assert descriptors_of() <= descriptors + (3 if kind == "log" else 0), "descriptors that were left open"
+        assert descriptors_of() <= descriptors, "descriptors that were left open"
         assert threading.active_count() == threads
         m.save_all()
         if not m.get("turned").refs:

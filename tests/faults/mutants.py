@@ -30,7 +30,7 @@ from session_manager import (
     snapshot_format,
     sqlite_opening,
 )
-from session_manager.stores.log import LogStore
+from session_manager.log_appender import LogAppender
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore
 
@@ -133,6 +133,19 @@ def unlinking_release(lock):
 
 _release = directory_lock.DirectoryLock.release
 
+
+def kept_descriptor(appender, file, base):
+    """Return the descriptor of the first append to a file for each later one."""
+    kept = vars(appender._files).setdefault("kept", {})
+    if file.name not in kept:
+        kept[file.name] = _opened(appender, file, base)
+    elif file.facts is None or file.facts.version != base:
+        appender._reader.current(file, (base,))
+    return kept[file.name]
+
+
+_opened = LogAppender._opened
+
 LATE_ARCHIVE = """
     if self._archives.concerns(commit):
         self._archives.prepare(commit, lambda: bases[0])
@@ -186,7 +199,7 @@ MUTANTS = (
     Mutant(
         "an appended record is not synced",
         "crash states (log)",
-        edited(LogStore, "_written", ("self._files.sync_data(fd)", "pass")),
+        edited(LogAppender, "append", ("self._files.sync_data(fd)", "pass")),
     ),
     Mutant(
         "acknowledged before it is written",
@@ -210,8 +223,8 @@ MUTANTS = (
         "the error of a sync is ignored",
         "crash states (log, errors)",
         edited(
-            LogStore,
-            "_written",
+            LogAppender,
+            "append",
             (
                 "        self._files.sync_data(fd)\n",
                 "        with contextlib.suppress(OSError):\n            self._files.sync_data(fd)\n",
@@ -222,9 +235,9 @@ MUTANTS = (
         "a failed append is not cut back",
         "every call (log, save)",
         edited(
-            LogStore,
+            LogAppender,
             "_cut_back",
-            ("self._files.truncate(fd, known.signature[2])", "self._spent.discard(key)"),
+            ("self._files.truncate(fd, facts.signature[2])", "pass"),
             ("self._files.sync(fd)", "pass"),
         ),
     ),
@@ -232,8 +245,8 @@ MUTANTS = (
         "a stale descriptor after a compaction",
         "crash states (log)",
         several(
-            edited(LogStore, "_put", ("self._descriptors.drop(name)", "pass")),
-            edited(LogStore, "_ready", ("if (device, inode) == known.signature[:2]:", "if True:")),
+            replaced(LogAppender, "_opened", kept_descriptor),
+            replaced(LogAppender, "_close", lambda appender, fd: None),
         ),
     ),
     Mutant("no CRC check of a log", "flipped bits (log)", replaced(log_replay, "damaged", lambda lines: None)),
@@ -245,7 +258,7 @@ MUTANTS = (
     Mutant(
         "appended without looking at the torn end",
         "crash states (log)",
-        edited(LogStore, "_ready", ("if known.torn is not None:", "if False:")),
+        edited(LogAppender, "_opened", ("if facts.torn is not None:", "if False:")),
     ),
     Mutant(
         "repaired without the lock",
@@ -300,7 +313,7 @@ MUTANTS = (
     Mutant(
         "appended in text mode",
         "crash states (log)",
-        edited(LogStore, "_written", ("(line,)) != len(line)", '(line.replace(b"\\n", b"\\r\\n"),)) < len(line)')),
+        edited(LogAppender, "_written", ("(line,)) != len(line)", '(line.replace(b"\\n", b"\\r\\n"),)) < len(line)')),
     ),
     Mutant(
         "no loop for short writes",
@@ -315,12 +328,7 @@ MUTANTS = (
     Mutant(
         "the version is not checked (log)",
         "another program (log)",
-        edited(
-            LogStore,
-            "_ready",
-            ("known.signature == signature(status)", "True"),
-            ("if (device, inode) == known.signature[:2]:", "if True:"),
-        ),
+        edited(LogAppender, "_opened", ("facts.signature == signature(status)", "True")),
     ),
     Mutant(
         "the mark of a clean end stays while there is a writer",
@@ -330,7 +338,7 @@ MUTANTS = (
     Mutant(
         "what a killed process left is believed (log)",
         "crash states (log, killed)",
-        replaced(log_reader.LogReader, "_believe", lambda reader, key, name: None),
+        replaced(log_reader.LogReader, "_believe", lambda reader, file: None),
     ),
     Mutant(
         "what a killed process left is believed (directory)",

@@ -28,8 +28,11 @@ from session_manager import (
     legacy_files,
     line_cache,
     locks,
+    log_appender,
+    log_file,
     log_reader,
     log_replay,
+    log_rewriter,
     mending,
     names,
     quarantine,
@@ -49,7 +52,6 @@ from session_manager import (
     turn,
     view,
 )
-from session_manager.descriptors import Descriptors
 from session_manager.stores import copying
 from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
@@ -196,13 +198,6 @@ FILES = (
         ("{secrets.token_hex(8)}", "0123456789abcdef"),
     ),
     seeded(
-        "a descriptor in use is closed to make room",
-        "test_log.py::test_a_descriptor_in_use_is_not_closed_to_make_room",
-        Descriptors,
-        "_trim",
-        (" if name not in self._used", ""),
-    ),
-    seeded(
         "an edit is not in the lines that are kept for the next save",
         "test_manager.py::test_what_replaces_or_drops_saved_messages_is_saved_too",
         line_cache.LineCache,
@@ -231,7 +226,7 @@ LOGS = (
         "test_log.py::test_a_directory_with_a_file_whose_sync_failed_is_not_marked_as_clean",
         LogStore,
         "close",
-        ("self._suspect or ", ""),
+        ("all(file.status in WHOLE for file in list(self._logs.values()))", "True"),
     ),
     seeded(
         "the state at a log's end is believed after a crash",
@@ -245,7 +240,7 @@ LOGS = (
         "test_log.py::test_after_a_crash_the_state_at_the_end_of_a_torn_record_is_not_believed",
         log_reader.LogReader,
         "state",
-        ("name in self.torn_names or ", ""),
+        ("file.status not in WHOLE or ", ""),
     ),
     seeded(
         "a directory with a torn record is marked as clean",
@@ -253,6 +248,55 @@ LOGS = (
         log_reader.LogReader,
         "_ends_whole",
         ('return end == len(data) - 1 and is_whole(data[data.rfind(b"\\n", 0, end) + 1 : end])', "return True"),
+    ),
+    seeded(
+        "a file that is suspect is believed",
+        "test_log.py::test_a_sync_that_fails_there_is_not_tried_again_but_the_file_written_anew",
+        LogStore,
+        "_shown",
+        ("found is None or file.status in BELIEVED", "True"),
+    ),
+    seeded(
+        "a log whose append was cut back is appended to again",
+        "test_log_file.py::test_every_transition_is_in_the_table",
+        log_file.LogFile,
+        "cut_back",
+        ('"spent"', '"clean"'),
+    ),
+    seeded(
+        "an append is not noted before it begins",
+        "test_log_file.py::test_every_transition_is_in_the_table",
+        log_file.LogFile,
+        "appending",
+        ('self.status = "suspect"', "pass"),
+    ),
+    seeded(
+        "a compaction counts as read",
+        "test_log.py::test_a_compaction_does_not_hide_that_another_program_wrote_the_log",
+        log_rewriter.LogRewriter,
+        "compact",
+        ("facts if found.is_of(before) else before", "facts"),
+    ),
+    seeded(
+        "a save leaves its descriptor open",
+        "test_log.py::test_a_save_leaves_no_descriptor_and_writes_to_no_old_file",
+        log_appender.LogAppender,
+        "_close",
+        ("self._files.close(fd)", "pass"),
+    ),
+    seeded(
+        "a log with a second name is appended to",
+        "test_log.py::test_a_log_that_has_a_second_name_is_replaced_and_not_written_to",
+        log_appender.LogAppender,
+        "_opened",
+        ("status.st_nlink > 1", "False"),
+    ),
+    seeded(
+        "what is no message does not count as dead",
+        "test_log.py::test_a_log_is_compacted_before_most_of_it_is_dead",
+        log_appender.LogAppender,
+        "_facts_after",
+        ("is_of_messages else len(line)", "True else 0"),
     ),
     seeded(
         "landed is true on a conflict (log)",
