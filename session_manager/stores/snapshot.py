@@ -116,22 +116,30 @@ class SnapshotStore(Store):
             raise
 
     def load(self, key: str) -> Session | None:
+        session, known = self._shown(key)
+        name = self._directory.name(key)
+        if known is None:
+            self._known.pop(name, None)
+        else:
+            self._known[name] = known
+        return session
+
+    def _shown(self, key: str) -> tuple[Session | None, _Known | None]:
+        """Return what a session's file holds, once that is durable, and what the file is known by. A load notes that."""
         self._directory.check_open()
         if key in self._doubtful:
             self.landed(self._doubtful[key])
         return self._look(key)
 
-    def _look(self, key: str) -> Session | None:
-        """Return what a session's file holds, whether or not that is durable."""
+    def _look(self, key: str) -> tuple[Session | None, _Known | None]:
+        """Return what a session's file holds, whether or not that is durable, and what the file is known by."""
         self._cache.forget(key)
         name = self._directory.name(key)
         found = self._read(key, name) if self._directory.may_have(name) else None
-        if found is None:
-            self._known.pop(name, None)
-            self._directory.names.discard(name)
-            return self._load_legacy(key, name)
-        session, self._known[name] = found
-        return session
+        if found is not None:
+            return found
+        self._directory.names.discard(name)
+        return self._load_legacy(key, name), None
 
     def _load_legacy(self, key: str, name: str) -> Session | None:
         session = self._legacy.load(key)
@@ -284,11 +292,10 @@ class SnapshotStore(Store):
     def delete(self, key: str, expected: Version | None = None) -> bool:
         self._directory.check_writable()
         name = self._directory.name(key)
-        before = self._known.get(name)
         self._directory.look_for(name)
         session, damaged = None, False
         try:
-            session = self._look(key)
+            session, _ = self._look(key)
         except (CorruptSessionError, UnsupportedFormatError):
             if expected is not None:
                 raise
@@ -310,8 +317,6 @@ class SnapshotStore(Store):
             if name not in self._directory.names:
                 self._known.pop(name, None)
                 self._doubtful.pop(key, None)
-            elif before is not None:
-                self._known[name] = before  # what was read to be deleted does not count as read
         self._archives.remove(key, damaged=damaged)
         return True
 
@@ -359,15 +364,8 @@ class SnapshotStore(Store):
 
     def verify(self, key: str) -> list[Finding]:
         """Check a session. What is only checked does not count as read: a write still tells what somebody else put there."""
-        name = self._directory.name(key)
-        known = self._known.get(name)
-        try:
-            return [*super().verify(key), *self._archives.alone(self._legacy.keys(), key=key)]
-        finally:
-            if known is None:
-                self._known.pop(name, None)
-            else:
-                self._known[name] = known
+        findings = self._checked(key, lambda key: self._shown(key)[0])
+        return [*findings, *self._archives.alone(self._legacy.keys(), key=key)]
 
     def repairs(self) -> list[Finding]:
         self._directory.check_open()
