@@ -7,7 +7,8 @@ from functools import partial
 
 from session_manager.atomic import NotRegularError, Signature, read_whole, signature
 from session_manager.clean_mark import CleanMark
-from session_manager.errors import ConflictError, CorruptSessionError, StorageError
+from session_manager.codec import DecodeError
+from session_manager.errors import ConflictError, CorruptSessionError, StorageError, UnsupportedFormatError
 from session_manager.log_file import WHOLE, Facts, LogFile
 from session_manager.log_format import (
     MAX_STATE,
@@ -165,8 +166,8 @@ class LogReader(Resource):
 
     def _ends_whole(self, name: str) -> bool:
         try:
-            data, _ = read_whole(self._files, name)
-        except NotRegularError:
+            data, _ = read_whole(self._files, name, judge=partial(check_format, path=name))
+        except (NotRegularError, DecodeError, UnsupportedFormatError):
             return False
         end = data.rfind(b"\n")
         return end == len(data) - 1 and is_whole(data[data.rfind(b"\n", 0, end) + 1 : end])

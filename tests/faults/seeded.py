@@ -309,8 +309,8 @@ LOGS = (
         "where a record's session starts is not compared",
         "test_log_format.py::test_records_with_right_checksums_that_do_not_follow_are_damage_at_their_place",
         log_replay._Replay,
-        "run",
-        ("or state.start != start\n", "\n"),
+        "_take",
+        ("or state.start != self._start\n", "\n"),
     ),
 )
 
@@ -507,8 +507,8 @@ MANAGER = (
         "an expiry deletes whatever version is there",
         "test_expire.py::test_what_another_writer_saves_between_the_listing_and_the_deletion_keeps_a_session",
         removal.Removal,
-        "_delete_stored",
-        ("store.delete(key, info.version)", "store.delete(key)"),
+        "_expire",
+        ("store.delete(key, expected.version)", "store.delete(key)"),
     ),
     seeded(
         "exactly that old is older",
@@ -520,9 +520,9 @@ MANAGER = (
     seeded(
         "a session expires whose save may have landed",
         "test_expire.py::test_a_write_of_unknown_outcome_keeps_a_session",
-        removal.Removal,
-        "_leave",
-        (" or entry.unknown is not None", ""),
+        removal,
+        "_may_go",
+        ("entry.unknown is None and ", ""),
     ),
     seeded(
         "keys are locked in the order in which they are given",
@@ -557,7 +557,7 @@ MANAGER = (
         "test_turn.py::test_a_session_that_is_reset_meanwhile_stays_so",
         turn.Turn,
         "_apply",
-        ("guard=self._guard", "guard=None"),
+        ("guard=self._bond.generation", "guard=None"),
     ),
     seeded(
         "messages are summarized that are not durable",
