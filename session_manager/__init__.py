@@ -34,16 +34,17 @@ from session_manager.errors import (
 )
 
 if TYPE_CHECKING:
-    from session_manager.aio import AsyncSessionManager
-    from session_manager.aio_turn import AsyncTurn
-    from session_manager.autosave import Autosave
-    from session_manager.manager import Health, SessionManager
-    from session_manager.model import Message, Session, Version
-    from session_manager.search import SearchHit
-    from session_manager.store import Commit, Finding, SessionInfo, Store
+    from session_manager.aio.manager import AsyncSessionManager
+    from session_manager.aio.turn import AsyncTurn
+    from session_manager.manager.autosave import Autosave
+    from session_manager.manager.manager import Health, SessionManager
+    from session_manager.manager.summaries import Summarized, SummaryPolicy
+    from session_manager.manager.turn import Turn
+    from session_manager.model.message import Message
+    from session_manager.model.search import SearchHit
+    from session_manager.model.session import Session, Version
     from session_manager.stores import CopyReport, open_store
-    from session_manager.summarize import Summarized, SummaryPolicy
-    from session_manager.turn import Turn
+    from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 
 __all__ = [
     "AsyncSessionManager",
@@ -91,21 +92,21 @@ __version__ = "0.1.0"
 #: Where the names are that are imported when they are asked for. Errors are not: an `except` must find them at any moment.
 _HOMES = {
     "AsyncSessionManager": "aio",
-    "AsyncTurn": "aio_turn",
-    "Autosave": "autosave",
-    "Commit": "store",
+    "AsyncTurn": "aio",
+    "Autosave": "manager.autosave",
+    "Commit": "stores.contract",
     "CopyReport": "stores",
-    "Finding": "store",
+    "Finding": "stores.contract",
     "Health": "manager",
     "Message": "model",
-    "SearchHit": "search",
+    "SearchHit": "model.search",
     "Session": "model",
-    "SessionInfo": "store",
+    "SessionInfo": "stores.contract",
     "SessionManager": "manager",
-    "Store": "store",
-    "Summarized": "summarize",
-    "SummaryPolicy": "summarize",
-    "Turn": "turn",
+    "Store": "stores.contract",
+    "Summarized": "manager.summaries",
+    "SummaryPolicy": "manager.summaries",
+    "Turn": "manager.turn",
     "Version": "model",
     "open_store": "stores",
 }

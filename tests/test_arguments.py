@@ -21,8 +21,8 @@ from session_manager import (
     SummaryPolicy,
     open_store,
 )
-from session_manager.context import context
 from session_manager.history import fit
+from session_manager.history.context import context
 from session_manager.model import Message
 from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore

@@ -35,7 +35,7 @@ from session_manager.errors import (
     UnsupportedFormatError,
 )
 from session_manager.model import Version
-from session_manager.names import check_key
+from session_manager.model.key import check_key
 
 TREE = {
     "SessionManagerError": ("Exception",),

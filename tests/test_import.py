@@ -13,7 +13,7 @@ import session_manager
 #: What the package needs in any case: attrs, and msgspec, which uses typing_extensions if that is there.
 CORE = {"attr", "attrs", "msgspec", "typing_extensions"}
 #: What is large, and of use to some stores or calls only.
-LARGE = {"asyncio", "concurrent.futures", "sqlite3", "session_manager.aio", "session_manager.workers"}
+LARGE = {"asyncio", "concurrent.futures", "sqlite3", "session_manager.aio", "session_manager.aio.workers"}
 #: Of these, and of the dependencies, what a store needs.
 NEEDED = {
     "memory:": set(),

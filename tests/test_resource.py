@@ -17,14 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from session_manager import AsyncSessionManager, Autosave, Finding, SessionInfo, SessionManager, SummaryPolicy, Version
-from session_manager.autosave import Autosaver
+from session_manager.manager.autosave import Autosaver
+from session_manager.model.view import View
 from session_manager.resource import Resource
 from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import Clock, FaultyStore
-from session_manager.view import View
 
 KEY = "telegram:42"
 STORES = {"memory": None, "snapshot": SnapshotStore, "log": LogStore, "sqlite": SQLiteStore}

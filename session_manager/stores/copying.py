@@ -9,10 +9,11 @@ from contextlib import ExitStack, closing
 import attrs
 
 from session_manager.errors import ConflictError, CorruptSessionError, UnsupportedFormatError
-from session_manager.json_value import same
-from session_manager.model import Message, Session
-from session_manager.store import Commit, Store
-from session_manager.stores.opening import open_store
+from session_manager.model.json_value import same
+from session_manager.model.message import Message
+from session_manager.model.session import Session
+from session_manager.stores.contract import Commit, Store
+from session_manager.stores.urls import open_store
 
 __all__ = ["CopyReport", "copy"]
 

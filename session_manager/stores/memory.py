@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from session_manager.archive import archived
 from session_manager.errors import ConflictError
-from session_manager.model import Message, Session, Version
-from session_manager.store import MAX_TOKENS, Commit, Store
+from session_manager.model.archive import archived
+from session_manager.model.message import Message
+from session_manager.model.session import Session, Version
+from session_manager.stores.contract import MAX_TOKENS, Commit, Store
 
 __all__ = ["MemoryStore", "Stored"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from session_manager.model import Message, Session
+from session_manager.model.message import Message
+from session_manager.model.session import Session
 
 __all__ = ["difference", "message_difference", "value_difference"]
 

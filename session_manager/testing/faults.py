@@ -9,10 +9,11 @@ from collections.abc import Collection, Iterator, Sequence
 
 from session_manager.arguments import check_type
 from session_manager.errors import SaveFailedError, SaveOutcomeUnknownError, SessionManagerError
-from session_manager.manager import SessionManager
-from session_manager.model import Message, Session, Version
-from session_manager.search import SearchHit
-from session_manager.store import Commit, Finding, SessionInfo, Store
+from session_manager.manager.manager import SessionManager
+from session_manager.model.message import Message
+from session_manager.model.search import SearchHit
+from session_manager.model.session import Session, Version
+from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 
 __all__ = ["FaultyStore", "crash"]
 

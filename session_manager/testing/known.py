@@ -5,8 +5,9 @@ from __future__ import annotations
 import attrs
 from hypothesis import strategies as st
 
-from session_manager.changes import Change, Clear, Truncate, fold
-from session_manager.model import Message, Session
+from session_manager.model.changes import Change, Clear, Truncate, fold
+from session_manager.model.message import Message
+from session_manager.model.session import Session
 from session_manager.testing.comparison import difference
 
 __all__ = ["NEARLY_EQUAL_KEYS", "Known", "known_key", "some_key"]

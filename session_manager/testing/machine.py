@@ -1,4 +1,4 @@
-"""A state machine that drives a manager by all of its calls, against the fold of `session_manager.changes.apply`."""
+"""A state machine that drives a manager by all of its calls, against the fold of `session_manager.model.changes.apply`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import attrs
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from session_manager.changes import (
+from session_manager.errors import SessionExistsError, SessionManagerError, SessionNotFoundError
+from session_manager.model.changes import (
     Append,
     Clear,
     Edit,
@@ -20,10 +21,10 @@ from session_manager.changes import (
     UpdateMetadata,
     fold,
 )
-from session_manager.errors import SessionExistsError, SessionManagerError, SessionNotFoundError
-from session_manager.model import Message, Session
-from session_manager.search import best
-from session_manager.store import SessionInfo
+from session_manager.model.message import Message
+from session_manager.model.search import best
+from session_manager.model.session import Session
+from session_manager.stores.contract import SessionInfo
 from session_manager.testing.comparison import difference, message_difference
 from session_manager.testing.known import Known, known_key, some_key
 from session_manager.testing.machine_base import MachineBase

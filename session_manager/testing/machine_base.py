@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from session_manager.changes import Change, fold
-from session_manager.manager import SessionManager
-from session_manager.model import Message, Session
-from session_manager.store import SessionInfo, Store
+from session_manager.manager.manager import SessionManager
+from session_manager.model.changes import Change, fold
+from session_manager.model.message import Message
+from session_manager.model.session import Session
+from session_manager.stores.contract import SessionInfo, Store
 from session_manager.testing.clock import Clock
 from session_manager.testing.comparison import difference, message_difference
 from session_manager.testing.faults import crash

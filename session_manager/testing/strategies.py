@@ -10,10 +10,11 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from hypothesis import strategies as st
 
-from session_manager.json_value import copy_value
-from session_manager.model import Message, Session
-from session_manager.names import MAX_KEY_BYTES
-from session_manager.view import View
+from session_manager.model.json_value import copy_value
+from session_manager.model.key import MAX_KEY_BYTES
+from session_manager.model.message import Message
+from session_manager.model.session import Session
+from session_manager.model.view import View
 
 __all__ = [
     "NASTY_FLOATS",

@@ -24,8 +24,8 @@ import traceback
 import attrs
 
 from session_manager import SessionManager, StorageError
-from session_manager.files import Files
-from session_manager.names import file_name
+from session_manager.stores.files.filesystem import Files
+from session_manager.stores.files.names import file_name
 from tests.faults.expected import Chat, Ledgers, shown
 from tests.faults.worker import DIRECTORY, KEYS, Place, work, work_until_told
 

@@ -17,7 +17,7 @@ from contextlib import closing
 from pathlib import Path
 
 from session_manager import SessionManager, SessionManagerError
-from session_manager.names import file_name
+from session_manager.stores.files.names import file_name
 from session_manager.stores.sqlite import SQLiteStore
 from tests.faults.mutations import resealed_archive, resealed_log, resealed_snapshot
 

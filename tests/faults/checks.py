@@ -9,13 +9,8 @@ from functools import partial
 
 import pytest
 
-from session_manager import (
-    CorruptSessionError,
-    SessionManager,
-    StorageLockedError,
-    UnsupportedFormatError,
-    process_lock,
-)
+from session_manager import CorruptSessionError, SessionManager, StorageLockedError, UnsupportedFormatError
+from session_manager.stores.files import process_lock
 from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore

@@ -17,8 +17,8 @@ from time import perf_counter
 
 import attrs
 
-from session_manager.names import file_name
-from session_manager.storage_kinds import deletion_mark
+from session_manager.stores.files.kinds import deletion_mark
+from session_manager.stores.files.names import file_name
 from tests.faults.disk import Disk, SimulatedFiles, simulation
 from tests.faults.promises import KEYS, KINDS, NOTHING, PICOCLAW, Process, Run, fact
 from tests.faults.workload import Workload

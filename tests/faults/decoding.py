@@ -9,19 +9,15 @@ from typing import Any
 
 import attrs
 
-from session_manager import (
-    Message,
-    Session,
-    UnsupportedFormatError,
-    archive_format,
-    log_format,
-    picoclaw,
-    snapshot_format,
-)
-from session_manager.codec import DecodeError
-from session_manager.log_replay import decode as decode_log
+from session_manager import Message, Session, UnsupportedFormatError
+from session_manager.codec.json import DecodeError
 from session_manager.model import Version
-from session_manager.store import SessionInfo
+from session_manager.stores.archive import format as archive_format
+from session_manager.stores.contract import SessionInfo
+from session_manager.stores.log import format as log_format
+from session_manager.stores.log.replay import decode as decode_log
+from session_manager.stores.snapshot import format as snapshot_format
+from session_manager.stores.snapshot import picoclaw_format as picoclaw
 from tests.faults.mutations import resealed_archive, resealed_log, resealed_snapshot
 from tests.golden.sessions import SESSIONS
 from tests.support.places import GOLDEN

@@ -1,6 +1,6 @@
 """A simulated disk: a directory in RAM that knows what a power cut may leave of it.
 
-`SimulatedFiles` has the operations of `session_manager.files.Files`, on a `Disk`. What a file or the directory was told is
+`SimulatedFiles` has the operations of `session_manager.stores.files.filesystem.Files`, on a `Disk`. What a file or the directory was told is
 **live** at once; it is **durable** when a sync of that file, or of the directory, has returned. `Disk.freeze` takes note of what a
 power cut at this moment could leave, and `Frozen.disks` builds all of it:
 
@@ -29,8 +29,8 @@ from functools import lru_cache
 
 import pytest
 
-from session_manager import directory_lock, session_directory
-from session_manager.files import Files
+from session_manager.stores.files import directory_lock, session_directory
+from session_manager.stores.files.filesystem import Files
 from session_manager.testing import Clock
 from tests.support.faulty_files import FaultyFiles
 
@@ -452,8 +452,8 @@ def simulation():
         patched.setattr(session_directory, "create_directory", lambda path: None)
         patched.setattr(directory_lock.DirectoryLock, "_sign", sign)
         patched.setattr(directory_lock, "ProcessLock", NoLock)
-        patched.setattr("session_manager.log_file._COMPACT_FROM", COMPACT_FROM)
-        patched.setattr("session_manager.atomic._THREADS", 1)
+        patched.setattr("session_manager.stores.log.file._COMPACT_FROM", COMPACT_FROM)
+        patched.setattr("session_manager.stores.files.atomic._THREADS", 1)
         patched.setattr("secrets.token_hex", lambda size: f"{next(numbers):0{2 * size}x}")
         yield
 

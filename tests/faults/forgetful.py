@@ -11,7 +11,7 @@ import os
 
 import attrs
 
-from session_manager.files import Files
+from session_manager.stores.files.filesystem import Files
 
 
 @attrs.define

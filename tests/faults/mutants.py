@@ -14,25 +14,20 @@ from contextlib import contextmanager, suppress
 import attrs
 import pytest
 
-from session_manager import (
-    archive_files,
-    archive_format,
-    archive_marks,
-    atomic,
-    changes,
-    clean_mark,
-    directory_lock,
-    log_reader,
-    log_replay,
-    process_lock,
-    saving,
-    session_directory,
-    snapshot_format,
-    sqlite_opening,
-)
-from session_manager.log_appender import LogAppender
+from session_manager.manager import saving
+from session_manager.model import changes
+from session_manager.stores.archive import files as archive_files
+from session_manager.stores.archive import format as archive_format
+from session_manager.stores.archive import marks as archive_marks
+from session_manager.stores.files import atomic, directory_lock, process_lock, session_directory
+from session_manager.stores.log import clean_shutdown as clean_mark
+from session_manager.stores.log import reader as log_reader
+from session_manager.stores.log import replay as log_replay
+from session_manager.stores.log.appender import LogAppender
 from session_manager.stores.snapshot import SnapshotStore
+from session_manager.stores.snapshot import format as snapshot_format
 from session_manager.stores.sqlite import SQLiteStore
+from session_manager.stores.sqlite import connecting as sqlite_opening
 
 
 @attrs.frozen

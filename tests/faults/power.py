@@ -21,7 +21,7 @@ import traceback
 
 import attrs
 
-from session_manager.files import Files
+from session_manager.stores.files.filesystem import Files
 from tests.faults.arena import Tally, Worker, check, warm
 from tests.faults.expected import Ledgers
 from tests.faults.worker import KEYS, Place

@@ -19,7 +19,7 @@ import threading
 import attrs
 
 from session_manager import SaveOutcomeUnknownError, SessionManager, StorageError
-from session_manager.changes import Clear
+from session_manager.model.changes import Clear
 from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.testing import Clock, FaultyStore

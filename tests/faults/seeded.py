@@ -7,54 +7,39 @@ mistakes in `tests.faults.mutants`.
 from __future__ import annotations
 
 import re
+from importlib import import_module
 
-from session_manager import (
-    archive,
-    archive_files,
-    archive_format,
-    atomic,
-    autosave,
-    budget,
-    calls,
-    changes,
-    claims,
-    context,
-    entries,
-    event_loops,
-    files,
-    group_commit,
-    history,
-    json_value,
-    legacy_files,
-    line_cache,
-    locks,
-    log_appender,
-    log_file,
-    log_reader,
-    log_replay,
-    log_rewriter,
-    mending,
-    names,
-    quarantine,
-    rebase,
-    removal,
-    residents,
-    saving,
-    search,
-    sqlite_database,
-    sqlite_forks,
-    sqlite_index,
-    sqlite_rows,
-    sqlite_writes,
-    store,
-    summarize,
-    tokens,
-    turn,
-    view,
-)
+from session_manager import threads as event_loops
+from session_manager.history import context, cuts, tokens
+from session_manager.manager import autosave, saving, turn
+from session_manager.manager import deletion as removal
+from session_manager.manager import edits as calls
+from session_manager.manager import summaries as summarize
+from session_manager.manager.cache import entry as entries
+from session_manager.manager.cache import eviction as budget
+from session_manager.manager.cache import fair_lock as claims
+from session_manager.manager.cache import locks, residents
+from session_manager.model import archive, changes, json_value, rebase, search, view
+from session_manager.stores import contract as store
 from session_manager.stores import copying
+from session_manager.stores.archive import files as archive_files
+from session_manager.stores.archive import format as archive_format
+from session_manager.stores.files import atomic, names, quarantine
+from session_manager.stores.files import filesystem as files
 from session_manager.stores.log import LogStore
-from session_manager.stores.snapshot import SnapshotStore
+from session_manager.stores.log import appender as log_appender
+from session_manager.stores.log import file as log_file
+from session_manager.stores.log import reader as log_reader
+from session_manager.stores.log import replay as log_replay
+from session_manager.stores.log import rewriter as log_rewriter
+from session_manager.stores.snapshot import SnapshotStore, line_cache
+from session_manager.stores.snapshot import picoclaw_files as legacy_files
+from session_manager.stores.sqlite import database as sqlite_database
+from session_manager.stores.sqlite import forks as sqlite_forks
+from session_manager.stores.sqlite import group_commit
+from session_manager.stores.sqlite import rows as sqlite_rows
+from session_manager.stores.sqlite import search_index as sqlite_index
+from session_manager.stores.sqlite import writes as sqlite_writes
 from tests.faults.mutants import Mutant, edited, replaced
 
 __all__ = ["SEEDED"]
@@ -76,56 +61,56 @@ def constant(name, caught_by, owner, constant, value):
 MODEL = (
     seeded(
         "True is 1 is 1.0",
-        "test_json_value.py::test_values_of_different_types_or_sizes_are_not_the_same",
+        "model/test_json_value.py::test_values_of_different_types_or_sizes_are_not_the_same",
         json_value,
         "same",
         ("type(one) is not type(other)", "isinstance(one, dict | list) and type(one) is not type(other)"),
     ),
     seeded(
         "two branches of a view share their list",
-        "test_view.py::test_two_branches_of_one_view_do_not_see_each_other",
+        "model/test_view.py::test_two_branches_of_one_view_do_not_see_each_other",
         view.View,
         "appended",
         ("len(self._items) == self._stop", "True"),
     ),
     seeded(
         "the oldest refs are remembered, not the newest",
-        "test_changes.py::test_256_refs_are_remembered",
+        "model/test_changes.py::test_256_refs_are_remembered",
         changes.Append,
         "_apply",
         ("[-MAX_REFS:]", "[:MAX_REFS]"),
     ),
     seeded(
         "an append sets the time of the last change back",
-        "test_changes.py::test_a_clock_that_was_set_back_does_not_set_updated_back",
+        "model/test_changes.py::test_a_clock_that_was_set_back_does_not_set_updated_back",
         changes.Append,
         "_apply",
         ("updated=max(session.updated, self.at)", "updated=self.at"),
     ),
     seeded(
         "a summary is not bound to the one before it",
-        "test_summarize.py::test_what_touches_them_makes_the_summary_void",
+        "manager/test_summaries.py::test_what_touches_them_makes_the_summary_void",
         changes,
         "digest",
         ("{_text(session.summary)}", "0"),
     ),
     seeded(
         "the same messages are enough for a summary",
-        "test_summarize.py::test_what_touches_them_makes_the_summary_void",
+        "manager/test_summaries.py::test_what_touches_them_makes_the_summary_void",
         changes.Fold,
         "_matches",
         ("(seen.generation, seen.summary) == (session.generation, session.summary)", "True"),
     ),
     seeded(
         "a guard does not follow the generation that it stands for",
-        "test_rebase.py::test_a_session_created_twice_becomes_one",
+        "model/test_rebase.py::test_a_session_created_twice_becomes_one",
         rebase._Rebase,
         "_rebased",
         ("self.stands_for.get(guard, guard)", "guard"),
     ),
     seeded(
         "a second rebase forgets what the first one spared",
-        "test_rebase.py::test_an_earlier_lower_bound_of_a_spare_stays",
+        "model/test_rebase.py::test_an_earlier_lower_bound_of_a_spare_stays",
         rebase._Rebase,
         "_spare",
         ("self.seen_end if earlier is None else min(earlier[0], self.seen_end)", "self.seen_end"),
@@ -135,16 +120,16 @@ MODEL = (
 HISTORY = (
     seeded(
         "a budget above 100 is exceeded by one",
-        "test_history.py::test_a_budget_of_any_size_is_filled_and_never_exceeded",
-        history,
+        "history/test_history.py::test_a_budget_of_any_size_is_filled_and_never_exceeded",
+        cuts,
         "fit",
         ("totals[len(valid) - cut] <= max_tokens", "totals[len(valid) - cut] <= max_tokens + (max_tokens > 100)"),
         ("totals[-1] <= max_tokens:", "totals[-1] <= max_tokens + (max_tokens > 100):"),
     ),
     seeded(
         "lone reasoning is judged before late results are moved",
-        "test_history.py::test_the_least_change_is_made",
-        mending,
+        "history/test_history.py::test_the_least_change_is_made",
+        import_module("session_manager.history.repair"),  # the package has a function of this name
         "mended",
         (
             "return _without_lone_reasoning(_Placing(messages, pairing).done())",
@@ -153,7 +138,7 @@ HISTORY = (
     ),
     seeded(
         "a bound of no messages is none",
-        "test_context.py::test_bounds_count_the_end_of_the_history_only",
+        "history/test_context.py::test_bounds_count_the_end_of_the_history_only",
         context,
         "context",
         ("if max_messages is not None:", "if max_messages:"),
@@ -161,7 +146,7 @@ HISTORY = (
     ),
     constant(
         "the arguments of tool calls are no tokens",
-        "test_tokens.py::test_recorded_conversations_are_estimated_within_15_percent",
+        "history/test_tokens.py::test_recorded_conversations_are_estimated_within_15_percent",
         tokens,
         "_FIELDS",
         tuple(field for field in tokens._FIELDS if field != "arguments"),
@@ -171,49 +156,49 @@ HISTORY = (
 FILES = (
     seeded(
         "a new directory's parent is not synced",
-        "test_files.py::test_each_parent_of_a_new_directory_is_synced",
+        "stores/files/test_files.py::test_each_parent_of_a_new_directory_is_synced",
         files,
         "create_directory",
         ("_sync_path(directory.parent, required=True)", "pass"),
     ),
     constant(
         "another program's temporary files are removed",
-        "test_files.py::test_only_our_temporary_files_are_orphans",
+        "stores/files/test_files.py::test_only_our_temporary_files_are_orphans",
         atomic,
         "_ORPHAN",
         re.compile(r"\.tmp-"),
     ),
     constant(
         "the name of a Windows device is a file's",
-        "test_names.py::test_the_name_of_a_windows_device_is_escaped_in_every_case",
+        "stores/files/test_names.py::test_the_name_of_a_windows_device_is_escaped_in_every_case",
         names,
         "_DEVICE",
         re.compile(r"(?!)"),
     ),
     seeded(
         "what goes to quarantine replaces what is there",
-        "test_manager.py::test_what_goes_to_quarantine_leaves_there_what_went_there_before",
+        "manager/test_manager.py::test_what_goes_to_quarantine_leaves_there_what_went_there_before",
         quarantine,
         "_quarantined",
         ("{secrets.token_hex(8)}", "0123456789abcdef"),
     ),
     seeded(
         "an edit is not in the lines that are kept for the next save",
-        "test_manager.py::test_what_replaces_or_drops_saved_messages_is_saved_too",
+        "manager/test_manager.py::test_what_replaces_or_drops_saved_messages_is_saved_too",
         line_cache.LineCache,
         "lines",
         (" or not extends", ""),
     ),
     seeded(
         "landed is true on a conflict (snapshot)",
-        "test_faults.py::test_a_write_is_not_said_to_have_landed_where_another_program_wrote",
+        "stores/snapshot/test_snapshot_faults.py::test_a_write_is_not_said_to_have_landed_where_another_program_wrote",
         SnapshotStore,
         "landed",
         ("return None", "return True"),
     ),
     seeded(
         "picoclaw's file is removed though nobody has read it",
-        "test_picoclaw.py::test_what_picoclaw_wrote_after_we_took_over_is_never_deleted_unread",
+        "stores/snapshot/test_picoclaw.py::test_what_picoclaw_wrote_after_we_took_over_is_never_deleted_unread",
         legacy_files.LegacyFiles,
         "drop",
         ("picoclaw.generation_of(data) in generations", "True"),
@@ -223,91 +208,91 @@ FILES = (
 LOGS = (
     seeded(
         "the mark of a clean end is put back although a file is suspect",
-        "test_log.py::test_a_directory_with_a_file_whose_sync_failed_is_not_marked_as_clean",
+        "stores/log/test_log.py::test_a_directory_with_a_file_whose_sync_failed_is_not_marked_as_clean",
         LogStore,
         "close",
         ("all(file.status in WHOLE for file in list(self._logs.values()))", "True"),
     ),
     seeded(
         "the state at a log's end is believed after a crash",
-        "test_log.py::test_after_a_crash_the_state_at_the_end_of_a_torn_record_is_not_believed",
+        "stores/log/test_log.py::test_after_a_crash_the_state_at_the_end_of_a_torn_record_is_not_believed",
         log_reader.LogReader,
         "state",
         ("name in self.mark.unsynced", "False"),
     ),
     seeded(
         "the state at the end of a torn record is believed once it was synced",
-        "test_log.py::test_after_a_crash_the_state_at_the_end_of_a_torn_record_is_not_believed",
+        "stores/log/test_log.py::test_after_a_crash_the_state_at_the_end_of_a_torn_record_is_not_believed",
         log_reader.LogReader,
         "state",
         ("file.status not in WHOLE or ", ""),
     ),
     seeded(
         "a directory with a torn record is marked as clean",
-        "test_log.py::test_after_a_crash_the_state_at_the_end_of_a_torn_record_is_not_believed",
+        "stores/log/test_log.py::test_after_a_crash_the_state_at_the_end_of_a_torn_record_is_not_believed",
         log_reader.LogReader,
         "_ends_whole",
         ('return end == len(data) - 1 and is_whole(data[data.rfind(b"\\n", 0, end) + 1 : end])', "return True"),
     ),
     seeded(
         "a file that is suspect is believed",
-        "test_log.py::test_a_sync_that_fails_there_is_not_tried_again_but_the_file_written_anew",
+        "stores/log/test_log.py::test_a_sync_that_fails_there_is_not_tried_again_but_the_file_written_anew",
         LogStore,
         "_shown",
         ("found is None or file.status in BELIEVED", "True"),
     ),
     seeded(
         "a log whose append was cut back is appended to again",
-        "test_log_file.py::test_every_transition_is_in_the_table",
+        "stores/log/test_log_file.py::test_every_transition_is_in_the_table",
         log_file.LogFile,
         "cut_back",
         ('"spent"', '"clean"'),
     ),
     seeded(
         "an append is not noted before it begins",
-        "test_log_file.py::test_every_transition_is_in_the_table",
+        "stores/log/test_log_file.py::test_every_transition_is_in_the_table",
         log_file.LogFile,
         "appending",
         ('self.status = "suspect"', "pass"),
     ),
     seeded(
         "a compaction counts as read",
-        "test_log.py::test_a_compaction_does_not_hide_that_another_program_wrote_the_log",
+        "stores/log/test_log.py::test_a_compaction_does_not_hide_that_another_program_wrote_the_log",
         log_rewriter.LogRewriter,
         "compact",
         ("facts if found.is_of(before) else before", "facts"),
     ),
     seeded(
         "a save leaves its descriptor open",
-        "test_log.py::test_a_save_leaves_no_descriptor_and_writes_to_no_old_file",
+        "stores/log/test_log.py::test_a_save_leaves_no_descriptor_and_writes_to_no_old_file",
         log_appender.LogAppender,
         "_close",
         ("self._files.close(fd)", "pass"),
     ),
     seeded(
         "a log with a second name is appended to",
-        "test_log.py::test_a_log_that_has_a_second_name_is_replaced_and_not_written_to",
+        "stores/log/test_log.py::test_a_log_that_has_a_second_name_is_replaced_and_not_written_to",
         log_appender.LogAppender,
         "_opened",
         ("status.st_nlink > 1", "False"),
     ),
     seeded(
         "what is no message does not count as dead",
-        "test_log.py::test_a_log_is_compacted_before_most_of_it_is_dead",
+        "stores/log/test_log.py::test_a_log_is_compacted_before_most_of_it_is_dead",
         log_appender.LogAppender,
         "_facts_after",
         ("is_of_messages else len(line)", "True else 0"),
     ),
     seeded(
         "landed is true on a conflict (log)",
-        "test_faults.py::test_a_write_is_not_said_to_have_landed_where_another_program_wrote",
+        "stores/snapshot/test_snapshot_faults.py::test_a_write_is_not_said_to_have_landed_where_another_program_wrote",
         LogStore,
         "landed",
         ("return None", "return True"),
     ),
     seeded(
         "where a record's session starts is not compared",
-        "test_log_format.py::test_records_with_right_checksums_that_do_not_follow_are_damage_at_their_place",
+        "stores/log/test_log_format.py::test_records_with_right_checksums_that_do_not_follow_are_damage_at_their_place",
         log_replay._Replay,
         "_take",
         ("or state.start != self._start\n", "\n"),
@@ -317,35 +302,35 @@ LOGS = (
 ARCHIVES = (
     seeded(
         "the last of two clears alone says what is spared",
-        "test_archive.py::test_of_two_clears_each_spares_what_the_other_spares_as_well",
+        "stores/archive/test_archive.py::test_of_two_clears_each_spares_what_the_other_spares_as_well",
         archive,
         "kept",
         ("(max(first, found[0]), min(last, found[1]))", "(first, last)"),
     ),
     seeded(
         "what was dropped before a clear is archived",
-        "test_archive.py::test_clear_empties_it_and_it_begins_anew",
+        "stores/archive/test_archive.py::test_clear_empties_it_and_it_begins_anew",
         archive,
         "dropped",
         ("is_kept(position, change.spare or NOTHING)", "True"),
     ),
     seeded(
         "an archive is appended to whoever has changed it",
-        "test_archive.py::test_an_archive_that_another_program_changes_at_the_last_moment_is_not_written_to",
+        "stores/archive/test_archive.py::test_an_archive_that_another_program_changes_at_the_last_moment_is_not_written_to",
         archive_files.ArchiveFiles,
         "_appended",
         ("signature(status) != known.signature", "False"),
     ),
     seeded(
         "an archive with a second name is appended to",
-        "test_log.py::test_a_log_that_has_a_second_name_is_replaced_and_not_written_to",
+        "stores/log/test_log.py::test_a_log_that_has_a_second_name_is_replaced_and_not_written_to",
         archive_files.ArchiveFiles,
         "_appended",
         ("status.st_nlink <= 1", "True"),
     ),
     seeded(
         "the lines of every generation count",
-        "test_archive.py::test_without_an_archive_nothing_is_kept_and_one_that_is_there_is_left_alone",
+        "stores/archive/test_archive.py::test_without_an_archive_nothing_is_kept_and_one_that_is_there_is_left_alone",
         archive_format._Scan,
         "run",
         ("head[2] == generation and ", ""),
@@ -355,70 +340,70 @@ ARCHIVES = (
 SQLITE = (
     seeded(
         "the index keeps cleared archived text",
-        "test_sqlite_files.py::test_deleted_text_that_was_archived_is_in_no_file",
+        "stores/sqlite/test_sqlite_files.py::test_deleted_text_that_was_archived_is_in_no_file",
         sqlite_writes.Plan,
         "run",
         ("connection.execute(_NOTE_ARCHIVED_GARBAGE, (key, *commit.spared))", "pass"),
     ),
     seeded(
         "the index keeps deleted sessions' archived text",
-        "test_sqlite_files.py::test_deleted_text_that_was_archived_is_in_no_file",
+        "stores/sqlite/test_sqlite_files.py::test_deleted_text_that_was_archived_is_in_no_file",
         sqlite_writes,
         "erase",
         ("connection.execute(_NOTE_ARCHIVED_GARBAGE, (key, *NOTHING))", "pass"),
     ),
     seeded(
         "the index keeps deleted sessions' text",
-        "test_sqlite_files.py::test_deleted_text_is_in_no_file",
+        "stores/sqlite/test_sqlite_files.py::test_deleted_text_is_in_no_file",
         sqlite_writes,
         "erase",
         ("connection.execute(_NOTE_ALL_GARBAGE, (key,))", "pass"),
     ),
     seeded(
         "a truncating checkpoint that a reader prevented is not tried again",
-        "test_sqlite_files.py::test_deleted_text_that_a_reader_kept_in_the_log_is_gone_after_the_next_save",
+        "stores/sqlite/test_sqlite_files.py::test_deleted_text_that_a_reader_kept_in_the_log_is_gone_after_the_next_save",
         sqlite_database.Database,
         "checkpoint",
         ("truncate = truncate or self._truncate_again", "pass"),
     ),
     seeded(
         "tombstones fold case",
-        "test_sqlite.py::test_deleted_sessions_whose_keys_differ_in_case_are_two",
+        "stores/sqlite/test_sqlite.py::test_deleted_sessions_whose_keys_differ_in_case_are_two",
         sqlite_rows,
         "tombstone_key",
         ("key.encode()", "key.casefold().encode()"),
     ),
     seeded(
         "whether a write landed is told over another generation",
-        "test_sqlite.py::test_of_a_session_that_was_created_anew_nobody_can_tell_what_landed_long_ago",
+        "stores/sqlite/test_sqlite.py::test_of_a_session_that_was_created_anew_nobody_can_tell_what_landed_long_ago",
         store.Commit,
         "unknown_token",
         (" or version.generation != self.base.generation", ""),
     ),
     seeded(
         "two catch up with the index, and the second does it again",
-        "test_sqlite_index.py::test_two_processes_may_catch_up_at_once",
+        "stores/sqlite/test_search_index.py::test_two_processes_may_catch_up_at_once",
         sqlite_index.Missing,
         "run",
         ("_watermark(connection) != self.after", "False"),
     ),
     seeded(
         "one request's error is that of all in its transaction",
-        "test_group_commit.py::test_ones_failure_is_not_anothers",
+        "stores/sqlite/test_group_commit.py::test_ones_failure_is_not_anothers",
         group_commit.GroupCommit,
         "_lead",
         ("if len(batch) == 1:", "if True:"),
     ),
     seeded(
         "an interrupt before a commit leaves a doubt",
-        "test_group_commit.py::test_an_interrupt_before_the_commit_leaves_no_doubt_that_nothing_was_written",
+        "stores/sqlite/test_group_commit.py::test_an_interrupt_before_the_commit_leaves_no_doubt_that_nothing_was_written",
         group_commit.GroupCommit,
         "_commit",
         ("request.doubtful = request.doubt.exists = False", "pass"),
     ),
     seeded(
         "a fork waits for the lock file that it holds",
-        "test_sqlite_processes.py::test_a_process_that_has_a_database_open_twice_forks_at_once",
+        "stores/sqlite/test_sqlite_processes.py::test_a_process_that_has_a_database_open_twice_forks_at_once",
         sqlite_forks.Held,
         "hold_file",
         ("if lock.place in self._files:", "if False:"),
@@ -428,147 +413,147 @@ SQLITE = (
 MANAGER = (
     seeded(
         "an edited message keeps its old metadata",
-        "test_manager.py::test_a_message_that_takes_anothers_place_brings_its_own_metadata",
+        "manager/test_manager.py::test_a_message_that_takes_anothers_place_brings_its_own_metadata",
         calls,
         "editing",
         ("message=new)", "message=Message._restore(new._object, new.created_at, old._metadata, new.ref))"),
     ),
     seeded(
         "a cut is taken for that of every history of the same length",
-        "test_context.py::test_a_cut_is_found_anew_for_another_history_of_the_same_length",
+        "history/test_context.py::test_a_cut_is_found_anew_for_another_history_of_the_same_length",
         calls,
         "truncating",
         ("known[0] is not messages", "len(known[0]) != len(messages)"),
     ),
     seeded(
         "what is called during a save is lost",
-        "test_threads.py::test_what_is_added_during_a_save_stays_dirty_and_goes_out_with_the_next",
+        "manager/test_threads.py::test_what_is_added_during_a_save_stays_dirty_and_goes_out_with_the_next",
         entries.Entry,
         "landed",
         ("self.pending[count:]", "View()"),
     ),
     seeded(
         "a close does not save what the last calls left",
-        "test_expire.py::test_a_session_created_while_the_manager_is_being_closed_is_saved",
+        "manager/test_expiry.py::test_a_session_created_while_the_manager_is_being_closed_is_saved",
         residents.Residents,
         "_drain",
         ("self.keyed.drain()\n        flush()", "self.keyed.drain()"),
     ),
     seeded(
         "a close that failed leaves the manager closed",
-        "test_manager.py::test_close_that_cannot_save_raises_and_stays_open",
+        "manager/test_manager.py::test_close_that_cannot_save_raises_and_stays_open",
         residents.Residents,
         "_drain",
         ("self._state = _State.OPEN", "pass"),
     ),
     seeded(
         "a dirty session is evicted",
-        "test_budget.py::test_dirty_sessions_stay_until_they_are_saved_and_then_go",
+        "manager/test_eviction.py::test_dirty_sessions_stay_until_they_are_saved_and_then_go",
         residents.Residents,
         "put",
         (" and not self._entries[oldest].dirty", ""),
     ),
     seeded(
         "the session that was read first is evicted first",
-        "test_budget.py::test_those_used_least_recently_go_first",
+        "manager/test_eviction.py::test_those_used_least_recently_go_first",
         budget.Budget,
         "used",
         ("self._sizes.move_to_end(key)", "pass"),
     ),
     seeded(
         "a fork takes the place of an unsaved session",
-        "test_manager.py::test_fork_copies_everything_to_a_life_of_its_own",
+        "manager/test_manager.py::test_fork_copies_everything_to_a_life_of_its_own",
         saving.Saving,
         "_fork",
         ("if there is not None:", "if there is not None and there.durable.revision:"),
     ),
     seeded(
         "a fork of unknown outcome is forgotten",
-        "test_faults.py::test_a_fork_or_deletion_whose_outcome_is_unknown_is_settled_as_the_error_says",
+        "stores/snapshot/test_snapshot_faults.py::test_a_fork_or_deletion_whose_outcome_is_unknown_is_settled_as_the_error_says",
         saving.Saving,
         "_fork",
         ("isinstance(error, SaveOutcomeUnknownError) or ", ""),
     ),
     seeded(
         "who waits for a change is not told that it was settled",
-        "test_turn.py::test_a_delivery_that_a_fork_of_unknown_outcome_has_copied_is_done_when_that_is_durable",
+        "manager/test_turn.py::test_a_delivery_that_a_fork_of_unknown_outcome_has_copied_is_done_when_that_is_durable",
         saving.Saving,
         "_settle",
         ("if landed:\n        _testify(commit)\n", ""),
     ),
     seeded(
         "a write that landed after all stays a failure",
-        "test_manager.py::test_a_save_of_unknown_outcome_that_landed_is_no_failure_any_more",
+        "manager/test_manager.py::test_a_save_of_unknown_outcome_that_landed_is_no_failure_any_more",
         saving.Saving,
         "_note_settled",
         ("self._residents.note_failure(key, None)", "pass"),
     ),
     seeded(
         "an expiry deletes whatever version is there",
-        "test_expire.py::test_what_another_writer_saves_between_the_listing_and_the_deletion_keeps_a_session",
+        "manager/test_expiry.py::test_what_another_writer_saves_between_the_listing_and_the_deletion_keeps_a_session",
         removal.Removal,
         "_expire",
         ("store.delete(key, expected.version)", "store.delete(key)"),
     ),
     seeded(
         "exactly that old is older",
-        "test_expire.py::test_exactly_that_old_is_not_older",
+        "manager/test_expiry.py::test_exactly_that_old_is_not_older",
         removal,
         "is_older",
         ("time < than", "time <= than"),
     ),
     seeded(
         "a session expires whose save may have landed",
-        "test_expire.py::test_a_write_of_unknown_outcome_keeps_a_session",
+        "manager/test_expiry.py::test_a_write_of_unknown_outcome_keeps_a_session",
         removal,
         "_may_go",
         ("entry.unknown is None and ", ""),
     ),
     seeded(
         "keys are locked in the order in which they are given",
-        "test_locks.py::test_a_thread_that_waits_for_the_first_key_holds_no_later_one",
+        "manager/test_locks.py::test_a_thread_that_waits_for_the_first_key_holds_no_later_one",
         locks.KeyedLocks,
         "run",
         ("sorted(set(keys))", "list(dict.fromkeys(keys))"),
     ),
     seeded(
         "a lock that is held is swept away",
-        "test_locks.py::test_a_lock_that_is_held_survives_the_sweep_of_those_that_are_not",
+        "manager/test_locks.py::test_a_lock_that_is_held_survives_the_sweep_of_those_that_are_not",
         locks.KeyedLocks,
         "_check_out",
         ("if reference() is not None}", "if key in keys}"),
     ),
     seeded(
         "one more may wait for a turn",
-        "test_claims.py::test_only_so_many_may_wait",
+        "manager/test_fair_lock.py::test_only_so_many_may_wait",
         claims.Claims,
         "_queue_up_to",
         ("count <= limit", "count <= limit + 1"),
     ),
     seeded(
         "an answer that is in RAM only is done",
-        "test_turn.py::test_done_means_durable",
+        "manager/test_turn.py::test_done_means_durable",
         turn.Turn,
         "_begin",
         ("self._saving.save(self.key)\n            continue\n        elif answered:", "pass\n        elif answered:"),
     ),
     seeded(
         "a turn is written to whatever session is there",
-        "test_turn.py::test_a_session_that_is_reset_meanwhile_stays_so",
+        "manager/test_turn.py::test_a_session_that_is_reset_meanwhile_stays_so",
         turn.Turn,
         "_apply",
         ("guard=self._bond.generation", "guard=None"),
     ),
     seeded(
         "messages are summarized that are not durable",
-        "test_summarize.py::test_what_is_changed_during_the_save_is_saved_before_it_is_summarized",
+        "manager/test_summaries.py::test_what_is_changed_during_the_save_is_saved_before_it_is_summarized",
         summarize.Summaries,
         "pick",
         ("_is_durable(entry, first, stop)", "True"),
     ),
     seeded(
         "autosave forgets what was due during a close",
-        "test_autosave.py::test_what_was_due_during_a_close_that_failed_is_saved_later",
+        "manager/test_autosave.py::test_what_was_due_during_a_close_that_failed_is_saved_later",
         autosave.Autosaver,
         "_save_due",
         (
@@ -578,26 +563,26 @@ MANAGER = (
     ),
     seeded(
         "of equal hits the oldest comes first",
-        "test_search.py::test_many_occurrences_in_a_short_text_come_first_and_of_equals_the_newest",
+        "model/test_search.py::test_many_occurrences_in_a_short_text_come_first_and_of_equals_the_newest",
         search,
         "_scored",
         ("-message.created_at", "message.created_at"),
     ),
     seeded(
         "a thread beside an event loop never gives way",
-        "test_event_loops.py::test_threads_give_way_only_beside_a_loop",
+        "test_threads.py::test_threads_give_way_only_beside_a_loop",
         event_loops,
         "give_way",
         ("time.sleep(_BREATH)", "pass"),
     ),
     Mutant(
         "a copy does not compare archives",
-        "tests/test_copy.py::test_another_archive_in_the_target_is_reported_and_left",
+        "tests/stores/test_copying.py::test_another_archive_in_the_target_is_reported_and_left",
         replaced(copying, "_same_archive", lambda archive, target, key: True),
     ),
     seeded(
         "a copy does not compare messages' metadata",
-        "test_copy.py::test_another_state_in_the_target_is_reported_and_left",
+        "stores/test_copying.py::test_another_state_in_the_target_is_reported_and_left",
         copying,
         "_same_message",
         ("\n        and same(one.metadata, other.metadata)", ""),

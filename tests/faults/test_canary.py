@@ -18,7 +18,7 @@ from random import Random
 import pytest
 
 from session_manager import Message, SessionManager, SessionManagerError
-from session_manager.names import file_name
+from session_manager.stores.files.names import file_name
 from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore

@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from session_manager import Session, UnsupportedFormatError
-from session_manager.codec import DecodeError
+from session_manager.codec.json import DecodeError
 from tests.faults.decoding import FORMATS, check_sound, outcome
 from tests.faults.mutations import mutated
 from tests.support.sizes import Size

@@ -15,8 +15,10 @@ from random import Random
 
 import pytest
 
-from session_manager import SessionManagerError, sqlite_index
-from session_manager.sqlite_rows import (
+from session_manager import SessionManagerError
+from session_manager.stores.sqlite import SQLiteStore
+from session_manager.stores.sqlite import search_index as sqlite_index
+from session_manager.stores.sqlite.rows import (
     DamageError,
     all_keys,
     damages,
@@ -27,7 +29,6 @@ from session_manager.sqlite_rows import (
     read_tokens,
     read_version,
 )
-from session_manager.stores.sqlite import SQLiteStore
 from tests.faults.decoding import GOLDEN
 from tests.faults.mutations import mutated
 from tests.golden.make import SAVED, STORED

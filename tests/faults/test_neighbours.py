@@ -12,8 +12,8 @@ from datetime import timedelta
 import pytest
 
 from session_manager import InvalidStorageError, SessionManager, SessionManagerError, StorageError, StorageLockedError
-from session_manager.files import Files
-from session_manager.names import file_name
+from session_manager.stores.files.filesystem import Files
+from session_manager.stores.files.names import file_name
 from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from session_manager import SessionManager
-from session_manager.store import MAX_TOKENS
+from session_manager.stores.contract import MAX_TOKENS
 from tests.faults.attacks import ROOT, attack
 from tests.faults.worker import Place
 from tests.support.sizes import Size
@@ -361,10 +361,10 @@ def test_a_forked_child_keeps_what_it_saves_after_its_parent_has_closed_the_same
 
 BUSY = """
     import os, sys, threading, warnings
-    import session_manager.sqlite_forks
+    import session_manager.stores.sqlite.forks
     from session_manager import SessionManager, StorageError
     warnings.simplefilter("ignore", DeprecationWarning)
-    session_manager.sqlite_forks._PATIENCE = 0.05
+    session_manager.stores.sqlite.forks._PATIENCE = 0.05
     url, other = sys.argv[1:]
     m = SessionManager(url)
     began, goes_on = threading.Event(), threading.Event()

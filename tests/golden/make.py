@@ -16,10 +16,10 @@ from pathlib import Path
 import attrs
 
 from session_manager import Message
-from session_manager.changes import Append, Truncate, fold
-from session_manager.sqlite_schema import MIGRATIONS
-from session_manager.store import Commit
+from session_manager.model.changes import Append, Truncate, fold
+from session_manager.stores.contract import Commit
 from session_manager.stores.sqlite import SQLiteStore
+from session_manager.stores.sqlite.schema import MIGRATIONS
 from tests.golden.sessions import AT, SESSIONS
 from tests.support.strategies import CANARY
 
@@ -55,7 +55,7 @@ def make_database(path: Path) -> None:
 
 
 def make_archive(path: Path) -> None:
-    from session_manager.archive_format import body_of, encode_header, encode_lines  # noqa: PLC0415 - format 1 has none
+    from session_manager.stores.archive.format import body_of, encode_header, encode_lines  # noqa: PLC0415 - format 1 has none
 
     key, generation = SESSIONS["nasty"].key, SESSIONS["nasty"].generation
     archived = [SESSIONS["plain"].messages[0], *SESSIONS["nasty"].messages]

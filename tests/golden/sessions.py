@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 from session_manager import Message, Session
-from session_manager.view import View
+from session_manager.model.view import View
 from tests.support.canary import CANARY
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)

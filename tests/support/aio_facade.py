@@ -8,7 +8,7 @@ import os
 from anyio.from_thread import start_blocking_portal
 
 from session_manager import AsyncSessionManager, Store
-from session_manager.workers import Threads
+from session_manager.aio.workers import Threads
 
 _PID = os.getpid()
 RENAMED = {"__contains__": "contains", "__len__": "count", "__iter__": "__aiter__"}

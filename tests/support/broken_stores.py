@@ -9,10 +9,10 @@ import unicodedata
 import attrs
 
 from session_manager import ConflictError, Session, SessionInfo
-from session_manager.changes import Append, Clear, Edit, Replace, Truncate, fold
 from session_manager.model import Message
-from session_manager.search import best, searched_text
-from session_manager.store import Doubt
+from session_manager.model.changes import Append, Clear, Edit, Replace, Truncate, fold
+from session_manager.model.search import best, searched_text
+from session_manager.stores.contract import Doubt
 from session_manager.stores.memory import MemoryStore, Stored
 
 #: The store's class → which test notices, as pytest's ``-k`` names it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from session_manager.files import Files
+from session_manager.stores.files.filesystem import Files
 
 OPERATIONS = (
     "names",

@@ -1,7 +1,7 @@
 """Conversations in every shape, whole and damaged, and what providers say of them: a checker of its own, on plain objects.
 
 The checker knows nothing of the library. It goes through a history as each provider's own check does, with the rules that
-the top of ``session_manager/history.py`` lists.
+the top of ``session_manager/history/problems.py`` lists.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from session_manager.json_value import copy_value
+from session_manager.model.json_value import copy_value
 
 __all__ = ["SHAPES", "conversations", "damaged", "is_refused", "refusals"]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from session_manager import Session
-from session_manager.change_codec import encode_changes
-from session_manager.log_format import encode_first, encode_notes, encode_record, encode_state
+from session_manager.codec.changes import encode_changes
+from session_manager.stores.log.format import encode_first, encode_notes, encode_record, encode_state
 
 
 def first_line(session: Session) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from session_manager.changes import (
+from session_manager.model.changes import (
     Append,
     Clear,
     Edit,

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from session_manager import Message
-from session_manager.tokens import estimate_text, estimate_tokens
+from session_manager.history.tokens import estimate_text, estimate_tokens
 from tests.support.places import CHATS
 
 KEPT = Path(__file__).with_name("o200k.json")

@@ -8,7 +8,7 @@ import attrs
 from hypothesis import strategies as st
 
 from session_manager import Message, Session
-from session_manager.changes import (
+from session_manager.model.changes import (
     Append,
     Clear,
     Edit,

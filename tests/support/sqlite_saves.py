@@ -9,8 +9,8 @@ from contextlib import closing
 
 import attrs
 
-from session_manager.changes import fold
-from session_manager.store import Commit
+from session_manager.model.changes import fold
+from session_manager.stores.contract import Commit
 from session_manager.stores.sqlite import SQLiteStore
 from tests.support.small_sessions import session_of
 

@@ -28,7 +28,7 @@ from session_manager import (
     Version,
     open_store,
 )
-from session_manager.changes import Change
+from session_manager.model.changes import Change
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.testing import (

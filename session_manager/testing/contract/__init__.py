@@ -14,7 +14,7 @@ __all__ = ["OpenStore", "StoreContract"]
 
 
 class StoreContract(WriteContract, KeyContract, DeleteContract, ArchiveContract, SearchContract, LifeContract):
-    """The tests of `session_manager.store.Store`, for pytest: a store that passes them keeps its contract.
+    """The tests of `session_manager.stores.contract.Store`, for pytest: a store that passes them keeps its contract.
 
     Inherit from it in a class whose name starts with ``Test``, and override the fixture ``open_store``: it returns a
     callable that opens the storage, the same one each time that it is called, and a new one in each test.

@@ -8,11 +8,12 @@ import attrs
 import pytest
 from hypothesis import strategies as st
 
-from session_manager.archive import archived
-from session_manager.changes import Append, Change, Clear, Remove, Replace, Truncate
 from session_manager.errors import ConflictError
-from session_manager.model import Message, Session, Version
-from session_manager.store import Store
+from session_manager.model.archive import archived
+from session_manager.model.changes import Append, Change, Clear, Remove, Replace, Truncate
+from session_manager.model.message import Message
+from session_manager.model.session import Session, Version
+from session_manager.stores.contract import Store
 from session_manager.testing.comparison import message_difference
 from session_manager.testing.contract.base import ContractBase, Storage, check_holds, for_all
 from session_manager.testing.contract.chats import KEY, Chat, Step, steps

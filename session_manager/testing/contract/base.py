@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from session_manager.model import Session
-from session_manager.store import SessionInfo, Store
+from session_manager.model.session import Session
+from session_manager.stores.contract import SessionInfo, Store
 from session_manager.testing.comparison import difference, value_difference
 
 __all__ = ["ContractBase", "OpenStore", "Storage", "check_holds", "check_holds_none", "check_same", "for_all"]

@@ -9,7 +9,8 @@ from functools import partial
 import attrs
 from hypothesis import strategies as st
 
-from session_manager.changes import (
+from session_manager.manager.cache.entry import Entry
+from session_manager.model.changes import (
     Append,
     Change,
     Clear,
@@ -22,9 +23,9 @@ from session_manager.changes import (
     UpdateMetadata,
     digest,
 )
-from session_manager.entries import Entry
-from session_manager.model import Message, Session
-from session_manager.store import Commit, Store
+from session_manager.model.message import Message
+from session_manager.model.session import Session
+from session_manager.stores.contract import Commit, Store
 from session_manager.testing.strategies import json_objects, messages, nasty_text, refs
 
 __all__ = ["EPOCH", "KEY", "Chat", "Step", "said", "steps"]

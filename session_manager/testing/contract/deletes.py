@@ -6,8 +6,8 @@ import attrs
 import pytest
 
 from session_manager.errors import ConflictError
-from session_manager.model import Session, Version
-from session_manager.store import MAX_TOKENS, Store
+from session_manager.model.session import Session, Version
+from session_manager.stores.contract import MAX_TOKENS, Store
 from session_manager.testing.contract.base import ContractBase, Storage, check_holds, check_holds_none, check_same
 from session_manager.testing.contract.chats import KEY, Chat
 

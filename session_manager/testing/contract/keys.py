@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import strategies as st
 
-from session_manager.names import MAX_KEY_BYTES
-from session_manager.store import Store
+from session_manager.model.key import MAX_KEY_BYTES
+from session_manager.stores.contract import Store
 from session_manager.testing.contract.base import ContractBase, Storage, check_holds, check_holds_none, for_all
 from session_manager.testing.contract.chats import Chat
 from session_manager.testing.strategies import keys

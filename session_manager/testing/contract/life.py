@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from session_manager.changes import Truncate
 from session_manager.errors import ClosedError, CorruptSessionError
-from session_manager.model import Version
-from session_manager.store import Store
+from session_manager.model.changes import Truncate
+from session_manager.model.session import Version
+from session_manager.stores.contract import Store
 from session_manager.testing.contract.base import (
     ContractBase,
     OpenStore,

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import strategies as st
 
-from session_manager.changes import Append, Clear, Edit, Remove, Replace, Truncate
-from session_manager.model import Message
-from session_manager.search import SearchHit, best
-from session_manager.store import Store
+from session_manager.model.changes import Append, Clear, Edit, Remove, Replace, Truncate
+from session_manager.model.message import Message
+from session_manager.model.search import SearchHit, best
+from session_manager.stores.contract import Store
 from session_manager.testing.contract.base import ContractBase, Storage, for_all
 from session_manager.testing.contract.chats import EPOCH, KEY, Chat, Step, said, steps
 from session_manager.testing.strategies import nasty_text

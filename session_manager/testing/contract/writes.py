@@ -11,7 +11,8 @@ import attrs
 import pytest
 from hypothesis import strategies as st
 
-from session_manager.changes import (
+from session_manager.errors import ConflictError
+from session_manager.model.changes import (
     Append,
     Change,
     Clear,
@@ -24,9 +25,9 @@ from session_manager.changes import (
     UpdateMetadata,
     digest,
 )
-from session_manager.errors import ConflictError
-from session_manager.model import MAX_REFS, Message, Session, Version
-from session_manager.store import Commit, Store
+from session_manager.model.message import Message
+from session_manager.model.session import MAX_REFS, Session, Version
+from session_manager.stores.contract import Commit, Store
 from session_manager.testing.contract.base import (
     ContractBase,
     Storage,

@@ -1,0 +1,505 @@
+"""`AsyncSessionManager`: the session manager of asyncio and trio programs."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import threading
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from functools import partial
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+import anyio
+import anyio.lowlevel
+
+from session_manager.aio.offloading import are_heavy, is_long
+from session_manager.aio.turn import AsyncTurn
+from session_manager.aio.workers import Workers, in_a_thread_of_its_own, to_the_end
+from session_manager.arguments import check_type
+from session_manager.errors import ClosedError
+from session_manager.history.context import context
+from session_manager.history.tokens import estimate_tokens
+from session_manager.manager.autosave import Autosave
+from session_manager.manager.manager import Health, SessionManager
+from session_manager.manager.options import MAX_MESSAGE_BYTES, check_options, warn_if_unset
+from session_manager.manager.summaries import Summarized, Summarizer, SummaryPolicy
+from session_manager.manager.turn import Turn
+from session_manager.model.changes import Change
+from session_manager.model.ids import random_id
+from session_manager.model.message import Clock, Message, utc_now
+from session_manager.model.search import SearchHit
+from session_manager.model.session import Session
+from session_manager.resource import Resource
+from session_manager.stores.contract import Finding, SessionInfo, Store
+
+__all__ = ["AsyncSessionManager", "AsyncSummarizer", "Listing"]
+
+M = TypeVar("M", bound="AsyncSessionManager")
+T = TypeVar("T")
+
+#: As `session_manager.manager.summaries.Summarizer`, in the event loop.
+AsyncSummarizer = Callable[[str, list[Message]], Awaitable[str]]
+
+#: So many items are described in less than a millisecond.
+_LONG = 100
+
+
+class Listing(Generic[T]):
+    """What a call lists: ``await`` it for a list, or iterate over it with ``async for``."""
+
+    def __init__(self, fetch: Callable[[], Awaitable[list[T]]]) -> None:
+        self._fetch = fetch
+
+    def __await__(self) -> Generator[Any, None, list[T]]:
+        return self._fetch().__await__()
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return _InPieces(self._fetch)
+
+
+class _InPieces(AsyncIterator[T]):
+    """Iterates over what is fetched first, and lets other tasks in now and then. Whoever leaves it early need not close it."""
+
+    def __init__(self, fetch: Callable[[], Awaitable[list[T]]]) -> None:
+        self._fetch = fetch
+        self._rest: Iterator[T] | None = None
+        self._count = 0
+
+    async def __anext__(self) -> T:
+        if self._rest is None:
+            self._rest = iter(await self._fetch())
+        if self._count and self._count % _LONG == 0:
+            await anyio.lowlevel.checkpoint()
+        for item in self._rest:
+            self._count += 1
+            return item
+        raise StopAsyncIteration
+
+
+class AsyncSessionManager(Resource):
+    """`SessionManager` for asyncio and trio: the same calls, awaited, with the same results and errors.
+
+    What only touches RAM is done at once, in the event loop; once in a hundred calls other tasks are let in first. What may wait
+    for the disk, and what is much, runs in a few threads of the manager's own, so that the loop never stops for it: what is
+    written of one session, in the order in which it was called. Calls of several tasks for a session that is not in RAM yet may
+    overtake each other.
+
+    **Cancellation**: what has begun is brought to its end before the cancellation is raised. So a save that was cancelled is
+    durable, or has failed, as any other, and whatever is cancelled while it waits for its turn has not happened. Only `close`
+    happens in any case.
+
+    The storage is opened by ``async with``, or by the first call. Tasks of several event loops may use it at once, and so may
+    threads, by the `SessionManager` that it wraps.
+
+    :param storage: and all others: as for `SessionManager`. Arguments are checked at once; errors of the storage are raised
+        when it is opened.
+
+    >>> async def main() -> list[str]:
+    ...     async with AsyncSessionManager() as m:
+    ...         async with m.turn("telegram:42", "tg:1") as turn:
+    ...             turn.add_message("user", "Hello!")
+    ...             turn.add_message("assistant", "Hi.")
+    ...         return [message.content for message in await m.get_history("telegram:42")]
+    >>> import asyncio
+    >>> asyncio.run(main())
+    ['Hello!', 'Hi.']
+    """
+
+    def __init__(
+        self,
+        storage: str | os.PathLike[str] | Store | None = "memory:",
+        *,
+        clock: Clock = utc_now,
+        random_id: Callable[[], str] = random_id,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        max_resident_bytes: int | None = None,
+        autosave: Autosave | None = None,
+        read_only: bool = False,
+        archive: bool = False,
+    ) -> None:
+        warn_if_unset(storage, stacklevel=2)
+        check_options(
+            storage,
+            clock=clock,
+            random_id=random_id,
+            max_message_bytes=max_message_bytes,
+            max_resident_bytes=max_resident_bytes,
+            autosave=autosave,
+            read_only=read_only,
+            archive=archive,
+        )
+        self._open = partial(
+            SessionManager,
+            "memory:" if storage is None or storage == "" else storage,
+            clock=clock,
+            random_id=random_id,
+            max_message_bytes=max_message_bytes,
+            max_resident_bytes=max_resident_bytes,
+            autosave=autosave,
+            read_only=read_only,
+            archive=archive,
+        )
+        self._wrapped: SessionManager | None = None
+        self._owns_manager = True
+        self._is_closed = False
+        #: Held by the thread that opens or closes it: tasks of several loops may do so at once.
+        self._changing = threading.Lock()
+        self._workers = Workers()
+
+    @classmethod
+    def wrap(cls: type[M], manager: SessionManager) -> M:
+        """Return an async manager beside synchronous code, on the same manager.
+
+        Its `close` waits for what it has begun, and leaves the manager open.
+
+        :raises TypeError: if it is no `SessionManager`.
+        """
+        check_type(manager, (SessionManager,), "manager must be a SessionManager")
+        self = cls()
+        self._wrapped, self._owns_manager = manager, False
+        return self
+
+    async def _manager(self) -> SessionManager:
+        """Return the manager, opened if it is not.
+
+        :raises ClosedError: if it was closed before.
+        """
+        if self._is_closed:
+            raise ClosedError
+        if self._wrapped is None:
+            await self._workers.writing.run(self._opened, "")
+            assert self._wrapped is not None
+        self._wrapped._residents.guard.check_process()
+        return self._wrapped
+
+    def _opened(self) -> None:
+        with self._changing:
+            if self._is_closed:
+                raise ClosedError
+            if self._wrapped is None:
+                self._wrapped = self._open()
+
+    # Reading
+
+    async def get(self, key: str) -> Session | None:
+        """Return a picture of a session: `SessionManager.get`."""
+        manager = await self._manager()
+        return await self._workers.reading.soon(key, partial(manager.get, key))
+
+    async def get_or_create(self, key: str) -> Session:
+        """Return a picture of a session, which is created if there is none: `SessionManager.get_or_create`."""
+        manager = await self._manager()
+        return await self._workers.writing.soon(key, partial(manager.get_or_create, key))
+
+    async def get_history(self, key: str) -> list[Message]:
+        """Return the messages as a new list: `SessionManager.get_history`."""
+        manager = await self._manager()
+        return await self._workers.reading.soon(key, partial(manager.get_history, key))
+
+    async def get_context(
+        self,
+        key: str,
+        *,
+        system: str | Mapping[str, Any] | Message | None = None,
+        max_messages: int | None = None,
+        max_tokens: int | None = None,
+        count: Callable[[Message], int] = estimate_tokens,
+        summary_role: str = "system",
+    ) -> list[dict[str, Any]]:
+        """Return what to send to a model: `SessionManager.get_context`.
+
+        :param count: called in another thread.
+        """
+        session = await self.get(key)
+        build = partial(
+            context,
+            session,
+            system=system,
+            max_messages=max_messages,
+            max_tokens=max_tokens,
+            count=count,
+            summary_role=summary_role,
+        )
+        return await self._workers.computing.run(build) if is_long(session, (), count) else build()
+
+    def get_archive(self, key: str) -> Listing[Message]:
+        """List what was archived of a session, oldest first: `SessionManager.get_archive`."""
+
+        async def fetch() -> list[Message]:
+            manager = await self._manager()
+            return list(await self._workers.reading.soon(key, partial(manager.get_archive, key)))
+
+        return Listing(fetch)
+
+    async def get_summary(self, key: str) -> str:
+        """Return the summary: `SessionManager.get_summary`."""
+        manager = await self._manager()
+        return await self._workers.reading.soon(key, partial(manager.get_summary, key))
+
+    async def contains(self, key: str) -> bool:
+        """Say whether there is such a session: ``key in manager``."""
+        manager = await self._manager()
+        return await self._workers.reading.soon(key, partial(manager.__contains__, key))
+
+    async def count(self) -> int:
+        """Return how many sessions there are: ``len(manager)``."""
+        manager = await self._manager()
+        return await self._workers.reading.run(manager.__len__)
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        """Iterate over the keys that there are now, sorted; damaged sessions' too."""
+
+        async def fetch() -> list[str]:
+            manager = await self._manager()
+            return await self._workers.reading.run(lambda: list(manager))
+
+        return _InPieces(fetch)
+
+    def list_sessions(self, prefix: str = "") -> Listing[SessionInfo]:
+        """Describe the sessions whose keys start with `prefix`: `SessionManager.list_sessions`."""
+
+        async def fetch() -> list[SessionInfo]:
+            manager = await self._manager()
+            return await self._workers.reading.run(partial(manager.list_sessions, prefix))
+
+        return Listing(fetch)
+
+    async def search(self, text: str, *, key: str | None = None, prefix: str = "", limit: int = 20) -> list[SearchHit]:
+        """Return the messages that contain a text, best first: `SessionManager.search`.
+
+        **Pass** `key` **whenever the user of a chat types the query**: without it they read everybody's chats.
+        """
+        manager = await self._manager()
+        return await self._workers.reading.run(partial(manager.search, text, key=key, prefix=prefix, limit=limit))
+
+    # Writing
+
+    async def add_message(
+        self,
+        key: str,
+        role: str,
+        content: Any = "",
+        *,
+        name: str | None = None,
+        tool_calls: Any = None,
+        tool_call_id: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+        created_at: datetime | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        ref: str | None = None,
+    ) -> Message:
+        """Append a message, built of these parts: `SessionManager.add_message`."""
+        manager = await self._manager()
+        add = partial(
+            manager.add_message,
+            key,
+            role,
+            content,
+            name=name,
+            tool_calls=tool_calls,
+            tool_call_id=tool_call_id,
+            extra=extra,
+            created_at=created_at,
+            metadata=metadata,
+            ref=ref,
+        )
+        return await self._change(key, add, is_heavy=are_heavy([content, tool_calls, extra, metadata]))
+
+    async def add(self, key: str, *messages: object) -> list[Message]:
+        """Append messages, all or none: `SessionManager.add`."""
+        manager = await self._manager()
+        return await self._change(key, partial(manager.add, key, *messages), is_heavy=are_heavy(messages))
+
+    def turn(
+        self, key: str, ref: str | None = None, timeout: float | None = None, *, max_waiting: int | None = None
+    ) -> AsyncTurn:
+        """Write a turn at once or not at all: `SessionManager.turn`, in ``async with``.
+
+        Tasks get it in the order in which they came. One that is cancelled, while it waits or in the block, leaves the session
+        as it was, and lets the next one in.
+
+        :raises RuntimeError: entering the block: this task has a turn of the session already.
+        """
+
+        async def make() -> Turn:
+            manager = await self._manager()
+            return manager.turn(key, ref, timeout, max_waiting=max_waiting)
+
+        return AsyncTurn(key, ref, make, self._workers)
+
+    async def set_summary(self, key: str, text: str) -> bool:
+        """Set the summary: `SessionManager.set_summary`."""
+        manager = await self._manager()
+        return await self._change(key, partial(manager.set_summary, key, text), is_heavy=are_heavy([text]))
+
+    async def set_history(self, key: str, messages: Iterable[object]) -> bool:
+        """Replace all messages: `SessionManager.set_history`."""
+        manager = await self._manager()
+        given = tuple(messages)
+        return await self._change(key, partial(manager.set_history, key, given), is_heavy=are_heavy(given))
+
+    async def _change(self, key: str, change: Callable[[], T], *, is_heavy: bool) -> T:
+        """Change a session; what is heavy is not done in the event loop."""
+        if not is_heavy:
+            return await self._workers.writing.soon(key, change)
+        await self.get(key)
+        return await self._workers.computing.run(change, key)
+
+    async def truncate_history(self, key: str, keep_last: int, *, whole_turns: bool = False) -> int:
+        """Drop all but the last `keep_last` messages: `SessionManager.truncate_history`."""
+        manager = await self._manager()
+        truncate = partial(manager.truncate_history, key, keep_last, whole_turns=whole_turns)
+        return await self._change(key, truncate, is_heavy=whole_turns)
+
+    async def summarize(
+        self, key: str, summarizer: Summarizer | AsyncSummarizer, *, keep_last: int, when: SummaryPolicy | None = None
+    ) -> Summarized | None:
+        """Replace old messages by a summary, unless anything about them changes meanwhile: `SessionManager.summarize`.
+
+        :param summarizer: awaited in the event loop if it is async, else called in a thread of its own. If the task is
+            cancelled meanwhile, nothing has changed; a thread is left to itself.
+        """
+        manager = await self._manager()
+        manager._check_summary(key, keep_last)
+        with manager._summaries.claimed(key) as is_first:
+            if not is_first:
+                return None
+            picked = await self._workers.writing.run(partial(manager._summaries.pick, key, keep_last, when), key)
+            if picked is None:
+                return None
+            call = partial(summarizer, picked.seen.summary, list(picked.messages))
+            summary: object = call() if _is_async(summarizer) else await in_a_thread_of_its_own(call)
+            if inspect.isawaitable(summary):
+                summary = await summary
+            return await self._workers.writing.run(partial(manager._summaries.fold, key, picked, summary), key)
+
+    async def remove_last(self, key: str) -> Message | None:
+        """Remove the last message, and return it: `SessionManager.remove_last`."""
+        manager = await self._manager()
+        return await self._workers.writing.soon(key, partial(manager.remove_last, key))
+
+    async def update_last(self, key: str, message: object) -> bool:
+        """Replace the last message: `SessionManager.update_last`."""
+        manager = await self._manager()
+        return await self._change(key, partial(manager.update_last, key, message), is_heavy=are_heavy([message]))
+
+    async def update_message(self, key: str, where: int | str, message: object) -> bool:
+        """Replace a message: `SessionManager.update_message`."""
+        manager = await self._manager()
+        return await self._change(
+            key, partial(manager.update_message, key, where, message), is_heavy=are_heavy([message])
+        )
+
+    async def update_metadata(self, key: str, items: Mapping[str, Any], removed: Iterable[str] = ()) -> bool:
+        """Set keys of the session's metadata, and remove others: `SessionManager.update_metadata`."""
+        manager = await self._manager()
+        return await self._change(
+            key, partial(manager.update_metadata, key, items, tuple(removed)), is_heavy=are_heavy([items])
+        )
+
+    async def clear(self, key: str) -> int:
+        """Drop all messages, the summary and the archive: `SessionManager.clear`."""
+        manager = await self._manager()
+        return await self._workers.writing.soon(key, partial(manager.clear, key))
+
+    # Saving
+
+    async def save(self, key: str) -> bool:
+        """Make a session durable: `SessionManager.save`. A cancellation is raised when it is, or has failed."""
+        manager = await self._manager()
+        return await self._workers.writing.soon(key, partial(manager.save, key))
+
+    async def save_all(self) -> int:
+        """Save every session that has something to save: `SessionManager.save_all`."""
+        manager = await self._manager()
+        return await self._workers.writing.run(manager.save_all)
+
+    async def reload(self, key: str) -> list[Change]:
+        """Give up a session's unsaved changes, and read it from the store again: `SessionManager.reload`."""
+        manager = await self._manager()
+        return await self._workers.writing.soon(key, partial(manager.reload, key))
+
+    async def delete(self, key: str) -> bool:
+        """Delete a session and its archive for good, durably: `SessionManager.delete`."""
+        manager = await self._manager()
+        return await self._workers.writing.soon(key, partial(manager.delete, key))
+
+    async def expire(self, older_than: timedelta | datetime, *, prefix: str = "", dry_run: bool = False) -> list[str]:
+        """Delete the sessions whose last message is too old: `SessionManager.expire`."""
+        manager = await self._manager()
+        return await self._workers.writing.run(partial(manager.expire, older_than, prefix=prefix, dry_run=dry_run))
+
+    async def fork(self, key: str, new_key: str) -> Session:
+        """Copy a session to a new key, durably: `SessionManager.fork`."""
+        manager = await self._manager()
+        return await self._workers.writing.soon(key, partial(manager.fork, key, new_key))
+
+    # The storage
+
+    async def compact(self, key: str) -> None:
+        """Reclaim what the session wastes in its storage: `SessionManager.compact`."""
+        manager = await self._manager()
+        await self._workers.writing.soon(key, partial(manager.compact, key))
+
+    async def verify(self, key: str | None = None) -> list[Finding]:
+        """Check what is stored, and return what is wrong: `SessionManager.verify`."""
+        manager = await self._manager()
+        return await self._workers.reading.run(partial(manager.verify, key))
+
+    async def health(self) -> Health:
+        """Say how the manager is doing, from RAM: `SessionManager.health`."""
+        manager = await self._manager()
+        return await self._workers.computing.run(manager.health)
+
+    async def close(self, *, save: bool = True) -> None:
+        """Wait for the calls that run, save what is dirty, and let go of the storage: `SessionManager.close`; idempotent.
+
+        Any task may call it, one of a signal handler, say. Turns that are open then write nothing, and raise `ClosedError`.
+        A task that is cancelled, before or meanwhile, closes it all the same, and gets its cancellation then.
+
+        :param save: `False` gives up what is not saved.
+        :raises SaveFailedError: something could not be saved, and the manager stays open.
+        """
+        if self._wrapped is not None:
+            self._wrapped._residents.guard.check_process()
+        await to_the_end(partial(self._shut, save=save))
+
+    def _shut(self, *, save: bool) -> None:
+        with self._changing:
+            if not self._is_closed and self._wrapped is not None and self._owns_manager:
+                self._wrapped.close(save=save)
+            self._is_closed = True
+        self._workers.stop(wait=True)
+
+    async def __aenter__(self: M) -> M:
+        try:
+            await self._manager()
+        except BaseException:
+            if self._wrapped is not None:  # who was cancelled meanwhile never gets to the end of the block
+                await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        workers: Workers | None = getattr(self, "_workers", None)
+        if workers is None or self._is_closed:
+            return
+        workers.stop(wait=False)
+        if self._wrapped is not None and self._owns_manager:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=1, source=self)
+
+    def __repr__(self) -> str:
+        what = "not opened yet" if self._wrapped is None else repr(self._wrapped)
+        return f"<AsyncSessionManager {what}>"
+
+
+def _is_async(function: Callable[..., object]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)

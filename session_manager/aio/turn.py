@@ -1,0 +1,190 @@
+"""The turn of a task: `session_manager.manager.turn.Turn`, entered and left without stopping the event loop."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from functools import partial
+from types import TracebackType
+from typing import Any, TypeVar
+
+import anyio
+
+from session_manager.aio.offloading import is_long
+from session_manager.aio.workers import Signal, Workers
+from session_manager.history.context import context
+from session_manager.history.tokens import estimate_tokens
+from session_manager.manager.cache.fair_lock import PATIENCE, Claim
+from session_manager.manager.turn import Turn, late
+from session_manager.model.message import Message
+from session_manager.resource import Resource
+
+__all__ = ["AsyncTurn"]
+
+T = TypeVar("T", bound="AsyncTurn")
+
+
+class AsyncTurn(Resource):
+    """One turn of a session: an async context manager, for one block in one task. See `AsyncSessionManager.turn`.
+
+    Inside of the block `add` and `add_message` buffer, and are not awaited; nobody else sees it. Leaving it writes and saves
+    the buffer at once; an exception that leaves it, a cancellation too, writes nothing. A cancellation that comes while it is
+    being written is raised when that is done, and `applied` says whether it is there.
+    """
+
+    def __init__(self, key: str, ref: str | None, make: Callable[[], Awaitable[Turn]], workers: Workers) -> None:
+        #: The session's key.
+        self.key: str = key
+        #: The delivery that the turn answers, or `None`.
+        self.ref: str | None = ref
+        self._make, self._workers = make, workers
+        self._is_entered = False
+        self._made: Turn | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether the delivery was answered before, durably: then there is nothing to do but to send `messages` again."""
+        return self._made is not None and self._made.done
+
+    @property
+    def applied(self) -> bool:
+        """Whether leaving the block has written the messages, durably; see `Turn.applied`."""
+        return self._made is not None and self._made.applied
+
+    @property
+    def messages(self) -> list[Message]:
+        """What was added in this turn; of one that is `done`, what is still there of what answered the delivery."""
+        return [] if self._made is None else self._made.messages
+
+    @property
+    def _turn(self) -> Turn:
+        if self._made is None:
+            raise RuntimeError("this turn is not open: use it inside of its async with block")
+        return self._made
+
+    async def __aenter__(self: T) -> T:
+        if self._is_entered:
+            raise RuntimeError("a turn is for one block")
+        self._is_entered = True
+        try:
+            self._made = await self._entered()
+        except BaseException:
+            self._is_entered = False
+            raise
+        return self
+
+    async def _entered(self) -> Turn:
+        turn = await self._make()
+        claim = await _acquired(turn)
+        try:
+            await self._workers.writing.soon(turn.key, turn._begin)
+        except BaseException:
+            claim.give_back()
+            raise
+        turn._open(claim)
+        return turn
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        turn = self._turn
+        try:
+            if kind is None and not turn.done:
+                await self._workers.writing.run(partial(turn._leave, apply=True), turn.key)
+        finally:
+            turn._leave(apply=False)
+
+    def add(self, *messages: object) -> list[Message]:
+        """Buffer messages, all or none, for the end of the turn: `Turn.add`. Not to be awaited: it only touches RAM.
+
+        :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
+        :raises RuntimeError: outside of the block.
+        """
+        return self._turn.add(*messages)
+
+    def add_message(
+        self,
+        role: str,
+        content: Any = "",
+        *,
+        name: str | None = None,
+        tool_calls: Any = None,
+        tool_call_id: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+        created_at: datetime | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        ref: str | None = None,
+    ) -> Message:
+        """Buffer a message, built of these parts (see `Message`): `Turn.add_message`. Not to be awaited.
+
+        :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
+        :raises RuntimeError: outside of the block.
+        """
+        return self._turn.add_message(
+            role,
+            content,
+            name=name,
+            tool_calls=tool_calls,
+            tool_call_id=tool_call_id,
+            extra=extra,
+            created_at=created_at,
+            metadata=metadata,
+            ref=ref,
+        )
+
+    async def get_context(
+        self,
+        *,
+        system: str | Mapping[str, Any] | Message | None = None,
+        max_messages: int | None = None,
+        max_tokens: int | None = None,
+        count: Callable[[Message], int] = estimate_tokens,
+        summary_role: str = "system",
+    ) -> list[dict[str, Any]]:
+        """Return what to send to a model: `AsyncSessionManager.get_context`, with the messages of this turn behind the others.
+
+        :raises RuntimeError: outside of the block.
+        """
+        turn = self._turn
+        session = await self._workers.reading.soon(turn.key, turn._shown)
+        added = turn._added()
+        build = partial(
+            context,
+            session,
+            added,
+            system=system,
+            max_messages=max_messages,
+            max_tokens=max_tokens,
+            count=count,
+            summary_role=summary_role,
+        )
+        return await self._workers.computing.run(build) if is_long(session, added, count) else build()
+
+
+async def _acquired(turn: Turn) -> Claim:
+    """Wait for the lock of a turn, as `TurnLocks.acquire` does, while other tasks go on."""
+    claim = Claim(("task", anyio.get_current_task().id))
+    try:
+        with anyio.move_on_after(turn._timeout):
+            await _until_first(turn, claim)
+            return claim
+        raise late(turn.key, turn._timeout)
+    except BaseException:
+        claim.give_back()
+        raise
+
+
+async def _until_first(turn: Turn, claim: Claim) -> None:
+    before = turn._locks.queue(turn.key, claim, turn._max_waiting)
+    if before is not None:
+        turn._locks.check_has_none(turn.key, claim, "task")
+    watched: weakref.ref[Claim] | None = None
+    while before is not None:
+        if watched is None or watched() is not before:
+            signal, watched = Signal(), weakref.ref(before)
+            before.watch(signal.set)
+        before = None  # to hold on to one that is dropped would keep it
+        with anyio.move_on_after(PATIENCE):
+            await signal.wait()
+        before = turn._locks.queue(turn.key, claim)

@@ -1,0 +1,207 @@
+"""Threads that work for an event loop of asyncio or trio.
+
+What a worker has begun is never abandoned: a task that is cancelled meanwhile gets its cancellation when the work has ended.
+asyncio's own ``task.cancel()`` does not know anyio's shields, so it is held back here, and raised then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+from weakref import WeakKeyDictionary
+
+import anyio
+import anyio.lowlevel
+import attrs
+from anyio.lowlevel import RunVar
+
+from session_manager.errors import ClosedError
+from session_manager.resource import Resource
+from session_manager.threads import WouldWaitError, at_once, beside_a_loop, call_soon
+
+__all__ = ["Signal", "Threads", "Workers", "in_a_thread_of_its_own"]
+
+R = TypeVar("R")
+
+#: How many threads there are at most. Those that compute take turns anyway.
+_READING, _WRITING, _COMPUTING = 4, 8, 2
+
+#: So many calls in a row take an event loop a millisecond or two.
+_ROW = 100
+
+#: Of each loop. In older versions of anyio variables of one name are one, and they all stay as long as the loop.
+_locks: RunVar[WeakKeyDictionary[Threads, dict[str, anyio.Lock]]] = RunVar("session_manager.workers")
+
+
+class Signal(Resource):
+    """An event for a task of the loop that runs here, set from any thread."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+        self._call_soon = call_soon()
+
+    def set(self) -> None:
+        """Wake who waits; if the loop has ended, nobody does."""
+        with contextlib.suppress(RuntimeError):
+            self._call_soon(self._event.set)
+
+    async def wait(self) -> None:
+        """Wait until it is set."""
+        await self._event.wait()
+
+
+class Threads(Resource):
+    """A few threads, started when they are needed.
+
+    What is called for one session runs in order, one after another, so that it takes one of them at a time.
+
+    :param count: how many, at most.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="session-manager")
+        self._in_a_row = 0
+        self._is_stopped = False
+
+    async def soon(self, key: str, function: Callable[[], R]) -> R:
+        """Call a function for a session: here, if it need not wait; else in a thread.
+
+        Once in so many calls other tasks are let in first: a row of calls that need not wait would keep them out.
+
+        :param function: if it has to wait, it does so before it has done anything.
+        """
+        self._in_a_row += 1
+        if self._in_a_row >= _ROW:
+            self._in_a_row = 0
+            await anyio.lowlevel.checkpoint()
+        try:
+            return at_once(function)
+        except WouldWaitError:
+            pass
+        return await self.run(function, key)
+
+    async def run(self, function: Callable[[], R], key: str | None = None) -> R:
+        """Call a function in a thread, and return what it returns.
+
+        A task that was cancelled before does not call it. One that is cancelled meanwhile waits for its end, and then gets
+        its cancellation: with the function's error, if it raised one, as the cause.
+
+        :param key: the session that it is called for, if it is one.
+        :raises ClosedError: after `stop`.
+        """
+        if key is None:
+            return await self._run(function)
+        locks = self._locks()
+        lock = locks.setdefault(key, anyio.Lock(fast_acquire=True))
+        try:
+            async with lock:
+                return await self._run(function)
+        finally:
+            if not lock.locked():
+                locks.pop(key, None)
+
+    def _locks(self) -> dict[str, anyio.Lock]:
+        """Return the locks of the sessions that the tasks of this loop call for."""
+        of_this_loop = _locks.get(None)
+        if of_this_loop is None:
+            _locks.set(of_this_loop := WeakKeyDictionary())
+        return of_this_loop.setdefault(self, {})
+
+    async def _run(self, function: Callable[[], R]) -> R:
+        await anyio.lowlevel.checkpoint()
+        signal = Signal()
+        try:
+            future = self._pool.submit(beside_a_loop, function)
+        except RuntimeError as error:
+            raise (ClosedError() if self._is_stopped else error) from None
+        future.add_done_callback(lambda _: signal.set())
+        await _ended(future, signal)
+        return future.result()
+
+    def stop(self, *, wait: bool) -> None:
+        """Take no more calls.
+
+        :param wait: return when the last call has ended, and its thread.
+        """
+        self._is_stopped = True
+        self._pool.shutdown(wait=wait)
+
+
+@attrs.define(eq=False)
+class Workers(Resource):
+    """The threads of a manager, so that who computes does not wait for who reads, and who reads not for who writes."""
+
+    reading: Threads = attrs.field(factory=lambda: Threads(_READING))
+    writing: Threads = attrs.field(factory=lambda: Threads(_WRITING))
+    #: For what only touches RAM, but would keep an event loop for long.
+    computing: Threads = attrs.field(factory=lambda: Threads(_COMPUTING))
+
+    def stop(self, *, wait: bool) -> None:
+        """Take no more calls: `Threads.stop`."""
+        all_of_them = (self.reading, self.writing, self.computing)
+        for threads in all_of_them:
+            threads.stop(wait=False)
+        for threads in all_of_them if wait else ():
+            threads.stop(wait=True)
+
+
+async def _ended(future: Future[R], signal: Signal) -> None:
+    """Wait for the end of some work; raise a cancellation that came meanwhile."""
+    cancelled: BaseException | None = None
+    with anyio.CancelScope(shield=True):
+        while not future.done():
+            try:
+                await signal.wait()
+            except anyio.get_cancelled_exc_class() as error:
+                cancelled = error
+    try:
+        if cancelled is not None:
+            raise cancelled
+        await anyio.lowlevel.checkpoint_if_cancelled()
+    except anyio.get_cancelled_exc_class() as error:
+        raise error from future.exception()
+
+
+async def in_a_thread_of_its_own(function: Callable[[], R]) -> R:
+    """Call a function in a new thread, and return what it returns; a task that is cancelled meanwhile leaves it to itself.
+
+    The thread does not keep the interpreter from ending.
+    """
+    await anyio.lowlevel.checkpoint()
+    signal = Signal()
+    future: Future[R] = Future()
+    _start(partial(_settle, future, function, signal), daemon=True)
+    await signal.wait()
+    return future.result()
+
+
+async def to_the_end(function: Callable[[], R]) -> R:
+    """Call a function in a new thread, and return what it returns; a task that is cancelled, before or meanwhile, waits for it.
+
+    The interpreter does so, too; when it is ending, and starts no more threads, the function is called here.
+    """
+    signal = Signal()
+    future: Future[R] = Future()
+    call = partial(_settle, future, partial(beside_a_loop, function), signal)
+    try:
+        _start(call, daemon=False)
+    except RuntimeError:
+        call()
+    await _ended(future, signal)
+    return future.result()
+
+
+def _start(call: Callable[[], object], *, daemon: bool) -> None:
+    threading.Thread(target=call, name="session-manager-call", daemon=daemon).start()
+
+
+def _settle(future: Future[R], function: Callable[[], R], signal: Signal) -> None:
+    try:
+        future.set_result(function())
+    except BaseException as error:  # noqa: BLE001 - whoever waits raises it
+        future.set_exception(error)
+    signal.set()

@@ -1,0 +1,155 @@
+"""Strict JSON bytes: encoding and decoding of any value, by msgspec where it can and by the standard library where it must."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+
+__all__ = ["DecodeError", "decode_json", "decoded", "decoder_of", "encode_json", "lent"]
+
+T = TypeVar("T")
+_TOO_DEEP = "is nested too deeply"
+_encode_into = msgspec.json.Encoder().encode_into
+_decode_any = msgspec.json.Decoder().decode
+
+
+class DecodeError(Exception):
+    """Bytes that are not what they should be.
+
+    :param offset: where, in bytes from the start of what was to be decoded.
+    :param reason: what is wrong, without any of the text.
+    """
+
+    def __init__(self, offset: int, reason: str) -> None:
+        super().__init__(offset, reason)
+        self.offset = offset
+        self.reason = reason
+
+
+def encode_json(value: Any) -> bytes:
+    """Return a checked JSON value, or a struct of them, in one line of UTF-8."""
+    buffer = bytearray()
+    try:
+        _encode_into(value, buffer)  # msgspec's `encode` ends the process where there is no memory: this raises
+        return bytes(buffer)
+    except UnicodeEncodeError:
+        pass
+    return json.dumps(msgspec.to_builtins(value), separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def decode_json(data: bytes | memoryview) -> Any:
+    """Return the JSON value that some bytes encode, strictly (no NaN, no infinity).
+
+    :raises DecodeError: if they encode none.
+    """
+    return decoded(_decode_any, lambda value: value, data)
+
+
+def lent(value: dict[str, Any]) -> dict[str, Any]:
+    """Return an object as it is to be given to msgspec: with copies of its texts, if one of them is not ASCII.
+
+    CPython keeps the UTF-8 of such a text in it from when msgspec asks for it, for as long as the text lives.
+    """
+    containers: list[Any] = [value]
+    for one in containers:
+        for item in one.values() if type(one) is dict else one:
+            kind = type(item)
+            if kind is str:
+                if not item.isascii():
+                    lent: dict[str, Any] = _with_copies(value)
+                    return lent
+            elif kind is dict or kind is list:
+                containers.append(item)
+    return value
+
+
+def _with_copies(value: Any) -> Any:
+    kind = type(value)
+    if kind is dict:
+        return {key: _with_copies(item) for key, item in value.items()}
+    if kind is list:
+        return list(map(_with_copies, value))
+    return value[:1] + value[1:] if kind is str else value
+
+
+def decoder_of(kind: Any) -> Callable[[bytes | memoryview], Any]:
+    """Return a function that decodes bytes as a value of a type, as strictly as everything here.
+
+    It raises `DecodeError` if they encode none.
+    """
+    decode = msgspec.json.Decoder(kind).decode
+    return lambda data: decoded(decode, lambda value: msgspec.convert(value, kind), data)
+
+
+def decoded(fast: Callable[[Any], T], convert: Callable[[Any], T], data: bytes | memoryview) -> T:
+    """Decode by msgspec; by the standard library what msgspec refuses (lone surrogates, some huge integers).
+
+    What is nested too deeply for what is left of this thread's stack is decoded on a stack of its own.
+    """
+    try:
+        return _parsed(fast, convert, data)
+    except RecursionError:
+        pass
+    return _on_its_own_stack(partial(_parsed, fast, convert, data))
+
+
+def _parsed(fast: Callable[[Any], T], convert: Callable[[Any], T], data: bytes | memoryview) -> T:
+    try:
+        return fast(data)
+    except (msgspec.MsgspecError, ValueError):
+        pass
+    raw = bytes(data)
+    raw = raw[: raw.find(b"\0") + 1 or len(raw)]  # no JSON has a NUL: what is wrong is there at the latest
+    try:
+        text = raw.decode()
+        return convert(json.loads(text, parse_constant=_no_constant, parse_float=_finite))
+    except json.JSONDecodeError as error:
+        failure = DecodeError(len(text[: error.pos].encode()), "is not JSON")
+    except msgspec.MsgspecError:
+        failure = DecodeError(0, "JSON, but not what belongs here")
+    except ValueError:
+        failure = DecodeError(0, "is not JSON")
+    raise failure
+
+
+def _on_its_own_stack(decode: Callable[[], T]) -> T:
+    values: list[T] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            values.append(decode())
+        except RecursionError:
+            failures.append(DecodeError(0, _TOO_DEEP))
+        except BaseException as error:  # noqa: BLE001 - raised below
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="session_manager-decode")
+    is_running = False
+    with contextlib.suppress(RuntimeError):  # the interpreter is ending
+        thread.start()
+        is_running = True
+    if not is_running:
+        raise DecodeError(0, _TOO_DEEP)
+    thread.join()
+    if failures:
+        raise failures[0]
+    return values[0]
+
+
+def _no_constant(_: str) -> NoReturn:
+    raise ValueError
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError
+    return value

@@ -1,0 +1,229 @@
+r"""JSON bytes: how a message, and the state of a session, are encoded.
+
+**A message** is one line, UTF-8, without a line feed in it::
+
+    {"position":0,"created_at":"2026-01-02T03:04:05.000006Z","message":{…},"metadata":{…},"ref":"…","turn":"…"}
+
+``message`` is the provider's object. ``metadata``, ``ref`` and ``turn`` are absent when there is none. Times are
+RFC 3339, UTC, with microseconds unless they are zero. A message with a lone surrogate, which UTF-8
+does not have, is written in ASCII with ``\uXXXX`` escapes, that line only.
+
+**A state** is what a file says of a session before its messages: see `State`.
+
+Readers ignore fields that they do not know. What an older reader would misread needs a new format.
+Nothing here raises an error that holds text of a session: `DecodeError` carries a place and a reason.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timezone
+from itertools import chain, repeat
+from typing import Any
+
+import msgspec
+
+from session_manager.codec.json import DecodeError, decoded, encode_json, lent
+from session_manager.model.json_value import MAX_LEVELS, within_levels
+from session_manager.model.message import Message
+from session_manager.model.view import View
+from session_manager.threads import give_way, gives_way, giving_way, pieces
+
+__all__ = [
+    "Line",
+    "are_plain",
+    "checked_messages",
+    "decode_lines",
+    "decode_messages",
+    "encode_message",
+    "encode_messages",
+    "encoded_size",
+    "flaw_of",
+]
+
+
+_ONLY_STR = frozenset((str,))
+_object_of = operator.attrgetter("message")
+_zone_of = operator.attrgetter("created_at.tzinfo")
+_metadata_of = operator.attrgetter("metadata")
+
+
+class Line(msgspec.Struct, omit_defaults=True, gc=False):
+    """A message and its place in a session, as it is written."""
+
+    position: int
+    created_at: datetime
+    message: dict[str, Any]
+    metadata: dict[str, Any] | None = None
+    ref: str | None = None
+    turn: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<line of position {self.position}>"
+
+
+#: How many bytes of messages are encoded at once, and decoded in a thread that lets others in: less than a millisecond's
+#: work; and of how many messages.
+_PIECE = 64 * 1024
+_MESSAGES = 200
+_CONTAINERS = frozenset((dict, list))
+_decode_line = msgspec.json.Decoder(Line).decode
+_decode_lines = msgspec.json.Decoder(list[Line]).decode
+
+
+def encode_message(message: Message) -> bytes:
+    """Return the line of a message that has a position, without a line end."""
+    metadata = dict(message._metadata) or None
+    assert message.position is not None
+    return encode_json(
+        Line(message.position, message.created_at, lent(message._object), metadata, message.ref, message.turn)
+    )
+
+
+def encode_messages(messages: Iterable[Message], separator: bytes, *, follow: bool = False) -> Iterator[bytes]:
+    """Return the lines of messages that have positions, with a separator between them, in pieces of some 64 KiB.
+
+    :param follow: whether there is a separator before the first one, too.
+    """
+    lines: list[bytes] = []
+    size = 0
+    between = separator if follow else b""
+    for message in giving_way(messages):
+        line = encode_message(message)
+        lines.append(line)
+        size += len(line)
+        if size >= _PIECE:
+            yield between + separator.join(lines)
+            lines, size, between = [], 0, separator
+    if lines:
+        yield between + separator.join(lines)
+
+
+def encoded_size(message: Message) -> int:
+    """Return how many bytes a message's object and metadata are, encoded in UTF-8."""
+    size = len(encode_json(lent(message._object)))
+    return size + len(encode_json(dict(message._metadata))) if message._metadata else size
+
+
+def decode_messages(data: bytes | memoryview) -> View[Message]:
+    """Return the messages of a JSON array of message lines.
+
+    :param data: ``[``, a line feed, lines separated by a comma and a line feed, a line feed, ``]``.
+    :raises DecodeError: if a line is not a message, or positions do not increase.
+    """
+    try:
+        lines = decode_lines(data, b",\n") if gives_way() else _decode_lines(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
+        lines = None
+    if lines is None:
+        lines = _lines_one_by_one(bytes(data))
+    failure = None
+    try:
+        return View(checked_messages(lines))
+    except DecodeError as error:
+        failure = DecodeError(_line_offset(data, error.offset), error.reason)
+    raise failure
+
+
+def decode_lines(data: bytes | memoryview, separator: bytes) -> list[Line]:
+    """Return the lines of a JSON array of message lines, letting others in between its pieces.
+
+    :param separator: a comma, and what follows each comma between two lines. Where it is elsewhere, the array may seem
+        to be none.
+    :raises msgspec.MsgspecError: if they are none; as other errors of decoding.
+    """
+    lines: list[Line] = []
+    start, size = 1, _PIECE
+    while len(data) - start > size:
+        piece = bytes(data[start : start + size])
+        cut = piece.rfind(separator)
+        if cut < 0:  # one line that is longer than a piece
+            size *= 2
+            continue
+        lines += _decode_lines(b"[%b]" % piece[:cut])
+        start, size = start + cut + 1, _PIECE
+        give_way()
+    return lines + _decode_lines(b"[" + bytes(data[start:]))
+
+
+def checked_messages(lines: Sequence[Line]) -> list[Message]:
+    """Return the messages of lines.
+
+    :raises DecodeError: if one of them is not a message, or positions do not increase; its offset is the line's number.
+    """
+    positions = [line.position for line in lines]
+    if not (are_plain(lines) and all(map(operator.lt, [-1, *positions], positions))):
+        _check(lines)
+    restore = Message._restore
+    return [
+        restore(line.message, line.created_at, line.metadata, line.ref, line.position, line.turn)
+        for line in giving_way(lines)
+    ]
+
+
+def are_plain(lines: Sequence[Any]) -> bool:
+    """Say whether decoded structs are certainly messages, as most are: with a role, a time in UTC, and no nested values.
+
+    Each step runs in C. Of what is not plain, `flaw_of` tells.
+    """
+    return all(map(_are_plain, pieces(lines, _MESSAGES)))
+
+
+def _are_plain(lines: Sequence[Any]) -> bool:
+    objects = list(map(_object_of, lines))
+    roles = [value.get("role") for value in objects]
+    return (
+        all(roles)
+        and _ONLY_STR.issuperset(map(type, roles))
+        and all(map(operator.is_, map(_zone_of, lines), repeat(timezone.utc)))
+        and _CONTAINERS.isdisjoint(map(type, chain.from_iterable(map(dict.values, objects))))
+        and not any(map(_metadata_of, lines))
+    )
+
+
+def _check(lines: Sequence[Line]) -> None:
+    previous = -1
+    for number, line in enumerate(giving_way(lines)):
+        if line.position <= previous:
+            raise DecodeError(number, "positions do not increase")
+        if flaw := flaw_of(line.message, line.created_at, line.metadata):
+            raise DecodeError(number, flaw)
+        previous = line.position
+
+
+def flaw_of(value: dict[str, Any], created_at: datetime, metadata: dict[str, Any] | None) -> str:
+    """Return what keeps decoded parts from being a message; ``""`` if nothing does."""
+    kind = value.get("role")
+    if not kind or type(kind) is not str:
+        kind = value.get("type") if "role" not in value else None
+        if not kind or type(kind) is not str:
+            return "a message without a role or type"
+    if created_at.tzinfo is not timezone.utc:
+        return "a time that is not UTC"
+    if _CONTAINERS.isdisjoint(map(type, value.values())) and not metadata:
+        return ""
+    if not within_levels(value) or (metadata and not within_levels(metadata)):
+        return f"more than {MAX_LEVELS} levels"
+    return ""
+
+
+def _lines_one_by_one(data: bytes) -> list[Line]:
+    lines = []
+    offset = 2
+    for raw in data[2:-2].split(b",\n"):
+        try:
+            line = decoded(_decode_line, lambda value: msgspec.convert(value, Line), raw)
+        except DecodeError as error:
+            failure = DecodeError(offset + error.offset, error.reason)
+        else:
+            lines.append(line)
+            offset += len(raw) + 2
+            continue
+        raise failure
+    return lines
+
+
+def _line_offset(data: bytes | memoryview, number: int) -> int:
+    lines = bytes(data).split(b"\n")
+    return sum(len(line) + 1 for line in lines[: number + 1])

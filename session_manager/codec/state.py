@@ -1,0 +1,104 @@
+"""A session's state as stores write it: all but its messages."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+import msgspec
+
+from session_manager.codec.json import DecodeError, decoded
+from session_manager.model.json_value import MAX_LEVELS, within_levels
+from session_manager.model.message import Message
+from session_manager.model.session import Session
+from session_manager.model.view import View
+
+__all__ = ["State", "decode_state", "encode_state", "session_of"]
+
+
+class State(msgspec.Struct, kw_only=True):
+    """What is stored of a session besides its messages, in the order in which it is written."""
+
+    key: str
+    generation: str
+    revision: int
+    created: datetime
+    updated: datetime
+    #: When the last message was written; null if there is none. Lists and expiry need no more.
+    last_message_at: datetime | None = None
+    #: The first message's position, or ``end``.
+    start: int
+    end: int
+    refs: tuple[str, ...] = ()
+    summary: str = ""
+    metadata: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies an empty default
+    #: How many messages there are.
+    count: int
+    #: How many messages its archive holds at least; absent if none.
+    archived: int | msgspec.UnsetType = msgspec.UNSET
+
+    def __repr__(self) -> str:
+        return f"<state of {self.key[:80]!a}: {self.count} messages, revision {self.revision}>"
+
+
+_decode_state = msgspec.json.Decoder(State).decode
+
+
+def encode_state(session: Session) -> State:
+    """Return the state of a session."""
+    return State(
+        key=session.key,
+        generation=session.generation,
+        revision=session.revision,
+        created=session.created,
+        updated=session.updated,
+        last_message_at=session.last_message_at,
+        start=session.start,
+        end=session.end,
+        refs=session.refs,
+        summary=session.summary,
+        metadata=dict(session._metadata),
+        count=len(session.messages),
+        archived=session._archived or msgspec.UNSET,
+    )
+
+
+def decode_state(data: bytes) -> State:
+    """Return the state that some bytes encode.
+
+    :raises DecodeError: if they encode none, or an impossible one.
+    """
+    state: State = decoded(_decode_state, lambda value: msgspec.convert(value, State), data)
+    archived = state.archived or 0
+    if min(state.revision - 1, state.start, state.count, state.end - state.start - state.count, archived) < 0:
+        raise DecodeError(0, "impossible numbers")
+    times = [state.created, state.updated, *([state.last_message_at] if state.last_message_at else [])]
+    if any(time.tzinfo is not timezone.utc for time in times):
+        raise DecodeError(0, "a time that is not UTC")
+    if not within_levels(state.metadata):
+        raise DecodeError(0, f"more than {MAX_LEVELS} levels")
+    return state
+
+
+def session_of(state: State, messages: View[Message]) -> Session:
+    """Return the session of a state and its messages.
+
+    :raises DecodeError: if they do not belong together.
+    """
+    first = messages[0].position if messages else state.end
+    last = messages[-1].position if messages else -1
+    if len(messages) != state.count or first != state.start or last is None or last >= state.end:
+        raise DecodeError(0, "the header and the messages do not belong together")
+    return Session(
+        key=state.key,
+        generation=state.generation,
+        created=state.created,
+        updated=state.updated,
+        messages=messages,
+        summary=state.summary,
+        metadata=state.metadata,
+        end=state.end,
+        refs=state.refs,
+        revision=state.revision,
+        archived=state.archived or 0,
+    )

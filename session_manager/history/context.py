@@ -1,0 +1,72 @@
+"""What to send to a model: the system prompt, the summary, and the end of the history, valid and within bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from session_manager.arguments import check_callable
+from session_manager.history.cuts import fit
+from session_manager.history.problems import head
+from session_manager.history.repair import repair
+from session_manager.history.tokens import estimate_tokens
+from session_manager.model.json_value import checked_text
+from session_manager.model.message import Message
+from session_manager.model.session import Session
+from session_manager.model.view import View
+
+__all__ = ["SUMMARY_PREFACE", "context"]
+
+#: What stands before the summary, in the message that brings it.
+SUMMARY_PREFACE = "Summary of the conversation so far:\n"
+
+
+def context(
+    session: Session | None,
+    buffered: Sequence[Message] = (),
+    *,
+    system: str | Mapping[str, Any] | Message | None = None,
+    max_messages: int | None = None,
+    max_tokens: int | None = None,
+    count: Callable[[Message], int] = estimate_tokens,
+    summary_role: str = "system",
+) -> list[dict[str, Any]]:
+    """Return what to send to a model, as fresh dicts. A pure function; see `SessionManager.get_context`.
+
+    :param buffered: further messages, behind those of the session.
+    :raises TypeError: if a bound is no int, or `count` is not callable.
+    :raises ValueError: if a bound is negative.
+    :raises InvalidMessageError: if `summary_role` is no text, or `count` returns anything but an int of 0 or more.
+    """
+    for bound in (max_messages, max_tokens):
+        _check_bound(bound)
+    check_callable(count, "count")
+    checked_text(summary_role, "summary_role", empty=False)
+    stored = View[Message]() if session is None else session.messages
+    whole = stored.to_list() + list(buffered)
+    first = head(whole)
+    kept, rest = whole[:first], whole[first:]
+    if system is not None:
+        kept.insert(0, Message("system", system) if isinstance(system, str) else Message.of(system))
+    if session is not None and session.summary:
+        kept.append(Message(summary_role, SUMMARY_PREFACE + session.summary))
+    if max_messages is None and max_tokens is None:
+        rest = repair(rest)
+    if max_messages is not None:
+        rest = fit(rest, max_messages, _one)
+    if max_tokens is not None:
+        rest = fit(rest, max_tokens, count)
+    return [message.to_dict() for message in [*kept, *rest]]
+
+
+def _check_bound(bound: object) -> None:
+    if bound is None:
+        return
+    if not isinstance(bound, int) or isinstance(bound, bool):
+        raise TypeError(f"a bound must be an int, not {type(bound).__name__}")
+    if bound < 0:
+        raise ValueError(f"a bound must be 0 or more, not {bound}")
+
+
+def _one(_: Message) -> int:
+    return 1

@@ -1,0 +1,205 @@
+"""Write-behind: a background thread that saves what has been unsaved for long, or has become much."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from session_manager.errors import ClosedError, SessionManagerError
+from session_manager.manager.cache.entry import Entry
+from session_manager.manager.cache.locks import nothing
+from session_manager.resource import Resource
+
+__all__ = ["Autosave", "Autosaver"]
+
+_log = logging.getLogger("session_manager")
+
+_LONGEST_WAIT = 60.0
+_EXIT_PATIENCE = 5.0
+#: How many seconds after it was found being closed, which fails if something cannot be saved, and leaves it open.
+_RETRY = 1.0
+
+
+def _positive(_: object, attribute: Any, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{attribute.name} must be a number, not {type(value).__name__}")
+    if not value > 0:
+        raise ValueError(f"{attribute.name} must be more than 0")
+
+
+def _waitable(_: object, attribute: Any, value: float) -> None:
+    if value > threading.TIMEOUT_MAX:
+        raise ValueError(f"{attribute.name} must be {threading.TIMEOUT_MAX:.0f} seconds or less")
+
+
+@attrs.frozen
+class Autosave:
+    """When a background thread saves: whichever of the two comes first.
+
+    **A crash loses what is not saved yet**: of each session the messages and other changes of the last `interval`
+    seconds (longer while saves fail, or are slower than what comes in), and up to `messages` messages. Whoever must not
+    lose a message calls `SessionManager.save` before acknowledging it; autosaving and saving go together.
+
+    :param interval: how many seconds a session stays unsaved, at most.
+    :param messages: how many unsaved messages make a session be saved at once.
+    :raises ValueError: if one of them is not positive, or the interval is more than a thread can wait.
+    """
+
+    interval: float = attrs.field(default=5.0, validator=[_positive, _waitable])
+    messages: int = attrs.field(default=20, validator=[attrs.validators.instance_of(int), _positive])
+
+
+class Autosaver(Resource):
+    """The thread. It holds on to what saves, not to the manager, which can be collected.
+
+    A save that fails is logged, and tried again after twice the time, at most a minute; the session stays dirty.
+
+    :param rule: when to save.
+    :param save: saves those of some sessions that are dirty, and returns which could not be saved, and why.
+    :param is_dirty: whether a session has something to save.
+    """
+
+    def __init__(
+        self,
+        rule: Autosave,
+        save: Callable[[list[str]], dict[str, Exception]],
+        is_dirty: Callable[[str], bool],
+    ) -> None:
+        self._rule = rule
+        self._save = save
+        self._is_dirty = is_dirty
+        # Its `put` may be called in a signal handler, under a lock, anywhere.
+        self._news: queue.SimpleQueue[tuple[str, bool] | None] = queue.SimpleQueue()
+        self._due: dict[str, float] = {}
+        self._failed: dict[str, int] = {}
+        self._stopping = False
+        self._flushing = False
+        self._last: Callable[[], None] = nothing
+        self._pid = os.getpid()
+        self._thread = threading.Thread(target=self._run, name="session-manager-autosave", daemon=True)
+        self._thread.start()
+        _running.add(self)
+        # The handlers that were registered last come first: what the store has registered is to come later.
+        atexit.unregister(_flush_all)
+        atexit.register(_flush_all)
+
+    def watch(self, key: str, entry: Entry) -> None:
+        """Take note of a change: costs a comparison, and never waits."""
+        unsaved = entry.session.end - entry.durable.end
+        if unsaved >= self._rule.messages:
+            self._news.put((key, True))
+        elif len(entry.pending) <= 1:
+            self._news.put((key, False))
+
+    def stop(self, *, last: Callable[[], None] = nothing, patience: float | None = None) -> None:
+        """End the thread; idempotent.
+
+        :param last: what is to be called when it has ended, even if nobody waits that long: by the thread, or here.
+        :param patience: how many seconds to wait for it; `None`: until the save that is under way is done.
+        """
+        self._last = last
+        self._tell(flush=False)
+        self._join(patience)
+        if not self._thread.is_alive():
+            last()
+
+    def _tell(self, *, flush: bool) -> None:
+        """Tell the thread to end, and whether to save what is dirty first."""
+        _running.discard(self)
+        self._flushing = flush
+        self._stopping = True
+        self._news.put(None)
+
+    def _join(self, patience: float | None) -> None:
+        if self._thread is not threading.current_thread():
+            with contextlib.suppress(RuntimeError):  # Python 3.14 refuses to wait while it is being shut down
+                self._thread.join(patience)
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                self._listen()
+                if not self._stopping:
+                    self._save_due(time.monotonic())
+            if self._flushing:
+                self._take_note()
+                self._save_due(float("inf"))
+        finally:
+            self._last()
+
+    def _listen(self) -> None:
+        """Wait for news until the next session is due; take note of all that there is."""
+        timeout = max(min(self._due.values()) - time.monotonic(), 0.0) if self._due else None
+        with contextlib.suppress(queue.Empty):
+            self._note(self._news.get(timeout=timeout))
+        self._take_note()
+
+    def _take_note(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._note(self._news.get_nowait())
+
+    def _note(self, news: tuple[str, bool] | None) -> None:
+        if news is not None:
+            self._schedule(*news)
+
+    def _schedule(self, key: str, urgent: bool) -> None:  # noqa: FBT001 - one of the queue's pairs
+        now = time.monotonic()
+        due = self._due.setdefault(key, now + self._rule.interval)
+        if urgent and key not in self._failed:
+            self._due[key] = min(due, now)
+
+    def _save_due(self, now: float) -> None:
+        keys = [key for key, due in self._due.items() if due <= now]
+        if not keys:
+            return
+        try:
+            failures = self._save(keys)
+        except ClosedError:
+            self._due.update(dict.fromkeys(keys, time.monotonic() + min(self._rule.interval, _RETRY)))
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other sessions are still to be saved
+            failures = dict.fromkeys(keys, error)
+        for key in keys:
+            self._settle(key, failures.get(key))
+
+    def _settle(self, key: str, failure: Exception | None) -> None:
+        """Plan what comes after a save: nothing, if the session is clean."""
+        if failure is None:
+            self._failed.pop(key, None)
+            if self._is_dirty(key):
+                self._due[key] = time.monotonic() + self._rule.interval
+            else:
+                self._due.pop(key, None)
+            return
+        times = self._failed[key] = self._failed.get(key, 0) + 1
+        wait = min(self._rule.interval * 2.0 ** min(times, 16), max(_LONGEST_WAIT, self._rule.interval))
+        self._due[key] = time.monotonic() + wait
+        _log.warning("autosave failed, again in %.1f s: %s", wait, _reason(failure))
+
+
+def _reason(failure: Exception) -> str:
+    return str(failure) if isinstance(failure, SessionManagerError) else type(failure).__name__
+
+
+#: Those whose threads have not been told to end.
+_running: set[Autosaver] = set()
+
+
+def _flush_all() -> None:
+    """Let all of them save what is dirty, at once; wait for them together."""
+    end = time.monotonic() + _EXIT_PATIENCE
+    mine = [one for one in list(_running) if one._pid == os.getpid()]
+    for one in mine:
+        one._tell(flush=True)
+    for one in mine:
+        one._join(max(end - time.monotonic(), 0.0))

@@ -1,0 +1,143 @@
+"""An entry: what the manager keeps of one session in RAM. Immutable, so that every step is one assignment.
+
+At every moment ``session == fold(durable, pending)``. A write *freezes* the changes that it carries until its outcome
+is known; calls made meanwhile are appended, and mean the state that the write would leave.
+Pending changes that later ones supersede are dropped (`session_manager.thinning`), but for frozen ones.
+
+* It **landed**: that state becomes the durable one, and the frozen changes leave the list.
+* It did not, or failed: the list stays as it is.
+* Nobody knows: the commit is kept as ``unknown``, and settled before anything else is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+
+import attrs
+
+from session_manager.model.archive import archived, dropped, kept
+from session_manager.model.changes import Change, Clear, apply
+from session_manager.model.message import Message
+from session_manager.model.rebase import rebase
+from session_manager.model.session import Session
+from session_manager.model.thinning import is_thinnable, thinned
+from session_manager.model.view import View
+from session_manager.stores.contract import Commit
+
+__all__ = ["Entry"]
+
+#: So many superfluous changes are kept, and once more as many as there are others: then each call thins out its share.
+_SLACK = 8
+#: Of fewer, none can be superfluous.
+_FEWEST = 3
+
+
+@attrs.frozen(eq=False, repr=False)
+class Entry:
+    """A session in RAM."""
+
+    #: What the manager shows.
+    session: Session
+    #: The last state that is known to be durable; if there is none, of revision 0, and without messages, unless it is a copy.
+    durable: Session
+    #: The calls since then, in order.
+    pending: View[Change] = attrs.field(factory=View)
+    #: A write under way, or whose outcome is unknown.
+    unknown: Commit | None = None
+    #: What was archived, where there is no store that keeps it, in the order in which it was dropped.
+    archive: View[Message] = attrs.field(factory=View)
+    #: How many pending changes were left when they were thinned out last.
+    least: int = 0
+
+    @classmethod
+    def of(cls, session: Session) -> Entry:
+        """Return the entry of a session as it was loaded, or just created."""
+        return cls(session, session)
+
+    @property
+    def dirty(self) -> bool:
+        """Whether there is something to save."""
+        return bool(self.pending) or self.unknown is not None or self.durable.revision == 0
+
+    def changed(self, change: Change, *, keep: bool, archive: bool = False) -> Entry:
+        """Return the entry after a call: itself if the call has no effect.
+
+        :param keep: whether there is a store, to which the change is still to be written.
+        :param archive: whether what is dropped is archived here, where there is none.
+        """
+        session = apply(self.session, change)
+        if session is self.session:
+            return self
+        if not keep:
+            left: View[Message] = View() if isinstance(change, Clear) else self.archive
+            new = [one for _, one in dropped(self.session, (change,))] if archive else []
+            return Entry(session, session, self.pending, archive=left.appended(new) if new else left)
+        pending = self.pending.appended((change,))
+        after = Entry(session, self.durable, pending, self.unknown, self.archive, self.least)
+        is_due = is_thinnable(change) and len(pending) - self._frozen > 2 * self.least + _SLACK
+        return after.thinned() if is_due else after
+
+    @property
+    def _frozen(self) -> int:
+        return 0 if self.unknown is None else len(self.unknown.changes)
+
+    def thinned(self) -> Entry:
+        """Return the entry without pending changes that later ones supersede; frozen ones stay."""
+        if len(self.pending) < _FEWEST:
+            return self
+        frozen, changes = self.pending[: self._frozen], self.pending[self._frozen :]
+        left = thinned(changes)
+        if len(left) == len(changes):
+            return attrs.evolve(self, least=len(left))
+        return attrs.evolve(self, pending=View([*frozen, *left]), least=len(left))
+
+    def commit(self, token: str, *, archive: bool = False) -> Commit:
+        """Freeze the pending changes: return what is to be written.
+
+        :param archive: whether what they drop is archived.
+        """
+        changes = tuple(self.pending)
+        new = dropped(self.durable, changes) if archive else ()
+        count = (self.durable._archived if kept(changes) is None else 0) + len(new)
+        session = self.session._with(revision=self.durable.revision + 1, _archived=count)
+        return Commit(session, changes, self.durable.version, before=self.durable, archived=new, token=token)
+
+    def archived(self, stored: Iterable[Message], *, archive: bool) -> list[Message]:
+        """Return the archive as it is with the calls that are not written yet, by position.
+
+        :param stored: as the store has it.
+        :param archive: whether what they drop is archived.
+        """
+        changes = tuple(self.pending)
+        return archived(chain(stored, self.archive), changes, dropped(self.durable, changes) if archive else ())
+
+    def landed(self, commit: Commit) -> Entry:
+        """Return the entry after a write landed."""
+        count = len(commit.changes)
+        if len(self.pending) == count:
+            return Entry(commit.session, commit.session, archive=self.archive)
+        session = self.session._with(revision=commit.session.revision)
+        return Entry(session, commit.session, self.pending[count:], archive=self.archive)
+
+    def writing(self, commit: Commit) -> Entry:
+        """Return the entry while a write is under way, or nobody knows whether it landed."""
+        return Entry(self.session, self.durable, self.pending, commit, self.archive)
+
+    def not_landed(self) -> Entry:
+        """Return the entry after a write that did not happen."""
+        return Entry(self.session, self.durable, self.pending)
+
+    def rebased(self, newer: Session | None, blank: Session) -> Entry | None:
+        """Return the entry over what the store holds now; `None` if nothing is left to keep.
+
+        :param newer: what it holds; `None`: nothing.
+        :param blank: a new session, which stands for one that was deleted.
+        :raises ConflictError: if they cannot be reconciled; this entry is still right.
+        """
+        if newer is None and self.durable.revision == 0:
+            return self
+        result = rebase(self.durable, blank if newer is None else newer, self.pending)
+        if newer is None and not result.pending:
+            return None
+        return Entry(result.session, result.durable, View(result.pending))

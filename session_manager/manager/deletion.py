@@ -1,0 +1,172 @@
+"""Removal: deleting a session for good, on request or because of its age."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from datetime import datetime
+
+import attrs
+
+from session_manager.errors import (
+    CorruptSessionError,
+    SaveOutcomeUnknownError,
+    SessionManagerError,
+    UnsupportedFormatError,
+)
+from session_manager.manager.cache.entry import Entry
+from session_manager.manager.cache.residents import Residents
+from session_manager.resource import Resource
+from session_manager.stores.contract import SessionInfo, Store
+
+__all__ = ["Removal", "is_older"]
+
+_log = logging.getLogger("session_manager")
+
+
+def is_older(info: SessionInfo, than: datetime) -> bool:
+    """Say whether a session's last message (of one without messages, its creation) is older than a moment."""
+    time = info.last_message_at or info.created
+    return time is not None and time < than
+
+
+def _may_go(entry: Entry, than: datetime) -> bool:
+    """Say whether a session may be expired by what is in RAM of it: it is old, and no write of it is under way."""
+    return entry.unknown is None and is_older(SessionInfo.of(entry.session), than)
+
+
+def _stored(store: Store, key: str, entry: Entry | None, than: datetime) -> SessionInfo | None:
+    """Describe what is to be deleted of a session that may go by what is in RAM of it; `None`: it stays.
+
+    It stays if what is stored is newer, or is not what RAM is based on.
+
+    :returns: without a version if nothing is stored.
+    """
+    if entry is not None and entry.durable.version is None:
+        return SessionInfo.of(entry.durable)
+    info = store.describe(key)
+    if info is None or info.version is None or not is_older(info, than):
+        return None
+    return None if entry is not None and entry.durable.version != info.version else info
+
+
+def _is_there(store: Store, expected: SessionInfo) -> bool:
+    session = store.load(expected.key)
+    return session is not None and session.version == expected.version
+
+
+def _is_gone(store: Store, key: str) -> bool:
+    """Say whether a session was deleted before an interrupt came: what is unsaved must not start a new one."""
+    with contextlib.suppress(Exception):
+        return store.version(key) is None
+    return False
+
+
+@attrs.define(eq=False, repr=False)
+class Removal(Resource):
+    """Deletes sessions. Every method may be called from any thread."""
+
+    _residents: Residents
+
+    def delete(self, key: str) -> bool:
+        """Delete a session from RAM and from the store; say whether there was one."""
+        return self._residents.held(key, lambda: self._delete(key))
+
+    def _delete(self, key: str) -> bool:
+        store = self._residents.store
+        gone, stored = store is None, False
+        try:
+            stored = store is not None and store.delete(key)
+            gone = True
+        except SaveOutcomeUnknownError:
+            gone = stored = True
+            raise
+        except SessionManagerError:
+            raise
+        except BaseException:
+            gone = store is not None and _is_gone(store, key)
+            self._doubt(key)
+            raise
+        finally:
+            resident = gone and self._residents.guard.run(self._residents.deleted, key, stored=stored)
+        return stored or resident
+
+    def _doubt(self, key: str) -> None:
+        """After an interrupt, let the next call read whether the session is still there, unless it is in RAM only."""
+        self._residents.guard.run(self._forget_clean, key)
+
+    def _forget_clean(self, key: str) -> None:
+        entry = self._residents.resident(key)
+        if entry is not None and not entry.dirty:
+            self._residents.forget(key)
+
+    def expire(self, key: str, than: datetime, *, dry_run: bool = False) -> bool:
+        """Delete a session if it is still older than a moment; say whether it was deleted.
+
+        :param dry_run: only say whether it would be.
+        :raises StorageError: as the store's `Store.delete` does; what was in RAM of it is still there.
+        """
+        expire = self._would_expire if dry_run else self._expire
+        return self._residents.held(key, lambda: expire(key, than))
+
+    def _would_expire(self, key: str, than: datetime) -> bool:
+        """Decide as `_expire` does, and read what is stored, for a damaged session stays."""
+        store, entry = self._residents.store, self._residents.peek(key)
+        if entry is not None and not _may_go(entry, than):
+            return False
+        if store is None:
+            return entry is not None
+        try:
+            expected = _stored(store, key, entry, than)
+            return expected is not None and (expected.version is None or _is_there(store, expected))
+        except (CorruptSessionError, UnsupportedFormatError):
+            return False
+        finally:
+            if entry is None:
+                store.release(key)
+
+    def _expire(self, key: str, than: datetime) -> bool:
+        residents, store = self._residents, self._residents.store
+        if store is None:
+            return residents.guard.run(self._forget, key, than)
+        deleted, entry = False, None
+        try:
+            entry = residents.guard.run(self._leave, key, than)
+            if entry is not None or residents.peek(key) is None:
+                expected = _stored(store, key, entry, than)
+                deleted = expected is not None and (expected.version is None or store.delete(key, expected.version))
+        except SaveOutcomeUnknownError:
+            deleted = True
+            raise
+        except (CorruptSessionError, UnsupportedFormatError) as error:
+            _log.warning("not expired: %s", error)
+        except SessionManagerError:
+            raise
+        except BaseException:
+            # All that is in RAM of an entry that was left is old. Any other one stays, for what is unsaved in it may be new.
+            deleted = entry is not None and entry.durable.version is not None and _is_gone(store, key)
+            self._doubt(key)
+            raise
+        finally:
+            residents.guard.run(self._note_expired, key, deleted=deleted)
+        return deleted
+
+    def _forget(self, key: str, than: datetime) -> bool:
+        entry = self._residents.resident(key)
+        if entry is None or not _may_go(entry, than):
+            return False
+        return self._residents.deleted(key, stored=False)
+
+    def _note_expired(self, key: str, *, deleted: bool) -> None:
+        if deleted:
+            self._residents.deleted(key, stored=True)
+        else:
+            self._residents.stay(key)
+
+    def _leave(self, key: str, than: datetime) -> Entry | None:
+        """Return the entry of a session that is in RAM and old. A message that comes now waits, and starts a new one."""
+        entry = self._residents.resident(key)
+        if entry is None or not _may_go(entry, than):
+            return None
+        self._residents.leave(key)
+        return entry

@@ -1,0 +1,84 @@
+"""What the calls that look at a session first mean as a change, once they see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from session_manager.history.cuts import safe_start
+from session_manager.model.changes import Change, Edit, Remove, Truncate
+from session_manager.model.message import Message
+from session_manager.model.session import Session
+from session_manager.model.view import View
+
+__all__ = ["Make", "editing", "last_position", "position_of", "removing_last", "truncating"]
+
+#: Gives the change that a call means for a session; `None` if it means none.
+Make = Callable[[Session], Change | None]
+
+
+def last_position(session: Session) -> int | None:
+    """Return the position of the last message; `None` if there is none."""
+    return session.messages[-1].position if session.messages else None
+
+
+def position_of(where: int | str) -> Callable[[Session], int | None]:
+    """Return what finds a message by its position, or by its ref: the last one that has it."""
+
+    def find(session: Session) -> int | None:
+        if isinstance(where, int):
+            return None if session.at(where) is None else where
+        return next((one.position for one in reversed(session.messages) if one.ref == where), None)
+
+    return find
+
+
+def truncating(at: datetime, keep_last: int, *, whole_turns: bool) -> Make:
+    """Drop all but the last messages, or all but the last whole turns that have so many.
+
+    Where a turn starts takes long to find out; what is asked again of the same messages is known.
+    """
+    known: tuple[View[Message], int] | None = None
+
+    def turn_start(messages: View[Message]) -> int:
+        nonlocal known
+        if known is None or known[0] is not messages:
+            known = messages, safe_start(messages, keep_last)
+        return known[1]
+
+    def truncate(session: Session) -> Change | None:
+        drop = turn_start(session.messages) if whole_turns else len(session.messages) - max(keep_last, 0)
+        if drop <= 0:
+            return None
+        first = session.messages[drop].position if drop < len(session.messages) else session.end
+        assert first is not None
+        return Truncate(at=at, start=first)
+
+    return truncate
+
+
+def removing_last(at: datetime) -> Make:
+    """Remove the last message."""
+
+    def remove(session: Session) -> Change | None:
+        last = last_position(session)
+        return None if last is None else Remove(at=at, position=last)
+
+    return remove
+
+
+def editing(at: datetime, find: Callable[[Session], int | None], message: Message, *, keep_time: bool) -> Make:
+    """Replace the message that `find` finds.
+
+    :param keep_time: give the new one the time of the old one.
+    """
+
+    def edit(session: Session) -> Change | None:
+        position = find(session)
+        old = None if position is None else session.at(position)
+        if position is None or old is None:
+            return None
+        new = message._placed(None, None, created_at=old.created_at) if keep_time else message
+        return Edit(at=at, position=position, message=new)
+
+    return edit

@@ -1,0 +1,677 @@
+"""`SessionManager`: chat sessions in RAM, each made durable by a save."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from types import TracebackType
+from typing import Any, TypeVar
+
+import attrs
+
+from session_manager.arguments import check_type
+from session_manager.history.context import context
+from session_manager.history.tokens import estimate_tokens
+from session_manager.manager.autosave import Autosave, Autosaver
+from session_manager.manager.cache.eviction import Budget
+from session_manager.manager.cache.fair_lock import Claims
+from session_manager.manager.cache.locks import nothing
+from session_manager.manager.cache.residents import STORAGE, Residents
+from session_manager.manager.deletion import Removal, is_older
+from session_manager.manager.edits import editing, last_position, position_of, removing_last, truncating
+from session_manager.manager.options import MAX_MESSAGE_BYTES, check_options, is_ram_only, warn_if_unset
+from session_manager.manager.queries import Overview
+from session_manager.manager.saving import Saving
+from session_manager.manager.summaries import Summaries, Summarized, Summarizer, SummaryPolicy
+from session_manager.manager.turn import Turn, TurnLocks
+from session_manager.manager.validation import Incoming
+from session_manager.model.changes import Append, Change, Clear, Replace, SetSummary, UpdateMetadata
+from session_manager.model.ids import Ids, cleared, random_id
+from session_manager.model.json_value import checked_text
+from session_manager.model.key import check_key
+from session_manager.model.message import Clock, Message, utc, utc_now
+from session_manager.model.search import SearchHit
+from session_manager.model.session import Session
+from session_manager.resource import Resource
+from session_manager.stores import open_store
+from session_manager.stores.contract import Finding, SessionInfo, Store
+
+__all__ = ["Health", "SessionManager"]
+
+
+M = TypeVar("M", bound="SessionManager")
+
+#: How many seconds a manager that is collected waits for a save of its thread, before it leaves the rest to that.
+_PATIENCE = 1.0
+
+
+@attrs.frozen
+class Health:
+    """How a manager is doing."""
+
+    #: Where the sessions live, such as ``<SnapshotStore '/srv/chats'>``; ``"memory:"`` for RAM only.
+    store: str
+    #: How many sessions are in RAM.
+    resident: int
+    #: The keys of those that have something to save.
+    dirty: tuple[str, ...]
+    #: Of those, each whose last save failed, and why.
+    failures: Mapping[str, Exception]
+    #: What a crash had left unfinished, and was mended since the storage was opened, such as a torn record; and the archives
+    #: whose sessions were missing then.
+    repairs: tuple[Finding, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether no save has failed since it last worked."""
+        return not self.failures
+
+
+class SessionManager(Resource):
+    """Keeps chat sessions in RAM behind one lock, and makes each of them durable by `save`.
+
+    Any thread may call any method. Calls on what is in RAM take microseconds, whatever the disk does; a session that is
+    not in RAM is read when it is touched. After `fork` the child must open its own. A method that is
+    given a damaged session raises `CorruptSessionError`; it never shows an empty history, and never overwrites.
+
+    :param storage: where sessions live: a URL or path for `open_store`, such as ``"log:chats"``, or a `Store`; nothing or
+        ``"memory:"`` keeps them in RAM only. `None` and ``""`` do so too, with a warning: an unset variable, say.
+    :param clock: gives the time, an aware datetime; the system's by default. A call for which it gives anything else raises
+        `InvalidMessageError`, and changes nothing.
+    :param random_id: gives the random ids of generations and writes: another one each time, of 1 to 128 printable ASCII
+        characters without space, ``"`` and backslash. A call for which it gives anything else raises `InvalidMessageError`,
+        and changes nothing.
+    :param max_message_bytes: the largest message: the UTF-8 bytes of its encoded object and metadata; from 1.
+    :param max_resident_bytes: how much RAM sessions may take, by estimate, before those that were used least
+        recently, and are saved, are forgotten until their next use; unsaved ones stay. `None`: no limit.
+    :param autosave: save in the background, too, by this rule. Its docstring says what a crash may lose.
+    :param read_only: only read, beside whoever writes, and see what they save. Writing raises `ReadOnlyError`.
+    :param archive: keep what `truncate_history` and `summarize` drop, for `get_archive` and `search`. Without it that is gone, and
+        an archive that is there stays as it is, but for `clear` and `delete`, which remove it in any case.
+    :raises TypeError: if an argument is of another type than it says; like every error, before anything is opened or locked.
+    :raises ValueError: if a limit is less than 1; if there is a limit, but no storage to forget sessions to; if `autosave`
+        and `read_only` are both given; or if there is to be an archive, and the `Store` keeps none.
+    :raises InvalidStorageError: if the URL or path cannot be what it says.
+    :raises StorageLockedError: if another process, or another manager, has the storage open.
+    :raises StoreInUseError: if another manager has the `Store` that was given, which is not `shared`.
+    :raises ForkedError: if a manager of the parent process has that `Store`.
+    :raises StorageError: if it cannot be opened.
+
+    >>> with SessionManager() as m:
+    ...     m.add_message("telegram:42", "user", "hi").position
+    0
+    """
+
+    def __init__(
+        self,
+        storage: str | os.PathLike[str] | Store | None = "memory:",
+        *,
+        clock: Clock = utc_now,
+        random_id: Callable[[], str] = random_id,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        max_resident_bytes: int | None = None,
+        autosave: Autosave | None = None,
+        read_only: bool = False,
+        archive: bool = False,
+    ) -> None:
+        warn_if_unset(storage, stacklevel=2)
+        check_options(
+            storage,
+            clock=clock,
+            random_id=random_id,
+            max_message_bytes=max_message_bytes,
+            max_resident_bytes=max_resident_bytes,
+            autosave=autosave,
+            read_only=read_only,
+            archive=archive,
+        )
+        self._incoming = Incoming(clock, max_message_bytes)
+        budget = None if max_resident_bytes is None else Budget(max_resident_bytes)
+        self._residents = Residents(
+            _store(storage, read_only=read_only),
+            Ids(random_id),
+            owns_store=not isinstance(storage, Store),
+            read_only=read_only,
+            archive=archive,
+            budget=budget,
+        )
+        self._autosaver: Autosaver | None = None
+        done = False
+        try:
+            self._residents.attach()
+            self._saving = Saving(self._residents)
+            self._removal = Removal(self._residents)
+            self._turn_locks = TurnLocks(Claims(self._residents.guard))
+            self._summaries = Summaries(self._residents, self._saving, self._incoming)
+            self._overview = Overview(self._residents)
+            if autosave is not None and self._residents.store is not None:
+                self._autosaver = Autosaver(autosave, self._saving.save_some, self._saving.is_dirty)
+                self._residents.watch = self._autosaver.watch
+            done = True
+        finally:
+            if not done:
+                self._residents.let_go()
+
+    # Reading
+
+    def get(self, key: str) -> Session | None:
+        """Return a picture of a session; `None` if there is none.
+
+        :raises CorruptSessionError: if it is damaged.
+        """
+        entry = self._residents.touch(self._checked(key))
+        return None if entry is None else entry.session
+
+    def get_or_create(self, key: str) -> Session:
+        """Return a picture of a session, which is created, unsaved, if there is none."""
+        return self._residents.create(self._checked(key), self._incoming.now()).session
+
+    def get_history(self, key: str) -> list[Message]:
+        """Return the messages as a new list; ``[]`` if there is no such session."""
+        session = self.get(key)
+        return [] if session is None else session.messages.to_list()
+
+    def get_context(
+        self,
+        key: str,
+        *,
+        system: str | Mapping[str, Any] | Message | None = None,
+        max_messages: int | None = None,
+        max_tokens: int | None = None,
+        count: Callable[[Message], int] = estimate_tokens,
+        summary_role: str = "system",
+    ) -> list[dict[str, Any]]:
+        """Return what to send to a model, as fresh dicts: a history that its provider accepts.
+
+        First `system`; then the system and developer messages that lead the stored history, which are never cut; the
+        summary, if there is one, in a message that begins with `SUMMARY_PREFACE`; and the longest end of the history that is
+        within the bounds, cut where a turn starts, and mended (see `session_manager.history.repair.repair`). What is
+        stored is not touched. If there is no such session, `system` is all.
+
+        Keep system prompts out of sessions: give them here. For Anthropic give `system` to the SDK instead, and
+        ``summary_role="user"``.
+
+        :param system: a system prompt: its text, or the message.
+        :param max_messages: how many messages the end of the history may have.
+        :param max_tokens: how many tokens, by `count`.
+        :param count: how many tokens a message is; an estimate by default (see `session_manager.tokens`).
+        :param summary_role: the role of the message that brings the summary.
+        :raises TypeError: if a bound is no int, or `count` is not callable.
+        :raises ValueError: if a bound is negative.
+        :raises InvalidMessageError: if `summary_role` is no text, or `count` returns anything but an int of 0 or more.
+        """
+        return context(
+            self.get(key),
+            system=system,
+            max_messages=max_messages,
+            max_tokens=max_tokens,
+            count=count,
+            summary_role=summary_role,
+        )
+
+    def get_archive(self, key: str) -> Iterator[Message]:
+        """Iterate over what was archived of a session, oldest first: none if there is none, or no such session.
+
+        That is what `truncate_history` and `summarize` dropped while ``archive=True``, each message as it was then, at the
+        position that it had; what is not saved yet, too. Positions increase. What `remove_last` and `set_history` took away
+        is not in it, and `clear` empties it.
+
+        :raises CorruptSessionError: if the archive is damaged; the session may be readable all the same.
+        """
+        return iter(self._overview.archive(self._checked(key)))
+
+    def get_summary(self, key: str) -> str:
+        """Return the summary; ``""`` if there is none, or no such session."""
+        session = self.get(key)
+        return "" if session is None else session.summary
+
+    def __contains__(self, key: object) -> bool:
+        """Say whether there is such a session; a damaged one is there."""
+        return self._overview.has(self._checked(key))
+
+    def __len__(self) -> int:
+        return len(self._overview.keys(""))
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the keys that there are now, sorted; damaged sessions' too."""
+        return iter(self._overview.keys(""))
+
+    def list_sessions(self, prefix: str = "") -> list[SessionInfo]:
+        """Describe the sessions whose keys start with `prefix`, the one with the most recent message first.
+
+        Histories are not loaded. A session without messages counts from its creation. A damaged one comes last,
+        with its `SessionInfo.error`.
+        """
+        check_type(prefix, (str,), "prefix must be a str")
+        return sorted(self._infos(prefix), key=lambda info: -_recency(info))
+
+    def _infos(self, prefix: str) -> list[SessionInfo]:
+        infos = [self._overview.describe(key) for key in self._overview.keys(prefix)]
+        return [info for info in infos if info is not None]
+
+    def search(self, text: str, *, key: str | None = None, prefix: str = "", limit: int = 20) -> list[SearchHit]:
+        """Return the messages that contain a text, best first; unsaved ones, and archived ones, too.
+
+        A hit whose position is not in the session (``get(key).at(position)`` is `None`) is in its archive.
+
+        The text stands for itself, whatever is in it, and matches anywhere, also inside of words; letters are compared
+        without case. Many occurrences in a short message come first; of equals the newest. A damaged session, or
+        archive, is left out, and named in the log.
+
+        **Pass** `key` **whenever the user of a chat types the query**: without it they read everybody's chats.
+
+        :param text: what to look for: one character or more.
+        :param key: look only in this session.
+        :param prefix: look only in sessions whose keys start so.
+        :param limit: how many hits at most; from 1.
+        :raises ValueError: if `text` is empty, or `limit` is less than 1.
+        :raises CorruptSessionError: if the session `key`, or its archive, is damaged.
+        """
+        checked = None if key is None else self._checked(key)
+        needle = checked_text(text, "text")
+        if not needle:
+            raise ValueError("text must not be empty")
+        check_type(limit, (int,), "limit must be an int")
+        if limit < 1:
+            raise ValueError(f"limit must be 1 or more, not {limit}")
+        check_type(prefix, (str,), "prefix must be a str")
+        return self._overview.search(needle, checked, prefix, limit)
+
+    # Writing
+
+    def add_message(
+        self,
+        key: str,
+        role: str,
+        content: Any = "",
+        *,
+        name: str | None = None,
+        tool_calls: Any = None,
+        tool_call_id: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+        created_at: datetime | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        ref: str | None = None,
+    ) -> Message:
+        """Append a message, built of these parts (see `Message`); the session is created if it is missing.
+
+        :returns: the message, with its position.
+        :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
+        """
+        checked, at = self._writable(key), self._incoming.now()
+        message = self._incoming.message(
+            at,
+            role,
+            content,
+            name=name,
+            tool_calls=tool_calls,
+            tool_call_id=tool_call_id,
+            extra=extra,
+            created_at=created_at,
+            metadata=metadata,
+            ref=ref,
+        )
+        return self._append(checked, (message,), at)[-1]
+
+    def add(self, key: str, *messages: object) -> list[Message]:
+        """Append messages, all or none; the session is created if it is missing.
+
+        :param messages: each a `Message`, a mapping, or an SDK's object (see `Message.of`).
+        :returns: them, with their positions.
+        :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
+        """
+        checked, at = self._writable(key), self._incoming.now()
+        return self._append(checked, self._incoming.messages(messages, at), at)
+
+    def _append(self, key: str, messages: tuple[Message, ...], at: datetime) -> list[Message]:
+        change = Append(at=at, messages=messages)
+        while (changed := self._residents.change(key, lambda _: change, blind=True)) is None:
+            self._residents.create(key, at)
+        return changed[1].messages.last(len(messages))
+
+    def turn(
+        self, key: str, ref: str | None = None, timeout: float | None = None, *, max_waiting: int | None = None
+    ) -> Turn:
+        """Write a turn, the user's message and all that answers it, at once or not at all: the recommended way to write.
+
+        A context manager. In its block nobody else has a turn of the session (other calls go on); what `Turn.add` and
+        `Turn.add_message` are given waits. Leaving the block appends it in one piece, and saves it: neither a crash nor
+        another process leaves half a turn. An exception that leaves the block writes nothing. Nor is anything written if the
+        session was cleared or deleted meanwhile, also if it was created only then; then `Turn.applied` is `False`.
+
+        :param key: the session; created by the turn if it is missing.
+        :param ref: names the delivery that is answered, such as ``"tg:8123"``; not empty. If the session has answered it
+            before (it remembers its last 256), `Turn.done` is `True`, `Turn.messages` is what is still there of the answer,
+            and nothing is written.
+        :param timeout: how many seconds to wait for another turn to end, 0 or less: not at all; `None`: as long as it takes.
+        :param max_waiting: how many may be waiting already, from 0: a flood for one session is refused. `None`: any number.
+        :raises SessionBusyError: entering the block: more are waiting.
+        :raises TimeoutError: entering the block: it did not end in time.
+        :raises RuntimeError: entering it: this thread has a turn of the session already, or would have to wait for
+            another one inside of a running event loop.
+        :raises SaveError: leaving it: the messages are in RAM, and are to be saved again; a turn with the same `ref` does.
+        """
+        checked = self._writable(key)
+        if timeout is not None:
+            check_type(timeout, (int, float), "timeout must be a number of seconds")
+            if math.isnan(timeout):
+                raise ValueError("timeout must be a number of seconds, not nan")
+        if max_waiting is not None:
+            check_type(max_waiting, (int,), "max_waiting must be an int")
+            if max_waiting < 0:
+                raise ValueError(f"max_waiting must be 0 or more, not {max_waiting}")
+        answered = None if ref is None else checked_text(ref, "ref", empty=False)
+        return Turn(
+            checked,
+            answered,
+            timeout,
+            max_waiting=max_waiting,
+            locks=self._turn_locks,
+            residents=self._residents,
+            saving=self._saving,
+            incoming=self._incoming,
+        )
+
+    def set_summary(self, key: str, text: str) -> bool:
+        """Set the summary; `False` and no effect if there is no such session.
+
+        :raises InvalidMessageError: if it is not a string that JSON can hold.
+        """
+        checked, at = self._writable(key), self._incoming.now()
+        summary = checked_text(text, "summary")
+        return self._residents.change(checked, lambda _: SetSummary(at=at, text=summary)) is not None
+
+    def set_history(self, key: str, messages: Iterable[object]) -> bool:
+        """Replace all messages; the summary stays. `False` and no effect if there is no such session.
+
+        :param messages: as for `add`.
+        :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
+        """
+        checked, at = self._writable(key), self._incoming.now()
+        new = self._incoming.messages(tuple(messages), at)
+        return self._residents.change(checked, lambda _: Replace(at=at, messages=new)) is not None
+
+    def truncate_history(self, key: str, keep_last: int, *, whole_turns: bool = False) -> int:
+        """Drop all but the last `keep_last` messages, to the archive if there is one.
+
+        :param whole_turns: keep whole turns, as few as have so many messages: no turn is parted, and no tool call from
+            its result. Without it exactly so many messages stay.
+        :returns: how many were dropped; 0 if the session is missing or not longer than that, and then
+            ``updated`` stays. With `keep_last` of 0 or less, all are.
+        """
+        checked, at = self._writable(key), self._incoming.now()
+        check_type(keep_last, (int,), "keep_last must be an int")
+
+        truncate, entry = truncating(at, keep_last, whole_turns=whole_turns), self._residents.peek(checked)
+        if entry is not None:
+            truncate(entry.session)  # without the guard: nobody is to wait until the turns are found
+        return _dropped(self._residents.change(checked, truncate))
+
+    def summarize(
+        self, key: str, summarizer: Summarizer, *, keep_last: int, when: SummaryPolicy | None = None
+    ) -> Summarized | None:
+        """Replace old messages by a summary, unless anything about them changes meanwhile.
+
+        The session is saved; a cut is chosen as by ``truncate_history(…, whole_turns=True)``; the summarizer is called
+        without any lock; its summary takes the place of the messages before the cut, and is saved, as one revision. What
+        arrives meanwhile stays, behind it. If meanwhile the session was cleared, replaced, deleted, or summarized by somebody
+        else, or one of these messages edited or dropped, in this process or another, nothing is changed.
+
+        The messages go to the archive, if there is one. Leading system and developer messages stay. The summarizer gets messages with tool calls and results, too.
+
+        :param summarizer: called with the previous summary (``""`` if there is none) and the messages; returns the new
+            summary. If it raises, that comes out, and nothing has changed.
+        :param keep_last: how many messages are to stay, at least.
+        :param when: only if the history is long enough.
+        :returns: what became of it; `None`, without calling the summarizer, if there is no such session, nothing to
+            summarize, another summary of it under way, or the history is not long enough.
+        :raises SaveError: the session could not be saved; a summary that was made is in RAM, unsaved.
+        """
+        self._check_summary(key, keep_last)
+        return self._summaries.summarize(key, summarizer, keep_last=keep_last, when=when)
+
+    def _check_summary(self, key: str, keep_last: int) -> None:
+        self._writable(key)
+        check_type(keep_last, (int,), "keep_last must be an int")
+
+    def remove_last(self, key: str) -> Message | None:
+        """Remove the last message, and return it; `None` if there is none."""
+        checked, at = self._writable(key), self._incoming.now()
+
+        changed = self._residents.change(checked, removing_last(at))
+        return changed[0].messages[-1] if changed is not None and changed[0].messages else None
+
+    def update_last(self, key: str, message: object) -> bool:
+        """Replace the last message (a reply that grows while it streams, say); `False` if there is none.
+
+        It keeps its position, its turn, and, unless the new one brings its own, its ref and time.
+
+        :raises InvalidMessageError: as `add` does.
+        """
+        return self._edit(key, message, last_position)
+
+    def update_message(self, key: str, where: int | str, message: object) -> bool:
+        """Replace a message (one that was edited in the chat, say); `False` if it is not there.
+
+        :param where: its position (an int), or its ref (a string; the last message that has it).
+        :raises InvalidMessageError: as `add` does.
+        """
+        check_type(where, (int, str), "where must be a position (int) or a ref (str)")
+
+        return self._edit(key, message, position_of(where))
+
+    def _edit(self, key: str, message: object, find: Callable[[Session], int | None]) -> bool:
+        checked, at = self._writable(key), self._incoming.now()
+        (new,) = self._incoming.messages((message,), at)
+        edit = editing(at, find, new, keep_time=not isinstance(message, Message))
+        changed = self._residents.change(checked, edit)
+        return changed is not None and find(changed[0]) is not None
+
+    def update_metadata(self, key: str, items: Mapping[str, Any], removed: Iterable[str] = ()) -> bool:
+        """Set keys of the session's metadata, and remove others; `False` if there is no such session.
+
+        :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
+        """
+        checked, at = self._writable(key), self._incoming.now()
+        names = tuple(checked_text(name, "removed") for name in removed)
+        change = UpdateMetadata(at=at, items=items, removed=names)
+        return self._residents.change(checked, lambda _: change) is not None
+
+    def clear(self, key: str) -> int:
+        """Drop all messages, the summary and the archive; metadata and creation time stay.
+
+        :returns: how many messages there were.
+        """
+        checked, at = self._writable(key), self._incoming.now()
+        generation = cleared(self._residents.new_id())
+        return _dropped(self._residents.change(checked, lambda _: Clear(at=at, generation=generation)))
+
+    # Saving
+
+    def save(self, key: str) -> bool:
+        """Make a session durable.
+
+        When this returns, the session as it was when this was called survives a crash and a power cut. What is
+        changed meanwhile stays dirty, for the next save.
+
+        :returns: whether something was written; `False` if there was nothing new, no such session in
+            RAM, or no storage.
+        :raises SaveFailedError: the stored bytes are the old ones, and the session is still dirty.
+        :raises SaveOutcomeUnknownError: the new bytes are there, but may not survive a power cut.
+        :raises CorruptSessionError: its file was damaged meanwhile, and is not overwritten.
+        :raises ConflictError: another writer changed the same message (see `reload`).
+        """
+        return self._saving.save(self._writable(key))
+
+    def save_all(self) -> int:
+        """Save every session that has something to save; try all, then raise.
+
+        :returns: how many were written.
+        :raises SaveFailedError: with ``failures``, the keys that were not saved, and why.
+        """
+        self._residents.check_writable()
+        return self._saving.save_all()
+
+    def reload(self, key: str) -> list[Change]:
+        """Give up a session's unsaved changes, and read it from the store again.
+
+        :returns: the changes given up, oldest first, but for edits that later ones superseded.
+        :raises StorageError: if it cannot be read; nothing has changed.
+        """
+        return self._saving.reload(self._checked(key))
+
+    def delete(self, key: str) -> bool:
+        """Delete a session and its archive for good, durably; a damaged one is moved to quarantine.
+
+        :returns: whether there was one.
+        :raises SaveFailedError: it could not be deleted, and is still there.
+        :raises SaveOutcomeUnknownError: it is gone, but may come back after a power cut: delete it again.
+        """
+        return self._removal.delete(self._writable(key))
+
+    def expire(self, older_than: timedelta | datetime, *, prefix: str = "", dry_run: bool = False) -> list[str]:
+        """Delete, for good and durably, the sessions whose last message is too old.
+
+        Of a session without messages its creation counts. One that becomes active meanwhile stays; damaged ones stay. So
+        does one whose newest message was removed, and is still stored.
+
+        :param older_than: an age, not negative, such as ``timedelta(days=90)``, by the manager's clock; or a moment, aware.
+        :param prefix: only sessions whose keys start so.
+        :param dry_run: delete nothing, and return what would be deleted. It reads what is stored of these sessions.
+        :returns: the keys of those that were deleted (would be, with `dry_run`), sorted.
+        :raises ValueError: if the age is negative, or the moment naive.
+        :raises SaveError: one could not be deleted, as `delete` says; the others before it were.
+        """
+        self._residents.check_writable()
+        check_type(prefix, (str,), "prefix must be a str")
+        than = _moment(self._incoming.now(), older_than)
+        old = sorted(info.key for info in self._infos(prefix) if is_older(info, than))
+        return [key for key in old if self._removal.expire(key, than, dry_run=dry_run)]
+
+    def fork(self, key: str, new_key: str) -> Session:
+        """Copy a session, as it is now, to a new key; the copy is durable when this returns. The archive is not copied.
+
+        :returns: the copy, of a generation of its own, created now.
+        :raises SessionNotFoundError: if there is no session `key`.
+        :raises SessionExistsError: if there is a session `new_key`.
+        :raises SaveError: if it could not be saved.
+        """
+        return self._saving.fork(self._writable(key), check_key(new_key), self._incoming.now())
+
+    # The storage
+
+    def compact(self, key: str) -> None:
+        """Reclaim what the session wastes in its storage: all the text that was dropped or replaced.
+
+        :raises SaveError: if it could not be rewritten; the session is as it was.
+        """
+        checked = self._writable(key)
+        store = self._residents.store
+        if store is not None:
+            self._residents.held(checked, lambda: store.compact(checked))
+
+    def verify(self, key: str | None = None) -> list[Finding]:
+        """Read what is stored, check all that can be checked, and return what is wrong; damage does not raise.
+
+        :param key: only this session; else all of them, and what lies beside them.
+        """
+        store = self._residents.store
+        self._residents.check_open()
+        if store is None:
+            return []
+        if key is not None:
+            checked = self._checked(key)
+            return self._residents.held(checked, lambda: store.verify(checked))
+        findings = [self._residents.held(one, partial(store.verify, one)) for one in self._overview.keys("")]
+        strays = self._residents.held(STORAGE, store.strays)
+        return list(dict.fromkeys(finding for some in [*findings, strays] for finding in some))
+
+    def health(self) -> Health:
+        """Say how the manager is doing, from RAM."""
+        self._residents.check_open()
+        store = self._residents.store
+        entries = self._residents.entries()
+        dirty = sorted(key for key, entry in entries.items() if store is not None and entry.dirty)
+        where = "memory:" if store is None else repr(store)
+        repairs = () if store is None else tuple(store.repairs())
+        return Health(where, len(entries), tuple(dirty), self._residents.failures(), repairs)
+
+    def close(self, *, save: bool = True) -> None:
+        """Save what is dirty, and let go of the storage; idempotent. Afterwards calls raise `ClosedError`.
+
+        Calls that are running are waited for. A `Store` that was given is not closed.
+
+        :param save: `False` gives up what is not saved.
+        :raises SaveFailedError: something could not be saved, and the manager stays open.
+        """
+        self._residents.close(self._saving.flush if save else nothing)
+        if self._autosaver is not None:
+            self._autosaver.stop()
+
+    def __enter__(self: M) -> M:
+        self._residents.check_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        residents: Residents | None = getattr(self, "_residents", None)
+        saver: Autosaver | None = getattr(self, "_autosaver", None)
+        unsaved = 0 if residents is None else residents.abandon()
+        if residents is not None and saver is not None:
+            saver.stop(last=residents.let_go, patience=_PATIENCE)  # it may be in the middle of a save
+        elif residents is not None:
+            residents.let_go()
+        if unsaved:
+            warnings.warn(
+                f"{unsaved} unsaved sessions in an unclosed {self!r}", ResourceWarning, stacklevel=1, source=self
+            )
+
+    def __repr__(self) -> str:
+        store = self._residents.store
+        return f"<SessionManager {'memory:' if store is None else repr(store)}>"
+
+    # Checks
+
+    def _checked(self, key: object) -> str:
+        self._residents.check_state()
+        return check_key(key)
+
+    def _writable(self, key: object) -> str:
+        self._residents.check_writable()
+        return check_key(key)
+
+
+def _store(storage: str | os.PathLike[str] | Store | None, *, read_only: bool) -> Store | None:
+    if isinstance(storage, Store):
+        return storage
+    if storage is None or is_ram_only(storage):
+        return None
+    return open_store(storage, read_only=read_only)
+
+
+def _moment(now: datetime, older_than: timedelta | datetime) -> datetime:
+    """Return the moment that `expire` means."""
+    check_type(older_than, (timedelta, datetime), "older_than must be a timedelta or an aware datetime")
+    if isinstance(older_than, datetime):
+        return utc(older_than, "older_than")
+    if older_than < timedelta():
+        raise ValueError("older_than must not be negative")
+    age = now - datetime.min.replace(tzinfo=timezone.utc)
+    return now - min(older_than, age)
+
+
+def _recency(info: SessionInfo) -> float:
+    time = info.last_message_at or info.created
+    return float("-inf") if time is None else time.timestamp()
+
+
+def _dropped(changed: tuple[Session, Session] | None) -> int:
+    return 0 if changed is None else len(changed[0].messages) - len(changed[1].messages)

@@ -1,0 +1,61 @@
+"""The options of a session manager, checked before its storage is opened."""
+
+from __future__ import annotations
+
+import warnings
+
+from session_manager.arguments import check_bool, check_callable, check_int, check_path, check_type
+from session_manager.manager.autosave import Autosave
+from session_manager.stores.contract import Store
+
+__all__ = ["MAX_MESSAGE_BYTES", "check_options", "is_ram_only", "warn_if_unset"]
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+
+def check_options(
+    storage: object,
+    *,
+    clock: object,
+    random_id: object,
+    max_message_bytes: object,
+    max_resident_bytes: object,
+    autosave: object,
+    read_only: object,
+    archive: object,
+) -> None:
+    """Raise if a manager cannot be made with these options. Nothing is opened.
+
+    :raises TypeError: if one of them is of another type.
+    :raises ValueError: if one is out of range, or two exclude each other.
+    :raises InvalidStorageError: if the storage can be no path.
+    """
+    if not (isinstance(storage, Store) or storage is None or storage == ""):
+        check_path(storage, "storage", "must be a path, or a URL such as snapshot:PATH")
+    check_callable(clock, "clock")
+    check_callable(random_id, "random_id")
+    check_int(max_message_bytes, "max_message_bytes", least=1)
+    check_bool(read_only, "read_only")
+    check_bool(archive, "archive")
+    if autosave is not None:
+        check_type(autosave, (Autosave,), "autosave must be an Autosave")
+        if read_only:
+            raise ValueError("read_only and autosave exclude each other")
+    if max_resident_bytes is not None:
+        check_int(max_resident_bytes, "max_resident_bytes", least=1)
+        if is_ram_only(storage):
+            raise ValueError("max_resident_bytes needs a storage, from which a forgotten session comes back")
+    if archive and isinstance(storage, Store) and not storage.archives:
+        raise ValueError(f"archive=True needs a store that keeps archives (Store.archives), which {storage!r} does not")
+
+
+def is_ram_only(storage: object) -> bool:
+    """Say whether a storage is none, so that sessions are in RAM only."""
+    return storage is None or (isinstance(storage, str) and storage in ("", "memory:"))
+
+
+def warn_if_unset(storage: object, *, stacklevel: int) -> None:
+    """Warn that there is no storage where one was meant, probably."""
+    if storage is None or storage == "":
+        told = f'storage is {storage!r}, so nothing is saved: give a path, or "memory:" if that is meant'
+        warnings.warn(told, stacklevel=stacklevel + 1)

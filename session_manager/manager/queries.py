@@ -1,0 +1,180 @@
+"""All sessions at once, those in RAM and those in the store: which there are, what they are, what they contain."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import chain
+
+import attrs
+
+from session_manager.errors import CorruptSessionError, StorageError, UnsupportedFormatError
+from session_manager.manager.cache.entry import Entry
+from session_manager.manager.cache.residents import STORAGE, Residents
+from session_manager.model.message import Message
+from session_manager.model.search import SearchHit, best, merged
+from session_manager.resource import Resource
+from session_manager.stores.contract import SessionInfo, Store
+
+__all__ = ["Overview"]
+
+_log = logging.getLogger("session_manager")
+
+
+@attrs.define(eq=False, repr=False)
+class Overview(Resource):
+    """Looks at all sessions. Every method may be called from any thread."""
+
+    _residents: Residents
+
+    def has(self, key: str) -> bool:
+        """Say whether there is a session; a damaged one is there."""
+        store, entry = self._residents.store, self._residents.peek(key)
+        if store is None or (entry is not None and not store.shared):
+            return entry is not None
+        try:
+            if entry is not None and self._residents.touch(key) is not None:
+                return True
+            return self._residents.held(key, lambda: store.version(key)) is not None
+        except (CorruptSessionError, UnsupportedFormatError):
+            return True
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys that there are now, sorted."""
+        self._residents.check_open()
+        store, own = self._residents.store, self._own(prefix)
+        stored = [] if store is None else self._residents.held(STORAGE, lambda: list(store.keys(prefix)))
+        return sorted(own.keys() | stored)
+
+    def _own(self, prefix: str) -> dict[str, Entry]:
+        """Return what is in RAM and need not be asked of the store: of a shared one, what is unsaved."""
+        store = self._residents.store
+        own = {key: entry for key, entry in self._residents.entries().items() if key.startswith(prefix)}
+        if store is None or not store.shared:
+            return own
+        current = {key: self._current(key, entry) for key, entry in own.items() if entry.dirty}
+        return {key: entry for key, entry in current.items() if entry is not None}
+
+    def _current(self, key: str, entry: Entry) -> Entry | None:
+        """Return a dirty session's entry as it is now: over what others have saved, if that can be read."""
+        try:
+            return self._residents.touch(key)
+        except (CorruptSessionError, UnsupportedFormatError):
+            return entry
+
+    def describe(self, key: str) -> SessionInfo | None:
+        """Describe a session, without loading it; a damaged one with its error."""
+        store, entry = self._residents.store, self._residents.peek(key)
+        try:
+            if store is not None and not _tells(store, entry):
+                return self._residents.held(key, lambda: self._describe(store, key))
+            if store is not None and store.shared:
+                entry = self._residents.touch(key)
+        except StorageError as error:
+            return SessionInfo(key=key, error=error)
+        return None if entry is None else SessionInfo.of(entry.session)
+
+    def _describe(self, store: Store, key: str) -> SessionInfo | None:
+        """Describe a session whose keyed lock is held: what it waited for may have put it into RAM."""
+        entry = self._residents.peek(key)
+        return SessionInfo.of(entry.session) if entry is not None and _tells(store, entry) else store.describe(key)
+
+    def archive(self, key: str) -> list[Message]:
+        """Return what was archived of a session, by position, as it is with what is not saved yet."""
+        self._residents.check_open()
+        store, entry = self._residents.store, self._residents.peek(key)
+        if store is None:
+            return [] if entry is None else entry.archived((), archive=self._residents.archive)
+        return self._residents.held(key, lambda: self._archive(store, key))
+
+    def _archive(self, store: Store, key: str) -> list[Message]:
+        """Return the archive of a session whose keyed lock is held, over what others have saved."""
+        entry = self._residents.peek(key)
+        if entry is not None and entry.dirty and store.shared:
+            entry = self._residents.fetch(store, key)
+        stored = store.archive(key)
+        return list(stored) if entry is None else entry.archived(stored, archive=self._residents.archive)
+
+    def search(self, text: str, key: str | None, prefix: str, limit: int) -> list[SearchHit]:
+        """Return the messages that contain a text, best first; unsaved ones, and archived ones, too."""
+        self._residents.check_open()
+        store = self._residents.store
+        if key is not None and not key.startswith(prefix):
+            return []
+        mine = self._own(prefix) if key is None else self._one_in_ram(store, key)
+        hits = best(text, self._messages(mine, strict=key is not None), limit)
+        if store is None:
+            return hits
+        if store.indexed:
+            found = self._residents.held(
+                STORAGE, lambda: store.search(text, key=key, prefix=prefix, limit=limit, skip=mine)
+            )
+            return merged([*hits, *found], limit)
+        for one in [key] if key is not None else self.keys(prefix):
+            if one not in mine:
+                hits = merged([*hits, *self._search_one(store, text, one, limit, strict=key is not None)], limit)
+        return hits
+
+    def _one_in_ram(self, store: Store | None, key: str) -> dict[str, Entry]:
+        entry = self._residents.peek(key)
+        if entry is not None and store is not None and store.shared:
+            entry = self._current(key, entry) if entry.dirty else None
+        return {} if entry is None else {key: entry}
+
+    def _search_one(self, store: Store, text: str, key: str, limit: int, *, strict: bool) -> list[SearchHit]:
+        try:
+            return self._residents.held(key, lambda: self._search(store, text, key, limit))
+        except (CorruptSessionError, UnsupportedFormatError) as error:
+            if strict:
+                raise
+            _log.warning("left out of a search: %s", error)
+            return []
+
+    def _search(self, store: Store, text: str, key: str, limit: int) -> list[SearchHit]:
+        """Search a session whose keyed lock is held: what it waited for may have put it into RAM.
+
+        :raises CorruptSessionError: if it, or its archive, is damaged.
+        """
+        entry = self._residents.peek(key)
+        if entry is not None and _tells(store, entry):
+            found = self._with_archive(store, key, entry, strict=True)
+            return best(text, ((key, message) for message in found), limit)
+        return store.search(text, key=key, limit=limit)
+
+    def _messages(self, entries: dict[str, Entry], *, strict: bool) -> Iterator[tuple[str, Message]]:
+        """Return the messages of sessions in RAM, and their archives.
+
+        :param strict: raise if an archive is damaged; else it is left out, and named in the log.
+        """
+        store = self._residents.store
+        for key, entry in entries.items():
+            if store is None or not store.has_archive(key):
+                found = self._with_archive(None, key, entry, strict=strict)
+            else:
+                read = partial(self._with_archive, store, key, entry, strict=strict)
+                found = self._residents.held(key, read)
+            for message in found:
+                yield key, message
+
+    def _with_archive(self, store: Store | None, key: str, entry: Entry, *, strict: bool) -> Iterable[Message]:
+        """Return the messages of a session and of its archive. If there is a store, its keyed lock is held.
+
+        :param entry: it as it was; by now it may be another, or have been evicted.
+        """
+        entry = self._residents.peek(key) or entry
+        session, archive = entry.session, self._residents.archive
+        old: list[Message] = []
+        try:
+            old = entry.archived(() if store is None else store.archive(key), archive=archive)
+        except (CorruptSessionError, UnsupportedFormatError) as error:
+            if strict:
+                raise
+            _log.warning("left out of a search: %s", error)
+        # What another process has archived since is still shown here.
+        return chain(session.messages, (one for one in old if session.at(one.position or 0) is None))
+
+
+def _tells(store: Store, entry: Entry | None) -> bool:
+    """Say whether what is in RAM of a session tells as much as the store does, or more."""
+    return entry is not None and (entry.dirty or not store.shared)

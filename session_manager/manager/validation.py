@@ -1,0 +1,88 @@
+"""What comes in from a caller: messages, checked and stamped with the time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from session_manager.codec.lines import encoded_size
+from session_manager.errors import InvalidMessageError
+from session_manager.model.message import Clock, Message, utc
+from session_manager.threads import giving_way
+
+__all__ = ["Incoming"]
+
+
+@attrs.frozen(eq=False, repr=False)
+class Incoming:
+    """Checks messages, and stamps those that have no time."""
+
+    #: Gives the time, aware.
+    clock: Clock
+    #: The largest message: the UTF-8 bytes of its encoded object and metadata.
+    max_bytes: int
+
+    def now(self) -> datetime:
+        """Return the time, in UTC."""
+        return utc(self.clock(), "clock()")
+
+    def message(
+        self,
+        at: datetime,
+        role: str,
+        content: Any,
+        *,
+        name: str | None,
+        tool_calls: Any,
+        tool_call_id: str | None,
+        extra: Mapping[str, Any] | None,
+        created_at: datetime | None,
+        metadata: Mapping[str, Any] | None,
+        ref: str | None,
+    ) -> Message:
+        """Build a message of its parts (see `Message`).
+
+        :raises InvalidMessageError: with the place of what is not JSON.
+        """
+        message = Message(
+            role,
+            content,
+            name=name,
+            tool_calls=tool_calls,
+            tool_call_id=tool_call_id,
+            extra=extra,
+            created_at=at if created_at is None else created_at,
+            metadata=metadata,
+            ref=ref,
+        )
+        self._check_size(message)
+        return message
+
+    def messages(self, values: tuple[object, ...], at: datetime) -> tuple[Message, ...]:
+        """Check what is to become messages; the place of an error among several is ``messages[i]``.
+
+        :raises InvalidMessageError: with the place of what is not JSON.
+        """
+        messages = []
+        for number, value in enumerate(giving_way(values)):
+            failure = None
+            try:
+                message = Message.of(value, created_at=at)
+                self._check_size(message)
+                messages.append(message)
+            except InvalidMessageError as error:
+                failure = error
+            if failure is not None:
+                if len(values) == 1:
+                    raise failure
+                separator = "." if failure.path and not failure.path.startswith("[") else ""
+                raise InvalidMessageError(f"messages[{number}]{separator}{failure.path}", failure.reason)
+        return tuple(messages)
+
+    def _check_size(self, message: Message) -> None:
+        size = encoded_size(message)
+        if size > self.max_bytes:
+            raise InvalidMessageError("", f"{size:,} bytes, more than max_message_bytes={self.max_bytes:,}")

@@ -1,0 +1,337 @@
+"""Changes: a session is the fold of its changes.
+
+A change says what one call did. Each is a small immutable value that carries the time of its call
+(``at``), and `apply` is the specification of what each one does. Stores write changes, the manager
+keeps the pending ones, and `session_manager.rebase` reconciles those of two writers.
+
+``spare`` is a range of positions (first, one past the last) that stay although the change would drop
+them: messages of another writer that the call did not see. Only rebasing gives one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import operator
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from functools import reduce
+from typing import Any
+
+import attrs
+
+from session_manager.model.json_value import EMPTY_OBJECT, JsonObject, copy_value, json_object, same
+from session_manager.model.message import Message
+from session_manager.model.session import MAX_REFS, Session
+from session_manager.model.view import View
+from session_manager.threads import giving_way
+
+__all__ = [
+    "Append",
+    "Change",
+    "Clear",
+    "Edit",
+    "Fold",
+    "Remove",
+    "Replace",
+    "SetSummary",
+    "Spare",
+    "Truncate",
+    "UpdateMetadata",
+    "Witness",
+    "apply",
+    "digest",
+    "fold",
+]
+
+Spare = tuple[int, int]
+
+
+def _characters(text: str | None) -> str:
+    return "None" if text is None else f"<{len(text)} characters>"
+
+
+def _count(items: Any) -> str:
+    return f"<{len(items)}>"
+
+
+def _compared(change: Change) -> list[Any]:
+    return [getattr(change, field.name) for field in attrs.fields(type(change)) if field.eq]
+
+
+def _shown(field: Any, value: object) -> str:
+    return str(field.repr(value)) if callable(field.repr) else repr(value)
+
+
+@attrs.define(eq=False, repr=False)
+class Witness:
+    """Sees whether a change becomes durable: by whosever save, and however often it is rebased before."""
+
+    durable: bool = False
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Change:
+    """What one call did to a session, and when.
+
+    :param at: the time of the call, aware, UTC. ``updated`` never goes back behind it.
+    :param witness: who waits to see it durable; never written.
+    """
+
+    at: datetime
+    witness: Witness | None = attrs.field(default=None, eq=False, repr=False)
+
+    # One of each for all changes: every method that attrs writes for a class costs time when the package is imported.
+
+    def __eq__(self, other: object) -> bool:
+        return _compared(self) == _compared(other) if type(other) is type(self) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((type(self), *_compared(self)))
+
+    def __repr__(self) -> str:
+        shown = (field for field in attrs.fields(type(self)) if field.repr)
+        fields = (f"{field.alias}={_shown(field, getattr(self, field.name))}" for field in shown)
+        return f"{type(self).__name__}({', '.join(fields)})"
+
+    def _apply(self, session: Session) -> Session:
+        raise NotImplementedError
+
+    def _changed(self, session: Session, **fields: Any) -> Session:
+        updated = max(session.updated, self.at)
+        return session._with(updated=updated, **fields)
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Append(Change):
+    """New messages at the end, at the next positions (`add_message`, `add`, `turn`).
+
+    With `turn` they bear that ref, and it joins the session's `refs` (without messages, too). No effect if
+    the ref is in `refs` already, or if `guard` is set and is not the session's generation.
+    """
+
+    messages: tuple[Message, ...] = attrs.field(default=(), repr=_count)
+    turn: str | None = attrs.field(default=None, repr=_characters)
+    guard: str | None = None
+
+    def _apply(self, session: Session) -> Session:
+        if self.turn is not None and self.turn in session.refs:
+            return session
+        if self.guard is not None and self.guard != session.generation:
+            return session
+        if self.turn is None and not self.messages:
+            return session
+        refs = session.refs if self.turn is None else (*session.refs, self.turn)[-MAX_REFS:]
+        messages, end = _appended(session, session.messages, self.messages, self.turn)
+        return session._with(updated=max(session.updated, self.at), messages=messages, end=end, refs=refs)
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Truncate(Change):
+    """The messages before position `start` go, to the archive if there is one (`truncate_history`)."""
+
+    start: int
+    spare: Spare | None = None
+
+    def _apply(self, session: Session) -> Session:
+        kept = session.messages[session.index(self.start) :]
+        spared = _spared(session, self.spare, before=self.start)
+        if len(kept) + len(spared) == len(session.messages):
+            return session
+        return self._changed(session, messages=spared.appended(kept) if spared else kept)
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Remove(Change):
+    """The message at `position` goes (`remove_last`)."""
+
+    position: int
+
+    def _apply(self, session: Session) -> Session:
+        if session.at(self.position) is None:
+            return session
+        index = session.index(self.position)
+        before, after = session.messages[:index], session.messages[index + 1 :]
+        return self._changed(session, messages=before.appended(after) if after else before)
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Edit(Change):
+    """The message at `position` becomes `message` (`update_last`, `update_message`).
+
+    It keeps its position and turn, and its ref unless `message` has one.
+    """
+
+    position: int
+    message: Message
+
+    def _apply(self, session: Session) -> Session:
+        old = session.at(self.position)
+        if old is None:
+            return session
+        new = self.edited(old)
+        if new is old:
+            return session
+        messages = session.messages.to_list()
+        messages[session.index(self.position)] = new
+        return self._changed(session, messages=View(messages))
+
+    def edited(self, old: Message) -> Message:
+        """Return what becomes of the message that is there: the very same one if nothing does."""
+        new = self.message._placed(self.position, old.turn, ref=old.ref)
+        is_same = old == new and (old.ref, old.created_at) == (new.ref, new.created_at)
+        return old if is_same and same(old._metadata, new._metadata) else new
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Replace(Change):
+    """All messages go, not to the archive, and these are appended; the summary stays (`set_history`)."""
+
+    messages: tuple[Message, ...] = attrs.field(default=(), repr=_count)
+    spare: Spare | None = None
+
+    def _apply(self, session: Session) -> Session:
+        spared = _spared(session, self.spare)
+        if len(spared) == len(session.messages) and not self.messages:
+            return session
+        messages, end = _appended(session, spared, self.messages, None)
+        return self._changed(session, messages=messages, end=end)
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Clear(Change):
+    """All messages, the summary and the archive go; the session gets this new generation (`clear`).
+
+    Metadata, ``created``, ``refs``, ``end`` and the count of revisions stay. Always an effect.
+    """
+
+    generation: str
+    spare: Spare | None = None
+
+    def _apply(self, session: Session) -> Session:
+        spared = _spared(session, self.spare)
+        return self._changed(session, messages=spared, summary="", generation=self.generation, _archived=0)
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Fold(Change):
+    """The messages from `start` to before `stop` go, to the archive, and become `summary` (`summarize`).
+
+    No effect unless `digest` is still that of the session's generation, summary and these messages.
+    """
+
+    summary: str = attrs.field(repr=_characters)
+    start: int
+    stop: int
+    digest: str
+    #: The picture that the digest was made of, if it is at hand: where the messages are the very same, so is the digest.
+    seen: Session | None = attrs.field(default=None, eq=False, repr=False)
+
+    def _apply(self, session: Session) -> Session:
+        if self.stop < self.start or not self._matches(session):
+            return session
+        before = session.messages[: session.index(self.start)]
+        after = session.messages[session.index(self.stop) :]
+        messages = before.appended(after) if before else after
+        if len(messages) == len(session.messages) and self.summary == session.summary:
+            return session
+        return self._changed(session, messages=messages, summary=self.summary)
+
+    def _matches(self, session: Session) -> bool:
+        seen = self.seen
+        if seen is not None and (seen.generation, seen.summary) == (session.generation, session.summary):
+            one, other = (it.messages[it.index(self.start) : it.index(self.stop)] for it in (seen, session))
+            if len(one) == len(other) and all(map(operator.is_, one, other)):
+                return True
+        return digest(session, self.start, self.stop) == self.digest
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class SetSummary(Change):
+    """The summary becomes `text` (`set_summary`)."""
+
+    text: str = attrs.field(repr=_characters)
+
+    def _apply(self, session: Session) -> Session:
+        return session if self.text == session.summary else self._changed(session, summary=self.text)
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class UpdateMetadata(Change):
+    """Keys of the session's metadata are set (`items`) and removed (`update_metadata`)."""
+
+    _items: JsonObject = attrs.field(default=EMPTY_OBJECT, repr=_count, converter=json_object)
+    removed: tuple[str, ...] = attrs.field(default=(), repr=_count)
+
+    @property
+    def items(self) -> dict[str, Any]:
+        """What was set, a fresh copy."""
+        return {key: copy_value(value) for key, value in self._items.items()}
+
+    def _apply(self, session: Session) -> Session:
+        old = session._metadata
+        if not self.changes(old):
+            return session
+        merged = JsonObject(old)
+        self.make_in(merged)
+        return self._changed(session, _metadata=merged)
+
+    def make_in(self, metadata: dict[str, Any]) -> None:
+        """Make the change in an object that belongs to the caller."""
+        for key in self.removed:
+            metadata.pop(key, None)
+        metadata.update(self._items)
+
+    def changes(self, old: Mapping[str, Any]) -> bool:
+        """Say whether there is anything to change in a session's metadata; costs what the change is, not what is there."""
+        if any(key in old and key not in self._items for key in self.removed):
+            return True
+        return any(key not in old or not same(value, old[key]) for key, value in self._items.items())
+
+
+def apply(session: Session, change: Change) -> Session:
+    """Return the session after a change: the very same object if the change has no effect.
+
+    A pure function. ``updated`` becomes the later of it and the change's ``at``; ``revision`` stays, it
+    counts durable states.
+    """
+    return change._apply(session)
+
+
+def fold(session: Session, changes: Iterable[Change]) -> Session:
+    """Return the session after all of the changes, in order."""
+    return reduce(apply, changes, session)
+
+
+def digest(session: Session, start: int, stop: int) -> str:
+    """Return what a `Fold` of the positions from `start` to before `stop` is bound to, in hex.
+
+    The SHA-256 of the standard `json`, ASCII, keys sorted, without spaces, of
+    ``[generation, summary, [[position, object], …]]``.
+    """
+    before = f"[{_text(session.generation)},{_text(session.summary)},["
+    digested = hashlib.sha256(before.encode("ascii"))
+    comma = b""
+    for message in giving_way(session.messages[session.index(start) : session.index(stop)]):
+        digested.update(comma + _text([message.position, message._object]).encode("ascii"))
+        comma = b","
+    digested.update(b"]]")
+    return digested.hexdigest()
+
+
+_text = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
+def _appended(
+    session: Session, kept: View[Message], messages: tuple[Message, ...], turn: str | None
+) -> tuple[View[Message], int]:
+    placed = [message._placed(session.end + number, turn) for number, message in enumerate(giving_way(messages))]
+    return kept.appended(placed), session.end + len(placed)
+
+
+def _spared(session: Session, spare: Spare | None, before: int | None = None) -> View[Message]:
+    """Return the messages that `spare` keeps, of those before a position."""
+    if spare is None:
+        return View()
+    first, last = spare if before is None else (spare[0], min(spare[1], before))
+    return session.messages[session.index(first) : session.index(last)]

@@ -1,0 +1,305 @@
+"""The message: a provider's JSON object with its time, metadata and place. Immutable, safe to share between threads."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import Any, Final
+
+import attrs
+
+from session_manager.errors import InvalidMessageError
+from session_manager.model.json_value import (
+    EMPTY_OBJECT,
+    JsonObject,
+    checked_copy,
+    checked_text,
+    copy_value,
+    json_object,
+    same,
+    shared,
+)
+
+__all__ = ["Clock", "Message", "utc", "utc_now"]
+
+
+#: Gives the time: any callable that returns an aware `datetime`.
+Clock = Callable[[], datetime]
+
+
+class _Absent(enum.Enum):
+    ABSENT = "absent"
+
+
+_ABSENT: Final = _Absent.ABSENT
+_FIELDS = ("role", "content", "name", "tool_calls", "tool_call_id")
+
+
+def utc_now() -> datetime:
+    """Return the time of the system's clock, aware, in UTC."""
+    return datetime.now(timezone.utc)
+
+
+def utc(value: object, path: str) -> datetime:
+    """Return an aware datetime in UTC.
+
+    :param path: what it is called in an error.
+    :raises InvalidMessageError: if it is not a `datetime`, is naive, or is out of range in UTC.
+    """
+    if not isinstance(value, datetime):
+        raise InvalidMessageError(path, f"must be a datetime, not {type(value).__name__}")
+    if value.tzinfo is timezone.utc and type(value) is datetime:
+        return value
+    if value.utcoffset() is None:
+        raise InvalidMessageError(path, "a naive datetime: give it a timezone")
+    try:
+        moved = value.astimezone(timezone.utc)
+    except OverflowError:
+        pass
+    else:
+        return datetime.combine(moved.date(), moved.time(), timezone.utc)
+    raise InvalidMessageError(path, "out of range in UTC")
+
+
+@attrs.frozen(init=False, eq=False, repr=False, weakref_slot=False)
+class Message:
+    """A message as providers and frameworks exchange it, and what is ours about it.
+
+    The object is any JSON object with a non-empty string ``role``, or without a role and with a
+    non-empty string ``type`` (OpenAI chat and Responses items, Anthropic messages, …). It is
+    checked and copied when the message is built, and comes back unchanged from `to_dict`. Unknown
+    roles and fields are kept.
+
+    Two messages are equal if their objects are, ``True``, ``1`` and ``1.0`` being three.
+
+    :param role: such as ``"user"``, ``"assistant"``, ``"tool"``; not empty.
+    :param content: a string, a list of parts, …; `None` is null; without it there is no ``content``.
+    :param name, tool_calls, tool_call_id: put into the object unless `None`.
+    :param extra: further fields of the object.
+    :param created_at: when it was written, aware; now by the system's clock if it is missing.
+    :param metadata: the user's own notes, a JSON object; never sent to a model.
+    :param ref: the channel's own id of the message, such as Telegram's; not empty.
+    :raises InvalidMessageError: with the place of what is not JSON, or not a message.
+
+    >>> message = Message("user", "hi", name="Ada")
+    >>> message.to_dict()
+    {'role': 'user', 'content': 'hi', 'name': 'Ada'}
+    >>> Message.from_dict({"role": "user", "content": "hi"}) == Message("user", "hi")
+    True
+    """
+
+    _object: dict[str, Any]
+    #: When it was written: aware, UTC.
+    created_at: datetime
+    _metadata: JsonObject
+    #: The channel's own id of the message, or `None`.
+    ref: str | None
+    #: Its number in the session, never used twice there; `None` before it was added, provisional until saved.
+    position: int | None
+    #: The ref of the turn that added it, or `None`.
+    turn: str | None
+
+    def __init__(
+        self,
+        role: str,
+        content: Any = _ABSENT,
+        *,
+        name: str | None = None,
+        tool_calls: Any = None,
+        tool_call_id: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+        created_at: datetime | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        ref: str | None = None,
+    ) -> None:
+        given: dict[str, Any] = {"role": role}
+        if content is not _ABSENT:
+            given["content"] = content
+        if name is not None:
+            given["name"] = name
+        if tool_calls is not None:
+            given["tool_calls"] = tool_calls
+        if tool_call_id is not None:
+            given["tool_call_id"] = tool_call_id
+        if extra is not None:
+            given.update(_extra(extra))
+        self._fill(given, created_at, metadata, ref)
+
+    def _fill(
+        self,
+        given: dict[str, Any],
+        created_at: datetime | None,
+        metadata: Mapping[str, Any] | None,
+        ref: str | None,
+    ) -> None:
+        checked = checked_copy(given)
+        _check_kind(checked)
+        self.__attrs_init__(
+            checked,
+            utc_now() if created_at is None else utc(created_at, "created_at"),
+            EMPTY_OBJECT if metadata is None else json_object(metadata),
+            None if ref is None else checked_text(ref, "ref", empty=False),
+            None,
+            None,
+        )
+
+    @classmethod
+    def from_dict(
+        cls,
+        object: Mapping[str, Any],
+        *,
+        created_at: datetime | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        ref: str | None = None,
+    ) -> Message:
+        """Return a message whose object is `object`, every key of it being the provider's.
+
+        ``Message.from_dict(d).to_dict() == d``, types included, for every JSON object with a role or a type.
+
+        :raises InvalidMessageError: as the constructor does.
+        """
+        if not isinstance(object, Mapping):
+            raise InvalidMessageError("", f"must be a JSON object, not {type(object).__name__}")
+        message = cls.__new__(cls)
+        message._fill(dict(object), created_at, metadata, ref)
+        return message
+
+    @classmethod
+    def of(cls, value: object, *, created_at: datetime | None = None) -> Message:
+        """Return `value` as a message: a `Message` as it is, a mapping, or an SDK's object.
+
+        An SDK's object is one with ``model_dump`` (pydantic): what
+        ``model_dump(mode="json", exclude_none=True)`` gives is taken.
+
+        :param created_at: the time for what has none; the system's clock if it is missing.
+        :raises InvalidMessageError: if it is something else, or not a message.
+        """
+        if isinstance(value, Message):
+            return value
+        if isinstance(value, Mapping):
+            return cls.from_dict(value, created_at=created_at)
+        dump = getattr(value, "model_dump", None)
+        if callable(dump) and not isinstance(value, type):
+            return cls.from_dict(dump(mode="json", exclude_none=True), created_at=created_at)
+        raise InvalidMessageError("", f"must be a Message, a mapping or an SDK's object, not {type(value).__name__}")
+
+    @classmethod
+    def _restore(
+        cls,
+        object: dict[str, Any],
+        created_at: datetime,
+        metadata: dict[str, Any] | None = None,
+        ref: str | None = None,
+        position: int | None = None,
+        turn: str | None = None,
+    ) -> Message:
+        """Build a message of parts that were checked before and belong to it alone."""
+        message = _new_message(cls)
+        _set_object(message, object)
+        _set_created_at(message, created_at)
+        _set_metadata(message, JsonObject(metadata) if metadata else EMPTY_OBJECT)
+        _set_ref(message, ref)
+        _set_position(message, position)
+        _set_turn(message, turn)
+        return message
+
+    def _placed(
+        self, position: int | None, turn: str | None, *, ref: str | None = None, created_at: datetime | None = None
+    ) -> Message:
+        """Return this message at a position, added by a turn.
+
+        :param ref: its ref if it has none.
+        :param created_at: another time for it.
+        """
+        message = _new_message(Message)
+        _set_object(message, self._object)
+        _set_created_at(message, created_at or self.created_at)
+        _set_metadata(message, self._metadata)
+        _set_ref(message, self.ref or ref)
+        _set_position(message, position)
+        _set_turn(message, turn)
+        return message
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the object, exactly as it was given, as a fresh copy."""
+        copy: dict[str, Any] = copy_value(self._object)
+        return copy
+
+    @property
+    def role(self) -> str | None:
+        """The object's ``role``; `None` for an item that has only a ``type``."""
+        role: str | None = self._object.get("role")
+        return role
+
+    @property
+    def content(self) -> Any:
+        """The object's ``content``, a fresh copy; `None` if it is null or absent."""
+        return copy_value(self._object.get("content"))
+
+    @property
+    def name(self) -> Any:
+        """The object's ``name``, or `None`."""
+        return copy_value(self._object.get("name"))
+
+    @property
+    def tool_calls(self) -> Any:
+        """The object's ``tool_calls``, a fresh copy, or `None`."""
+        return copy_value(self._object.get("tool_calls"))
+
+    @property
+    def tool_call_id(self) -> Any:
+        """The object's ``tool_call_id``, or `None`."""
+        return copy_value(self._object.get("tool_call_id"))
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The object's other fields, a fresh copy."""
+        return {key: copy_value(value) for key, value in self._object.items() if key not in _FIELDS}
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The user's notes, a fresh copy."""
+        return {key: copy_value(value) for key, value in self._metadata.items()}
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Message):
+            return NotImplemented
+        return self._object is other._object or same(self._object, other._object)
+
+    def __hash__(self) -> int:
+        return hash(frozenset((key, value) for key, value in self._object.items() if type(value) is str))
+
+    def __repr__(self) -> str:
+        content = self._object.get("content")
+        size = f"{len(content)} characters" if isinstance(content, str) else f"content {type(content).__name__}"
+        kind = self._object.get("role") or self._object["type"]
+        place = "" if self.position is None else f", position {self.position}"
+        return f"<Message {kind[:40]!a}: {size}{place}>"
+
+
+# The slots' own setters: reading a session makes thousands of messages, at a third of what the frozen constructor costs.
+_new_message = object.__new__
+_set_object, _set_created_at, _set_metadata, _set_ref, _set_position, _set_turn = (
+    getattr(Message, field.name).__set__ for field in attrs.fields(Message)
+)
+
+
+def _extra(extra: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not isinstance(extra, Mapping):
+        raise InvalidMessageError("extra", f"must be an object, not {type(extra).__name__}")
+    for field in _FIELDS:
+        if field in extra:
+            raise InvalidMessageError(f"extra.{field}", "give it as an argument, or use Message.from_dict")
+    return extra
+
+
+def _check_kind(checked: dict[str, Any]) -> None:
+    role = checked.get("role")
+    if type(role) is str and role:
+        checked["role"] = shared(role, role)
+        return
+    field = "role" if "role" in checked or "type" not in checked else "type"
+    if field not in checked:
+        raise InvalidMessageError("role", "a message needs a non-empty string role, or a type")
+    checked_text(checked[field], field, empty=False)

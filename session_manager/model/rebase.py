@@ -1,0 +1,169 @@
+"""Rebasing: what one writer's pending changes mean over a state that another writer has saved.
+
+`rebase` folds the pending changes again over the newer state, side by side with the old one, and
+keeps a map from the old to the new positions of its own unsaved messages. So the messages of
+several writers all survive, in each writer's order, nobody drops what they did not see, and deleted
+messages never come back.
+
+What was *seen* are the positions below the old durable ``end``; nothing, if the session was created here and
+never saved (its generation then stands for the newer one), or if it is *gone*: deleted (a fresh blank session
+stands for it), or of another generation.
+
+============== ======================================= =================================
+Change         over a newer state                      if the session is gone
+============== ======================================= =================================
+Append         stays; its guard follows, but not to    stays; its guard follows
+               one created and cleared elsewhere
+Replace        spares what was not seen                spares everything
+Clear          spares what was not seen                an empty `Replace`; Truncates
+                                                       before it are dropped
+Truncate       as it is within what was seen; else     spares everything: of its own
+               spares what was not seen                unsaved messages they go
+Remove, Edit   of an own message: follow it.           own: follow it. Other: dropped
+               Of another: it must be there as it was
+               seen, else `ConflictError`, unless a
+               later Replace or Clear makes it moot
+Fold           stays, if its digest still holds        dropped
+SetSummary,    stay                                    dropped
+UpdateMetadata
+============== ======================================= =================================
+
+A change that loses its effect is dropped, and with it what names its messages. Of a session that is gone a Clear makes what
+Truncates before it dropped go without being archived: own unsaved messages, which the `Replace` drops as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from session_manager.errors import ConflictError
+from session_manager.model.changes import (
+    Append,
+    Change,
+    Clear,
+    Edit,
+    Fold,
+    Remove,
+    Replace,
+    SetSummary,
+    Spare,
+    Truncate,
+    UpdateMetadata,
+    apply,
+    fold,
+)
+from session_manager.model.ids import began_by_clear
+from session_manager.model.session import Session
+
+__all__ = ["Rebased", "rebase"]
+
+
+@attrs.frozen(eq=False, repr=False)
+class Rebased:
+    """Pending changes over a newer state."""
+
+    #: The newer durable state (blank, of revision 0, if the session was deleted).
+    durable: Session
+    #: The changes that are left, as they are to be written.
+    pending: tuple[Change, ...]
+    #: What they make of `durable`.
+    session: Session
+
+
+def rebase(old: Session, newer: Session, pending: Sequence[Change]) -> Rebased:
+    """Reconcile pending changes with a state that another writer has saved. A pure function.
+
+    :param old: the durable state that the changes were made on; revision 0 if it was never saved.
+    :param newer: what the store holds now; if it holds nothing, a blank session of a new generation.
+    :param pending: the changes, in order; each has an effect over `old`.
+    :raises ConflictError: if one of them changes a message that the other writer changed.
+    """
+    return _Rebase(old, newer).run(pending)
+
+
+@attrs.define(eq=False, repr=False)
+class _Rebase:
+    old: Session
+    newer: Session
+    #: The two states, side by side.
+    before: Session = attrs.field(init=False)
+    after: Session = attrs.field(init=False)
+    gone: bool = attrs.field(init=False)
+    seen_end: int = attrs.field(init=False)
+    #: Old position of an own unsaved message → its new one.
+    own: dict[int, int] = attrs.field(factory=dict)
+    #: A generation made here → the one that it stands for.
+    stands_for: dict[str, str] = attrs.field(factory=dict)
+    #: Messages that another writer changed or removed, of which no change here means anything any more.
+    lost: set[int] = attrs.field(factory=set)
+
+    def __attrs_post_init__(self) -> None:
+        self.before, self.after = self.old, self.newer
+        created_here = self.old.revision == 0
+        self.gone = not created_here and self.newer.generation != self.old.generation
+        self.seen_end = 0 if created_here or self.gone else self.old.end
+        if created_here and not began_by_clear(self.newer.generation):
+            self.stands_for[self.old.generation] = self.newer.generation
+
+    def run(self, pending: Sequence[Change]) -> Rebased:
+        kept: list[Change] = []
+        last = max((number for number, one in enumerate(pending) if isinstance(one, Replace | Clear)), default=-1)
+        for number, change in enumerate(pending):
+            if isinstance(change, Clear) and self.gone:
+                kept = [one for one in kept if not isinstance(one, Truncate)]
+                self.after = fold(self.newer, kept)
+            rebased = self._rebased(change, moot=number < last)
+            old_end, new_end = self.before.end, self.after.end
+            self.before = apply(self.before, change)
+            after = self.after if rebased is None else apply(self.after, rebased)
+            if rebased is None or after is self.after:
+                continue
+            kept.append(rebased)
+            self.after = after
+            self.own.update(zip(range(old_end, self.before.end), range(new_end, after.end), strict=True))
+        return Rebased(self.newer, tuple(kept), self.after)
+
+    def _rebased(self, change: Change, *, moot: bool) -> Change | None:
+        match change:
+            case Append(guard=str(guard)):
+                return attrs.evolve(change, guard=self.stands_for.get(guard, guard))
+            case Clear(generation=generation) if self.gone:
+                self.stands_for[generation] = self.after.generation
+                return Replace(at=change.at, spare=self._spare(change.spare))
+            case Replace() | Clear():
+                return attrs.evolve(change, spare=self._spare(change.spare))
+            case Remove() | Edit():
+                position = self._target(change, moot=moot)
+                return None if position is None else attrs.evolve(change, position=position)
+            case Fold() | SetSummary() | UpdateMetadata() if self.gone:
+                return None
+            case Truncate(start=start, spare=spare) if start > self.seen_end or spare is not None:
+                return Truncate(at=change.at, start=self._own_start(start), spare=self._spare(spare))
+            case _:
+                return change
+
+    def _spare(self, earlier: Spare | None) -> Spare | None:
+        first = self.seen_end if earlier is None else min(earlier[0], self.seen_end)
+        return (first, self.newer.end) if first < self.newer.end else None
+
+    def _own_start(self, start: int) -> int:
+        beyond = max(start - self.before.end, 0)
+        return min((new for old, new in self.own.items() if old >= start), default=self.after.end + beyond)
+
+    def _target(self, change: Remove | Edit, *, moot: bool) -> int | None:
+        position = change.position
+        if self.gone or position >= self.seen_end:
+            return self.own.get(position)
+        if position not in self.lost and self.after.at(position) == self.before.at(position):
+            return position
+        if moot:
+            self.lost.add(position)
+            return None
+        raise ConflictError(
+            self.old.key,
+            self.old.version,
+            self.newer.version,
+            f"the message at position {position} was changed or removed by another writer",
+        )

@@ -1,0 +1,138 @@
+"""Search: which messages contain a text, and which of them first. The same in every store.
+
+**What is searched** is what a person reads of a message: the strings of its ``content``, and in lists and objects there
+those under ``text``, ``content``, ``output``, ``refusal`` and ``thinking``; of an item without content (or of null)
+its own ``text``, ``output``, ``refusal`` and ``thinking``. **A match** is the query as a substring, letters compared without case, one by one (``ß`` is not ``ss``);
+every other character stands for itself. **The order** is that of BM25 (Robertson and Zaragoza, "The Probabilistic Relevance
+Framework", 2009) for a query of one term, with a fixed mean length, so that it does not depend on what else is stored:
+many occurrences in a short text come first; of equals the newest.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from session_manager.model.message import Message
+from session_manager.threads import giving_way
+
+__all__ = ["SearchHit", "best", "fold", "merged", "searched_text"]
+
+_READ = ("text", "content", "output", "refusal", "thinking")
+_SATURATION = 1.2
+_LENGTH_WEIGHT = 0.75
+_MEAN_LENGTH = 200
+_CONTEXT = 40
+_MARK = "**"
+
+
+@attrs.frozen(kw_only=True)
+class SearchHit:
+    """A message that contains what was searched for."""
+
+    #: The session.
+    key: str
+    #: The message's position in it; provisional until it is saved.
+    position: int
+    #: The message's role; `None` for an item that has none.
+    role: str | None
+    #: When the message was written: aware, UTC.
+    created_at: datetime
+    #: The first match between ``**`` and ``**``, with up to 40 characters around it; ``…`` where the text goes on.
+    snippet: str = attrs.field(repr=lambda text: f"<{len(text)} characters>")
+    #: How good it is, from 0 to 1.
+    score: float
+
+
+def fold(text: str) -> str:
+    """Return a text for comparison without case; each character becomes one character.
+
+    Of all of Unicode only two letters would not: a dotted capital I (two), and a final sigma (by what follows).
+
+    >>> fold("ΟΔΟΣ İ Straße")
+    'οδοσ i straße'
+    """
+    return text.replace("\u0130", "i").lower().replace("\u03c2", "\u03c3")
+
+
+def searched_text(message: Message) -> str:
+    """Return what of a message is searched: its strings that a person reads, a line each."""
+    value = message._object
+    content = value.get("content")
+    return "\n".join(_strings(value if content is None else content))
+
+
+def _strings(value: Any) -> Iterator[str]:
+    left = [value]
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list):
+            left.extend(reversed(value))
+        elif isinstance(value, dict):
+            left.extend(value[key] for key in reversed(_READ) if key in value)
+
+
+def best(text: str, messages: Iterable[tuple[str, Message]], limit: int) -> list[SearchHit]:
+    """Return hits for the messages that contain a text, best first.
+
+    :param text: what is searched for; not empty.
+    :param messages: each with its session's key; it has a position.
+    :param limit: how many at most.
+    """
+    needle = fold(text)
+    found = heapq.nsmallest(limit, _scored(needle, messages))
+    return [_hit(len(text), *one) for one in found]
+
+
+#: In the order in which they come: score, time (both negative), key, position, place of the match; message and text.
+_Found = tuple[float, float, str, int, int, "_Match"]
+
+
+@attrs.frozen(eq=False, repr=False)
+class _Match:
+    message: Message
+    text: str
+
+    def __lt__(self, other: object) -> bool:
+        return False
+
+
+def _scored(needle: str, messages: Iterable[tuple[str, Message]]) -> Iterator[_Found]:
+    for key, message in giving_way(messages):
+        text = searched_text(message)
+        folded = fold(text)
+        place = folded.find(needle)
+        if place < 0:
+            continue
+        count = folded.count(needle)
+        length = 1 - _LENGTH_WEIGHT + _LENGTH_WEIGHT * len(text) / _MEAN_LENGTH
+        score = count / (count + _SATURATION * length)
+        assert message.position is not None
+        yield -score, -message.created_at.timestamp(), key, message.position, place, _Match(message, text)
+
+
+def _hit(length: int, score: float, _: float, key: str, position: int, place: int, match: _Match) -> SearchHit:
+    text, end = match.text, place + length
+    start, stop = max(0, place - _CONTEXT), min(len(text), end + _CONTEXT)
+    before, after = "…" * (start > 0) + text[start:place], text[end:stop] + "…" * (stop < len(text))
+    return SearchHit(
+        key=key,
+        position=position,
+        role=match.message.role,
+        created_at=match.message.created_at,
+        snippet=f"{before}{_MARK}{text[place:end]}{_MARK}{after}",
+        score=-score,
+    )
+
+
+def merged(hits: Iterable[SearchHit], limit: int) -> list[SearchHit]:
+    """Return the best of some hits, best first."""
+    return heapq.nsmallest(
+        limit, hits, key=lambda hit: (-hit.score, -hit.created_at.timestamp(), hit.key, hit.position)
+    )

@@ -1,0 +1,129 @@
+"""The immutable picture of a session, and its version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from operator import attrgetter
+from typing import Any
+
+import attrs
+
+from session_manager.model.json_value import (
+    EMPTY_OBJECT,
+    JsonObject,
+    copy_value,
+    json_object,
+)
+from session_manager.model.message import Message
+from session_manager.model.view import View
+
+__all__ = ["MAX_REFS", "Session", "Version"]
+
+#: How many answered deliveries a session remembers.
+MAX_REFS = 256
+_position = attrgetter("position")
+
+
+@attrs.frozen
+class Version:
+    """Which durable state of which incarnation of a session."""
+
+    #: The random id of the incarnation.
+    generation: str
+    #: How many durable states there were, from 1.
+    revision: int
+
+
+def _view(messages: Iterable[Message]) -> View[Message]:
+    return messages if isinstance(messages, View) else View(messages)
+
+
+@attrs.frozen(repr=False, kw_only=True)
+class Session:
+    """A picture of a session at one moment.
+
+    >>> from datetime import datetime, timezone
+    >>> now = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    >>> Session(key="telegram:42", generation="9f", created=now, updated=now)
+    <Session 'telegram:42': 0 messages, summary of 0 characters, revision 0>
+    """
+
+    #: Its name, conventionally ``channel:chat[:topic]``.
+    key: str
+    #: A random id that it got when it was created; deleted and created again, or cleared, is another one.
+    generation: str
+    #: When it was created: aware, UTC.
+    created: datetime
+    #: When it was last changed: aware, UTC.
+    updated: datetime
+    #: The history: an immutable sequence, positions increasing.
+    messages: View[Message] = attrs.field(factory=View, converter=_view)
+    #: What older messages were summarized to; ``""`` if there is no summary.
+    summary: str = ""
+    _metadata: JsonObject = attrs.field(default=EMPTY_OBJECT, converter=json_object, hash=False)
+    #: The position that the next message gets.
+    end: int = 0
+    #: The deliveries that were answered, the last 256, oldest first.
+    refs: tuple[str, ...] = ()
+    #: How many durable states it had; 0 if it was never saved.
+    revision: int = 0
+    #: How many messages its archive holds at least, as a store has it (`session_manager.archive`).
+    _archived: int = attrs.field(default=0, eq=False)
+
+    @property
+    def version(self) -> Version | None:
+        """The durable state that this is, or was made on; `None` if there is none yet."""
+        return Version(self.generation, self.revision) if self.revision else None
+
+    @property
+    def start(self) -> int:
+        """The position of the first message; `end` if there is none."""
+        position = self.messages[0].position if self.messages else self.end
+        assert position is not None
+        return position
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The user's notes on the session, a fresh copy."""
+        return {key: copy_value(value) for key, value in self._metadata.items()}
+
+    @property
+    def last_message_at(self) -> datetime | None:
+        """When the last message was written (aware, UTC); `None` if there is none."""
+        return self.messages[-1].created_at if self.messages else None
+
+    def _with(self, **fields: Any) -> Session:
+        """Return this session with other fields, which are trusted (`attrs.evolve` costs three times as much)."""
+        session: Session = object.__new__(Session)
+        for read, write in _SLOTS:
+            write(session, read(self))
+        for name, value in fields.items():
+            _WRITERS[name](session, value)
+        return session
+
+    def index(self, position: int) -> int:
+        """Return how many messages have a lower position (where in `messages` that one is, or would be)."""
+        return self.messages.bisect(position, _position)
+
+    def at(self, position: int) -> Message | None:
+        """Return the message at a position, or `None` if it is not there (any more)."""
+        index = self.index(position)
+        if index < len(self.messages) and self.messages[index].position == position:
+            return self.messages[index]
+        return None
+
+    def __repr__(self) -> str:
+        return (
+            f"<Session {self.key[:80]!a}: {len(self.messages)} messages, "
+            f"summary of {len(self.summary)} characters, revision {self.revision}>"
+        )
+
+
+_DESCRIPTORS = {field.name: getattr(Session, field.name) for field in attrs.fields(Session)}
+
+
+_SLOTS = [(slot.__get__, slot.__set__) for slot in _DESCRIPTORS.values()]
+
+
+_WRITERS = {name: slot.__set__ for name, slot in _DESCRIPTORS.items()}

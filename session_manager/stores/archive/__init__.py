@@ -1,0 +1,1 @@
+"""Archives of dropped messages, in files beside the sessions of a directory."""

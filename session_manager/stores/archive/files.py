@@ -1,0 +1,399 @@
+"""The archives in a directory of sessions: files beside theirs, in `session_manager.archive_format`.
+
+**A write that archives.** The store first makes sure that the session's file is at the version that the write is based on.
+Then what does not count over that version is cut off the archive, the new lines are appended and synced (`prepare`), and only
+then is the session written. So a line counts from the moment on at which its message leaves the session.
+
+**Every write** of a session cuts first, also one that archives nothing: else the lines of a write that failed would count as
+soon as another one reaches their revision. What was cut or appended by this process, and landed, needs no second look.
+
+**A cut** replaces the file; only what is known to be whole is appended to. After an append that failed, or a replacement
+whose outcome is unknown, the file is not appended to, but replaced.
+
+**A clear** gives the session another generation, over which no line counts. Lines that it spares are appended anew, as of that
+generation, before the session is written; when it is, the others are removed, and their text with them.
+
+**A deletion** removes the session first, then its archive, which has a mark until then (`session_manager.archive_marks`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection
+from functools import partial
+
+import attrs
+
+from session_manager.errors import CorruptSessionError, SaveFailedError, SaveOutcomeUnknownError, StorageError
+from session_manager.model.archive import is_kept
+from session_manager.model.message import Message
+from session_manager.model.session import Version
+from session_manager.resource import Resource
+from session_manager.stores.archive.format import (
+    SUFFIX,
+    Found,
+    body_of,
+    check_format,
+    decode,
+    decode_bodies,
+    encode_header,
+    encode_lines,
+    position_of,
+)
+from session_manager.stores.archive.marks import ArchiveMarks
+from session_manager.stores.contract import Commit, Finding
+from session_manager.stores.files.atomic import (
+    NotRegularError,
+    OutcomeUnknownError,
+    Signature,
+    read_whole,
+    replace,
+    signature,
+    write_all,
+)
+from session_manager.stores.files.kinds import archives_in
+from session_manager.stores.files.names import file_name
+from session_manager.stores.files.quarantine import keep_copy, quarantine
+from session_manager.stores.files.session_directory import SessionDirectory, reading
+
+__all__ = ["ArchiveFiles"]
+
+_ATTEMPTS = 5
+
+
+@attrs.frozen(eq=False, repr=False)
+class _Known:
+    """The file of an archive, as it was last read or written: all of its lines count."""
+
+    signature: Signature
+    #: How many lines it has.
+    count: int
+
+
+class ArchiveFiles(Resource):
+    """The archives of the sessions in a directory.
+
+    :param directory: open, for writing or read-only.
+    :param suffix: how the names of sessions' files end.
+    :param elsewhere: keys of sessions that are in files of another format.
+    """
+
+    def __init__(self, directory: SessionDirectory, suffix: str, elsewhere: Collection[str] = ()) -> None:
+        self._directory = directory
+        self._files = directory.files
+        self._known: dict[str, _Known] = {}
+        #: What the files will be known by when the writes land that they were prepared for.
+        self._prepared: dict[str, _Known] = {}
+        #: Files whose last replacement or removal may not survive a power cut, though it is what is read.
+        self._doubtful: set[str] = set()
+        self._marks = ArchiveMarks(directory, suffix)
+        self._names: set[str] = set()
+        #: Archives that were alone when the directory was opened.
+        self._found_alone: dict[str, Finding] = {}
+        if not directory.read_only:
+            self._names = archives_in(directory.other_names)
+            self._finish_deletions()
+            alone = self._but(self._names, elsewhere)
+            self._found_alone = {name: self._marks.finding(name) for name in alone if not self._marks.is_listed(name)}
+
+    def _finish_deletions(self) -> None:
+        """Remove the archives that have a mark and no session, then the marks. What fails is left to the next opening."""
+        for name in sorted(self._marks.marked):
+            with contextlib.suppress(OSError):
+                if name in self._names and not self._marks.is_listed(name):
+                    self._unlink(name)
+                self._marks.remove(name)
+
+    def _but(self, names: set[str], elsewhere: Collection[str]) -> list[str]:
+        return sorted(names.difference(file_name(key, SUFFIX) for key in elsewhere))
+
+    # Reading
+
+    def may_have(self, key: str) -> bool:
+        """Say whether a session may have an archive; a reader beside the writer cannot tell."""
+        return self._directory.read_only or file_name(key, SUFFIX) in self._names
+
+    def read(self, key: str, version_of: Callable[[str], Version | None]) -> list[Message]:
+        """Return the archived messages of a session, by position.
+
+        Beside the writer, it is read again if the session has changed meanwhile.
+
+        :param version_of: returns the version that the session's own file has.
+        :raises CorruptSessionError: if it is damaged.
+        :raises UnsupportedFormatError: if a newer version wrote it.
+        :raises StorageError: if it cannot be read.
+        """
+        name = file_name(key, SUFFIX)
+        read_only = self._directory.read_only
+        if not self.may_have(key):
+            return []
+        damage: CorruptSessionError | None = None
+        found: list[Message] | None = None
+        for _ in range(_ATTEMPTS):
+            version, damage = version_of(key), None
+            try:
+                found = self._read(key, name, version)
+            except CorruptSessionError as error:
+                damage = error
+            if not read_only or version_of(key) == version:
+                break
+        if damage is not None:
+            raise damage
+        return found or []
+
+    def _read(self, key: str, name: str, version: Version | None) -> list[Message] | None:
+        def decoded(path: str) -> tuple[str, list[Message]]:
+            judge = None if version is None else partial(check_format, path=path)
+            found = decode(read_whole(self._files, name, judge=judge)[0], key, version, path)
+            if found.damage is not None and version is not None:
+                raise found.damage
+            return key, decode_bodies(body for _, body in found.lines)
+
+        return reading(self._files, key, name, decoded)
+
+    # Writing
+
+    def concerns(self, commit: Commit) -> bool:
+        """Say whether `prepare` has anything to do for a write."""
+        if commit.archived:
+            return True
+        key = commit.session.key
+        if not self._names or (name := file_name(key, SUFFIX)) not in self._names:
+            return False
+        return commit.spared is not None or key not in self._known or name in self._marks.marked
+
+    def prepare(self, commit: Commit, actual: Callable[[], Version | None]) -> None:
+        """Make a session's archive what it must be when a commit is written, durably. Until then it counts as before.
+
+        :param actual: returns the version that the session's own file has: what the commit is based on, or leads to.
+        :raises SaveFailedError: the session must not be written.
+        :raises CorruptSessionError: if the file is none.
+        """
+        key = commit.session.key
+        failure: BaseException | None = None
+        not_regular = False
+        try:
+            self._prepare(commit, file_name(key, SUFFIX), actual())
+        except OSError as error:
+            failure = error
+        except OutcomeUnknownError as error:
+            failure = error.__cause__
+        except StorageError as error:
+            if type(error) is not StorageError:
+                raise
+            failure = error.__cause__
+        except NotRegularError:
+            not_regular = True
+        if not_regular:
+            raise CorruptSessionError(key, self._directory.path_of(file_name(key, SUFFIX)), 0, "is not a regular file")
+        if failure is not None:
+            raise SaveFailedError(key, f"its archive: {getattr(failure, 'strerror', '')}") from failure
+
+    def _prepare(self, commit: Commit, name: str, actual: Version | None) -> None:
+        session, spare = commit.session, commit.spared
+        key = session.key
+        if actual is not None and actual == session.version:
+            return  # the write landed before, and so its archive is there
+        self._prepared.pop(key, None)
+        known = self._known.pop(key, None)
+        bodies: list[bytes] = []
+        if spare is not None or known is None or not self._is_still(name, known):
+            known, found = self._settled(key, name, actual)
+            if found is not None and spare is not None:
+                bodies = [body for _, body in found.lines if is_kept(position_of(body), spare)]
+        bodies += [body_of(message) for _, message in commit.archived]
+        if bodies:
+            if actual is None:
+                self._marks.put(name)
+            revised = [(session.revision, body) for body in bodies]
+            data = encode_lines(key, session.generation, 0 if known is None else known.count, revised)
+            written = self._created(key, name, data) if known is None else self._appended(name, known, data)
+            self._prepared[key] = _Known(written, (0 if known is None else known.count) + len(bodies))
+        elif known is not None and spare is None:
+            self._known[key] = known
+
+    def finish(self, commit: Commit) -> OSError | None:
+        """Take note that a commit was written; return what kept the text of a cleared archive from being removed."""
+        key = commit.session.key
+        prepared = self._prepared.pop(key, None)
+        name = file_name(key, SUFFIX) if self._marks.marked or commit.spared is not None else ""
+        if name in self._marks.marked:
+            with contextlib.suppress(OSError):
+                self._marks.remove(name)
+        if commit.spared is None or commit.base is None:
+            if prepared is not None:
+                self._known[key] = prepared
+            return None
+        failure: OSError | None = None
+        try:
+            known = self._settled(key, name, commit.session.version, clear=True)[0]
+            if known is not None:
+                self._known[key] = known
+        except OSError as error:
+            failure = error
+        except OutcomeUnknownError as error:
+            failure = error.__cause__ if isinstance(error.__cause__, OSError) else OSError()
+        except NotRegularError:
+            return None
+        return failure
+
+    def tidy(self, key: str, version: Version | None) -> None:
+        """Remove what does not count, and its text; without a session, nothing.
+
+        :raises SaveFailedError: if it cannot be; what counts is there.
+        """
+        if version is None:
+            return
+        failure: BaseException | None = None
+        try:
+            known = self._settled(key, file_name(key, SUFFIX), version)[0]
+            if known is not None:
+                self._known[key] = known
+        except OSError as error:
+            failure = error
+        except OutcomeUnknownError as error:
+            failure = error.__cause__
+        except NotRegularError:
+            return
+        if failure is not None:
+            raise SaveFailedError(key, f"its archive: {getattr(failure, 'strerror', '')}") from failure
+
+    def _settled(
+        self, key: str, name: str, version: Version | None, *, clear: bool = False
+    ) -> tuple[_Known | None, Found | None]:
+        """Cut off what does not count over a version; return what the file is known by then, and what is in it.
+
+        Where there is no session, an archive that is alone goes to quarantine.
+
+        :param clear: remove what is damaged, too.
+        """
+        if name not in self._names:
+            return None, None
+        self._known.pop(key, None)
+        if version is None:
+            self._unlink(name, aside=not self._marks.is_marked(name))
+            return None, None
+        try:
+            data, status = read_whole(self._files, name)
+        except FileNotFoundError:
+            self._unlink(name)
+            return None, None
+        found = decode(data, key, version, self._directory.path_of(name))
+        removes = clear or found.damage is None
+        if not found.lines and removes:
+            self._unlink(name)
+            return None, None
+        if found.torn is not None and not clear:
+            keep_copy(self._files, name, data[found.torn :])
+        if removes and (found.mixed or found.damage is not None):
+            lines = encode_lines(key, version.generation, 0, found.lines)
+            return _Known(self._created(key, name, lines), len(found.lines)), found
+        known = signature(status)
+        stays = data[: found.end]
+        whole = stays.endswith(b"\n")  # else something was cut off in its header
+        if not whole or len(stays) != len(data) or name in self._doubtful:
+            known = self._replaced(name, [stays] if whole else [stays, b"\n"])
+        return _Known(known, found.count), found
+
+    def _is_still(self, name: str, known: _Known) -> bool:
+        status = self._files.stat(name)
+        return status is not None and signature(status) == known.signature
+
+    def _created(self, key: str, name: str, lines: bytes) -> Signature:
+        self._names.add(name)
+        return self._replaced(name, [encode_header(key), lines])
+
+    def _replaced(self, name: str, buffers: list[bytes]) -> Signature:
+        """Replace a file. After an unknown outcome that is done again: a sync of the directory would prove nothing."""
+        self._doubtful.add(name)
+        written = replace(self._files, name, buffers, lambda: None)
+        self._doubtful.discard(name)
+        return written
+
+    def _appended(self, name: str, known: _Known, lines: bytes) -> Signature:
+        fd = self._files.open_append(name)
+        try:
+            status = self._files.fstat(fd)
+            if signature(status) != known.signature:
+                raise OSError(0, "another program changed the file")
+            # One that has a second name, as backups of hard links give it, is replaced.
+            is_alone = status.st_nlink <= 1
+            if is_alone:
+                write_all(self._files, fd, [lines])
+                self._files.sync_data(fd)
+                written = signature(self._files.fstat(fd))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._files.close(fd)
+            raise
+        self._files.close(fd)
+        if not is_alone:
+            written = self._replaced(name, [read_whole(self._files, name)[0], lines])
+        return written
+
+    # Removing
+
+    def _unlink(self, name: str, *, aside: bool = False) -> None:
+        """Remove a file, durably, also one that is gone already.
+
+        :param aside: move it to quarantine instead.
+        """
+        if self._directory.undeleted:  # a session that a power cut brings back has its archive
+            self._files.sync_directory()
+        with contextlib.suppress(FileNotFoundError):
+            if aside:
+                quarantine(self._files, name)
+            else:
+                self._files.unlink(name)
+        self._files.sync_directory()
+        self._names.discard(name)
+        self._doubtful.discard(name)
+        self._found_alone.pop(name, None)
+
+    def mark_of(self, key: str) -> str | None:
+        """Return the mark that a session's file is to become when it is deleted; `None`: it has no archive."""
+        name = file_name(key, SUFFIX)
+        return self._marks.to_be(name) if name in self._names else None
+
+    def remove(self, key: str, *, damaged: bool) -> None:
+        """Remove the archive of a session that was removed, and the mark, durably.
+
+        :param damaged: move it to quarantine instead, as the session was.
+        :raises SaveOutcomeUnknownError: it may still be there.
+        """
+        name = file_name(key, SUFFIX)
+        self._known.pop(key, None)
+        self._prepared.pop(key, None)
+        if name not in self._names and name not in self._marks.marked:
+            return
+        failure: OSError | None = None
+        try:
+            if name in self._names:
+                self._unlink(name, aside=damaged)
+            if name in self._marks.marked:
+                self._marks.remove(name)
+                self._files.sync_directory()
+        except OSError as error:
+            failure = error
+        if failure is not None:
+            self._directory.undeleted.add(key)
+            raise SaveOutcomeUnknownError(key, f"its deletion: {failure.strerror}") from failure
+
+    # Archives that are alone
+
+    def repairs(self) -> list[Finding]:
+        """Return the archives that were alone when the directory was opened, and were not removed since; from RAM."""
+        return list(self._found_alone.values())
+
+    def alone(self, elsewhere: Collection[str] = (), *, key: str | None = None) -> list[Finding]:
+        """Return the archives that are alone now.
+
+        :param elsewhere: keys of sessions that are in files of another format.
+        :param key: look for that one's only.
+        :raises StorageError: if the directory cannot be read.
+        """
+        if key is not None:
+            names = {file_name(key, SUFFIX)}
+        else:
+            names = archives_in(self._directory.listed()) if self._directory.read_only else set(self._names)
+        return self._marks.alone(self._but(names, elsewhere))

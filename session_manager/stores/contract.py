@@ -1,0 +1,435 @@
+"""The contract of a store. Read this docstring, then `session_manager.stores.memory`."""
+
+from __future__ import annotations
+
+import abc
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import datetime
+from functools import partial
+from itertools import chain
+from typing import TypeVar
+
+import attrs
+
+from session_manager.codec.state import State
+from session_manager.errors import (
+    CorruptSessionError,
+    ForkedError,
+    SessionManagerError,
+    StorageError,
+    StoreInUseError,
+    UnsupportedFormatError,
+)
+from session_manager.model.archive import NOTHING, Dropped, kept
+from session_manager.model.changes import Change, Spare
+from session_manager.model.json_value import EMPTY_OBJECT, JsonObject, copy_value
+from session_manager.model.message import Message
+from session_manager.model.search import SearchHit, best
+from session_manager.model.session import Session, Version
+from session_manager.resource import Resource
+
+__all__ = ["MAX_TOKENS", "Commit", "Finding", "SessionInfo", "Store"]
+
+_log = logging.getLogger("session_manager")
+
+T = TypeVar("T")
+
+#: Held while a store is given to a manager, or taken back. A finalizer may do so in the middle of it.
+_attaching = threading.RLock()
+
+
+def _after_in_child() -> None:
+    """Begin with a free lock in a forked child: a thread that the child does not have may hold the parent's."""
+    global _attaching  # noqa: PLW0603 - the child has a lock of its own
+    _attaching = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_in_child)
+
+#: How many of a session's last writes a shared store can still tell apart.
+MAX_TOKENS = 64
+
+
+@attrs.define(eq=False, repr=False)
+class Doubt:
+    """Whether a write may have landed although nobody was told so: after an interrupt it is all that is left to know."""
+
+    exists: bool = False
+
+
+@attrs.frozen
+class Commit:
+    """What one write makes durable."""
+
+    #: The session as it is to be, at its new revision.
+    session: Session
+    #: The changes that lead from `base` to it.
+    changes: tuple[Change, ...]
+    #: What the store must hold; `None`: no such session, and `session` is written whole.
+    base: Version | None
+    #: The picture that `base` names, if the caller has it: a store that lacks it loads it.
+    before: Session | None = attrs.field(default=None, kw_only=True)
+    #: What goes to the archive: what the changes dropped (`session_manager.archive`); of a session that is written whole, all of it.
+    archived: Dropped = attrs.field(default=(), repr=lambda pairs: f"<{len(pairs)}>")
+    #: A random id of this write, by which a shared store tells whether it landed.
+    token: str = ""
+    #: Set by a shared store from right before the write may land on. Whoever is interrupted before has written nothing.
+    #: A copy that a wrapper makes (`attrs.evolve`) shares it.
+    doubt: Doubt = attrs.field(factory=Doubt, kw_only=True, eq=False, repr=False)
+
+    def unknown_token(self, kept: int, version: Version | None) -> bool | None:
+        """Return what `Store.landed` says when this token is not among those that the store keeps of the session.
+
+        :param kept: how many it keeps; of at most `MAX_TOKENS`.
+        :param version: what it holds.
+        """
+        if kept < MAX_TOKENS:
+            return False
+        if version is None or self.base is None or version.generation != self.base.generation:
+            return None
+        # Those of all writes since the base are there, unless it was too long ago.
+        return False if version.revision - self.base.revision < MAX_TOKENS else None
+
+    @property
+    def spared(self) -> Spare | None:
+        """The range of positions of which stored archived messages stay; `None`: all of them do."""
+        return NOTHING if self.base is None else kept(self.changes)
+
+
+@attrs.frozen(kw_only=True)
+class SessionInfo:
+    """A description of a session, without its messages."""
+
+    #: Its name.
+    key: str
+    #: How many messages it has.
+    count: int = 0
+    #: When it was created: aware, UTC; `None` if it is damaged.
+    created: datetime | None = None
+    #: When it was last changed: aware, UTC; `None` if it is damaged.
+    updated: datetime | None = None
+    #: When the last message was written: aware, UTC; `None` if there is none.
+    last_message_at: datetime | None = None
+    #: The position of the first message.
+    start: int = 0
+    #: The position that the next message gets.
+    end: int = 0
+    #: Whether it has a summary.
+    has_summary: bool = False
+    _metadata: JsonObject = attrs.field(default=EMPTY_OBJECT, repr=False)
+    #: Its durable state; `None` if it was never saved, or is damaged.
+    version: Version | None = None
+    #: What is wrong with it, if it cannot be read.
+    error: SessionManagerError | None = None
+
+    @property
+    def metadata(self) -> dict[str, object]:
+        """The user's notes on the session, a fresh copy."""
+        return {key: copy_value(value) for key, value in self._metadata.items()}
+
+    @classmethod
+    def of(cls, session: Session) -> SessionInfo:
+        """Describe a session."""
+        return cls(
+            key=session.key,
+            count=len(session.messages),
+            created=session.created,
+            updated=session.updated,
+            last_message_at=session.last_message_at,
+            start=session.start,
+            end=session.end,
+            has_summary=bool(session.summary),
+            metadata=session._metadata,
+            version=session.version,
+        )
+
+    @classmethod
+    def of_state(cls, state: State) -> SessionInfo:
+        """Describe a session by what is stored of it besides its messages."""
+        return cls(
+            key=state.key,
+            count=state.count,
+            created=state.created,
+            updated=state.updated,
+            last_message_at=state.last_message_at,
+            start=state.start,
+            end=state.end,
+            has_summary=bool(state.summary),
+            metadata=JsonObject(state.metadata),
+            version=Version(state.generation, state.revision),
+        )
+
+
+@attrs.frozen
+class Finding:
+    """Something wrong that `verify` found."""
+
+    #: The session's key; `None` if the file does not tell.
+    key: str | None
+    #: The file, or the storage.
+    path: str
+    #: The byte in the file, if it has a place.
+    offset: int | None
+    #: What is wrong.
+    reason: str
+
+
+class Store(Resource, abc.ABC):
+    """Where sessions live.
+
+    **Durability.** When `write` and `delete` return, what they did survives a crash and a power cut, as far as
+    the store can (`MemoryStore` cannot). Each is atomic: a reader sees the old session or the
+    new one. When they raise, nothing has changed, except after `SaveOutcomeUnknownError`.
+
+    **Concurrency.** Calls for different keys may run at once, from any threads. One manager never runs two calls
+    for the same key at once; `keys`, and `version` of a store that is shared, may run beside anything. A store that is
+    shared may have several managers, whose calls run beside each other. Any other has one manager at a time:
+    a manager calls `attach` first, which refuses a second one. Call such a store yourself only while it has no manager.
+
+    **Conflicts.** A session has a `Version`: the generation that it got when it was created, and
+    the count of its durable states. A write names the version that it is based on, and does nothing but raise
+    `ConflictError` if the store holds another one.
+
+    **Errors.** Of this library's, never a driver's: `CorruptSessionError` and `UnsupportedFormatError` for what
+    cannot be read, which is never overwritten; `StorageError` for a storage that cannot be read;
+    `SaveFailedError` and `SaveOutcomeUnknownError` for one that cannot be written. The driver's error
+    is the ``__cause__``.
+
+    **Sharing.** A store to which other processes, or several managers, may write while it is open says so by `shared`. A
+    manager that keeps a session in RAM then asks `version` before it shows the session. The attributes are fixed once it is open.
+
+    **Archives.** A store that says so by `archives` keeps `Commit.archived` beside the session, in the same atomic step: after
+    a write, a conflict, a failure or a crash each message is in the session or in the archive, as that version has it. The
+    archive of a session belongs to its generation: `Commit.spared` says what a write leaves of what is there, and a deletion
+    takes all of it. A commit that archives nothing leaves the archive alone. `verify` reports an archive with fewer messages than
+    the session says were archived; a store that does not keep that number with the session cannot tell.
+
+    Keys are checked by the caller (`session_manager.model.key.check_key`).
+    """
+
+    #: Whether other processes and several managers may write to it while it is open.
+    shared: bool = False
+    #: Whether `search` answers for all sessions at once from an index, beside any other call.
+    indexed: bool = False
+    #: Whether it keeps what truncation and summaries drop, so that a manager may be opened with ``archive=True``.
+    archives: bool = False
+    #: The manager that has the store, and its process.
+    _holder: tuple[weakref.ref[object], int] | None = None
+
+    @abc.abstractmethod
+    def load(self, key: str) -> Session | None:
+        """Return a session as it was last written, with its revision; `None` if there is none.
+
+        :raises CorruptSessionError: if it is damaged.
+        :raises UnsupportedFormatError: if a newer version wrote it.
+        :raises StorageError: if it cannot be read.
+        """
+
+    @abc.abstractmethod
+    def write(self, commit: Commit) -> None:
+        """Make a commit durable.
+
+        :raises ConflictError: if the store does not hold `Commit.base`; nothing has changed.
+        :raises CorruptSessionError: if what it holds is damaged; nothing has changed.
+        :raises SaveFailedError: nothing has changed.
+        :raises SaveOutcomeUnknownError: ask `landed` before the next write of this session.
+        """
+
+    @abc.abstractmethod
+    def landed(self, commit: Commit) -> bool | None:
+        """Settle a write whose outcome was unknown: whether it is durable now.
+
+        A store of one process may write the whole state once more to find out.
+
+        :returns: `True`: it is durable. `False`: it did not happen. `None`: nobody can tell any more.
+        :raises SaveError: it is still unknown.
+        """
+
+    @abc.abstractmethod
+    def delete(self, key: str, expected: Version | None = None) -> bool:
+        """Delete a session, durably; a damaged one is moved to quarantine, if there is one.
+
+        :param expected: delete only this version of it.
+        :returns: whether there was one (and, with `expected`, whether it was that version).
+        :raises SaveFailedError: nothing has changed.
+        :raises SaveOutcomeUnknownError: delete it again.
+        """
+
+    @abc.abstractmethod
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """Iterate over the keys that start with `prefix`, damaged sessions' too, in no order."""
+
+    @abc.abstractmethod
+    def version(self, key: str) -> Version | None:
+        """Return the version that the store holds, cheaply; `None` if there is none.
+
+        :raises StorageError: as `load` does.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Let go of the storage; idempotent. Other calls then fail."""
+
+    def attach(self, manager: object) -> None:
+        """Give the store to a manager, until `detach`, or until the manager is collected.
+
+        A store that is `shared` takes any number of managers. A wrapper passes the call on to the store that it wraps.
+
+        :param manager: any object that lives for as long as the store is used.
+        :raises StoreInUseError: if another manager has the store, and it is not shared.
+        :raises ForkedError: if a manager of the parent process has it.
+        """
+        if self.shared:
+            return
+        with _attaching:
+            if self._holder is not None:
+                there, pid = self._holder
+                holder = there()
+                if holder is not None and holder is not manager:
+                    raise StoreInUseError(repr(self)) if pid == os.getpid() else ForkedError
+            self._holder = weakref.ref(manager), os.getpid()
+
+    def detach(self, manager: object) -> None:
+        """Take the store back from a manager; nothing happens if that does not have it. A wrapper passes the call on."""
+        with _attaching:
+            if self._holder is not None and self._holder[0]() is manager:
+                self._holder = None
+
+    def release(self, key: str) -> None:
+        """Take note that the session is not in RAM any more: forget what only a write of it would need, until it is loaded again.
+
+        May be called beside any call, of the same key too. It must not wait. By default it does nothing.
+        """
+
+    def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
+        """Make commits of different sessions durable; return what each raised, in their order.
+
+        A store may have a more efficient implementation.
+        """
+        return [self._attempt(commit) for commit in commits]
+
+    def _attempt(self, commit: Commit) -> Exception | None:
+        try:
+            self.write(commit)
+        except SessionManagerError as error:
+            return error
+        return None
+
+    def describe(self, key: str) -> SessionInfo | None:
+        """Describe a session; `None` if there is none. A store may do so without reading its messages.
+
+        :raises StorageError: as `load` does.
+        """
+        session = self.load(key)
+        return None if session is None else SessionInfo.of(session)
+
+    def has_archive(self, key: str) -> bool:  # noqa: ARG002 - it cannot tell
+        """Say whether a session may have an archive: cheaply, and beside any other call."""
+        return self.archives
+
+    def archive(self, key: str) -> Iterator[Message]:  # noqa: ARG002 - it keeps none
+        """Iterate over the archived messages of a session, by position, as they were; none if there is no such session.
+
+        :raises CorruptSessionError: if the archive is damaged; the session may be readable all the same.
+        :raises UnsupportedFormatError: if a newer version wrote it.
+        :raises StorageError: if it cannot be read.
+        """
+        return iter(())
+
+    def search(
+        self, text: str, *, key: str | None = None, prefix: str = "", limit: int = 20, skip: Collection[str] = ()
+    ) -> list[SearchHit]:
+        """Return the stored messages that contain a text, best first, as `session_manager.model.search.best` has it; archived ones, too.
+
+        A damaged session, or archive, is left out, and named in the log. Unless the store is `indexed`, a caller with several
+        threads asks for one key at a time.
+
+        :param text: not empty; every character of it stands for itself.
+        :param key: only this session's.
+        :param prefix: only those of sessions whose keys start so.
+        :param limit: how many at most.
+        :param skip: keys of sessions that are left out.
+        :raises CorruptSessionError: if the session `key`, or its archive, is damaged.
+        :raises StorageError: if it cannot be read.
+        """
+        if key is not None:
+            session = None if key in skip else self.load(key)
+            found = () if session is None else chain(session.messages, self.archive(key))
+            return best(text, ((key, one) for one in found), limit)
+        return best(text, self._stored(key for key in self.keys(prefix) if key not in skip), limit)
+
+    def _stored(self, keys: Iterable[str]) -> Iterator[tuple[str, Message]]:
+        for key in keys:
+            for read in (partial(_messages, self), self.archive):
+                found: Iterable[Message] = ()
+                try:
+                    found = read(key)
+                except (CorruptSessionError, UnsupportedFormatError) as error:
+                    _log.warning("left out of a search: %s", error)
+                for message in found:
+                    yield key, message
+
+    def compact(self, key: str) -> None:
+        """Reclaim what a session's file wastes; a store that wastes nothing does nothing."""
+
+    def verify(self, key: str) -> list[Finding]:
+        """Check all that can be checked of a session; return what is wrong, without raising for damage."""
+        return self._checked(key, self.load)
+
+    def _checked(self, key: str, load: Callable[[str], Session | None]) -> list[Finding]:
+        """Check a session as `verify` does.
+
+        :param load: loads it. A store that remembers what it loads gives a function that does not.
+        """
+        found = _read(key, load)
+        session = found if isinstance(found, Session) else None
+        archive = _read(key, lambda one: list(self.archive(one)))
+        findings = [one for one in (found, archive) if isinstance(one, Finding)]
+        if session is not None and isinstance(archive, list):
+            if _overlap(session, archive):
+                findings.append(Finding(key, repr(self), None, "a message is in the session and in its archive"))
+            reason = missing(session._archived, len(archive))
+            if (
+                reason and _read(key, self.version) == session.version
+            ):  # beside a writer, the two may have been read apart
+                findings.append(Finding(key, repr(self), None, reason))
+        return findings
+
+    def repairs(self) -> list[Finding]:
+        """Return what was found unfinished since the store was opened: mended, left out as torn records are, or kept."""
+        return []
+
+    def strays(self) -> list[Finding]:
+        """Return what lies in the storage like a session, but belongs to none."""
+        return []
+
+
+def missing(archived: int, count: int) -> str:
+    """Return what is wrong with an archive from which messages are missing; ``""`` if none are.
+
+    :param archived: how many the session says were archived.
+    :param count: how many there are.
+    """
+    return f"of {archived:,} archived messages, {archived - count:,} are missing" if count < archived else ""
+
+
+def _overlap(session: Session, archive: list[Message]) -> bool:
+    return any(one.position is not None and session.at(one.position) is not None for one in archive)
+
+
+def _messages(store: Store, key: str) -> Iterable[Message]:
+    session = store.load(key)
+    return () if session is None else session.messages
+
+
+def _read(key: str, read: Callable[[str], T]) -> T | Finding:
+    try:
+        return read(key)
+    except (CorruptSessionError, UnsupportedFormatError, StorageError) as error:
+        offset = error.offset if isinstance(error, CorruptSessionError) else None
+        return Finding(key, error.path, offset, error.reason)

@@ -1,0 +1,1 @@
+"""Durable files in a locked directory: what the stores of files share."""

@@ -1,0 +1,338 @@
+"""Reading a file whole, and replacing one so that a power cut leaves the old one or the new one.
+
+The order of a replacement: everything is encoded → a temporary file in the same directory, new (``O_EXCL``), 0600, with
+a random name → written in a loop → ``fsync`` → closed → the file to be replaced is checked → renamed over it →
+``fsync`` of the directory → done. Without the first sync the new name may hold nothing after a power cut, without the
+second it may not be there (Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014).
+
+A sync that failed is never tried again on the same file: Linux has marked the pages clean, and a second one succeeds
+without having written them (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX
+ATC 2020). The file is thrown away, and one fresh attempt is made from memory.
+
+Several files are replaced by the same steps, each file's in the same order: but all temporary files are written and synced
+before the first rename, by several threads (a journal commits the syncs that come at once together), and one sync of the
+directory serves all renames.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import operator
+import os
+import re
+import secrets
+import stat as stat_module
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from session_manager.stores.files.filesystem import Files
+
+__all__ = [
+    "NotRegularError",
+    "OutcomeUnknownError",
+    "Replacement",
+    "Signature",
+    "read_start",
+    "read_whole",
+    "remove_orphans",
+    "replace",
+    "replace_many",
+    "signature",
+    "write_all",
+]
+
+_ORPHAN = re.compile(r"\.tmp-[0-9a-f]{16}\Z")
+#: The largest read: more than a file has at once is read into one place, and nowhere else.
+_CHUNK = 1024 * 1024 * 1024
+#: Larger files are judged by so many of their first bytes before the rest is read.
+_HEAD = 64 * 1024
+_PIECE = 8192
+#: How many files are synced at once.
+_THREADS = 8
+
+#: A file's device, inode, size in bytes, and time of modification in nanoseconds.
+Signature = tuple[int, int, int, int]
+
+#: Returns what tells whether a file is still the one that it was.
+signature: Callable[[os.stat_result], Signature] = operator.attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns")
+
+
+class OutcomeUnknownError(Exception):
+    """The file may have been replaced, but that may not survive a power cut. The cause is the `OSError`."""
+
+
+class NotRegularError(Exception):
+    """A name is a link, a directory, a FIFO, …: ``args[0]`` says which."""
+
+
+def read_whole(
+    files: Files, name: str, until: bytes | None = None, *, judge: Callable[[bytes], object] | None = None
+) -> tuple[bytes, os.stat_result]:
+    """Return a file's bytes, and its status.
+
+    :param until: read no further than the chunk in which this byte first occurs.
+    :param judge: is called with the first bytes of a large file. If it raises, the rest is not read: a file
+        without end, or a sparse one, which has no right to its name, takes no memory.
+    :raises NotRegularError: if it is not a regular file.
+    :raises OSError: if it cannot be read, or is not there.
+    """
+    fd, status = _open_regular(files, name)
+    try:
+        if judge is not None and status.st_size > _HEAD:
+            judge(files.read_at(fd, _HEAD, 0))
+        chunks: list[bytes] = []
+        left = status.st_size + 1 if until is None else 0
+        while chunk := files.read(fd, min(max(left, _PIECE), _CHUNK)):
+            chunks.append(chunk)
+            left -= len(chunk)
+            if until is not None and until in chunk:
+                break
+    finally:
+        files.close(fd)
+    return b"".join(chunks), status
+
+
+def read_start(files: Files, name: str, size: int) -> bytes:
+    """Return the first bytes of a file, at most so many.
+
+    :raises NotRegularError: if it is not a regular file.
+    :raises OSError: if it cannot be read, or is not there.
+    """
+    fd, _ = _open_regular(files, name)
+    try:
+        return files.read_at(fd, size, 0)
+    finally:
+        files.close(fd)
+
+
+def _open_regular(files: Files, name: str) -> tuple[int, os.stat_result]:
+    fd = None
+    try:
+        fd = files.open_read(name)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
+            raise
+    if fd is None:
+        raise NotRegularError("a symbolic link or a special file")
+    try:
+        status = files.fstat(fd)
+        if not stat_module.S_ISREG(status.st_mode):
+            raise NotRegularError("a directory" if stat_module.S_ISDIR(status.st_mode) else "a special file")
+    except BaseException:
+        files.close(fd)
+        raise
+    return fd, status
+
+
+def replace(files: Files, name: str, buffers: Sequence[bytes], check: Callable[[], None]) -> Signature:
+    """Replace a file, or create it; when this returns, it survives a power cut.
+
+    :param buffers: the bytes of the new file.
+    :param check: called just before the rename; what it raises leaves the old file as it is.
+    :returns: what the new file is known by.
+    :raises OSError: the old file is untouched, and nothing else is left behind.
+    :raises OutcomeUnknownError: the file was renamed, but the directory was not synced.
+    """
+    temporary, known = _durable(files, buffers)
+    renamed = False
+    try:
+        check()
+        _rename(files, temporary, name)
+        renamed = True
+    finally:
+        if not renamed:
+            _discard(files, temporary)
+    failure = _sync_failure(files)
+    if failure is not None:
+        raise OutcomeUnknownError from failure
+    return known
+
+
+@attrs.frozen
+class Replacement:
+    """A file that is to be replaced, or created: the arguments of `replace`."""
+
+    name: str
+    buffers: Sequence[bytes]
+    check: Callable[[], None]
+
+
+def replace_many(files: Files, wanted: Sequence[Replacement]) -> list[Signature | Exception]:
+    """Replace several files, each as `replace` does.
+
+    :returns: of each what `replace` would return, or raise. After an interrupt each is the old one or the new one.
+    """
+    written: dict[int, tuple[str, Signature]] = {}
+    outcomes: list[Signature | Exception] = [OutcomeUnknownError()] * len(wanted)
+
+    def write(number: int) -> None:
+        try:
+            written[number] = _durable(files, wanted[number].buffers)
+        except OSError as error:
+            outcomes[number] = error
+
+    renamed: list[int] = []
+    try:
+        _at_once(write, len(wanted))
+        for number, (temporary, known) in sorted(written.items()):
+            try:
+                wanted[number].check()
+                _rename(files, temporary, wanted[number].name)
+                renamed.append(number)
+                outcomes[number] = known
+            except Exception as error:  # noqa: BLE001 - it is that file's outcome
+                outcomes[number] = error
+    finally:
+        for number in written.keys() - set(renamed):
+            _discard(files, written[number][0])
+    failure = _sync_failure(files) if renamed else None
+    if failure is not None:
+        for number in renamed:
+            outcomes[number] = unknown = OutcomeUnknownError()
+            unknown.__cause__ = failure
+    return outcomes
+
+
+def _at_once(step: Callable[[int], None], count: int) -> None:
+    """Call a function with each number below `count`, in this thread and in others, if it is many and they can be started.
+
+    What it raises in any of them comes out; then, and after an interrupt, no further number is begun. No thread is left.
+    """
+    left = deque(range(count))
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            while left:
+                with contextlib.suppress(IndexError):
+                    number = left.popleft()
+                    step(number)
+        except BaseException as error:  # noqa: BLE001 - it comes out in the caller's thread
+            left.clear()
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(min(count, _THREADS) - 1)]
+    try:
+        with contextlib.suppress(RuntimeError):  # no more threads are to be had
+            for thread in threads:
+                thread.start()
+        work()
+    finally:
+        left.clear()
+        _join(threads)
+    if failures:
+        raise failures[0]
+
+
+def _join(threads: Sequence[threading.Thread]) -> None:
+    """Wait for threads to end, also after an interrupt: what they wrote is to be removed."""
+    interrupt = None
+    left = deque(threads)
+    while left:
+        try:
+            while left[0].is_alive():
+                left[0].join()
+            left.popleft()
+        except BaseException as error:  # noqa: BLE001 - it comes out in the end
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
+
+
+def _durable(files: Files, buffers: Sequence[bytes]) -> tuple[str, Signature]:
+    """Write a temporary file and make it durable, in a second attempt if the first one's sync fails; return its name."""
+    try:
+        return _written(files, buffers)
+    except _SyncFailedError:
+        pass
+    return _written(files, buffers)
+
+
+class _SyncFailedError(OSError):
+    pass
+
+
+def _written(files: Files, buffers: Sequence[bytes]) -> tuple[str, Signature]:
+    """Write a temporary file and make it durable; return its name."""
+    temporary = f".tmp-{secrets.token_hex(8)}"
+    complete = False
+    try:
+        fd = files.open_new(temporary)
+        try:
+            write_all(files, fd, buffers)
+            try:
+                files.sync(fd)
+            except OSError as error:
+                raise _SyncFailedError(*error.args) from error
+            known = signature(files.fstat(fd))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                files.close(fd)
+            raise
+        files.close(fd)
+        complete = True
+    finally:
+        if not complete:
+            _discard(files, temporary)
+    return temporary, known
+
+
+def write_all(files: Files, fd: int, buffers: Sequence[bytes]) -> None:
+    """Write all of some buffers, in order.
+
+    :raises OSError: if that is not possible; some of it may have been written.
+    """
+    left: list[bytes | memoryview] = [buffer for buffer in buffers if buffer]
+    while left:
+        written = files.write(fd, left)
+        if written <= 0:
+            raise OSError(errno.EIO, "nothing was written")
+        done = 0
+        while done < len(left) and written >= len(left[done]):
+            written -= len(left[done])
+            done += 1
+        del left[:done]
+        if written:
+            left[0] = memoryview(left[0])[written:]
+
+
+def _rename(files: Files, temporary: str, name: str) -> None:
+    """Rename; an error after which the temporary name is gone leaves the outcome unknown."""
+    failure = None
+    try:
+        files.rename(temporary, name)
+    except OSError as error:
+        failure = error
+    if failure is None:
+        return
+    try:
+        there = files.stat(temporary) is not None
+    except OSError:
+        there = False
+    if there:
+        raise failure
+    raise OutcomeUnknownError from failure
+
+
+def _sync_failure(files: Files) -> OSError | None:
+    try:
+        files.sync_directory()
+    except OSError as error:
+        return error
+    return None
+
+
+def _discard(files: Files, name: str) -> None:
+    with contextlib.suppress(OSError):
+        files.unlink(name)
+
+
+def remove_orphans(files: Files, names: Sequence[str]) -> None:
+    """Remove the temporary files that a killed writer left. Call it only under the directory's lock."""
+    for name in names:
+        if _ORPHAN.match(name):
+            _discard(files, name)

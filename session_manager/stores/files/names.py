@@ -1,0 +1,98 @@
+"""Session keys, and the names of their files.
+
+A key becomes a file's stem in the manner of Mercurial's store encoding: ``a-z 0-9 -`` stay, ``_`` becomes ``__``,
+``A`` becomes ``_a``, and every other UTF-8 byte ``~xx`` (lowercase hex). The first letter of a
+Windows device's name (the whole stem is ``con``, ``nul``, ``com1``, …) becomes ``~xx`` as well. So the stem is
+ASCII in one case, without dots: the same name on file systems that fold case or normalize Unicode.
+
+A stem over 200 bytes becomes its first 120 bytes, ``~~`` and the SHA-256 of the key in hex. That is
+not reversible; the key is in the file.
+
+>>> file_name("telegram:42", ".session.json"), file_name("Slack_C01", ".session.json")
+('telegram~3a42.session.json', '_slack___c01.session.json')
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import lru_cache
+
+from session_manager.errors import InvalidKeyError
+from session_manager.model.key import check_key
+
+__all__ = ["file_name", "is_hashed", "key_of"]
+
+
+_LONGEST_STEM = 200
+_HEAD = 120
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])\Z")
+_HASHED = re.compile(r".{120}~~[0-9a-f]{64}\Z", re.DOTALL)
+_TOKEN = re.compile(rb"[a-z0-9-]|__|_([a-z])|~([0-9a-f]{2})")
+
+
+def _encoded(byte: int) -> str:
+    character = chr(byte)
+    if character == "_":
+        return "__"
+    if "A" <= character <= "Z":
+        return f"_{character.lower()}"
+    if "a" <= character <= "z" or "0" <= character <= "9" or character == "-":
+        return character
+    return f"~{byte:02x}"
+
+
+_ENCODED = [_encoded(byte) for byte in range(256)]
+
+
+@lru_cache(maxsize=64)
+def file_name(key: str, suffix: str) -> str:
+    """Return the name of the file of a (checked) key: at most 200 bytes and the suffix.
+
+    No two keys share a file, on any file system.
+    """
+    data = key.encode()
+    stem = "".join([_ENCODED[byte] for byte in data])
+    if len(stem) > _LONGEST_STEM:
+        return f"{stem[:_HEAD]}~~{hashlib.sha256(data).hexdigest()}{suffix}"
+    if _DEVICE.match(stem):
+        stem = f"~{ord(stem[0]):02x}{stem[1:]}"
+    return stem + suffix
+
+
+def is_hashed(name: str, suffix: str) -> bool:
+    """Say whether a file's name is that of a long key, which only the file itself tells."""
+    return name.endswith(suffix) and _HASHED.match(name[: -len(suffix)]) is not None
+
+
+def key_of(name: str, suffix: str) -> str | None:
+    """Return the key whose file has this name; `None` if it is no key's, or that of a long one."""
+    if not name.endswith(suffix):
+        return None
+    stem = name[: -len(suffix)]
+    if not stem.isascii():
+        return None
+    decoded = bytearray()
+    end = 0
+    for token in _TOKEN.finditer(stem.encode()):
+        if token.start() != end:
+            return None
+        end = token.end()
+        upper, byte = token.groups()
+        if byte is not None:
+            decoded.append(int(byte, 16))
+        elif upper is not None:
+            decoded += upper.upper()
+        else:
+            decoded += token.group()[:1]
+    if end != len(stem):
+        return None
+    return _confirmed(bytes(decoded), name, suffix)
+
+
+def _confirmed(data: bytes, name: str, suffix: str) -> str | None:
+    try:
+        key = check_key(data.decode())
+    except (UnicodeDecodeError, InvalidKeyError):
+        return None
+    return key if file_name(key, suffix) == name else None

@@ -1,0 +1,45 @@
+"""Quarantine: what is damaged is moved aside, never deleted and never overwritten.
+
+A quarantined file stays in its directory as ``.quarantine-<16 hex digits>-<its name>`` (of a
+name over 220 bytes, the end). So does the torn end of a log, before it is cut off. Nothing reads it again.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+from session_manager.stores.files.atomic import OutcomeUnknownError, replace
+from session_manager.stores.files.filesystem import Files
+
+__all__ = ["keep_copy", "quarantine"]
+
+_PREFIX = ".quarantine-"
+_LONGEST_NAME = 220
+
+
+def quarantine(files: Files, name: str) -> None:
+    """Move a file to quarantine; sync the directory afterwards.
+
+    :raises OSError: if it cannot be moved.
+    """
+    files.rename(name, _quarantined(name))
+
+
+def keep_copy(files: Files, name: str, data: bytes) -> None:
+    """Write some bytes of a file to quarantine, durably.
+
+    :raises OSError: if they cannot be written.
+    """
+    failure = None
+    try:
+        replace(files, _quarantined(name), [data], lambda: None)
+    except OutcomeUnknownError as error:
+        failure = error.__cause__
+    if failure is not None:
+        raise failure
+
+
+def _quarantined(name: str) -> str:
+    kept = os.fsencode(name)[-_LONGEST_NAME:].decode(errors="ignore")
+    return f"{_PREFIX}{secrets.token_hex(8)}-{kept}"

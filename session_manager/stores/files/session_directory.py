@@ -1,0 +1,263 @@
+"""An open directory with one file a session: locked by its one writer, or read beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from session_manager.codec.json import DecodeError
+from session_manager.errors import (
+    ClosedError,
+    CorruptSessionError,
+    ForkedError,
+    InvalidStorageError,
+    ReadOnlyError,
+    SaveFailedError,
+    SaveOutcomeUnknownError,
+    StorageError,
+    UnsupportedFormatError,
+)
+from session_manager.resource import Resource
+from session_manager.stores.contract import Finding
+from session_manager.stores.files.atomic import NotRegularError, remove_orphans
+from session_manager.stores.files.directory_lock import DirectoryLock
+from session_manager.stores.files.filesystem import Files, create_directory, real_path
+from session_manager.stores.files.foreign import holding_sessions
+from session_manager.stores.files.kinds import SUFFIXES, objection, sessions_in
+from session_manager.stores.files.names import file_name, is_hashed, key_of
+from session_manager.stores.files.quarantine import quarantine
+
+__all__ = ["SessionDirectory", "reading"]
+
+
+T = TypeVar("T")
+
+
+class SessionDirectory(Resource):
+    """The files of a store in a directory.
+
+    The writer knows which files there are from listing them once; a reader beside it looks each time.
+
+    :param path: the directory; the writer creates it, 0700, if it is missing.
+    :param suffix: how the names of sessions' files end.
+    :param read_key: reads the key in a file, given the directory and a name; may raise what decoding raises.
+    :param files: opens the directory.
+    :param read_only: reads beside a writer, without its lock.
+    :raises InvalidStorageError: if it holds sessions that stores of another kind read.
+    :raises StorageLockedError: if another process, or another store, has it open for writing.
+    :raises StorageError: if it cannot be created, read or locked; with `read_only`, if it is not there.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        suffix: str,
+        read_key: Callable[[Files, str], str],
+        *,
+        files: Callable[[str], Files],
+        read_only: bool,
+    ) -> None:
+        self._given = os.fspath(path)
+        self.path = real_path(path)
+        self.read_only = read_only
+        self._suffix = suffix
+        self._scheme = next(scheme for scheme, end in SUFFIXES.items() if end == suffix)
+        self._read_key = read_key
+        self._hashed: dict[str, str] = {}
+        self._closed = False
+        self._pid = os.getpid()
+        self._lock: DirectoryLock | None = None
+        #: Sessions whose deletion was begun, and may not survive a power cut.
+        self.undeleted: set[str] = set()
+        try:
+            if not read_only:
+                create_directory(self.path)
+            opened: object = files(self.path)
+        except OSError as error:
+            raise StorageError(self.path, f"cannot be opened: {error.strerror}") from error
+        if not isinstance(opened, Files):
+            raise TypeError(f"files() must return a Files, not {type(opened).__name__}")
+        self.files = opened
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        """List the directory. What a killed process renamed is made durable before it is believed."""
+        if not self.read_only:
+            self.listed(InvalidStorageError)  # a directory of another kind is left as it is
+            self._lock = DirectoryLock(self.files)
+        self.other_names = self.listed(InvalidStorageError)
+        if self.read_only:
+            return
+        try:
+            remove_orphans(self.files, self.other_names)
+            self.files.sync_directory()
+        except OSError as error:
+            raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
+
+    def listed(self, refused: Callable[[str, str], Exception] = StorageError) -> list[str]:
+        """Take note of the sessions' files that are in the directory now, and return the other names.
+
+        :param refused: makes the error that is raised if the directory holds sessions that stores of another kind read.
+        :raises StorageError: if it cannot be read.
+        """
+        try:
+            names = self.files.names()
+        except OSError as error:
+            raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
+        found = sessions_in(names)
+        self.names = set(found.get(self._scheme, ()))
+        others = [name for name in names if name not in self.names] if len(self.names) < len(names) else []
+        if self._scheme != "snapshot" and (theirs := holding_sessions(self.files, others)):
+            found["snapshot"] = [*found.get("snapshot", ()), *theirs]
+        if reason := objection(self._given, found, self._scheme):
+            raise refused(self._given, reason)
+        return others
+
+    def check_open(self) -> None:
+        """Raise if no call may be made.
+
+        :raises ClosedError: after `close`.
+        :raises ForkedError: in a child that was forked off, which has no lock on the directory.
+        """
+        if self._closed:
+            raise ClosedError
+        if self._lock is not None and not self._lock.is_held:
+            raise ClosedError if os.getpid() == self._pid else ForkedError
+
+    def check_writable(self) -> None:
+        """Raise unless it may be written to.
+
+        :raises ClosedError: after `close`.
+        :raises ReadOnlyError: if it was opened so.
+        """
+        self.check_open()
+        if self.read_only:
+            raise ReadOnlyError
+
+    def name(self, key: str) -> str:
+        """Return the name of a session's file."""
+        return file_name(key, self._suffix)
+
+    def path_of(self, name: str) -> str:
+        """Return the path of a file."""
+        return os.path.join(self.path, name)
+
+    def may_have(self, name: str) -> bool:
+        """Say whether it is worth looking for a file."""
+        return self.read_only or name in self.names
+
+    def look_for(self, name: str) -> None:
+        """Take note of a file that an interrupted write has left, if there is one."""
+        with contextlib.suppress(OSError):
+            if self.files.stat(name) is not None:
+                self.names.add(name)
+
+    def keys(self) -> set[str]:
+        """Return the keys of the sessions' files that were listed, the damaged ones' too."""
+        return {key for name in list(self.names) if (key := self._key_of(name)) is not None}
+
+    def _key_of(self, name: str) -> str | None:
+        if not is_hashed(name, self._suffix):
+            return key_of(name, self._suffix)
+        if name not in self._hashed:
+            try:
+                key = self._read_key(self.files, name)
+            except (OSError, NotRegularError, DecodeError, UnsupportedFormatError):
+                return None
+            if self.name(key) != name:
+                return None
+            self._hashed[name] = key
+        return self._hashed[name]
+
+    def strays(self) -> list[Finding]:
+        """Return the files that have the suffix, but whose key nobody can tell."""
+        reason = "its name or its header is not that of a session"
+        names = sorted(name for name in list(self.names) if self._key_of(name) is None)
+        return [Finding(None, self.path_of(name), 0, reason) for name in names]
+
+    def remove(self, key: str, older: Iterator[None], *, damaged: bool, mark: str | None = None) -> None:
+        """Remove a session's file, durably.
+
+        :param older: before that, removes files that would come back in its place; gives `None` after each.
+        :param damaged: move it to quarantine instead.
+        :param mark: give it this name instead, unless it is damaged.
+        :raises SaveFailedError: nothing was removed.
+        :raises SaveOutcomeUnknownError: it was, but may come back after a power cut.
+        """
+        name = self.name(key)
+        self.undeleted.add(key)
+        dropped = False
+        try:
+            for _ in older:
+                dropped = True
+                self.files.sync_directory()
+            self._drop(name, mark, damaged=damaged)
+        except OSError as error:
+            if dropped or not self._is_there(name):
+                raise SaveOutcomeUnknownError(key, f"its deletion: {error.strerror}") from error
+            raise SaveFailedError(key, f"it could not be deleted: {error.strerror}") from error
+        self.names.discard(name)
+        try:
+            self.files.sync_directory()
+        except OSError as error:
+            raise SaveOutcomeUnknownError(key, f"its deletion: {error.strerror}") from error
+        self.undeleted.discard(key)
+
+    def _drop(self, name: str, mark: str | None, *, damaged: bool) -> None:
+        try:
+            if damaged:
+                quarantine(self.files, name)
+            elif mark is not None:
+                self.files.rename(name, mark)
+            else:
+                self.files.unlink(name)
+        except FileNotFoundError:
+            pass
+
+    def _is_there(self, name: str) -> bool:
+        """Say whether a file that could not be removed is there still: the error may have come after the fact."""
+        try:
+            return self.files.stat(name) is not None
+        except OSError:
+            return True
+
+    def close(self) -> None:
+        """Let go of the lock and the directory; idempotent."""
+        if not self._closed:
+            if self._lock is not None:
+                self._lock.release()
+            self.files.close_directory()
+            self._closed = True
+
+
+def reading(files: Files, key: str, name: str, decoded: Callable[[str], tuple[str, T]]) -> T | None:
+    """Read a file, and check that it is the key's; return `None` if there is no file.
+
+    :param decoded: reads it, given its path for errors; returns the key in it, and the value.
+    :raises CorruptSessionError: if it is damaged, not a regular file, or another key's.
+    :raises UnsupportedFormatError: if a newer version wrote it.
+    :raises StorageError: if it cannot be read.
+    """
+    path = os.path.join(files.path, name)
+    failure: DecodeError | None = None
+    try:
+        found, value = decoded(path)
+    except FileNotFoundError:
+        return None
+    except NotRegularError as error:
+        failure = DecodeError(0, f"is {error}")
+    except OSError as error:
+        raise StorageError(path, f"cannot be read: {error.strerror}") from error
+    except DecodeError as error:
+        failure = error
+    if failure is not None:
+        raise CorruptSessionError(key, path, failure.offset, failure.reason)
+    if found != key:
+        raise CorruptSessionError(key, path, 0, "is the file of another session")
+    return value

@@ -1,0 +1,163 @@
+"""Appending a record to a session's log file, and cutting off what does not belong to it: a torn record, a failed append.
+
+A save opens the file, looks at what it has opened, writes one line, and syncs. The descriptor serves one save only: a sync
+that failed spoils it (Linux forgets the failure, see `session_manager.atomic`), and a compaction puts another file in its
+place. All that a save computes it computes before the sync, because what runs after a sync runs with cold caches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+
+import msgspec
+
+from session_manager.codec.changes import encode_changes
+from session_manager.errors import ConflictError, SaveFailedError
+from session_manager.model.changes import Append, Remove, Replace, Truncate
+from session_manager.model.session import Version
+from session_manager.resource import Resource
+from session_manager.stores.contract import Commit
+from session_manager.stores.files.atomic import Signature, signature
+from session_manager.stores.files.session_directory import SessionDirectory
+from session_manager.stores.log.file import Facts, LogFile
+from session_manager.stores.log.format import encode_notes, encode_record, encode_state, next_seal
+from session_manager.stores.log.reader import NOT_A_FILE, LogReader
+
+__all__ = ["LogAppender"]
+
+_ATTEMPTS = 5
+#: Changes that write messages, or let them go, and nothing else.
+_OF_MESSAGES = frozenset((Append, Replace, Truncate, Remove))
+
+
+class LogAppender(Resource):
+    """Appends to the logs of a directory.
+
+    :param directory: open for writing.
+    :param reader: reads them again if another program has written to one.
+    """
+
+    def __init__(self, directory: SessionDirectory, reader: LogReader) -> None:
+        self._files = directory.files
+        self._reader = reader
+
+    def append(self, file: LogFile, commit: Commit, base: Version) -> OSError | None:
+        """Append the record of a commit, durably. The file then is clean (unread, if the system does not tell its facts).
+
+        The file is spent instead, and nothing was written, if it has another name besides, as backups of hard links give it.
+
+        :param base: the version that the commit is based on.
+        :returns: why it failed; the file is spent if what that left is cut off, else suspect.
+        :raises ConflictError: if the file is at another version; nothing has changed.
+        :raises CorruptSessionError: if it is damaged; nothing has changed.
+        :raises SaveFailedError: if it cannot be opened, or a torn record cannot be cut off; nothing has changed.
+        """
+        session, facts, changes = commit.session, file.facts, encode_changes(commit.changes)
+        if facts is not None and session._metadata is facts.metadata:
+            notes = facts.notes
+        else:
+            notes = encode_notes(session._metadata)
+        line = encode_record(changes, encode_state(session, notes[1]))
+        fd = self._opened(file, base)
+        if fd is None:
+            return None
+        facts, failure = file.facts, None
+        assert facts is not None
+        try:
+            file.appending()
+            written = self._written(fd, line)
+            after = None if written is None else self._facts_after(facts, commit, notes, line, len(changes), written)
+            self._files.sync_data(fd)
+            file.appended(after)
+        except OSError as error:
+            failure = error
+            self._cut_back(file, fd, facts)
+        except BaseException:
+            self._cut_back(file, fd, facts)
+            raise
+        finally:
+            self._close(fd)
+        return failure
+
+    def _written(self, fd: int, line: bytes) -> Signature | None:
+        """Write a line, and return what the file is then; `None` if the system does not tell.
+
+        :raises OSError: if not all of it was written.
+        """
+        if self._files.write(fd, (line,)) != len(line):
+            raise OSError(errno.EIO, "only a part of it was written")
+        try:
+            return signature(self._files.fstat(fd))
+        except OSError:
+            return None
+
+    def _facts_after(
+        self, facts: Facts, commit: Commit, notes: tuple[bytes, bytes], line: bytes, changes: int, written: Signature
+    ) -> Facts:
+        """Return the facts of a file to which the line of a commit was written.
+
+        :param changes: how many bytes of the line are its changes.
+        """
+        session, overhead = commit.session, facts.overhead
+        if overhead is not None:
+            is_of_messages = _OF_MESSAGES.issuperset(map(type, commit.changes))
+            overhead += len(line) - changes if is_of_messages else len(line)
+        seal = next_seal(line, facts.fingerprint)
+        return Facts(written, session.version, seal, session._metadata, notes, None, facts.skipped, overhead)
+
+    def _cut_back(self, file: LogFile, fd: int, facts: Facts) -> None:
+        """Cut off what a failed append left, durably, if that works."""
+        try:
+            self._files.truncate(fd, facts.signature[2])
+            self._files.sync(fd)  # of bytes that were synced before
+        except OSError:
+            return
+        file.cut_back()
+
+    def _opened(self, file: LogFile, base: Version) -> int | None:
+        """Open the file to append to it; it must be the one that was last read or written, at a version.
+
+        :returns: a descriptor; `None` if the file has another name besides.
+        """
+        failure = None
+        try:
+            for _ in range(_ATTEMPTS):
+                fd, is_right = self._files.open_append(file.name), False
+                try:
+                    status, facts = self._files.fstat(fd), file.facts
+                    if facts is not None and facts.signature == signature(status) and facts.version == base:
+                        if status.st_nlink > 1:
+                            file.link_found()
+                            return None
+                        if facts.torn is not None:
+                            self._cut_torn(file, fd, facts, facts.torn)
+                        is_right = True
+                        return fd
+                finally:
+                    if not is_right:
+                        self._close(fd)
+                self._reader.current(file, (base,))
+        except OSError as error:
+            failure = error
+        if failure is not None and failure.errno in NOT_A_FILE:
+            self._reader.current(file, (base,))  # says what is there instead
+        if failure is not None:
+            raise SaveFailedError(file.key, f"{failure.strerror}") from failure
+        raise ConflictError(file.key, base, base, "another program keeps writing the file")
+
+    def _cut_torn(self, file: LogFile, fd: int, facts: Facts, torn: int) -> None:
+        """Cut off a torn record, durably. It goes to quarantine first.
+
+        :raises OSError: what is durable has not changed.
+        """
+        self._reader.keep_torn(file, torn)
+        file.cutting()
+        self._files.truncate(fd, torn)
+        self._files.sync(fd)
+        file.cut(msgspec.structs.replace(facts, signature=signature(self._files.fstat(fd)), torn=None))
+
+    def _close(self, fd: int) -> None:
+        """Close a descriptor. What it wrote was synced before, or its save has failed: an error says nothing new."""
+        with contextlib.suppress(OSError):
+            self._files.close(fd)

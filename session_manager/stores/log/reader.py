@@ -1,0 +1,193 @@
+"""Reading the logs in a directory: whole, or their ends."""
+
+from __future__ import annotations
+
+import errno
+from functools import partial
+
+from session_manager.codec.json import DecodeError
+from session_manager.errors import ConflictError, CorruptSessionError, StorageError, UnsupportedFormatError
+from session_manager.model.session import Session, Version
+from session_manager.resource import Resource
+from session_manager.stores.contract import Finding
+from session_manager.stores.files.atomic import NotRegularError, Signature, read_whole, signature
+from session_manager.stores.files.quarantine import keep_copy
+from session_manager.stores.files.session_directory import SessionDirectory, reading
+from session_manager.stores.log.clean_shutdown import CleanMark
+from session_manager.stores.log.file import WHOLE, Facts, LogFile
+from session_manager.stores.log.format import (
+    MAX_STATE,
+    LogState,
+    check_format,
+    encode_notes,
+    is_whole,
+    start_of,
+    state_at_end,
+)
+from session_manager.stores.log.replay import Log, decode
+
+__all__ = ["NOT_A_FILE", "LogReader"]
+
+_ATTEMPTS = 5
+#: What opening a name says that is no regular file. Reading it raises the error for users.
+NOT_A_FILE = (errno.ENOENT, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR)
+
+
+class LogReader(Resource):
+    """Reads the logs of a directory.
+
+    :param directory: open, for writing or read-only.
+    :raises StorageError: if the mark of a clean end cannot be taken away.
+    """
+
+    def __init__(self, directory: SessionDirectory) -> None:
+        self._directory = directory
+        self._files = directory.files
+        #: Each torn record that was found, once.
+        self._repairs: dict[Finding, None] = {}
+        self.mark: CleanMark | None = None
+        if directory.read_only:
+            return
+        try:
+            self.mark = CleanMark(self._files, directory.other_names, directory.names)
+        except OSError as error:
+            raise StorageError(directory.path, f"cannot be written to: {error.strerror}") from error
+
+    def read(self, file: LogFile) -> tuple[Session, Facts] | None:
+        """Return the session in a file, and the facts of the file; `None` if there is no file.
+
+        Beside the writer, a file that looks damaged is read again if it has changed meanwhile.
+
+        :raises CorruptSessionError: if it is damaged.
+        :raises UnsupportedFormatError: if a newer version wrote it.
+        :raises StorageError: if it cannot be read, or not be synced when that is due.
+        """
+        self._believe(file)
+        key, name = file.key, file.name
+        seen: list[Signature] = []
+
+        def decoded(path: str) -> tuple[str, tuple[Log, Signature]]:
+            data, status = read_whole(self._files, name, judge=partial(check_format, path=path))
+            seen.append(signature(status))
+            log = decode(data, path)
+            return log.session.key, (log, seen[-1])
+
+        found = None
+        while True:
+            damage = None
+            try:
+                found = reading(self._files, key, name, decoded)
+            except CorruptSessionError as error:
+                damage = error
+            if damage is None:
+                break
+            if not self._directory.read_only or not seen or len(seen) >= _ATTEMPTS or not self._changed(name, seen[-1]):
+                raise damage
+        if found is None:
+            return None
+        log, read = found
+        session = log.session
+        file.looked_at(torn=log.torn is not None)
+        if log.torn is not None and not self._directory.read_only:
+            self._repairs[self.torn(file, log.torn)] = None
+        notes = encode_notes(session._metadata)
+        return session, Facts(read, session.version, log.seal, session._metadata, notes, log.torn)
+
+    def current(self, file: LogFile, bases: tuple[Version | None, ...]) -> Facts:
+        """Read a file again, and note the facts.
+
+        :raises ConflictError: unless it is at one of these versions, and has the content that the file had at that version.
+        """
+        before, found = file.facts, self.read(file)
+        if found is None:
+            raise ConflictError(file.key, bases[0], None)
+        there = found[1]
+        self._directory.names.add(file.name)
+        changed = before is not None and before.version == there.version and not there.is_of(before)
+        if there.version not in bases or changed:
+            raise ConflictError(file.key, bases[0], there.version, "another program wrote the file" if changed else "")
+        file.read(there)
+        return there
+
+    def _believe(self, file: LogFile) -> None:
+        """Sync a file that a killed process may have left in the page cache only."""
+        name = file.name
+        if self.mark is None or name not in self.mark.unsynced:
+            return
+        failure = None
+        try:
+            self.mark.sync(name)
+        except OSError as error:
+            failure = error
+        if failure is None or failure.errno in NOT_A_FILE:
+            return  # reading it says so
+        if name not in self.mark.unsynced:
+            file.distrust()
+        path = self._directory.path_of(name)
+        raise StorageError(path, f"cannot be synced: {failure.strerror}") from failure
+
+    def is_still(self, name: str, known: Signature) -> bool:
+        """Say whether a file is what it was.
+
+        :raises OSError: if it cannot be looked at.
+        """
+        status = self._files.stat(name)
+        return status is not None and signature(status) == known
+
+    def _changed(self, name: str, seen: Signature) -> bool:
+        try:
+            return not self.is_still(name, seen)
+        except OSError:
+            return False
+
+    def state(self, file: LogFile) -> LogState | None:
+        """Return the state at the end of a file; `None` if it takes the whole file to tell."""
+        name = file.name
+        if file.status not in WHOLE or (self.mark is not None and name in self.mark.unsynced):
+            return None  # after a power cut the end of a record may be there without its beginning
+        start = start_of(file.key)
+        try:
+            fd = self._files.open_read(name)
+            try:
+                size = self._files.fstat(fd).st_size
+                head = self._files.read_at(fd, len(start), 0)
+                tail = self._files.read_at(fd, MAX_STATE, max(size - MAX_STATE, 0))
+            finally:
+                self._files.close(fd)
+        except OSError:
+            return None  # reading it says why
+        return state_at_end(tail) if head == start else None
+
+    def put_mark_back(self) -> None:
+        """Create the mark of a clean end, unless a file that nobody looked at ends with a torn record."""
+        if self.mark is not None:
+            self.mark.put_back(self._ends_whole)
+
+    def _ends_whole(self, name: str) -> bool:
+        try:
+            data, _ = read_whole(self._files, name, judge=partial(check_format, path=name))
+        except (NotRegularError, DecodeError, UnsupportedFormatError):
+            return False
+        end = data.rfind(b"\n")
+        return end == len(data) - 1 and is_whole(data[data.rfind(b"\n", 0, end) + 1 : end])
+
+    def torn(self, file: LogFile, offset: int) -> Finding:
+        """Return what there is to say of a torn record."""
+        return Finding(file.key, self._directory.path_of(file.name), offset, "a torn record: a save that was cut short")
+
+    def keep_torn(self, file: LogFile, offset: int) -> None:
+        """Copy a torn record to quarantine, durably.
+
+        :raises OSError: if that fails.
+        """
+        data, _ = read_whole(self._files, file.name)
+        keep_copy(self._files, file.name, data[offset:])
+
+    def repairs(self) -> list[Finding]:
+        """Return the torn records that were found."""
+        return list(self._repairs)
+
+    def rewritten(self, file: LogFile) -> None:
+        """Take note that a file was written whole, or is gone: it needs no sync."""
+        if self.mark is not None:
+            self.mark.unsynced.discard(file.name)

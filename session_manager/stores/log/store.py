@@ -1,0 +1,318 @@
+"""A store of append-only logs: each session is one file in a directory, to which a save appends what has changed.
+
+A save is one write of one line, and one sync, whatever the session's length. You can read a log (``tail -f``), and restore
+one by ``cp``. One process writes.
+
+**A save** looks at the status of the session's `LogFile` (`session_manager.log_file`). It appends a record
+(`session_manager.log_appender`), or writes the session whole, by replacing the file (`session_manager.log_rewriter`): a
+new session, one that was cleared, and one whose file must not be appended to. An append that failed is cut off, and
+followed by a whole write.
+
+**Another program's content is never overwritten.** The file must be the one that was last read or written (device, inode, size,
+time of modification), else it is read again: another version in it, or another content, is a `ConflictError`.
+
+**What a load returns is durable.** After a process was killed, each file is synced before its first reading
+(`session_manager.clean_mark`). A file that was being written when that failed is written whole before it is shown.
+
+**Compaction** replaces a log by its first line. It happens when more than half of a file over 64 KiB is dead, and on
+`compact`. It changes neither content nor revision.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from session_manager.arguments import check_bool, check_callable, check_path
+from session_manager.errors import (
+    ConflictError,
+    CorruptSessionError,
+    SaveError,
+    SaveOutcomeUnknownError,
+    StorageError,
+    UnsupportedFormatError,
+)
+from session_manager.model.changes import Clear
+from session_manager.model.json_value import JsonObject
+from session_manager.model.message import Message
+from session_manager.model.session import Session, Version
+from session_manager.stores.archive.files import ArchiveFiles
+from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
+from session_manager.stores.files.atomic import read_start
+from session_manager.stores.files.filesystem import Files
+from session_manager.stores.files.session_directory import SessionDirectory
+from session_manager.stores.log.appender import LogAppender
+from session_manager.stores.log.file import APPENDABLE, BELIEVED, WHOLE, Facts, LogFile
+from session_manager.stores.log.format import MAX_KEY, SUFFIX, encode_first, key_in
+from session_manager.stores.log.reader import LogReader
+from session_manager.stores.log.rewriter import LogRewriter
+
+__all__ = ["LogStore"]
+
+
+class LogStore(Store):
+    """Sessions as append-only logs in a directory, which one process at a time may open for writing.
+
+    :param path: the directory; created, 0700, if it is missing.
+    :param read_only: read beside the writer, and see what it saves.
+    :param files: opens the directory; for tests, which break it.
+    :raises TypeError: if an argument is of another type; like every error, before anything is opened.
+    :raises InvalidStorageError: if no file system can hold the path, or if the directory holds snapshots, also picoclaw's; nothing has changed.
+    :raises StorageLockedError: if another process, or another store, has it open for writing.
+    :raises StorageError: if it cannot be created, read or locked; with `read_only`, if it is not there.
+    """
+
+    archives = True
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        read_only: bool = False,
+        files: Callable[[str], Files] = Files,
+    ) -> None:
+        check_path(path, "path")
+        check_bool(read_only, "read_only")
+        check_callable(files, "files")
+        self.shared = read_only
+        #: The files of which there is something to remember, by key.
+        self._logs: dict[str, LogFile] = {}
+        self._closed = False
+        self._directory = SessionDirectory(path, SUFFIX, _key_in, files=files, read_only=read_only)
+        self.path, self._files = self._directory.path, self._directory.files
+        try:
+            self._reader = LogReader(self._directory)
+            self._appender = LogAppender(self._directory, self._reader)
+            self._rewriter = LogRewriter(self._directory, self._reader)
+            self._archives = ArchiveFiles(self._directory, SUFFIX)
+        except BaseException:
+            self._directory.close()
+            raise
+
+    def _file(self, key: str) -> LogFile:
+        """Return what is known of a session's file, if only that nothing is."""
+        return self._logs.get(key) or LogFile(key, self._directory.name(key), self._logs)
+
+    # Reading
+
+    def load(self, key: str) -> Session | None:
+        self._directory.check_open()
+        file = self._file(key)
+        found = self._shown(file)
+        session, facts = found or (None, None)
+        file.read(facts)
+        return session
+
+    def _shown(self, file: LogFile) -> tuple[Session, Facts] | None:
+        """Return what a session's file holds, once that is durable, and its facts. They are not noted: a load does that."""
+        if file.commit is not None:
+            self.landed(file.commit)
+        found = self._look(file)
+        if found is None or file.status in BELIEVED:
+            return found
+        session, facts = found
+        failure: SaveError | ConflictError | None = None
+        try:
+            facts = self._rewriter.compact(file, session, facts)
+        except (SaveError, ConflictError) as error:
+            failure = error
+        if failure is not None:
+            raise StorageError(self._directory.path_of(file.name), "cannot be made durable") from failure
+        return session, facts
+
+    def _look(self, file: LogFile) -> tuple[Session, Facts] | None:
+        """Return what a session's file holds, whether or not that is durable, and its facts."""
+        found = self._reader.read(file) if self._directory.may_have(file.name) else None
+        if found is None:
+            self._directory.names.discard(file.name)
+        return found
+
+    def has_archive(self, key: str) -> bool:
+        return self._archives.may_have(key)
+
+    def archive(self, key: str) -> Iterator[Message]:
+        self._directory.check_open()
+        return iter(self._archives.read(key, self.version))
+
+    def release(self, key: str) -> None:
+        file = self._logs.get(key)
+        if file is not None:
+            file.release()
+
+    # Writing
+
+    def write(self, commit: Commit) -> None:
+        self._directory.check_writable()
+        session, base = commit.session, commit.base
+        file = self._logs.get(session.key) or self._file(session.key)
+        archives = self._archives.concerns(commit)
+        if archives:
+            self._archives.prepare(commit, partial(self._settled_version, file, (base,)))
+        if base is None or file.status not in APPENDABLE or Clear in map(type, commit.changes):
+            self._rewriter.write(file, commit, (base,))
+        elif (failure := self._appender.append(file, commit, base)) is not None:
+            self._rewriter.recover(file, commit, failure)
+        elif file.status == "spent":  # it has a second name
+            self._rewriter.write(file, commit, (base,))
+        elif file.is_wasteful(session):
+            self._rewriter.reclaim(file, session)
+        if archives:
+            self._finish_archive(file, commit)
+
+    def landed(self, commit: Commit) -> bool | None:
+        self._directory.check_writable()
+        file, bases = self._file(commit.session.key), (commit.base, commit.session.version)
+        archives = self._archives.concerns(commit)
+        try:
+            if archives:
+                self._archives.prepare(commit, partial(self._settled_version, file, bases))
+            self._rewriter.write(file, commit, bases)
+        except ConflictError:
+            return None
+        if archives:
+            self._finish_archive(file, commit)
+        return True
+
+    def _settled_version(self, file: LogFile, bases: tuple[Version | None, ...]) -> Version | None:
+        """Return the version of a file, which is one of these, and survives a power cut.
+
+        What a failed append left might come back with the power otherwise, and find its archive cut.
+        """
+        facts = self._rewriter.verified(file, bases)
+        if facts is not None and file.status not in APPENDABLE:
+            found = self._reader.read(file)
+            if found is not None:
+                self._rewriter.compact(file, *found)
+        return self.version(file.key)
+
+    def _finish_archive(self, file: LogFile, commit: Commit) -> None:
+        left = self._archives.finish(commit)
+        if left is not None:
+            file.doubt(commit)
+            raise SaveOutcomeUnknownError(file.key, f"its archive: {left.strerror}") from left
+
+    def compact(self, key: str) -> None:
+        self._directory.check_writable()
+        file = self._file(key)
+        found = self._shown(file)
+        if found is None:
+            return
+        session, facts = found
+        if file.status == "spent":
+            facts = self._rewriter.compact(file, session, facts)
+        self._archives.tidy(key, session.version)
+        encoded = encode_first(session)
+        if encoded.size != facts.signature[2]:
+            self._rewriter.compact(file, session, facts, encoded)
+
+    # The rest of the contract
+
+    def delete(self, key: str, expected: Version | None = None) -> bool:
+        self._directory.check_writable()
+        file = self._file(key)
+        self._directory.look_for(file.name)
+        damaged = False
+        try:
+            found = self._look(file)
+        except (CorruptSessionError, UnsupportedFormatError):
+            if expected is not None:
+                raise
+            damaged = True
+        else:
+            if found is None and key not in self._directory.undeleted and file.commit is None:
+                if expected is None:
+                    self._archives.remove(key, damaged=False)
+                return False
+            if expected is not None and (found is None or found[0].version != expected):
+                return False
+        try:
+            self._directory.remove(key, iter(()), damaged=damaged, mark=self._archives.mark_of(key))
+        finally:
+            if file.name not in self._directory.names:
+                self._reader.rewritten(file)
+                file.gone()
+        self._archives.remove(key, damaged=damaged)
+        return True
+
+    def version(self, key: str) -> Version | None:
+        self._directory.check_open()
+        file = self._logs.get(key)
+        facts = None if file is None else file.facts
+        with contextlib.suppress(OSError):
+            if file is not None and facts is not None and self._reader.is_still(file.name, facts.signature):
+                return facts.version
+        info = self.describe(key)
+        return None if info is None else info.version
+
+    def describe(self, key: str) -> SessionInfo | None:
+        self._directory.check_open()
+        file = self._file(key)
+        if not self._directory.may_have(file.name):
+            return None
+        state = self._reader.state(file)
+        if state is None or state.metadata is None:
+            found = self._reader.read(file)
+            return None if found is None else SessionInfo.of(found[0])
+        return SessionInfo(
+            key=key,
+            count=state.count,
+            created=state.created,
+            updated=state.updated,
+            last_message_at=state.last_message_at,
+            start=state.start,
+            end=state.end,
+            has_summary=state.has_summary,
+            metadata=JsonObject(state.metadata),
+            version=Version(state.generation, state.revision),
+        )
+
+    def verify(self, key: str) -> list[Finding]:
+        """Check a session. What is only checked does not count as read: a write still tells that another program wrote the file."""
+        torn: list[Finding] = []
+
+        def shown(key: str) -> Session | None:
+            self._directory.check_open()
+            file = self._file(key)
+            found = self._shown(file)
+            if found is None:
+                return None
+            session, facts = found
+            if facts.torn is not None:
+                torn.append(self._reader.torn(file, facts.torn))
+            return session
+
+        return [*self._checked(key, shown), *self._archives.alone(key=key)] or torn
+
+    def repairs(self) -> list[Finding]:
+        self._directory.check_open()
+        return [*self._reader.repairs(), *self._archives.repairs()]
+
+    def strays(self) -> list[Finding]:
+        self._directory.check_open()
+        return [*self._directory.strays(), *self._archives.alone()]
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        self._directory.check_open()
+        if self._directory.read_only:
+            self._directory.listed()
+        found = self._directory.keys()
+        return iter([key for key in found if key.startswith(prefix)])
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if all(file.status in WHOLE for file in list(self._logs.values())):
+                self._reader.put_mark_back()
+        finally:
+            self._directory.close()
+
+    def __repr__(self) -> str:
+        return f"<LogStore {self.path!r}>"
+
+
+def _key_in(files: Files, name: str) -> str:
+    return key_in(read_start(files, name, MAX_KEY), os.path.join(files.path, name))

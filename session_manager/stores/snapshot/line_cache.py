@@ -1,0 +1,64 @@
+"""The encoded messages of hot sessions, so that a save encodes only what is new."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from session_manager.model.changes import Append, SetSummary, UpdateMetadata
+from session_manager.model.session import Version
+from session_manager.resource import Resource
+from session_manager.stores.contract import Commit
+from session_manager.stores.snapshot.format import Lines
+
+__all__ = ["LineCache"]
+
+_EMPTY = Lines()
+#: What a session's lines take besides their bytes, measured by `tracemalloc` on CPython 3.11.
+_ENTRY = 500
+
+
+class LineCache(Resource):
+    """The last used sessions' lines, within a budget. Safe to use from several threads.
+
+    :param budget: how many bytes of RAM they may take, about.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self._budget = budget
+        self._size = 0
+        self._lines: OrderedDict[str, tuple[Version | None, Lines]] = OrderedDict()
+        # Re-entrant, so that a signal handler that saves cannot hang here; each step leaves it whole.
+        self._lock = threading.RLock()
+
+    def lines(self, commit: Commit) -> Lines:
+        """Return the lines of a commit's session: those of its base and what was appended, if they are here."""
+        session = commit.session
+        with self._lock:
+            version, lines = self._lines.get(session.key, (None, _EMPTY))
+        extends = all(isinstance(change, Append | SetSummary | UpdateMetadata) for change in commit.changes)
+        if commit.base is None or version != commit.base or not extends:
+            lines = _EMPTY
+        return lines.appended(session.messages[session.index(lines.end) :], session.end)
+
+    def keep(self, commit: Commit, lines: Lines) -> None:
+        """Remember the lines of a commit that landed."""
+        with self._lock:
+            self.forget(commit.session.key)
+            if _weight(lines) > self._budget:
+                return
+            self._lines[commit.session.key] = (commit.session.version, lines)
+            self._size += _weight(lines)
+            while self._size > self._budget:
+                _, (_, oldest) = self._lines.popitem(last=False)
+                self._size -= _weight(oldest)
+
+    def forget(self, key: str) -> None:
+        """Forget a session's lines."""
+        with self._lock:
+            if key in self._lines:
+                self._size -= _weight(self._lines.pop(key)[1])
+
+
+def _weight(lines: Lines) -> int:
+    return _ENTRY + lines.size

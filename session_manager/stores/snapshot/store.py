@@ -1,0 +1,406 @@
+"""A directory of snapshots: each session is one JSON file, replaced whole by each save.
+
+Readable, diffable, restorable by ``cp``. A save costs the bare writing of the session's bytes, and two
+syncs. One process writes; picoclaw's directories open as they are.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TypeVar
+
+import attrs
+
+from session_manager.arguments import check_bool, check_callable, check_int, check_path
+from session_manager.codec.state import State
+from session_manager.errors import (
+    ConflictError,
+    CorruptSessionError,
+    SaveFailedError,
+    SaveOutcomeUnknownError,
+    SessionManagerError,
+    UnsupportedFormatError,
+)
+from session_manager.model.message import Message
+from session_manager.model.session import Session, Version
+from session_manager.stores.archive.files import ArchiveFiles
+from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
+from session_manager.stores.files.atomic import (
+    OutcomeUnknownError,
+    Replacement,
+    Signature,
+    read_whole,
+    replace,
+    replace_many,
+    signature,
+)
+from session_manager.stores.files.filesystem import Files
+from session_manager.stores.files.session_directory import SessionDirectory, reading
+from session_manager.stores.snapshot.format import (
+    SUFFIX,
+    Lines,
+    Seal,
+    check_format,
+    decode,
+    decode_header,
+    encode,
+    seal,
+)
+from session_manager.stores.snapshot.line_cache import LineCache
+from session_manager.stores.snapshot.picoclaw_files import LegacyFiles
+
+__all__ = ["SnapshotStore"]
+
+T = TypeVar("T")
+
+_CACHE_BYTES = 64 * 1024 * 1024
+#: No more bytes than that are held ready to be written at once, but for one session's.
+_AT_ONCE = 16 * 1024 * 1024
+#: Errors that many files at once may meet where one at a time would not: each has the room that the one before it left.
+_CROWDED = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
+
+
+@attrs.frozen
+class _Known:
+    """The file of a session as it was last read or written."""
+
+    signature: Signature
+    version: Version | None
+    seal: Seal
+
+
+@attrs.frozen
+class _Begun:
+    """A write of a session, which stands on one of some versions."""
+
+    commit: Commit
+    lines: Lines
+    bases: tuple[Version | None, ...]
+    replacement: Replacement
+
+
+class SnapshotStore(Store):
+    """Sessions as JSON snapshots in a directory, which one process at a time may open for writing.
+
+    :param path: the directory; created, 0700, if it is missing.
+    :param read_only: read beside the writer, and see what it saves.
+    :param cache_bytes: how many bytes of encoded messages to keep in RAM for faster saves; from 0.
+    :param files: opens the directory; for tests, which break it.
+    :raises TypeError: if an argument is of another type; like every error, before anything is opened.
+    :raises ValueError: if `cache_bytes` is negative.
+    :raises InvalidStorageError: if no file system can hold the path, or if the directory holds logs; nothing has changed.
+    :raises StorageLockedError: if another process, or another store, has it open for writing.
+    :raises StorageError: if it cannot be created, read or locked; with `read_only`, if it is not there.
+    """
+
+    archives = True
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        read_only: bool = False,
+        cache_bytes: int = _CACHE_BYTES,
+        files: Callable[[str], Files] = Files,
+    ) -> None:
+        check_path(path, "path")
+        check_bool(read_only, "read_only")
+        check_int(cache_bytes, "cache_bytes", least=0)
+        check_callable(files, "files")
+        self.shared = read_only
+        self._cache = LineCache(cache_bytes)
+        self._known: dict[str, _Known] = {}
+        #: Writes that were begun, and of which nobody knows whether they survive a power cut.
+        self._doubtful: dict[str, Commit] = {}
+        self._directory = SessionDirectory(path, SUFFIX, _key_in, files=files, read_only=read_only)
+        self.path, self._files = self._directory.path, self._directory.files
+        try:
+            self._legacy = LegacyFiles(self._files, self._directory.other_names)
+            self._archives = ArchiveFiles(self._directory, SUFFIX, self._legacy.keys())
+        except BaseException:
+            self._directory.close()
+            raise
+
+    def load(self, key: str) -> Session | None:
+        session, known = self._shown(key)
+        name = self._directory.name(key)
+        if known is None:
+            self._known.pop(name, None)
+        else:
+            self._known[name] = known
+        return session
+
+    def _shown(self, key: str) -> tuple[Session | None, _Known | None]:
+        """Return what a session's file holds, once that is durable, and what the file is known by. A load notes that."""
+        self._directory.check_open()
+        if key in self._doubtful:
+            self.landed(self._doubtful[key])
+        return self._look(key)
+
+    def _look(self, key: str) -> tuple[Session | None, _Known | None]:
+        """Return what a session's file holds, whether or not that is durable, and what the file is known by."""
+        self._cache.forget(key)
+        name = self._directory.name(key)
+        found = self._read(key, name) if self._directory.may_have(name) else None
+        if found is not None:
+            return found
+        self._directory.names.discard(name)
+        return self._load_legacy(key, name), None
+
+    def _load_legacy(self, key: str, name: str) -> Session | None:
+        session = self._legacy.load(key)
+        if session is None and self._directory.read_only and self._legacy.names_of(key, damaged=False):
+            found = self._read(key, name)  # its writer has just put ours in the place of picoclaw's
+            return None if found is None else found[0]
+        return session
+
+    def _read(self, key: str, name: str) -> tuple[Session, _Known] | None:
+        """Return the session in a file, and what the file is known by; `None` if there is no file."""
+
+        def decoded(path: str) -> tuple[str, tuple[Session, _Known]]:
+            data, status = read_whole(self._files, name, judge=partial(check_format, path=path))
+            session, seal = decode(data, path)
+            return session.key, (session, _Known(signature(status), session.version, seal))
+
+        return reading(self._files, key, name, decoded)
+
+    def has_archive(self, key: str) -> bool:
+        return self._archives.may_have(key)
+
+    def archive(self, key: str) -> Iterator[Message]:
+        self._directory.check_open()
+        return iter(self._archives.read(key, self.version))
+
+    def _state(self, key: str, name: str) -> State | None:
+        """Return the header of a file; `None` if there is no file."""
+
+        def decoded(path: str) -> tuple[str, State]:
+            state = _header(self._files, name, path)
+            return state.key, state
+
+        return reading(self._files, key, name, decoded)
+
+    def write(self, commit: Commit) -> None:
+        self._directory.check_writable()
+        self._replace(commit, self._cache.lines(commit), (commit.base,))
+
+    def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
+        """Make commits durable: those of sessions without an archive at once (`session_manager.stores.files.atomic.replace_many`)."""
+        self._directory.check_writable()
+        if len(commits) == 1:
+            return super().write_many(commits)
+        outcomes: dict[str, Exception | None] = {}
+        begun: list[_Begun] = []
+        size = 0
+        for commit in commits:
+            if self._archives.concerns(commit):
+                outcomes[commit.session.key] = self._attempt(commit)
+                continue
+            lines = self._cache.lines(commit)
+            begun.append(self._begun(commit, lines, (commit.base,)))
+            size += lines.size
+            if size > _AT_ONCE:
+                outcomes.update(self._write_at_once(begun))
+                begun, size = [], 0
+        outcomes.update(self._write_at_once(begun))
+        return [outcomes[commit.session.key] for commit in commits]
+
+    def _write_at_once(self, begun: list[_Begun]) -> Iterator[tuple[str, Exception | None]]:
+        written = replace_many(self._files, [one.replacement for one in begun])
+        for one, outcome in zip(begun, written, strict=True):
+            failure: Exception | None = None
+            try:
+                self._ended(one, outcome)
+            except SessionManagerError as error:
+                failure = error
+            if isinstance(outcome, OSError) and outcome.errno in _CROWDED:
+                failure = self._attempt(one.commit)
+            yield one.commit.session.key, failure
+
+    def landed(self, commit: Commit) -> bool | None:
+        self._directory.check_writable()
+        whole = Lines().appended(commit.session.messages, commit.session.end)
+        try:
+            self._replace(commit, whole, (commit.base, commit.session.version))
+        except ConflictError:
+            return None
+        return True
+
+    def _replace(self, commit: Commit, lines: Lines, bases: tuple[Version | None, ...]) -> None:
+        key = commit.session.key
+        if self._archives.concerns(commit):
+            self._archives.prepare(commit, partial(self._actual, key, self._directory.name(key), bases))
+        begun = self._begun(commit, lines, bases)
+        outcome: Signature | Exception
+        try:
+            one = begun.replacement
+            outcome = replace(self._files, one.name, one.buffers, one.check)
+        except (OSError, OutcomeUnknownError) as error:
+            outcome = error
+        self._ended(begun, outcome)
+        left = self._archives.finish(commit)
+        if left is not None:
+            self._doubtful[key] = commit
+            raise SaveOutcomeUnknownError(key, f"its archive: {left.strerror}") from left
+
+    def _begun(self, commit: Commit, lines: Lines, bases: tuple[Version | None, ...]) -> _Begun:
+        key, name = commit.session.key, self._directory.name(commit.session.key)
+        check = partial(self._check_base, key, name, bases)
+        return _Begun(commit, lines, bases, Replacement(name, encode(commit.session, lines), check))
+
+    def _ended(self, begun: _Begun, outcome: Signature | Exception) -> None:
+        """Note what became of the writing of a file."""
+        commit, name = begun.commit, begun.replacement.name
+        session = commit.session
+        if isinstance(outcome, OSError):
+            raise SaveFailedError(session.key, f"{outcome.strerror}") from outcome
+        if isinstance(outcome, Exception) and not isinstance(outcome, OutcomeUnknownError):
+            raise outcome
+        self._directory.names.add(name)
+        self._directory.undeleted.discard(session.key)
+        if isinstance(outcome, Exception):
+            self._doubtful[session.key] = commit
+            reason = getattr(outcome.__cause__, "strerror", "")
+            raise SaveOutcomeUnknownError(session.key, f"{reason}") from outcome.__cause__
+        self._known[name] = _Known(outcome, session.version, seal(begun.replacement.buffers[0], begun.lines.crc))
+        self._cache.keep(commit, begun.lines)
+        self._doubtful.pop(session.key, None)
+        generations = {session.generation, *(base.generation for base in begun.bases if base)}
+        self._legacy.superseded(session.key, generations)
+
+    def _actual(self, key: str, name: str, bases: tuple[Version | None, ...]) -> Version | None:
+        self._check_base(key, name, bases)
+        return self.version(key)
+
+    def _check_base(self, key: str, name: str, bases: tuple[Version | None, ...]) -> None:
+        """Raise unless the file is the one last read or written, at one of these versions."""
+        status = self._files.stat(name)
+        if status is None:
+            legacy = self._legacy.load(key)
+            if (None if legacy is None else legacy.version) not in bases:
+                raise ConflictError(key, bases[0], None if legacy is None else legacy.version)
+            return
+        known = self._known.get(name)
+        if known is not None and known.signature == signature(status) and known.version in bases:
+            return
+        found = self._read(key, name)
+        if found is None:
+            raise ConflictError(key, bases[0], None)
+        self._directory.names.add(name)
+        there = found[1]
+        changed = known is not None and known.version == there.version and known.seal != there.seal
+        if there.version not in bases or changed:
+            raise ConflictError(key, bases[0], there.version, "another program wrote the file" if changed else "")
+
+    def release(self, key: str) -> None:
+        self._known.pop(self._directory.name(key), None)
+
+    def delete(self, key: str, expected: Version | None = None) -> bool:
+        self._directory.check_writable()
+        name = self._directory.name(key)
+        self._directory.look_for(name)
+        session, damaged = None, False
+        try:
+            session, _ = self._look(key)
+        except (CorruptSessionError, UnsupportedFormatError):
+            if expected is not None:
+                raise
+            damaged = True
+        else:
+            if session is None and key not in self._directory.undeleted and key not in self._doubtful:
+                if expected is None:
+                    self._archives.remove(key, damaged=False)
+                return False
+            if expected is not None and (session is None or session.version != expected):
+                return False
+        self._cache.forget(key)
+        if not damaged and name not in self._directory.names:  # nothing of picoclaw's session counts as archived
+            self._archives.remove(key, damaged=False)
+        older, mark = self._drop_legacy(key, session, damaged=damaged), self._archives.mark_of(key)
+        try:
+            self._directory.remove(key, older, damaged=damaged, mark=mark)
+        finally:
+            if name not in self._directory.names:
+                self._known.pop(name, None)
+                self._doubtful.pop(key, None)
+        self._archives.remove(key, damaged=damaged)
+        return True
+
+    def _drop_legacy(self, key: str, session: Session | None, *, damaged: bool) -> Iterator[None]:
+        self._legacy.settle(key)
+        for name in self._legacy.names_of(key, damaged=damaged):
+            self._legacy.drop(name, () if session is None else (session.generation,))
+            yield
+        self._legacy.forget(key)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        self._directory.check_open()
+        if self._directory.read_only:
+            self._legacy = LegacyFiles(self._files, self._directory.listed())
+        found = self._directory.keys().union(self._legacy.keys())
+        return iter([key for key in found if key.startswith(prefix)])
+
+    def version(self, key: str) -> Version | None:
+        known = self._known.get(self._directory.name(key))
+        if known is not None and self._is_still(key, known):
+            return known.version
+        info = self.describe(key)
+        return None if info is None else info.version
+
+    def _is_still(self, key: str, known: _Known) -> bool:
+        self._directory.check_open()
+        try:
+            status = self._files.stat(self._directory.name(key))
+        except OSError:
+            return False
+        return status is not None and signature(status) == known.signature
+
+    def describe(self, key: str) -> SessionInfo | None:
+        self._directory.check_open()
+        name = self._directory.name(key)
+        state = self._state(key, name) if self._directory.may_have(name) else None
+        if state is None:
+            session = self._legacy.load(key)
+            return None if session is None else SessionInfo.of(session)
+        return SessionInfo.of_state(state)
+
+    def compact(self, key: str) -> None:
+        self._directory.check_writable()
+        self._archives.tidy(key, self.version(key))
+
+    def verify(self, key: str) -> list[Finding]:
+        """Check a session. What is only checked does not count as read: a write still tells what somebody else put there."""
+        findings = self._checked(key, lambda key: self._shown(key)[0])
+        return [*findings, *self._archives.alone(self._legacy.keys(), key=key)]
+
+    def repairs(self) -> list[Finding]:
+        self._directory.check_open()
+        return self._archives.repairs()
+
+    def strays(self) -> list[Finding]:
+        self._directory.check_open()
+        findings = [*self._directory.strays(), *self._archives.alone(self._legacy.keys())]
+        for key in sorted(self._legacy.keys()):
+            if self._directory.name(key) in self._directory.names:
+                for name in self._legacy.names_of(key, damaged=False):
+                    path = self._directory.path_of(name)
+                    findings.append(Finding(key, path, None, "is superseded by the session's snapshot"))
+        return findings
+
+    def close(self) -> None:
+        self._directory.close()
+
+    def __repr__(self) -> str:
+        return f"<SnapshotStore {self.path!r}>"
+
+
+def _header(files: Files, name: str, path: str) -> State:
+    data, _ = read_whole(files, name, until=b"\n", judge=partial(check_format, path=path))
+    return decode_header(data[: data.find(b"\n") + 1] or data, path)
+
+
+def _key_in(files: Files, name: str) -> str:
+    return _header(files, name, name).key

@@ -1,0 +1,258 @@
+"""Opening a database of sessions: what is ours, what is refused and left as it is, and how a connection is set up."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import stat as stat_module
+from collections.abc import Callable
+from urllib.parse import quote
+
+import attrs
+
+from session_manager.errors import InvalidStorageError, StorageError, UnsupportedFormatError
+from session_manager.stores.files.filesystem import Files
+from session_manager.stores.sqlite.schema import (
+    APPLICATION_ID,
+    MIGRATIONS,
+    create_index,
+    has_trigrams,
+    migrate,
+    strange_table,
+)
+
+__all__ = ["Connect", "Opener", "Place"]
+
+_log = logging.getLogger("session_manager")
+
+#: Opens a connection as `sqlite3.connect` does.
+Connect = Callable[..., sqlite3.Connection]
+
+#: The device and the inode of a file.
+Place = tuple[int, int]
+
+#: What SQLite puts beside a database.
+_BESIDE = ("-wal", "-journal", "-shm")
+_REPLACED = "was moved, removed or replaced while it was open"
+_NAMES = (
+    "has a second name (a hard link), and SQLite keeps a log beside each name, so that saves would be lost:"
+    " remove the other names, and keep the one with the -wal beside it, if there is one"
+)
+
+#: How many bytes a database has, at least. SQLite takes a file of one byte for an empty one, and overwrites it.
+_SMALLEST = 512
+
+_EVERY_CONNECTION = (
+    "PRAGMA trusted_schema = OFF",
+    "PRAGMA cell_size_check = ON",
+    "PRAGMA mmap_size = 0",
+    "PRAGMA wal_autocheckpoint = 0",
+)
+_WRITER = (
+    "PRAGMA synchronous = FULL",
+    "PRAGMA fullfsync = ON",
+    "PRAGMA checkpoint_fullfsync = ON",
+    "PRAGMA secure_delete = ON",
+    "PRAGMA foreign_keys = ON",
+)
+
+
+@attrs.frozen
+class Opener:
+    """Opens connections to one database.
+
+    :param path: the file.
+    :param read_only: whether nothing may be written.
+    :param busy_timeout: how many seconds SQLite waits for a lock.
+    :param connect: opens a connection.
+    """
+
+    path: str
+    read_only: bool
+    busy_timeout: float
+    connect: Connect
+
+    def identify(self) -> None:
+        """Refuse what is not ours, without touching it: ``immutable`` takes no locks and creates no files.
+
+        :raises InvalidStorageError: if it is a database of something else, or no database.
+        :raises UnsupportedFormatError: if a newer version wrote it.
+        :raises StorageError: if it is not there.
+        """
+        status = self._status()
+        if status is None:
+            raise StorageError(self.path, "there is no database")
+        self._check_files()
+        if 0 < status.st_size < _SMALLEST:
+            raise InvalidStorageError(self.path, "is not a SQLite database")
+        refused = None
+        connection = self._connection("mode=ro&immutable=1")
+        try:
+            self._check_format(connection)
+        except sqlite3.DatabaseError as error:
+            # A main file that a killed process left in the middle of a checkpoint may look torn by itself.
+            refused = error if "not a database" in str(error) else None
+        except UnicodeDecodeError:
+            refused = None  # SQLite has quoted a damaged schema
+        finally:
+            connection.close()
+        if refused is not None:
+            raise InvalidStorageError(self.path, "is not a SQLite database") from refused
+
+    def place(self) -> Place | None:
+        """Return the device and the inode of what has the path now; `None` if nothing has."""
+        try:
+            status = self._status()
+        except OSError:
+            return None
+        return None if status is None else (status.st_dev, status.st_ino)
+
+    def _status(self, end: str = "") -> os.stat_result | None:
+        """Return what has the path, or the path with an end: the path has no links, so a link was put there later."""
+        try:
+            return os.lstat(self.path + end)
+        except FileNotFoundError:
+            return None
+
+    def _check_files(self) -> None:
+        """Refuse a database, or a file of SQLite's beside it, that is a link or has a second name."""
+        for end in ("", *_BESIDE):
+            status = self._status(end)
+            what = f"its {end} " if end else ""
+            if status is not None and not stat_module.S_ISREG(status.st_mode):
+                raise InvalidStorageError(self.path, f"{what}is not a file")
+            if status is not None and status.st_nlink > 1:
+                raise InvalidStorageError(self.path, what + _NAMES)
+
+    def _check_place(self, expected: Place | None) -> None:
+        if expected is not None and self.place() != expected:
+            raise StorageError(self.path, _REPLACED)
+
+    def _check_format(self, connection: sqlite3.Connection) -> int:
+        """Return the number of the format, 0 for an empty file."""
+        application, found = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        )
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if application != APPLICATION_ID and (application or found or tables):
+            raise InvalidStorageError(self.path, "is a SQLite database of something else")
+        if found > len(MIGRATIONS):
+            raise UnsupportedFormatError(self.path, str(found), str(len(MIGRATIONS)))
+        return int(found)
+
+    def _check_tables(self, connection: sqlite3.Connection, found: int) -> None:
+        """Refuse what is not what it is called: a view in the place of a table may be without end."""
+        name = strange_table(connection, MIGRATIONS[:found])
+        if name is not None:
+            raise InvalidStorageError(self.path, f"its table {name!a} is not the one of this format, or has a trigger")
+
+    def writer(self, place: Place | None) -> sqlite3.Connection:
+        """Return the connection that writes, to a database of the newest format, which is created if it is missing.
+
+        Nobody else opens, closes or writes it meanwhile.
+
+        :param place: the file that the caller has looked at; `None` if there was none.
+        :raises StorageError: if another file is there now.
+        :raises sqlite3.Error: if it cannot be opened.
+        :raises OSError: if it cannot be created; and as `identify` does.
+        """
+        created = not os.path.lexists(self.path)
+        if created:
+            self._create_file()
+        connection = self._connection("mode=rw")
+        done = False
+        try:
+            self._check_place(place)
+            for pragma in _WRITER:
+                connection.execute(pragma)
+            found = self._check_format(connection)
+            self._check_tables(connection, found)
+            if not found:
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            if mode != b"wal":
+                raise StorageError(self.path, "this file system cannot hold a database in WAL mode")
+            migrate(connection, found, MIGRATIONS)
+            if has_trigrams():
+                self._make_index(connection)
+            if not found:
+                # The main file alone tells whose it is.
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            done = True
+        finally:
+            if not done:
+                connection.close()
+        return connection
+
+    def _make_index(self, connection: sqlite3.Connection) -> None:
+        """Make the index usable, if the database lets it be made: without it a search reads everything."""
+        try:
+            create_index(connection)
+        except sqlite3.Error as error:
+            _log.warning("%s: there is no index for search: %s", self.path, error)
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+    def _create_file(self) -> None:
+        files = Files(os.path.dirname(self.path))
+        try:
+            with contextlib.suppress(FileExistsError):
+                files.close(files.open_new(os.path.basename(self.path)))
+            files.sync_directory()
+        finally:
+            files.close_directory()
+
+    def _connection(self, query: str) -> sqlite3.Connection:
+        # What follows two slashes would be taken for a host.
+        start = "file://" if self.path.startswith("/") else "file:"
+        connection: object = self.connect(
+            f"{start}{quote(os.fsencode(self.path))}?{query}",
+            uri=True,
+            timeout=self.busy_timeout,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        if not isinstance(connection, sqlite3.Connection):
+            raise TypeError(f"connect() must return a sqlite3.Connection, not {type(connection).__name__}")
+        done = False
+        try:
+            connection.text_factory = bytes
+            for pragma in _EVERY_CONNECTION:
+                connection.execute(pragma)
+            done = True
+        finally:
+            if not done:
+                connection.close()
+        return connection
+
+    def reader(self, place: Place | None) -> sqlite3.Connection:
+        """Return a connection that reads.
+
+        :param place: the file that the caller has looked at.
+        :raises StorageError: if another file is there now.
+        :raises sqlite3.Error: if it cannot be opened.
+        """
+        self._check_place(place)
+        connection = self._connection("mode=ro" if self.read_only else "mode=rw")
+        done = False
+        try:
+            self._check_place(place)
+            connection.execute("PRAGMA query_only = ON")
+            if self.read_only:
+                self._check_readable(connection)
+            done = True
+        finally:
+            if not done:
+                connection.close()
+        return connection
+
+    def _check_readable(self, connection: sqlite3.Connection) -> None:
+        found = self._check_format(connection)
+        if not found:
+            raise StorageError(self.path, "is an empty database")
+        if found < len(MIGRATIONS):
+            raise StorageError(self.path, f"is of format {found}: open it once for writing, to bring it up to date")
+        self._check_tables(connection, found)

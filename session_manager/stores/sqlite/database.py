@@ -1,0 +1,392 @@
+"""An open database: its connections, forks, and the one lock under which anybody writes.
+
+**Connections.** One writes; others read, in a pool, and never wait for it (WAL). The file is created 0600 before SQLite
+opens it, so that what SQLite puts beside it is 0600, too. Nothing here opens the file in any other way: closing
+a second descriptor would drop the locks that SQLite holds for this process.
+
+**The lock.** Who writes, checkpoints, opens or closes holds ``<path>.lock``, for SQLite before 3.51.3 can damage a
+database when connections of several processes race at a checkpoint. Checkpoints are made here alone.
+
+**Forks.** All connections are closed when the process forks, and opened again after it: see `session_manager.sqlite_forks`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Concatenate, ParamSpec, TypeVar
+
+import attrs
+
+from session_manager.errors import ClosedError, ForkedError, SaveFailedError, SessionManagerError, StorageError
+from session_manager.resource import Resource
+from session_manager.stores.files.filesystem import create_directory
+from session_manager.stores.files.process_lock import ProcessLock
+from session_manager.stores.sqlite.connecting import Connect, Opener, Place
+from session_manager.stores.sqlite.forks import Held, hold, is_inherited, leave_for_ever, watch
+from session_manager.stores.sqlite.schema import is_readable
+from session_manager.threads import is_mine
+
+__all__ = ["Database"]
+
+_log = logging.getLogger("session_manager")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_IDLE_READERS = 8
+_CHECKPOINT_BYTES = 4 * 1024 * 1024
+#: A changed row makes two pages of the log, roughly: its own and one of an index.
+_BYTES_PER_CHANGE = 2 * 4096
+_TRUNCATE_SECONDS = 0.25
+_DAMAGED_SCHEMA = "the schema is damaged"
+_IN_USE = "was in use by another thread when this process was forked: open it in a process that is spawned"
+
+
+@attrs.define(eq=False)
+class _Reader(Resource):
+    """A connection that reads, and its lock: who uses it, or opens or closes it, holds that."""
+
+    connection: sqlite3.Connection | None = None
+    lock: threading.RLock = attrs.field(factory=threading.RLock)
+
+    def close(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.close()
+
+
+class Database(Resource):
+    """An open database of sessions.
+
+    Any thread may `read`. One thread at a time, chosen by the caller, may use `locked` and `writer`.
+
+    :param path: the file; created if it is missing, unless `read_only`.
+    :param busy_timeout: how many seconds to wait for another process, at most.
+    :param connect: opens a connection; for tests, which break it.
+    :raises InvalidStorageError: if it is a database of something else, or no database; it is left as it is.
+    :raises UnsupportedFormatError: if a newer version wrote it.
+    :raises StorageError: if it cannot be opened.
+    """
+
+    def __init__(self, path: str, *, read_only: bool, busy_timeout: float, connect: Connect = sqlite3.connect) -> None:
+        self.path = path
+        self.read_only = read_only
+        self.is_closed = False
+        #: Whether the table ``search`` can be used.
+        self.has_index = False
+        self._busy_timeout = busy_timeout
+        self._opener = Opener(path, read_only, busy_timeout, connect)
+        self._pid = os.getpid()
+        self._idle: deque[_Reader] = deque()
+        #: Those in use, too.
+        self._readers: list[_Reader] = []
+        #: Who begins a call goes through it; a fork holds it, and waits for those only who are inside already.
+        self._gate = threading.RLock()
+        self._writer: sqlite3.Connection | None = None
+        self._lock: ProcessLock | None = None
+        #: Whether somebody was in the middle of a call when the process forked.
+        self._is_inherited = False
+        #: Held while `locked` runs: no fork then.
+        self._at_work = threading.RLock()
+        self._changes_at_checkpoint = 0
+        self._size_at_checkpoint = 0
+        self._truncate_again = False
+        self._place: Place | None = None
+        is_quoted = False
+        watch(self)
+        try:
+            with self._at_work:
+                self._open()
+        except OSError as error:
+            raise StorageError(path, f"cannot be opened: {error.strerror}") from error
+        except sqlite3.Error as error:
+            raise self.error(error) from error
+        except UnicodeDecodeError:
+            is_quoted = True
+        finally:
+            if not self._is_opened:
+                self.close()
+        if is_quoted:
+            raise self._damaged_schema()
+
+    # Opening
+
+    @property
+    def _is_opened(self) -> bool:
+        return self._writer is not None or any(reader.connection is not None for reader in list(self._idle))
+
+    def _open(self) -> None:
+        if is_inherited(self._opener.place()):
+            raise StorageError(self.path, _IN_USE)
+        if self.read_only:
+            self._place = self._opener.place()
+            self._opener.identify()
+            reader = self._add_reader()
+            reader.connection = self._opener.reader(self._place)
+            self._idle.append(reader)
+            self.has_index = is_readable(reader.connection)
+            return
+        parent = os.path.dirname(self.path)
+        if not os.path.isdir(parent):
+            create_directory(parent)
+        place = self._opener.place()
+        if place is not None:
+            self._opener.identify()
+        self._lock = ProcessLock(f"{self.path}.lock")
+        self._writer = self.locked(partial(self._opener.writer, place))
+        self._place = self._opener.place()
+        self.has_index = is_readable(self._writer)
+        if self._log_size() > _CHECKPOINT_BYTES:
+            self.locked(partial(self.checkpoint, truncate=True))
+
+    # Using
+
+    def check(self) -> None:
+        """Raise if nothing may be done.
+
+        :raises ForkedError: in a child process.
+        :raises ClosedError: after `close`.
+        """
+        self.check_process()
+        if self.is_closed:
+            raise ClosedError
+
+    def check_process(self) -> None:
+        """Raise `ForkedError` in a child process, where another thread's lock would never be released."""
+        if os.getpid() != self._pid:
+            raise ForkedError
+
+    @property
+    def writer(self) -> sqlite3.Connection:
+        """The connection that writes; used under `locked`."""
+        if self._writer is None:
+            self._reopen()
+        assert self._writer is not None
+        return self._writer
+
+    def _reopen(self) -> None:
+        """Open the connection that writes again, after a fork. The lock is held.
+
+        :raises StorageError: if the database is not in its place.
+        :raises sqlite3.Error: if it cannot be opened.
+        """
+        if self.is_closed:
+            raise ClosedError
+        self.check_place()
+        self._writer = self._opener.writer(self._place)
+        self._changes_at_checkpoint = 0
+
+    def check_place(self) -> None:
+        """Raise unless the file that is written to is the one that has the name: nobody would find what is saved.
+
+        :raises SaveFailedError: if somebody has moved, removed or replaced it.
+        """
+        if self._opener.place() != self._place:
+            raise SaveFailedError(None, f"{self.path} was moved, removed or replaced while it was open")
+
+    def read(self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function with a connection that reads. It may begin a transaction, and need not end it.
+
+        :raises StorageError: instead of the driver's errors.
+        """
+        self.check()
+        self._go_in()
+        try:
+            reader = self._idle.pop()
+        except IndexError:
+            reader = self._add_reader()
+        failure: sqlite3.Error | None = None
+        try:
+            with reader.lock:
+                try:
+                    if reader.connection is None:
+                        reader.connection = self._opener.reader(self._place)
+                    return function(reader.connection, *args, **kwargs)
+                finally:
+                    self._give_back(reader)
+        except sqlite3.Error as error:
+            failure = error
+        except UnicodeDecodeError:
+            failure = None
+        if failure is None:
+            raise self._damaged_schema()
+        raise self.error(failure) from failure
+
+    def _go_in(self) -> None:
+        """Wait while a fork closes the connections. Whoever it waits for goes on."""
+        if not is_mine(self._at_work):
+            with self._gate:
+                pass
+
+    def _add_reader(self) -> _Reader:
+        reader = _Reader()
+        with self._gate:
+            self._readers.append(reader)
+        return reader
+
+    def _damaged_schema(self) -> StorageError:
+        """Return the error for a sentence of SQLite's that is no text, for it quotes a damaged schema."""
+        return StorageError(self.path, _DAMAGED_SCHEMA)
+
+    def _give_back(self, reader: _Reader) -> None:
+        """Keep a reader for the next one. Its lock is held."""
+        with contextlib.suppress(sqlite3.Error):
+            if reader.connection is not None and reader.connection.in_transaction:
+                reader.connection.execute("ROLLBACK")
+        if self.is_closed or len(self._idle) >= _IDLE_READERS:
+            reader.close()
+            self._readers.remove(reader)
+        else:
+            self._idle.append(reader)
+
+    def locked(self, function: Callable[[], T]) -> T:
+        """Call a function while no other process writes. A transaction that it leaves open is undone.
+
+        :raises SaveFailedError: if another process held the lock for too long.
+        :raises StorageError: if the file system cannot lock.
+        """
+        self._go_in()
+        with self._at_work:
+            try:
+                try:
+                    assert self._lock is not None
+                    if not self._lock.acquire(self._busy_timeout):
+                        raise SaveFailedError(None, "the database is busy in another process")
+                    return function()
+                finally:
+                    self._let_go()
+            finally:
+                # Once more: an interrupt may have cut the first one short.
+                self._let_go()
+
+    def _let_go(self) -> None:
+        try:
+            if self._writer is not None and self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+
+    def error(self, error: sqlite3.Error) -> SessionManagerError:
+        """Return the library's error for one of the driver's. The driver's sentences hold no text of a message."""
+        if self.is_closed:
+            return ClosedError()
+        return StorageError(self.path, str(error) or _DAMAGED_SCHEMA)  # Python 3.10 drops a sentence that is no text
+
+    # Checkpoints
+
+    def checkpoint(self, *, truncate: bool = False) -> None:
+        """Move the log into the database, if it is long; best effort. The lock is held.
+
+        :param truncate: in any case, and leave nothing in the log. If a reader prevents it, it is tried again later.
+        """
+        truncate = truncate or self._truncate_again
+        changes, size = self.writer.total_changes, self._log_size()
+        written = (changes - self._changes_at_checkpoint) * _BYTES_PER_CHANGE
+        if not truncate and max(written, size - self._size_at_checkpoint) < _CHECKPOINT_BYTES:
+            return
+        wait = 0.0 if self._truncate_again else _TRUNCATE_SECONDS
+        try:
+            self.writer.execute(f"PRAGMA busy_timeout = {int(wait * 1000)}")
+            mode = "TRUNCATE" if truncate else "PASSIVE"
+            busy = self.writer.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()[0]
+            self._truncate_again = truncate and bool(busy)
+        except sqlite3.Error as error:
+            _log.warning("%s: no checkpoint: %s", self.path, error)
+        finally:
+            self.writer.execute(f"PRAGMA busy_timeout = {int(self._busy_timeout * 1000)}")
+        self._changes_at_checkpoint, self._size_at_checkpoint = changes, self._log_size()
+
+    def _log_size(self) -> int:
+        try:
+            return os.stat(f"{self.path}-wal").st_size
+        except OSError:
+            return 0
+
+    # Closing
+
+    def close(self) -> None:
+        """Close every connection; idempotent. Closing the last one of all processes makes a checkpoint: the lock is held.
+
+        After an interrupt, close it again: the lock is there for as long as there is a connection.
+
+        :raises ForkedError: in a child process.
+        """
+        self.check_process()
+        self.is_closed = True
+        with self._at_work:
+            self._close()
+
+    def _close(self) -> None:
+        lock = self._lock
+        try:
+            if lock is not None and self._is_opened and not lock.acquire(self._busy_timeout):
+                _log.warning("%s is closed while it is busy in another process", self.path)
+            while self._idle:
+                reader = self._idle.pop()
+                with reader.lock:
+                    reader.close()
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                writer.close()
+        finally:
+            if lock is not None and self._is_opened:
+                lock.release()
+            elif lock is not None:
+                lock.close()
+
+    # Forks
+
+    def pause(self, end: float, held: Held) -> bool:
+        """Let nobody begin a call, and wait for who writes; say whether nobody does.
+
+        :param end: until when (`time.monotonic`) others are waited for.
+        :param held: what is undone in the parent when it has forked.
+        """
+        return hold(self._gate, end, held) and hold(self._at_work, end, held)
+
+    def before_fork(self, end: float, held: Held, *, idle: bool) -> None:
+        """Close every connection that nobody is using, or is done with in time.
+
+        :param end: until when (`time.monotonic`) others are waited for.
+        :param held: what is undone in the parent when it has forked: opens the writer, too.
+        :param idle: what `pause` said.
+        """
+        idle = idle and self._locked_until(end, held)
+        if idle and self._writer is not None:
+            writer, self._writer = self._writer, None
+            held.callback(self._after_fork)
+            writer.close()
+        for reader in list(self._readers):
+            if hold(reader.lock, end, held):
+                reader.close()
+            else:
+                idle = False
+        self._is_inherited = not idle
+
+    def _locked_until(self, end: float, held: Held) -> bool:
+        """Take the lock between processes, under which the last connection is closed."""
+        if self._lock is None or self.is_closed:
+            return True
+        with contextlib.suppress(StorageError):
+            return held.hold_file(self._lock, end)
+        return False
+
+    def _after_fork(self) -> None:
+        """Open the writer again; if that fails, the next write tries it once more, and says why."""
+        with contextlib.suppress(sqlite3.Error, SessionManagerError, OSError):
+            self._reopen()
+
+    def after_in_child(self) -> None:
+        """In a forked child: neither use nor close the connections that were left."""
+        left = [self._writer, *(reader.connection for reader in self._readers)]
+        leave_for_ever(left, (self._place or self._opener.place()) if self._is_inherited else None)
+        self._writer = None
+        self._idle, self._readers = deque(), []

@@ -1,0 +1,144 @@
+"""Forks of a process that has SQLite databases open.
+
+SQLite believes in a child that the connections which the parent had are there, with their locks; so a second one in the
+child would take none, and its writes would be lost. So each database closes its connections when the process forks, and
+opens them again after it. Who is in the middle of a call is waited for, but not for ever: a connection that is left is
+neither used nor closed in the child, which cannot open that database.
+
+A process may have one database open several times. So all calls are waited for first, and only then is a lock file taken,
+once: a call of the one would wait for the lock that the fork has taken for the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import weakref
+from typing import Any, Protocol
+
+from session_manager.stores.files.process_lock import ProcessLock
+from session_manager.threads import is_mine
+
+__all__ = ["Forkable", "Held", "hold", "is_inherited", "leave_for_ever", "watch"]
+
+#: How many seconds a fork waits for those who are in the middle of a call, at most.
+_PATIENCE = 5.0
+
+
+class Forkable(Protocol):
+    """An open database, as a fork sees it."""
+
+    def pause(self, end: float, held: Held) -> bool:
+        """Let no call begin, and wait until none runs, or for a moment of `time.monotonic`; say whether none runs.
+
+        :param held: undone in the parent when it has forked.
+        """
+
+    def before_fork(self, end: float, held: Held, *, idle: bool) -> None:
+        """Close what can be closed until a moment; `held` and `idle` are of `pause`."""
+
+    def after_in_child(self) -> None:
+        """Begin without a connection in the child, where nothing of `held` is undone."""
+
+
+_watched: weakref.WeakSet[Forkable] = weakref.WeakSet()
+#: Connections of the parent's that this process was forked with, and their files.
+_left: list[object] = []
+_inherited: set[tuple[int, int]] = set()
+
+
+class Held(contextlib.ExitStack):
+    """What the thread that forks holds. Closed, it lets go of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._files: set[tuple[int, int]] = set()
+
+    def hold_file(self, lock: ProcessLock, end: float) -> bool:
+        """Take a lock between processes, unless another object has taken the same file here; say whether it was free in time.
+
+        :param end: until when it is waited for.
+        :raises StorageError: if the file system cannot lock.
+        """
+        if lock.place in self._files:
+            return True
+        if not lock.acquire(max(end - time.monotonic(), 0.0)):
+            return False
+        self.callback(lock.release)
+        self._files.add(lock.place)
+        return True
+
+
+def watch(database: Forkable) -> None:
+    """Tell a database of forks from now on, for as long as it is there."""
+    _watched.add(database)
+
+
+def hold(lock: Any, end: float, held: Held) -> bool:
+    """Take a lock until the process has forked, unless this thread has it: a signal handler forks in the middle of a call.
+
+    :param end: until when it is waited for.
+    :returns: whether it was free in time.
+    """
+    if is_mine(lock) or not lock.acquire(timeout=max(end - time.monotonic(), 0.0)):
+        return False
+    held.callback(lock.release)
+    return True
+
+
+def leave_for_ever(connections: list[Any], place: tuple[int, int] | None) -> None:
+    """In a forked child: keep connections of the parent's, neither used nor closed, not even when the interpreter ends.
+
+    :param place: device and inode of their database, if it must not be opened here any more.
+    """
+    _left.append(connections)
+    for connection in connections:
+        _immortal(connection)
+    if place is not None:
+        _inherited.add(place)
+
+
+def is_inherited(place: tuple[int, int] | None) -> bool:
+    """Say whether a database is one that this process was forked with while it was in use."""
+    return place in _inherited
+
+
+def _immortal(value: Any) -> None:
+    with contextlib.suppress(Exception):
+        import ctypes  # noqa: PLC0415 - only in a forked child
+
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
+
+
+class _Thread(threading.local):
+    """What a thread that forks holds."""
+
+    def __init__(self) -> None:
+        self.held = Held()
+
+
+_thread = _Thread()
+
+
+def _before() -> None:
+    held = _thread.held = Held()
+    paused = [(one, one.pause(time.monotonic() + _PATIENCE, held)) for one in sorted(_watched, key=id)]
+    for database, idle in paused:
+        database.before_fork(time.monotonic() + _PATIENCE, held, idle=idle)
+
+
+def _after_in_parent() -> None:
+    _thread.held.close()
+
+
+def _after_in_child() -> None:
+    _thread.held.pop_all()
+    for database in list(_watched):
+        database.after_in_child()
+    _watched.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

@@ -1,0 +1,199 @@
+"""The tables of a database of sessions, format 2.
+
+``application_id`` is 0x43685365 ("ChSe"), ``user_version`` the number of the format: how many of `MIGRATIONS` it has been
+through. A database of a higher number is refused; one of a lower number is brought up in place, a transaction each.
+
+``sessions``
+    A row a session. ``key``; ``generation`` and ``revision``, its version; ``state``, the JSON of
+    `session_manager.codec.state.State`; ``checksum``; ``tokens``, what its last 64 writes are known by: 8 bytes each
+    (BLAKE2b of the write's token), the newest last.
+``messages``
+    A row a message. ``id`` rises with every row that is written and is never used twice, so an edited message is a new row;
+    ``session`` is the session's id; ``position``; ``line``, the JSON of `session_manager.codec`; ``checksum``.
+``archive``
+    A row an archived message, moved here from ``messages`` as it was, id and all, in the transaction that dropped it. (Of format
+    1 there is none.) No position of a session is in both tables. The rows are of the session's generation: `clear` deletes them.
+``search``
+    An FTS5 table of trigrams with its own content: rowid is the message's id, archived or not, ``text`` what is searched of it
+    (`session_manager.search`), folded, with NUL and lone surrogates as U+FFFD. It is derived: what cannot be read is
+    made anew. There is none if the SQLite that wrote the database had no trigrams.
+``watermark``
+    One row. Messages up to the id ``indexed`` are in ``search``, later ones not yet.
+``garbage``
+    The ids up to the watermark of messages that are gone, and still in ``search``.
+``tombstones``
+    The tokens of deleted sessions, by the 16 byte BLAKE2b of the key. Who creates the key again inherits them.
+``quarantine``
+    The rows of damaged sessions that were deleted, as they were: that of the session (``position`` is null,
+    ``content`` its state) and those of its messages, archived ones too. Nothing reads them again.
+
+A checksum is the CRC-32 of the JSON's bytes, begun with that of the key's bytes: ``crc32(line, crc32(key))`` in zlib's
+terms. So a row that was moved to another session is noticed, as is every change of a single byte.
+"""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from collections.abc import Sequence
+
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "create_index", "has_trigrams", "is_readable", "migrate", "strange_table"]
+
+#: "ChSe", in the header of the file.
+APPLICATION_ID = 0x43685365
+
+_FIRST = (
+    """
+    CREATE TABLE sessions (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        key TEXT NOT NULL UNIQUE,
+        generation TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        checksum INTEGER NOT NULL,
+        tokens BLOB NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE messages (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        session INTEGER NOT NULL REFERENCES sessions (id),
+        position INTEGER NOT NULL,
+        line TEXT NOT NULL,
+        checksum INTEGER NOT NULL,
+        UNIQUE (session, position)
+    )
+    """,
+    "CREATE TABLE watermark (id INTEGER PRIMARY KEY CHECK (id = 1), indexed INTEGER NOT NULL)",
+    "INSERT INTO watermark VALUES (1, 0)",
+    "CREATE TABLE garbage (id INTEGER PRIMARY KEY)",
+    "CREATE TABLE tombstones (key BLOB PRIMARY KEY, tokens BLOB NOT NULL) WITHOUT ROWID",
+    """
+    CREATE TABLE quarantine (
+        id INTEGER PRIMARY KEY,
+        moved TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now')),
+        key TEXT,
+        generation TEXT,
+        revision INTEGER,
+        position INTEGER,
+        content TEXT,
+        checksum INTEGER
+    )
+    """,
+)
+
+_SECOND = (
+    """
+    CREATE TABLE archive (
+        id INTEGER PRIMARY KEY,
+        session INTEGER NOT NULL REFERENCES sessions (id),
+        position INTEGER NOT NULL,
+        line TEXT NOT NULL,
+        checksum INTEGER NOT NULL,
+        UNIQUE (session, position)
+    )
+    """,
+)
+
+#: The statements that lead from each format to the next.
+MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST, _SECOND)
+
+_INDEX = "CREATE VIRTUAL TABLE {} USING fts5(text, tokenize='trigram case_sensitive 1')"
+
+
+def migrate(connection: sqlite3.Connection, found: int, migrations: Sequence[Sequence[str]]) -> None:
+    """Bring a database to the newest format; each step is one transaction.
+
+    :param found: the format that it has.
+    :raises sqlite3.Error: the steps before the one that failed are done, and stay.
+    """
+    for number in range(found, len(migrations)):
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in migrations[number]:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {number + 1}")
+        connection.execute("COMMIT")
+
+
+def strange_table(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]]) -> str | None:
+    """Return the name of a table that is not as `migrate` creates it; `None` if there is none.
+
+    Tables, indexes and views of other names are nobody's business.
+    """
+    ours = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        migrate(ours, 0, migrations)
+        expected = {
+            name: _words(sql) for name, sql in ours.execute("SELECT name, sql FROM sqlite_master WHERE sql <> ''")
+        }
+    finally:
+        ours.close()
+    expected["search"] = _words(_INDEX.format("search"))
+    rows = "SELECT CAST(type AS BLOB), CAST(name AS BLOB), CAST(tbl_name AS BLOB), CAST(sql AS BLOB) FROM sqlite_master"
+    found = {}
+    for kind, name, table, sql in connection.execute(rows):
+        text, owner = (_text(one) for one in (name, table))
+        if kind == b"trigger" and (owner in expected or owner.startswith("search_")):
+            return owner
+        if kind == b"view" and text.startswith("search_"):
+            return text
+        if kind in (b"table", b"view"):
+            found[text] = _words(_text(sql))
+    found.setdefault("search", expected["search"])
+    return next((name for name, words in expected.items() if found.get(name) != words), None)
+
+
+def _text(data: bytes | None) -> str:
+    return "" if data is None else data.decode(errors="replace")
+
+
+def _words(sql: str) -> list[str]:
+    return sql.split()
+
+
+@functools.cache
+def has_trigrams() -> bool:
+    """Say whether this SQLite has FTS5, and its tokenizer of trigrams (from 3.34)."""
+    connection = sqlite3.connect(":memory:")
+    try:
+        connection.execute(_INDEX.format("probe"))
+    except sqlite3.Error:
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+def create_index(connection: sqlite3.Connection) -> None:
+    """Create the table ``search`` if it is missing or cannot be read, to be filled again from the start.
+
+    :raises sqlite3.Error: if it cannot be created; nothing has changed.
+    """
+    if is_readable(connection):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("DROP TABLE IF EXISTS search")
+    connection.execute(_INDEX.format("search"))
+    if sqlite3.sqlite_version_info >= (3, 42):
+        connection.execute("INSERT INTO search (search, rank) VALUES ('secure-delete', 1)")
+    connection.execute("INSERT OR REPLACE INTO watermark VALUES (1, 0)")
+    connection.execute("DELETE FROM garbage")
+    connection.execute("COMMIT")
+
+
+_HAS_WATERMARK = """
+    SELECT typeof(indexed) = 'integer' AND indexed >= 0
+        AND indexed <= coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0)
+    FROM watermark
+"""
+
+
+def is_readable(connection: sqlite3.Connection) -> bool:
+    """Say whether the table ``search`` is there, with a watermark that can be, and this SQLite can use it."""
+    if not has_trigrams():
+        return False
+    try:
+        connection.execute("SELECT rowid FROM search WHERE text MATCH '\"abc\"' LIMIT 1").fetchone()
+        return bool(connection.execute(_HAS_WATERMARK).fetchone() == (1,))
+    except sqlite3.Error:
+        return False

@@ -1,0 +1,145 @@
+"""The index for search: filled when somebody searches, so that saves stay cheap.
+
+It narrows: what it finds are candidates, which `session_manager.model.search.best` judges. So NUL and lone surrogates, which
+SQLite's text does not have, may stand in it as U+FFFD, in the texts and in what is searched for.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sqlite3
+import zlib
+from collections.abc import Collection, Iterator
+
+import attrs
+
+from session_manager.model.message import Message
+from session_manager.model.search import fold, searched_text
+from session_manager.stores.sqlite.rows import DamageError, decode_line
+from session_manager.stores.sqlite.writes import purge
+from session_manager.threads import giving_way
+
+__all__ = ["Missing", "candidates", "missing"]
+
+_log = logging.getLogger("session_manager")
+
+_BATCH_MESSAGES = 1000
+#: Writers wait while a batch is indexed: some 50 ms.
+_BATCH_CHARACTERS = 300_000
+_UNSEARCHABLE = re.compile("[\0\ud800-\udfff]")
+#: Trigrams find no shorter text, and a longer one narrows enough by its start.
+_SHORTEST, _LONGEST = 3, 64
+
+_SELECT_MISSING = """
+    SELECT one.id, key, position, line, one.checksum FROM (
+        SELECT * FROM (SELECT * FROM messages WHERE id > ? ORDER BY id LIMIT ?)
+        UNION ALL SELECT * FROM (SELECT * FROM archive WHERE id > ? ORDER BY id LIMIT ?)
+    ) AS one
+    JOIN sessions ON sessions.id = one.session ORDER BY one.id LIMIT ?
+"""
+_INSERT = """
+    INSERT INTO search (rowid, text)
+    SELECT new.id, new.text FROM (SELECT ? AS text, ? AS id) AS new
+    WHERE new.id IN (SELECT id FROM messages) OR new.id IN (SELECT id FROM archive)
+"""
+_FOUND = """
+    SELECT key, position, line, one.checksum FROM {}
+    JOIN sessions ON sessions.id = one.session
+    WHERE {} AND key >= CAST(? AS TEXT) AND key < CAST(? AS TEXT)
+"""
+_TABLES = ("messages", "archive")
+_INDEXED = "search JOIN {} AS one ON one.id = search.rowid"
+_BY_TRIGRAMS = [_FOUND.format(_INDEXED.format(table), "search.text MATCH ?") for table in _TABLES]
+_BY_SCAN = [_FOUND.format(_INDEXED.format(table), "instr(search.text, ?)") for table in _TABLES]
+_NOT_INDEXED = [_FOUND.format(f"{table} AS one", "one.id > ?") for table in _TABLES]
+
+
+@attrs.frozen(repr=False)
+class Missing:
+    """What the index lacks, or some of it."""
+
+    #: The watermark as it was.
+    after: int
+    #: The watermark as it will be.
+    until: int
+    #: Ids, and what is searched of the messages.
+    texts: list[tuple[str, int]]
+
+    def run(self, connection: sqlite3.Connection) -> None:
+        """Put it into the index, in a transaction, unless somebody else has done it meanwhile."""
+        if _watermark(connection) != self.after:
+            return
+        purge(connection, indexed=True)
+        connection.executemany(_INSERT, self.texts)
+        connection.execute("UPDATE watermark SET indexed = ?", (self.until,))
+
+
+def _watermark(connection: sqlite3.Connection) -> int:
+    row = connection.execute("SELECT indexed FROM watermark").fetchone()
+    if row is None or not isinstance(row[0], int):
+        raise sqlite3.DatabaseError("the watermark of the index is damaged")
+    return row[0]
+
+
+def missing(connection: sqlite3.Connection) -> Missing | None:
+    """Return what the index lacks; `None` if that is nothing. Call it in a transaction."""
+    after = until = _watermark(connection)
+    texts: list[tuple[str, int]] = []
+    size = 0
+    found = False
+    count = _BATCH_MESSAGES
+    for number, *row in giving_way(connection.execute(_SELECT_MISSING, (after, count, after, count, count))):
+        found, until = True, number
+        message = _message(*row)
+        text = "" if message is None else _searchable(searched_text(message))
+        if text:
+            texts.append((text, number))
+            size += len(text)
+            if size > _BATCH_CHARACTERS:
+                break
+    if not found and connection.execute("SELECT 1 FROM garbage LIMIT 1").fetchone() is None:
+        return None
+    return Missing(after, until, texts)
+
+
+def _searchable(text: str) -> str:
+    return _UNSEARCHABLE.sub("\ufffd", fold(text))
+
+
+def _message(key: bytes | None, *row: object) -> Message | None:
+    """Return a message; `None`, and a line in the log, if it is damaged."""
+    if key is None:
+        _log.warning("left out of a search: a session without a key")
+        return None
+    try:
+        return decode_line(row, zlib.crc32(key))
+    except DamageError as error:
+        _log.warning("left out of a search: session %a: %s", key.decode(errors="replace")[:80], error)
+        return None
+
+
+def candidates(
+    connection: sqlite3.Connection, text: str, prefix: str, skip: Collection[str]
+) -> Iterator[tuple[str, Message]]:
+    """Return all messages that may contain a text, archived ones and those that are not indexed yet too. Call it in a transaction.
+
+    :param prefix: what the sessions' keys start with.
+    :param skip: keys of sessions that are left out.
+    """
+    needle = _searchable(text)[:_LONGEST]
+    start = prefix.encode("utf-8", "surrogatepass")
+    bounds = (start, start + b"\xff")
+    if len(needle) >= _SHORTEST:
+        quoted = needle.replace('"', '""')
+        indexed, sought = _BY_TRIGRAMS, f'"{quoted}"'
+    else:
+        indexed, sought = _BY_SCAN, needle
+    asked: list[tuple[str, tuple[object, bytes, bytes]]] = [(statement, (sought, *bounds)) for statement in indexed]
+    asked += [(statement, (_watermark(connection), *bounds)) for statement in _NOT_INDEXED]
+    for statement, values in asked:
+        for row in giving_way(connection.execute(statement, values)):
+            key = row[0].decode(errors="replace")
+            message = None if key in skip else _message(*row)
+            if message is not None:
+                yield key, message

@@ -1,0 +1,335 @@
+"""A SQLite database: every message a row, every save a transaction that several processes may make.
+
+A save costs the same at message 10 and at message 10,000. Any number of processes may have it open. Any standard tool
+reads it; the tables are described in `session_manager.sqlite_schema`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from session_manager.arguments import check_bool, check_callable, check_path, check_seconds
+from session_manager.errors import CorruptSessionError, ReadOnlyError, SaveFailedError, StorageError
+from session_manager.model.message import Message
+from session_manager.model.search import SearchHit, best
+from session_manager.model.session import Session, Version
+from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
+from session_manager.stores.files.filesystem import real_path
+from session_manager.stores.sqlite.connecting import Connect
+from session_manager.stores.sqlite.database import Database
+from session_manager.stores.sqlite.group_commit import GroupCommit, Request
+from session_manager.stores.sqlite.rows import (
+    TOKEN_BYTES,
+    DamageError,
+    all_keys,
+    damages,
+    keys,
+    load,
+    load_archive,
+    read_state,
+    read_tokens,
+    read_version,
+    token_digest,
+)
+from session_manager.stores.sqlite.search_index import candidates, missing
+from session_manager.stores.sqlite.writes import Plan, erase, load_base, purge, quarantine
+
+__all__ = ["SQLiteStore"]
+
+_log = logging.getLogger("session_manager")
+
+T = TypeVar("T")
+
+#: SQLite counts it in milliseconds, of 31 bits.
+_LONGEST_TIMEOUT = 2_000_000.0
+
+
+class SQLiteStore(Store):
+    """Sessions in a SQLite database, which any number of processes may have open.
+
+    **Durability.** A write returns when its transaction is synced (WAL, ``synchronous=FULL``). Writes of several threads
+    share a transaction. **Concurrency.** Every method may be called from any thread; reads wait for nobody.
+
+    :param path: the database; created, 0600, if it is missing, and brought up to date if it is older. Links are followed once.
+    :param read_only: only read it, beside whoever writes it; it must be there. What would write raises `ReadOnlyError`.
+    :param exclusive: nobody else writes to it, so that a session in RAM need not be compared with the database at each
+        read. Writes are still refused over a version that they are not based on.
+    :param busy_timeout: how many seconds to wait for another process that writes, at most: from 0 to 2,000,000.
+    :param connect: opens connections as `sqlite3.connect` does; for tests, which break them.
+    :raises TypeError: if an argument is of another type; like every error, before anything is opened.
+    :raises ValueError: if `busy_timeout` is out of range.
+    :raises InvalidStorageError: if the file is something else, or has a second name (a hard link), and is left as it is; or if no
+        file system can hold the path.
+    :raises UnsupportedFormatError: if a newer version wrote it.
+    :raises StorageError: if it cannot be opened or created.
+    """
+
+    archives = True
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        read_only: bool = False,
+        exclusive: bool = False,
+        busy_timeout: float = 30.0,
+        connect: Connect = sqlite3.connect,
+    ) -> None:
+        check_path(path, "path")
+        check_bool(read_only, "read_only")
+        check_bool(exclusive, "exclusive")
+        check_seconds(busy_timeout, "busy_timeout", most=_LONGEST_TIMEOUT)
+        check_callable(connect, "connect")
+        self.path = real_path(path)
+        self._database = Database(self.path, read_only=read_only, busy_timeout=busy_timeout, connect=connect)
+        self._group = GroupCommit(self._database)
+        self.shared = not exclusive
+        self.indexed = self._database.has_index
+
+    # Reading
+
+    def archive(self, key: str) -> Iterator[Message]:
+        return iter(self._read(key, load_archive))
+
+    def load(self, key: str) -> Session | None:
+        return self._read(key, load)
+
+    def describe(self, key: str) -> SessionInfo | None:
+        found = self._read(key, read_state)
+        return None if found is None else SessionInfo.of_state(found[1])
+
+    def version(self, key: str) -> Version | None:
+        return self._undamaged(key, lambda: self._database.read(read_version, key))
+
+    def _read(self, key: str, function: Callable[[sqlite3.Connection, str], T]) -> T:
+        """Call a function that reads a session, in a transaction, and give its errors those of the contract."""
+
+        def read(connection: sqlite3.Connection) -> T:
+            connection.execute("BEGIN")
+            return self._undamaged(key, lambda: function(connection, key))
+
+        failure = None
+        try:
+            return self._database.read(read)
+        except StorageError as error:
+            if type(error.__cause__) is not sqlite3.DatabaseError:
+                raise
+            failure = error
+        raise CorruptSessionError(key, self.path, None, failure.reason) from failure.__cause__
+
+    def _undamaged(self, key: str, function: Callable[[], T]) -> T:
+        try:
+            return function()
+        except DamageError as error:
+            reason = str(error)
+        raise CorruptSessionError(key, self.path, None, reason)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        self._database.check()
+        return self._keys(prefix.encode("utf-8", "surrogatepass"))
+
+    def _keys(self, prefix: bytes) -> Iterator[str]:
+        """Iterate, a chunk in each transaction: one that stays open would keep the log from being reused."""
+        chunk = self._database.read(keys, prefix, b"")
+        while chunk:
+            for key in chunk:
+                text = _text(key)
+                if text is not None:
+                    yield text
+            chunk = self._database.read(keys, prefix, chunk[-1])
+
+    # Writing
+
+    def write(self, commit: Commit) -> None:
+        self._run(self._writing(commit))
+
+    def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
+        self._check_writable()
+        requests = [self._writing(commit) for commit in commits]
+        self._group.run(requests)
+        return [request.error for request in requests]
+
+    def _writing(self, commit: Commit) -> Request:
+        """Return the request that writes a commit; what can be encoded now is."""
+        self._check_writable()
+        key, planned = commit.session.key, Plan.of(commit)
+
+        def write(connection: sqlite3.Connection) -> None:
+            plan = planned or Plan.over(commit, load_base(connection, commit))
+            plan.run(connection, indexed=self.indexed)
+
+        clears = planned is None or planned.clears
+        has_landed = partial(_has_landed, key=key, digest=token_digest(commit.token)) if commit.token else None
+
+        def work(connection: sqlite3.Connection) -> None:
+            self._undamaged(key, partial(write, connection))
+
+        return Request(key, work, has_landed, clears, commit.doubt)
+
+    def landed(self, commit: Commit) -> bool | None:
+        key, digest = commit.session.key, token_digest(commit.token)
+        self._check_writable()
+
+        def read(connection: sqlite3.Connection) -> tuple[bytes, Version | None]:
+            return self._undamaged(key, lambda: (read_tokens(connection, key), read_version(connection, key)))
+
+        look = Request(key, read)
+        look.has_landed = lambda _: False
+        tokens, version = self._run(look)
+        if digest in _each(tokens):
+            return True
+        if not commit.doubt.exists:
+            return False
+        return commit.unknown_token(len(tokens) // TOKEN_BYTES, version)
+
+    def delete(self, key: str, expected: Version | None = None) -> bool:
+        self._check_writable()
+
+        def delete(connection: sqlite3.Connection) -> bool:
+            session, damage = None, None
+            try:
+                session = load(connection, key)
+            except DamageError as error:
+                damage = str(error)
+            if session is None and damage is None:
+                return False
+            if expected is not None:
+                if damage is not None:
+                    raise CorruptSessionError(key, self.path, None, damage)
+                if session is None or session.version != expected:
+                    return False
+            if damage is not None:
+                quarantine(connection, key)
+            erase(connection, key, indexed=self.indexed)
+            return True
+
+        return bool(self._run(Request(key, delete, erases=True)))
+
+    def _run(self, request: Request) -> Any:
+        self._group.run([request])
+        if request.error is not None:
+            raise request.error
+        return request.result
+
+    def _check_writable(self) -> None:
+        self._database.check()
+        if self._database.read_only:
+            raise ReadOnlyError
+
+    def compact(self, key: str) -> None:
+        self._check_writable()
+        self._run(Request(key, partial(purge, indexed=self.indexed)))
+        failure = None
+        try:
+            self._group.alone(self._compact)
+        except sqlite3.Error as error:
+            failure = error
+        if failure is not None:
+            raise SaveFailedError(key, f"it could not be compacted: {failure}") from failure
+
+    def _compact(self) -> None:
+        writer = self._database.writer
+        if self.indexed:
+            writer.execute("INSERT INTO search (search) VALUES ('optimize')")
+        # A script, for that runs the statement to its end: each step frees one page.
+        writer.executescript("PRAGMA incremental_vacuum")
+        self._database.checkpoint(truncate=True)
+
+    # Searching
+
+    def search(
+        self, text: str, *, key: str | None = None, prefix: str = "", limit: int = 20, skip: Collection[str] = ()
+    ) -> list[SearchHit]:
+        if key is None and self.indexed:
+            try:
+                self._catch_up()
+                return self._database.read(partial(_search, text=text, prefix=prefix, limit=limit, skip=skip))
+            except StorageError as error:
+                _log.warning("searched without the index: %s", error)
+        return super().search(text, key=key, prefix=prefix, limit=limit, skip=skip)
+
+    def _catch_up(self) -> None:
+        """Index what is not indexed yet. What cannot be written is searched all the same."""
+        while not self._database.read_only:
+            found = self._database.read(_in_transaction(missing))
+            if found is None:
+                return
+            request = Request(None, found.run, has_landed=lambda _: False)
+            self._group.run([request])
+            if request.error is not None:
+                _log.warning("the index for search could not be brought up to date: %s", request.error)
+                return
+
+    # Checking
+
+    def verify(self, key: str) -> list[Finding]:
+        try:
+            reasons = self._database.read(_in_transaction(damages), key)
+        except StorageError as error:
+            reasons = [error.reason]
+        return [Finding(key, self.path, None, reason) for reason in reasons]
+
+    def strays(self) -> list[Finding]:
+        try:
+            reasons = self._database.read(_in_transaction(_strays))
+            if self.indexed and not self._database.read_only:
+                check = "INSERT INTO search (search) VALUES ('integrity-check')"
+                request = Request(None, lambda connection: connection.execute(check).close())
+                self._group.run([request])
+                if request.error is not None:
+                    reasons.append(f"the index for search: {request.error}")
+        except StorageError as error:
+            reasons = [error.reason]
+        return [Finding(None, self.path, None, reason) for reason in reasons]
+
+    def close(self) -> None:
+        self._group.close()
+
+    def __repr__(self) -> str:
+        return f"<SQLiteStore {self.path!r}>"
+
+
+def _each(tokens: bytes) -> list[bytes]:
+    return [tokens[first : first + TOKEN_BYTES] for first in range(0, len(tokens), TOKEN_BYTES)]
+
+
+def _has_landed(connection: sqlite3.Connection, *, key: str, digest: bytes) -> bool:
+    return digest in _each(read_tokens(connection, key))
+
+
+def _in_transaction(function: Callable[..., T]) -> Callable[..., T]:
+    def call(connection: sqlite3.Connection, *arguments: object) -> T:
+        connection.execute("BEGIN")
+        return function(connection, *arguments)
+
+    return call
+
+
+def _search(
+    connection: sqlite3.Connection, *, text: str, prefix: str, limit: int, skip: Collection[str]
+) -> list[SearchHit]:
+    connection.execute("BEGIN")
+    return best(text, candidates(connection, text, prefix, skip), limit)
+
+
+def _strays(connection: sqlite3.Connection) -> list[str]:
+    reasons = [row[0].decode(errors="replace") for row in connection.execute("PRAGMA integrity_check(100)")]
+    reasons = [] if reasons == ["ok"] else reasons
+    for table in ("messages", "archive"):
+        rows = f"SELECT count(*) FROM {table} WHERE session NOT IN (SELECT id FROM sessions)"  # noqa: S608 - of constants
+        count = connection.execute(rows).fetchone()[0]
+        if count:
+            reasons.append(f"{count} {'messages' if table == 'messages' else 'archived messages'} belong to no session")
+    return reasons + ["a session whose key is no text" for key in all_keys(connection) if _text(key) is None]
+
+
+def _text(key: bytes | None) -> str | None:
+    try:
+        return None if key is None else key.decode()
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,283 @@
+"""What a commit does to the rows: only what changed is written, in the few statements that it takes.
+
+A `Plan` is made outside of the transaction, from the picture that the commit is based on and the one that it
+leads to. It never trusts the database to be what it should be: a row that is missing, or in the way, raises.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+import attrs
+
+from session_manager.codec.lines import encode_message
+from session_manager.errors import ConflictError
+from session_manager.model.archive import NOTHING
+from session_manager.model.changes import Append, Clear, SetSummary, Truncate, UpdateMetadata
+from session_manager.model.message import Message
+from session_manager.model.session import Session
+from session_manager.stores.contract import MAX_TOKENS, Commit
+from session_manager.stores.sqlite.rows import (
+    TOKEN_BYTES,
+    DamageError,
+    EncodedState,
+    Line,
+    encode_lines,
+    encode_state_row,
+    load,
+    read_sealed_version,
+    read_tokens,
+    token_digest,
+    tombstone_key,
+)
+from session_manager.threads import giving_way
+
+__all__ = ["Plan", "erase", "load_base", "purge", "quarantine"]
+
+_log = logging.getLogger("session_manager")
+
+#: Positions from the first to before the second go; so many messages are there.
+_Range = tuple[int, int, int]
+
+_KEPT = f"AS BLOB), -{MAX_TOKENS * TOKEN_BYTES})"
+# `||` makes text of blobs; the cast gives the same bytes back.
+_UPDATE_SESSION = f"""
+    UPDATE sessions SET generation = ?, revision = ?, state = CAST(? AS TEXT), checksum = ?,
+        tokens = substr(CAST(tokens || ? {_KEPT}
+    WHERE key = ?
+"""  # noqa: S608 - of constants
+_INSERT_SESSION = f"""
+    INSERT INTO sessions (generation, revision, state, checksum, tokens, key)
+    VALUES (?, ?, CAST(? AS TEXT), ?, substr(CAST(? || ? {_KEPT}, ?)
+"""  # noqa: S608 - of constants
+_INSERT_LINE = """
+    INSERT INTO messages (session, position, line, checksum)
+    VALUES ((SELECT id FROM sessions WHERE key = ?), ?, CAST(? AS TEXT), ?)
+"""
+_NOTE_GARBAGE = """
+    INSERT INTO garbage SELECT id FROM messages
+    WHERE session = (SELECT id FROM sessions WHERE key = ?) AND position >= ? AND position < ?
+        AND id <= (SELECT indexed FROM watermark)
+"""
+_DELETE_LINES = """
+    DELETE FROM messages
+    WHERE session = (SELECT id FROM sessions WHERE key = ?) AND position >= ? AND position < ?
+"""
+_ARCHIVE_LINES = """
+    INSERT INTO archive (id, session, position, line, checksum)
+    SELECT id, session, position, line, checksum FROM messages
+    WHERE session = (SELECT id FROM sessions WHERE key = ?) AND position >= ? AND position < ?
+"""
+_NOTE_ARCHIVED_GARBAGE = """
+    INSERT INTO garbage SELECT id FROM archive
+    WHERE session = (SELECT id FROM sessions WHERE key = ?) AND NOT (position >= ? AND position < ?)
+        AND id <= (SELECT indexed FROM watermark)
+"""
+_DELETE_ARCHIVED = """
+    DELETE FROM archive
+    WHERE session = (SELECT id FROM sessions WHERE key = ?) AND NOT (position >= ? AND position < ?)
+"""
+_QUARANTINE_STATE = """
+    INSERT INTO quarantine (key, generation, revision, content, checksum)
+    SELECT key, generation, revision, state, checksum FROM sessions WHERE key = ?
+"""
+_QUARANTINE_LINES = """
+    INSERT INTO quarantine (key, generation, revision, position, content, checksum)
+    SELECT key, generation, revision, position, line, messages.checksum
+    FROM sessions JOIN messages ON messages.session = sessions.id WHERE key = ?
+"""
+_QUARANTINE_ARCHIVE = """
+    INSERT INTO quarantine (key, generation, revision, position, content, checksum)
+    SELECT key, generation, revision, position, line, archive.checksum
+    FROM sessions JOIN archive ON archive.session = sessions.id WHERE key = ?
+"""
+_NOTE_ALL_GARBAGE = """
+    INSERT INTO garbage SELECT id FROM messages
+    WHERE session = (SELECT id FROM sessions WHERE key = ?) AND id <= (SELECT indexed FROM watermark)
+"""
+_DELETE_ALL_LINES = "DELETE FROM messages WHERE session = (SELECT id FROM sessions WHERE key = ?)"
+
+
+@attrs.frozen(repr=False)
+class Plan:
+    """The rows that a commit writes."""
+
+    commit: Commit
+    state: EncodedState
+    #: What goes first: in it are the old rows of edited messages, which become new rows.
+    dropped: Sequence[_Range]
+    #: What goes to the archive after that, some of it out of `lines`.
+    archived: Sequence[_Range]
+    #: What is new.
+    lines: Sequence[Line]
+
+    @classmethod
+    def of(cls, commit: Commit) -> Plan | None:
+        """Return the plan of a commit; `None` if its base is to be loaded first (`over`)."""
+        if commit.base is None:
+            session = commit.session
+            old = [message for _, message in commit.archived]
+            lines = encode_lines(session.key, [*session.messages, *old])
+            return cls(commit, encode_state_row(session), (), _ranges(old), lines)
+        before = commit.before
+        return None if before is None or before.version != commit.base else cls.over(commit, before)
+
+    @classmethod
+    def over(cls, commit: Commit, before: Session) -> Plan:
+        """Return the plan of a commit, given the picture that it is based on."""
+        session = commit.session
+        if all(isinstance(change, Append | SetSummary | UpdateMetadata) for change in commit.changes):
+            dropped: Sequence[_Range] = ()
+            new: Sequence[Message] = session.messages[session.index(before.end) :]
+        elif (
+            not commit.archived
+            and all(isinstance(change, Append | SetSummary | UpdateMetadata | Truncate) for change in commit.changes)
+            and all(change.spare is None for change in commit.changes if isinstance(change, Truncate))
+        ):
+            count = before.index(session.start)
+            dropped = [(before.start, session.start, count)] if count else ()
+            new = session.messages[session.index(before.end) :]
+        else:
+            dropped, new = _difference(before, session, dict(commit.archived))
+        archived = _ranges([message for _, message in commit.archived])
+        return cls(commit, encode_state_row(session), dropped, archived, encode_lines(session.key, new))
+
+    @property
+    def clears(self) -> bool:
+        """Whether the text of what was dropped must be gone."""
+        return any(isinstance(change, Clear) for change in self.commit.changes)
+
+    def run(self, connection: sqlite3.Connection, *, indexed: bool) -> None:
+        """Write the rows, in a transaction.
+
+        :param indexed: whether the table ``search`` can be used.
+        :raises ConflictError: if the base is not there; nothing has changed.
+        :raises DamageError: if the state is damaged, or the rows are not those of the base.
+        """
+        commit = self.commit
+        key, base = commit.session.key, commit.base
+        digest = token_digest(commit.token)
+        if base is None:
+            self._create(connection, key, digest)
+        else:
+            actual = read_sealed_version(connection, key)
+            if actual != base:
+                raise ConflictError(key, base, actual)
+            connection.execute(_UPDATE_SESSION, (*self.state, digest, key))
+        if commit.spared is not None and base is not None:
+            connection.execute(_NOTE_ARCHIVED_GARBAGE, (key, *commit.spared))
+            connection.execute(_DELETE_ARCHIVED, (key, *commit.spared))
+        for first, stop, count in self.dropped:
+            connection.execute(_NOTE_GARBAGE, (key, first, stop))
+            if connection.execute(_DELETE_LINES, (key, first, stop)).rowcount != count:
+                raise DamageError(f"of its messages from position {first} to {stop - 1} some are missing, or too many")
+        if len(self.lines) == 1:
+            connection.execute(_INSERT_LINE, self.lines[0])
+        elif self.lines:
+            connection.executemany(_INSERT_LINE, giving_way(self.lines))
+        self._archive(connection, key)
+        if self.clears:
+            purge(connection, indexed=indexed)
+
+    def _archive(self, connection: sqlite3.Connection, key: str) -> None:
+        for first, stop, count in self.archived:
+            if connection.execute(_ARCHIVE_LINES, (key, first, stop)).rowcount != count:
+                raise DamageError(f"of its messages from position {first} to {stop - 1} some are missing, or too many")
+            connection.execute(_DELETE_LINES, (key, first, stop))
+
+    def _create(self, connection: sqlite3.Connection, key: str, digest: bytes) -> None:
+        actual = read_sealed_version(connection, key)
+        if actual is not None:
+            raise ConflictError(key, None, actual)
+        connection.execute(_INSERT_SESSION, (*self.state, read_tokens(connection, key), digest, key))
+        connection.execute("DELETE FROM tombstones WHERE key = ?", (tombstone_key(key),))
+
+
+def _difference(before: Session, session: Session, archived: dict[int, Message]) -> tuple[list[_Range], list[Message]]:
+    """Return what goes, in as few ranges as it takes, and what is new or another, in the session or in the archive."""
+    there = {message.position: message for message in chain(session.messages, archived.values())}
+    dropped: list[_Range] = []
+    kept: set[int] = set()
+    running = False
+    for old in before.messages:
+        assert old.position is not None
+        if _is_same(old, there.get(old.position)):
+            kept.add(old.position)
+        elif running:
+            first, _, count = dropped[-1]
+            dropped[-1] = (first, old.position + 1, count + 1)
+        else:
+            dropped.append((old.position, old.position + 1, 1))
+        running = old.position not in kept
+    return dropped, [message for message in there.values() if message.position not in kept]
+
+
+def _ranges(messages: Iterable[Message]) -> list[_Range]:
+    """Return the positions of messages, which increase, in as few ranges as it takes."""
+    found: list[_Range] = []
+    for message in messages:
+        assert message.position is not None
+        first, stop, count = found[-1] if found else (0, -1, 0)
+        if message.position == stop:
+            found[-1] = (first, stop + 1, count + 1)
+        else:
+            found.append((message.position, message.position + 1, 1))
+    return found
+
+
+def _is_same(old: Message, new: Message | None) -> bool:
+    return old is new or (new is not None and encode_message(old) == encode_message(new))
+
+
+def erase(connection: sqlite3.Connection, key: str, *, indexed: bool) -> None:
+    """Delete a session's rows, and leave a tombstone, in a transaction.
+
+    :param indexed: whether the table ``search`` can be used.
+    """
+    tombstone = (tombstone_key(key), read_tokens(connection, key))
+    connection.execute("INSERT OR REPLACE INTO tombstones (key, tokens) VALUES (?, ?)", tombstone)
+    connection.execute(_NOTE_ALL_GARBAGE, (key,))
+    connection.execute(_DELETE_ALL_LINES, (key,))
+    connection.execute(_NOTE_ARCHIVED_GARBAGE, (key, *NOTHING))
+    connection.execute(_DELETE_ARCHIVED, (key, *NOTHING))
+    connection.execute("DELETE FROM sessions WHERE key = ?", (key,))
+    purge(connection, indexed=indexed)
+
+
+def quarantine(connection: sqlite3.Connection, key: str) -> None:
+    """Copy a damaged session's rows to quarantine, as they are, in a transaction."""
+    connection.execute(_QUARANTINE_STATE, (key,))
+    connection.execute(_QUARANTINE_LINES, (key,))
+    connection.execute(_QUARANTINE_ARCHIVE, (key,))
+
+
+def purge(connection: sqlite3.Connection, *, indexed: bool) -> None:
+    """Remove from the index what is gone, in a transaction. An index that is damaged stays as it is.
+
+    :param indexed: whether the table ``search`` can be used.
+    """
+    if not indexed:
+        return
+    try:
+        connection.execute("DELETE FROM search WHERE rowid IN (SELECT id FROM garbage)")
+        connection.execute("DELETE FROM garbage")
+    except sqlite3.Error as error:
+        if not connection.in_transaction:
+            raise
+        _log.warning("what was deleted is still in the index for search: %s", error)
+
+
+def load_base(connection: sqlite3.Connection, commit: Commit) -> Session:
+    """Return the picture that a commit is based on, in a transaction.
+
+    :raises ConflictError: if it is not there.
+    :raises DamageError: if it is damaged.
+    """
+    key = commit.session.key
+    before = load(connection, key)
+    if before is None or before.version != commit.base:
+        raise ConflictError(key, commit.base, None if before is None else before.version)
+    return before

@@ -1,0 +1,141 @@
+"""How a URL or path becomes a store. A store's module is imported when it is asked for."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from session_manager.arguments import check_bool, check_path
+from session_manager.errors import InvalidStorageError, StorageError
+from session_manager.stores.contract import Store
+from session_manager.stores.files.kinds import (
+    SUFFIXES,
+    archives_in,
+    databases_in,
+    marked_archive,
+    objection,
+    sessions_in,
+)
+
+__all__ = ["open_store"]
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):(.*)\Z", re.DOTALL)
+_DATABASE = (".db", ".sqlite", ".sqlite3")
+_PATHS = ("snapshot", "log", "sqlite")
+
+
+def open_store(url: str | os.PathLike[str], *, read_only: bool = False) -> Store:
+    """Open the store that a URL or path names.
+
+    ``"memory:"`` keeps sessions in RAM, ``"snapshot:PATH"`` as JSON files in a directory, ``"log:PATH"`` as append-only
+    logs in a directory, ``"sqlite:PATH"`` in a SQLite database, which several processes may write to. A bare path opens
+    the store that is there, recognized by its content, and else creates a directory of snapshots. What holds sessions that
+    the store would not show is refused: a directory of another kind, or of two kinds; under a bare path also one that holds
+    nothing but archives, or a database.
+
+    :param url: one of these; a `pathlib.Path` is always a bare path.
+    :param read_only: open it beside whoever writes; it must be there.
+    :raises TypeError: if an argument is of another type.
+    :raises InvalidStorageError: if the URL is none of these, or contradicts what is there; it names
+        the right one, and creates nothing.
+    :raises StorageLockedError: if another process has it open.
+    :raises StorageError: if it cannot be read or created.
+    """
+    check_bool(read_only, "read_only")
+    text = check_path(url, "url", "must be a path, or a URL such as snapshot:PATH")
+    match = _SCHEME.match(text) if isinstance(url, str) else None
+    scheme, path = match.groups() if match else ("", text)
+    if scheme == "memory":
+        return _memory(text, path)
+    if scheme not in ("", *_PATHS):
+        raise InvalidStorageError(text, "there is no such store: memory:, snapshot:PATH, log:PATH and sqlite:PATH are")
+    if not path:
+        raise InvalidStorageError(text, f"needs a path, such as {scheme}:chats")
+    if scheme and path.startswith("//"):
+        bare = path.lstrip("/") or "chats"
+        raise InvalidStorageError(text, f"takes a path, without //: give {scheme}:{bare} or {scheme}:/{bare}")
+    if scheme == "sqlite" and path == ":memory:":
+        raise InvalidStorageError(text, "would be a file of that name: give memory: to keep everything in RAM")
+    scheme = _settled(text, scheme, path, read_only=read_only)
+    refusal = None
+    try:
+        return _opened(scheme, path, read_only=read_only)
+    except InvalidStorageError as error:
+        refusal = error
+    raise InvalidStorageError(text, refusal.reason)
+
+
+def _settled(url: str, scheme: str, path: str, *, read_only: bool) -> str:
+    """Return the scheme of the store to open, by what was asked for and what is there.
+
+    :raises InvalidStorageError: if the two contradict each other.
+    :raises StorageError: if what is there cannot be looked at, or nothing is there to be read.
+    """
+    try:
+        there = _there(url, scheme, path)
+    except OSError as error:
+        raise StorageError(path, f"cannot be read: {error.strerror}") from error
+    if there == "sqlite" and scheme not in ("", there):
+        raise InvalidStorageError(url, f"is a file, as only a database is: open it as sqlite:{path}")
+    is_new = not os.path.lexists(path)
+    if is_new and not scheme and path.endswith(_DATABASE):
+        raise InvalidStorageError(url, f"a new path with the name of a database: give sqlite:{path} or snapshot:{path}")
+    if is_new and read_only:
+        raise StorageError(path, "is not there, and read-only creates nothing")
+    if scheme == "sqlite" and not is_new and not there:
+        raise InvalidStorageError(url, "is a directory: give the path of a file in it, or snapshot: or log:")
+    return scheme or there or "snapshot"
+
+
+def _memory(text: str, path: str) -> Store:
+    if path:
+        raise InvalidStorageError(text, "memory: takes no path")
+    from session_manager.stores.memory import MemoryStore  # noqa: PLC0415 - only when it is asked for
+
+    return MemoryStore()
+
+
+def _opened(scheme: str, path: str, *, read_only: bool) -> Store:
+    if scheme == "log":
+        from session_manager.stores.log.store import LogStore  # noqa: PLC0415 - only when it is asked for
+
+        return LogStore(path, read_only=read_only)
+    if scheme == "sqlite":
+        from session_manager.stores.sqlite.store import SQLiteStore  # noqa: PLC0415 - only when it is asked for
+
+        return SQLiteStore(path, read_only=read_only)
+    from session_manager.stores.snapshot.store import SnapshotStore  # noqa: PLC0415 - only when it is asked for
+
+    return SnapshotStore(path, read_only=read_only)
+
+
+def _there(url: str, scheme: str, path: str) -> str:
+    """Return the scheme of the store that is at a path; ``""`` if there is none, or an empty directory.
+
+    A file is never opened here, but is taken for a database, which SQLite checks: closing a descriptor of a database
+    that is open in this process would drop SQLite's locks (https://www.sqlite.org/howtocorrupt.html, 2.2).
+
+    :raises InvalidStorageError: if its sessions would not be seen; a store of a directory looks for itself.
+    """
+    if os.path.isdir(path):
+        return "" if scheme in SUFFIXES else _kind_of_directory(url, scheme, path)
+    if os.path.isfile(path):
+        return "sqlite"
+    if os.path.lexists(path):
+        raise InvalidStorageError(url, "is neither a directory nor a file")
+    return ""
+
+
+def _kind_of_directory(url: str, scheme: str, path: str) -> str:
+    names = os.listdir(path)
+    found = sessions_in(names)
+    reason = objection(path, found, scheme)
+    if not scheme and not found:
+        archives, databases = sorted(archives_in(names).difference(map(marked_archive, names))), databases_in(names)
+        if archives and not any(name.endswith(".json") for name in names):  # which may be picoclaw's sessions
+            reason = f"holds archives, such as {archives[0]}, and no sessions: put these back, or give snapshot:{path} or log:{path}"
+        elif databases:
+            reason = f"holds a database: give sqlite:{os.path.join(path, databases[0])}, or snapshot:{path} for a directory beside it"
+    if reason:
+        raise InvalidStorageError(url, reason)
+    return next(iter(found), "")

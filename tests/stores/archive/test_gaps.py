@@ -1,0 +1,233 @@
+"""An archive from which messages are missing: the session says how many were archived."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import attrs
+import pytest
+
+from session_manager import SessionManager, open_store
+from session_manager.stores import copy
+
+ROOT = Path(__file__).parents[3]
+FILED = ["snapshot", "log"]
+KINDS = [*FILED, "sqlite"]
+KEY = "telegram:42"
+ARCHIVE = "telegram~3a42.archive.jsonl"
+
+
+def url_of(kind, path):
+    return f"{kind}:{path / 'chats.db' if kind == 'sqlite' else path / 'chats'}"
+
+
+def fill(m, *texts, keep=1):
+    for text in texts:
+        m.add_message(KEY, "user", text)
+    m.truncate_history(KEY, keep_last=keep)
+    m.save(KEY)
+
+
+def archive(m, key=KEY):
+    return [one.content for one in m.get_archive(key)]
+
+
+def reasons(m, key=None):
+    return [finding.reason for finding in m.verify(key)]
+
+
+def missing(count, of):
+    return [f"of {of} archived messages, {count} are missing"]
+
+
+@pytest.mark.parametrize("kind", FILED)
+def test_an_archive_whose_tail_was_cut_is_noticed(kind, tmp_path):
+    """Five of six messages were shown, and nothing was wrong with that."""
+    with SessionManager(url_of(kind, tmp_path), archive=True) as m:
+        fill(m, *"abcdefg")
+        assert m.verify() == []
+    path = tmp_path / "chats" / ARCHIVE
+    path.write_bytes(path.read_bytes()[:-20])
+    for read_only in (False, True):
+        with SessionManager(url_of(kind, tmp_path), read_only=read_only) as m:
+            assert archive(m) == list("abcde")
+            assert reasons(m) == reasons(m, KEY) == missing(1, 6)
+    with SessionManager(url_of(kind, tmp_path), archive=True) as m:
+        fill(m, "h")
+        assert archive(m) == list("abcdeg")
+        assert reasons(m) == missing(1, 7)
+
+
+@pytest.mark.parametrize("kind", FILED)
+def test_an_archive_that_is_gone_is_noticed(kind, tmp_path):
+    with SessionManager(url_of(kind, tmp_path), archive=True) as m:
+        fill(m, *"abc")
+    (tmp_path / "chats" / ARCHIVE).unlink()
+    with SessionManager(url_of(kind, tmp_path)) as m:
+        assert reasons(m) == missing(2, 2)
+        m.set_summary(KEY, "what is saved meanwhile does not hide it")
+        m.save_all()
+        m.compact(KEY)
+        assert reasons(m) == missing(2, 2)
+
+
+@pytest.mark.parametrize("kind", FILED)
+@pytest.mark.parametrize("archiving", ["before", "after"])
+def test_a_copy_of_a_running_bot_is_checked(kind, archiving, tmp_path):
+    """Messages that moved between the two copies were in neither, unless the session is copied first."""
+    with SessionManager(url_of(kind, tmp_path), archive=True) as m:
+        fill(m, "a", "b")
+        chats, backup = tmp_path / "chats", tmp_path / "backup"
+        backup.mkdir(0o700)
+        names = [ARCHIVE, next(name for name in os.listdir(chats) if ".session.json" in name)]
+        if archiving == "after":
+            names.reverse()
+        shutil.copy2(chats / names[0], backup)
+        fill(m, "c", "d")
+        shutil.copy2(chats / names[1], backup)
+    with SessionManager(f"{kind}:{backup}", read_only=True) as m:
+        found = [one.content for one in [*m.get_archive(KEY), *m.get_history(KEY)]]
+        assert (found, reasons(m)) == ((["a", "d"], missing(2, 3)) if archiving == "before" else (["a", "b"], []))
+
+
+def test_a_row_that_is_gone_is_noticed(tmp_path):
+    with SessionManager(url_of("sqlite", tmp_path), archive=True) as m:
+        fill(m, *"abc")
+        assert m.verify() == []
+    with closing(sqlite3.connect(tmp_path / "chats.db")) as connection, connection:
+        connection.execute("DELETE FROM archive WHERE position = 0")
+    with SessionManager(url_of("sqlite", tmp_path)) as m:
+        assert missing(1, 2)[0] in reasons(m, KEY)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_that_changes_an_archive_counts_it(kind, tmp_path):
+    """Truncations and summaries, by managers that archive and that do not, clears, forks, deletions, conflicts."""
+
+    def count(key=KEY):
+        session = m._residents.store.load(key)
+        assert m.verify() == []
+        assert len(archive(m, key)) == (0 if session is None else session._archived)
+        return len(archive(m, key))
+
+    with SessionManager(url_of(kind, tmp_path), archive=True) as m:
+        m.add_message(KEY, "user", "plain")
+        m.save(KEY)
+        assert count() == 0
+        fill(m, "a", "b", keep=2)
+        m.summarize(KEY, lambda *_: "summary", keep_last=1)
+        assert count() == 2
+        m.fork(KEY, "fork")
+        assert count("fork") == 0
+    with SessionManager(url_of(kind, tmp_path)) as m:
+        fill(m, "c", "d")
+        m.compact(KEY)
+        assert count() == 2
+    with SessionManager(url_of(kind, tmp_path), archive=True) as m:
+        fill(m, "e")
+        assert count() == 3
+        m.truncate_history(KEY, keep_last=0)
+        m.clear(KEY)
+        fill(m, "f", "g")
+        assert count() == 1
+        m.delete(KEY)
+        assert count() == 0
+        fill(m, "h", "i", "j")
+        assert count() == 2
+
+
+@pytest.mark.parametrize("target", KINDS)
+@pytest.mark.parametrize("source", KINDS)
+def test_a_copy_counts_what_it_archives(source, target, tmp_path):
+    (tmp_path / "from").mkdir()
+    (tmp_path / "to").mkdir()
+    with SessionManager(url_of(source, tmp_path / "from"), archive=True) as m:
+        fill(m, *"abc")
+    with closing(open_store(url_of(target, tmp_path / "to"))) as store:
+        assert copy(url_of(source, tmp_path / "from"), store).ok
+        assert (store.load(KEY)._archived, store.verify(KEY)) == (2, [])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_session_that_does_not_say_so_is_taken_at_its_word(kind, tmp_path):
+    """An older version did not count; from the next save on, what is archived is."""
+    with closing(open_store(url_of(kind, tmp_path))) as store, SessionManager(store, archive=True) as m:
+        fill(m, *"abc")
+        m.add_message(KEY, "user", "d")
+        commit = m._residents.peek(KEY).commit("token", archive=True)
+        store.write(attrs.evolve(commit, session=commit.session._with(_archived=0)))
+        m.reload(KEY)
+        assert (len(archive(m)), m.verify()) == (2, [])
+        fill(m, "e")
+        assert (len(archive(m)), store.load(KEY)._archived, m.verify()) == (4, 2, [])
+
+
+@pytest.mark.parametrize("kind", FILED)
+def test_without_an_archive_files_say_nothing_of_one(kind, tmp_path):
+    """Their bytes are those of the versions before."""
+    with SessionManager(url_of(kind, tmp_path), archive=True) as m:
+        m.add_message(KEY, "user", "a")
+        m.save(KEY)
+        m.add_message(KEY, "user", "b")
+    (path,) = (tmp_path / "chats").glob("*.session.json*")
+    assert b"archived" not in path.read_bytes()
+
+
+WRITER = """
+import sys
+from session_manager import SessionManager
+
+with SessionManager(sys.argv[1], archive=True) as m:
+    number = 0
+    while True:
+        for key in map(str, range(12)):
+            m.add_message(key, "user", f"{number}")
+            if number % 3 == 2:
+                m.truncate_history(key, keep_last=2)
+            m.save(key)
+        number += 1
+        print(number, flush=True)
+"""
+
+
+def recipe():
+    """Return the commands of the how-to's page."""
+    page = (ROOT / "docs" / "how-to.md").read_text().partition("## … make a backup")[2]
+    (commands,) = re.findall(r"```sh\n(.*?)```", page.partition("\n## ")[0], re.DOTALL)
+    return commands
+
+
+@pytest.mark.parametrize("kind", FILED)
+def test_the_recipe_for_a_backup_loses_nothing_while_a_bot_writes(kind, tmp_path):
+    """The page said ``cp -a``, which may take an archive before a save moves messages to it, and the session after that."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    command = [sys.executable, "-c", WRITER, url_of(kind, tmp_path)]
+    writer = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        for number in range(2):
+            for _ in range(6):
+                assert writer.stdout.readline(), "the writer has ended"
+            folder = tmp_path / f"copy {number}"
+            folder.mkdir()
+            (folder / "chats").symlink_to(tmp_path / "chats")
+            commands = recipe().replace("find chats ", "find chats/ ")
+            run = subprocess.run(["sh", "-ec", commands], cwd=folder, env=environment, capture_output=True, text=True)
+            assert run.stderr == ""
+            assert all("a torn record" in line for line in run.stdout.split("\n") if line), run.stdout
+            with SessionManager(f"{kind}:{folder / 'backup'}", read_only=True) as m:
+                assert len(m) == 12
+                for key in m:
+                    texts = [one.content for one in [*m.get_archive(key), *m.get_history(key)]]
+                    assert texts == [str(one) for one in range(len(texts))]
+                    assert len(texts) >= 6
+    finally:
+        writer.kill()
+        writer.wait()
+        writer.stdout.close()

@@ -1,0 +1,278 @@
+"""Search in the SQLite store finds what every other store finds; the index only makes it faster."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import attrs
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from session_manager import CorruptSessionError, Message
+from session_manager.model.changes import Append, Edit, Remove, Truncate
+from session_manager.stores.contract import Commit
+from session_manager.stores.memory import MemoryStore
+from session_manager.stores.sqlite import SQLiteStore
+from session_manager.stores.sqlite import connecting as sqlite_opening
+from session_manager.stores.sqlite import schema as sqlite_schema
+from session_manager.stores.sqlite import search_index as sqlite_index
+from tests.support.small_sessions import AT, message, session_of
+from tests.support.sqlite_saves import commit_of, raw, reopened, write, write_new
+from tests.support.strategies import CANARY, NASTY_TEXTS, message_objects, nasty_text
+
+TEXTS = [
+    "",
+    "a",
+    "ab",
+    "abc",
+    "Abc",
+    "ABCD",
+    'a"b',
+    '"',
+    '""',
+    "a AND b",
+    "NEAR(a b)",
+    "a*",
+    "^abc",
+    "-a",
+    "x:abc",
+    "漢字",
+    "漢字かな",
+]
+
+
+def texts():
+    return st.one_of(
+        st.sampled_from(TEXTS), st.sampled_from(NASTY_TEXTS), st.text("aAbB\0\"'%_*ßẞİıΣσς", max_size=6), nasty_text()
+    )
+
+
+def both(store, contents):
+    """Store the same sessions in a memory store, too."""
+    memory = MemoryStore()
+    for number, content in enumerate(contents):
+        messages = [one if isinstance(one, Message) else message(one) for one in content]
+        session = session_of()
+        session = attrs.evolve(
+            commit_of(session, Append(at=AT, messages=tuple(messages))).session, key=f"k{number}", revision=1
+        )
+        for one in (store, memory):
+            one.write(Commit(session, (), None, token=f"{number}"))
+    return memory
+
+
+@given(
+    contents=st.lists(st.lists(texts(), max_size=4), max_size=4),
+    queries=st.lists(texts().filter(bool), min_size=1, max_size=6),
+)
+@example(
+    contents=[["a\0bcd", "a\ud800bcd", "a\ufffdbcd"]],
+    queries=["\0", "\0bc", "\ud800bc", "\ufffdbc", "a\0bcd", "\ud800"],
+)
+@example(
+    contents=[["x" * 300, "\uffff\ufffe\U0010ffff"]], queries=["x" * 70, "x" * 301, "\uffff\ufffe\U0010ffff", "\uffff"]
+)
+def test_it_finds_what_every_store_finds(tmp_path_factory, contents, queries):
+    with reopened(tmp_path_factory.mktemp("db") / "chats.db") as store:
+        memory = both(store, contents)
+        for query in queries:
+            for options in ({}, {"limit": 2}, {"prefix": "k1"}, {"skip": {"k0"}}, {"key": "k1"}, {"key": "nobody"}):
+                assert store.search(query, **options) == memory.search(query, **options), (query, options)
+
+
+@pytest.mark.long
+@given(objects=st.lists(message_objects(), min_size=1, max_size=5), data=st.data())
+@settings(max_examples=50)
+def test_it_finds_parts_of_any_message(tmp_path_factory, objects, data):
+    messages = [Message.from_dict(one, created_at=AT) for one in objects]
+    with reopened(tmp_path_factory.mktemp("db") / "chats.db") as store:
+        memory = both(store, [messages])
+        whole = "\n".join(sqlite_index.searched_text(one) for one in messages)
+        start = data.draw(st.integers(0, max(len(whole) - 1, 0)))
+        query = whole[start : start + data.draw(st.integers(1, 8))] or "x"
+        assert store.search(query) == memory.search(query)
+
+
+def test_what_changes_is_found_as_it_is_now(store):
+    session = write_new(store, attrs.evolve(session_of("needle one", "needle two", "needle three"), revision=1))
+
+    def found():
+        return sorted(hit.position for hit in store.search("needle"))
+
+    assert found() == [0, 1, 2]
+    session = write(store, session, Edit(at=AT, position=1, message=message("edited")))
+    assert found() == [0, 2]
+    assert [hit.position for hit in store.search("edited")] == [1]
+    session = write(store, session, Append(at=AT, messages=(message("a needle, too"),)))
+    assert found() == [0, 2, 3]
+    session = write(store, session, Remove(at=AT, position=2))
+    assert found() == [0, 3]
+    session = write(store, session, Truncate(at=AT, start=2))
+    assert found() == [3]
+    assert store.delete("k")
+    assert found() == []
+    assert store.strays() == []
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "chats.db")
+
+
+@pytest.fixture
+def store(path):
+    with closing(SQLiteStore(path)) as one:
+        yield one
+
+
+def count(store, table):
+    return store._database.read(lambda connection: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
+def test_saves_leave_the_index_alone_and_the_next_search_catches_up_in_batches(store, monkeypatch):
+    monkeypatch.setattr(sqlite_index, "_BATCH_MESSAGES", 7)
+    session = write_new(store, attrs.evolve(session_of(*[f"needle {n}" for n in range(40)]), revision=1))
+    assert count(store, "search") == 0
+    assert len(store.search("needle", limit=100)) == 40
+    assert count(store, "search") == 40
+    write(store, session, Truncate(at=AT, start=30))
+    assert (count(store, "search"), count(store, "garbage")) == (40, 30)
+    assert len(store.search("needle", limit=100)) == 10
+    assert (count(store, "search"), count(store, "garbage")) == (10, 0)
+
+
+def test_a_search_that_finds_the_index_complete_writes_nothing(store):
+    write_new(store)
+    store.search("one")
+    changes = store._database.writer.total_changes
+    store.search("one")
+    assert store._database.writer.total_changes == changes
+
+
+def test_two_processes_may_catch_up_at_once(path):
+    with reopened(path) as one, reopened(path) as two:
+        write_new(one, attrs.evolve(session_of(*[f"needle {n}" for n in range(10)]), revision=1))
+        seen = one._database.read(sqlite_index.missing)
+        assert len(two.search("needle")) == 10
+        seen.run(one._database.writer)
+        assert count(one, "search") == 10
+        assert len(one.search("needle")) == 10
+        assert one.strays() == []
+
+
+def test_a_reader_searches_what_is_not_indexed_and_not_what_is_gone(path):
+    with reopened(path) as store, closing(SQLiteStore(path, read_only=True)) as reader:
+        session = write_new(store, attrs.evolve(session_of("needle one", "needle two"), revision=1))
+        assert sorted(hit.position for hit in reader.search("needle")) == [0, 1]
+        store.search("needle")
+        session = write(store, session, Append(at=AT, messages=(message("needle three"),)))
+        write(store, session, Truncate(at=AT, start=1))
+        for query in ("needle", "ne", "n"):
+            assert sorted(hit.position for hit in reader.search(query)) == [1, 2]
+        assert (count(store, "search"), count(store, "garbage")) == (2, 1)
+
+
+def damaged(path, caplog):
+    with reopened(path) as store:
+        write_new(store, attrs.evolve(session_of(f"{CANARY} one", "needle two"), revision=1))
+        write_new(store, attrs.evolve(session_of("needle three"), key="well", revision=1))
+
+
+@pytest.mark.parametrize("indexed_before", [False, True])
+def test_damage_is_left_out_and_named_in_the_log_or_raised_for_its_session(path, caplog, indexed_before):
+    with reopened(path) as store:
+        write_new(store, attrs.evolve(session_of(f"needle {CANARY}", "needle two"), revision=1))
+        write_new(store, attrs.evolve(session_of("needle three"), key="well", revision=1))
+        if indexed_before:
+            assert len(store.search("needle")) == 3
+    raw(path, "UPDATE messages SET checksum = 1 WHERE id = 1")
+    with reopened(path) as store:
+        assert [(hit.key, hit.position) for hit in store.search("needle")] == [("k", 1), ("well", 0)]
+        assert "'k'" in caplog.text
+        assert CANARY not in caplog.text
+        with pytest.raises(CorruptSessionError):
+            store.search("needle", key="k")
+
+
+def test_without_trigrams_it_searches_all_the_same_and_what_was_indexed_is_purged_later(path, monkeypatch):
+    with reopened(path) as store:
+        session = write_new(store, attrs.evolve(session_of("needle one", "needle two"), revision=1))
+        store.search("needle")
+    with monkeypatch.context() as patch:
+        for module in (sqlite_opening, sqlite_schema):
+            patch.setattr(module, "has_trigrams", lambda: False)
+        with reopened(path) as store:
+            assert store.indexed is False
+            session = write(store, session, Truncate(at=AT, start=1))
+            assert [hit.position for hit in store.search("needle")] == [1]
+            store.compact("k")
+            assert store.strays() == []
+    with reopened(path) as store:
+        assert store.indexed is True
+        assert [hit.position for hit in store.search("needle")] == [1]
+        assert (count(store, "search"), count(store, "garbage")) == (1, 0)
+
+
+def test_an_index_that_cannot_be_read_is_made_anew(path):
+    with reopened(path) as store:
+        write_new(store)
+        store.search("one")
+    raw(path, "DROP TABLE search")
+    with reopened(path) as store:
+        assert [hit.position for hit in store.search("one")] == [0]
+    raw(path, "DELETE FROM search_config")
+    raw(path, "DELETE FROM search_data")
+    with reopened(path) as store:
+        assert [hit.position for hit in store.search("one")] == [0]
+        assert store.strays() == []
+
+
+WATERMARKS = [
+    "DELETE FROM watermark",
+    "UPDATE watermark SET indexed = -1",
+    "UPDATE watermark SET indexed = 1000",
+    f"UPDATE watermark SET indexed = '{CANARY}'",
+    "UPDATE watermark SET indexed = x'ff'",
+]
+
+
+@pytest.mark.parametrize("damage", WATERMARKS)
+def test_a_watermark_that_cannot_be_makes_the_index_anew(path, damage):
+    """It raised what no store may raise, or left out what it said was indexed."""
+    with reopened(path) as store:
+        write_new(store)
+        store.search("one")
+        if "1000" not in damage and "-1" not in damage:
+            store._group.alone(lambda: store._database.writer.execute(damage))
+            assert [hit.position for hit in store.search("one")] == [0]
+    raw(path, damage)
+    with closing(SQLiteStore(path, read_only=True)) as reader:
+        assert [hit.position for hit in reader.search("one")] == [0]
+    with reopened(path) as store:
+        assert [hit.position for hit in store.search("one")] == [0]
+        assert (store.strays(), count(store, "search")) == ([], 2)
+
+
+def test_an_index_that_breaks_while_it_is_open_is_done_without(path, caplog):
+    with reopened(path) as store:
+        write_new(store)
+        store.search("one")
+        store._group.alone(lambda: store._database.writer.execute("DELETE FROM search_data"))
+        assert [hit.position for hit in store.search("one")] == [0]
+        assert "searched without the index" in caplog.text
+        assert store.strays()
+        assert store.delete("k")
+        assert store.load("k") is None
+
+
+def test_a_search_that_cannot_write_searches_all_the_same(store, monkeypatch, caplog):
+    write_new(store)
+
+    def full(self, connection):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(sqlite_index.Missing, "run", full)
+    assert [hit.position for hit in store.search("one")] == [0]
+    assert "could not be brought up to date" in caplog.text

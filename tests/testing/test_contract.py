@@ -1,0 +1,132 @@
+"""The contract holds for the library's own stores, and it notices a store that breaks it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from session_manager.stores.files.names import file_name
+from session_manager.stores.log import LogStore
+from session_manager.stores.memory import MemoryStore
+from session_manager.stores.snapshot import SnapshotStore
+from session_manager.stores.sqlite import SQLiteStore
+from session_manager.testing import FaultyStore, StoreContract
+from tests.support.broken_stores import BROKEN, Folds
+
+pytest_plugins = ["pytester"]
+
+
+class TestMemoryStore(StoreContract):
+    durable = False
+    refuses_when_closed = False
+
+    @pytest.fixture
+    def open_store(self):
+        return MemoryStore
+
+
+class TestSnapshotStore(StoreContract):
+    tokens = False
+
+    @pytest.fixture
+    def open_store(self, tmp_path):
+        return lambda: SnapshotStore(tmp_path / "chats")
+
+    @pytest.fixture
+    def damage(self, tmp_path):
+        def overwrite(key):
+            os.truncate(tmp_path / "chats" / file_name(key, ".session.json"), 100)
+
+        return overwrite
+
+
+class TestLogStore(StoreContract):
+    tokens = False
+
+    @pytest.fixture
+    def open_store(self, tmp_path):
+        return lambda: LogStore(tmp_path / "chats")
+
+    @pytest.fixture
+    def damage(self, tmp_path):
+        def overwrite(key):
+            os.truncate(tmp_path / "chats" / file_name(key, ".session.jsonl"), 100)
+
+        return overwrite
+
+
+class TestSQLiteStore(StoreContract):
+    @pytest.fixture
+    def open_store(self, tmp_path):
+        return lambda: SQLiteStore(tmp_path / "chats.db")
+
+    @pytest.fixture
+    def damage(self, tmp_path):
+        def overwrite(key):
+            with closing(sqlite3.connect(tmp_path / "chats.db")) as connection, connection:
+                connection.execute("UPDATE sessions SET checksum = checksum + 1 WHERE key = ?", (key,))
+                connection.execute("UPDATE messages SET checksum = checksum + 1 WHERE session = 1")
+
+        return overwrite
+
+
+class TestFaultyStore(TestMemoryStore):
+    """A wrapper without a fault is the store that it wraps."""
+
+    @pytest.fixture
+    def open_store(self):
+        return lambda: FaultyStore(MemoryStore())
+
+
+USER_FILE = """
+import pytest
+from session_manager.stores.sqlite import SQLiteStore
+from session_manager.testing import StoreContract
+from tests.support.broken_stores import {name}
+
+
+class TestBroken(StoreContract):
+    durable = {durable}
+    refuses_when_closed = False
+
+    @pytest.fixture
+    def open_store(self):
+        return {name}
+"""
+
+
+def run_contract(pytester, store, test):
+    """Run a part of the contract on a store, as a user does, and return what came of it."""
+    durable = getattr(store, "durable", False)
+    pytester.makepyfile(USER_FILE.format(name=store.__name__, durable=durable))
+    return pytester.runpytest_inprocess("-k", test, "-q", "-p", "no:cacheprovider", "-p", "no:xdist").parseoutcomes()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("store", BROKEN, ids=lambda store: store.__name__)
+def test_the_contract_notices_a_broken_store(pytester, store):
+    outcomes = run_contract(pytester, store, BROKEN[store])
+    assert outcomes.get("failed", 0) > 0
+
+
+def test_what_the_broken_stores_are_made_of_is_not_broken(pytester):
+    outcomes = run_contract(pytester, Folds, "not any")
+    assert set(outcomes) == {"passed", "skipped", "deselected"}
+    assert outcomes["passed"] > 60
+
+
+def test_a_store_that_is_not_given_is_asked_for(pytester):
+    pytester.makepyfile("from session_manager.testing import StoreContract\nclass TestMine(StoreContract): pass")
+    result = pytester.runpytest_inprocess("-k", "closed_twice", "-p", "no:cacheprovider", "-p", "no:xdist")
+    assert result.parseoutcomes() == {"errors": 1, "deselected": result.parseoutcomes()["deselected"]}
+    result.stdout.fnmatch_lines(["*NotImplementedError: override the fixture open_store*"])
+
+
+def test_each_test_that_a_broken_store_names_is_one():
+    tests = [name for name in dir(StoreContract) if name.startswith("test_")]
+    named = [test.partition(" ")[0] for test in BROKEN.values()]
+    assert [test for test in named if not any(name.startswith(test) for name in tests)] == []
+    assert len(BROKEN) >= 15
