@@ -27,13 +27,13 @@ __all__ = ["Signal", "Threads", "Workers", "in_a_thread_of_its_own"]
 
 R = TypeVar("R")
 
-#: How many threads there are at most. Those that compute take turns anyway.
+#: The largest numbers of threads. Two are enough for computations, which take turns anyway.
 _READING, _WRITING, _COMPUTING = 4, 8, 2
 
 #: So many calls in a row take an event loop a millisecond or two.
 _ROW = 100
 
-#: Of each loop. In older versions of anyio variables of one name are one, and they all stay as long as the loop.
+#: The locks of each loop. Older versions of anyio join variables of one name, and keep them for the life of the loop.
 _locks: RunVar[WeakKeyDictionary[Threads, dict[str, anyio.Lock]]] = RunVar("session_manager.workers")
 
 
@@ -133,7 +133,7 @@ class Threads(Resource):
 
 @attrs.define(eq=False)
 class Workers(Resource):
-    """The threads of a manager, so that who computes does not wait for who reads, and who reads not for who writes."""
+    """The threads of a manager: reads, writes and computations each have their own, and do not wait for each other."""
 
     reading: Threads = attrs.field(factory=lambda: Threads(_READING))
     writing: Threads = attrs.field(factory=lambda: Threads(_WRITING))

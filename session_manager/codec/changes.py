@@ -13,7 +13,7 @@ A change is one object; ``change`` names its kind, ``at`` is its time::
     {"change":"update_metadata","at":…,"items":{…},"removed":["…"]}
 
 The messages in it have no position and no turn: those follow from the session that the change is applied to
-(`session_manager.changes`). Absent is what is null or empty. Times, texts and numbers are as in `session_manager.codec`,
+(`session_manager.model.changes`). Absent is what is null or empty. Times, texts and numbers are as in `session_manager.codec.lines`,
 and so is what is checked: times in UTC, a role or a type, at most 200 levels.
 """
 

@@ -35,7 +35,7 @@ _ITEM_SHAPES = {Shape.ITEMS, Shape.CUSTOM}
 
 
 def mended(messages: list[Message]) -> list[Message]:
-    """Return a valid history with the least change: what `session_manager.history.repair.repair` promises."""
+    """Repair a history that has problems, with the least change: see `repair`."""
     pairing = pair(messages)
     while strays := pairing.orphans | pairing.twice:
         messages = [message for message in _without(messages, strays) if message is not None]
@@ -44,7 +44,7 @@ def mended(messages: list[Message]) -> list[Message]:
 
 
 def _without(messages: list[Message], out: set[Place]) -> list[Message | None]:
-    """Return the messages without some results: `None` where nothing else is in a message, else it without the block."""
+    """Take some results out of their messages. A message with nothing else in it becomes `None`."""
     slots: defaultdict[int, set[int]] = defaultdict(set)
     for index, slot in out:
         slots[index].add(slot)

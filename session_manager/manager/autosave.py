@@ -25,7 +25,7 @@ _log = logging.getLogger("session_manager")
 
 _LONGEST_WAIT = 60.0
 _EXIT_PATIENCE = 5.0
-#: How many seconds after it was found being closed, which fails if something cannot be saved, and leaves it open.
+#: Seconds before the thread looks again at a manager that was being closed. A close that cannot save all leaves it open.
 _RETRY = 1.0
 
 

@@ -198,7 +198,7 @@ class SessionManager(Resource):
         :param system: a system prompt: its text, or the message.
         :param max_messages: how many messages the end of the history may have.
         :param max_tokens: how many tokens, by `count`.
-        :param count: how many tokens a message is; an estimate by default (see `session_manager.tokens`).
+        :param count: how many tokens a message is; an estimate by default (see `session_manager.history.tokens`).
         :param summary_role: the role of the message that brings the summary.
         :raises TypeError: if a bound is no int, or `count` is not callable.
         :raises ValueError: if a bound is negative.

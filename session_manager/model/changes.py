@@ -2,7 +2,7 @@
 
 A change says what one call did. Each is a small immutable value that carries the time of its call
 (``at``), and `apply` is the specification of what each one does. Stores write changes, the manager
-keeps the pending ones, and `session_manager.rebase` reconciles those of two writers.
+keeps the pending ones, and `session_manager.model.rebase` reconciles those of two writers.
 
 ``spare`` is a range of positions (first, one past the last) that stay although the change would drop
 them: messages of another writer that the call did not see. Only rebasing gives one.

@@ -68,7 +68,7 @@ class Session:
     refs: tuple[str, ...] = ()
     #: How many durable states it had; 0 if it was never saved.
     revision: int = 0
-    #: How many messages its archive holds at least, as a store has it (`session_manager.archive`).
+    #: How many messages its archive holds at least, as a store has it (`session_manager.model.archive`).
     _archived: int = attrs.field(default=0, eq=False)
 
     @property

@@ -57,7 +57,7 @@ MAX_TOKENS = 64
 
 @attrs.define(eq=False, repr=False)
 class Doubt:
-    """Whether a write may have landed although nobody was told so: after an interrupt it is all that is left to know."""
+    """A note, left by a write that was interrupted, that it may have landed all the same."""
 
     exists: bool = False
 
@@ -74,12 +74,12 @@ class Commit:
     base: Version | None
     #: The picture that `base` names, if the caller has it: a store that lacks it loads it.
     before: Session | None = attrs.field(default=None, kw_only=True)
-    #: What goes to the archive: what the changes dropped (`session_manager.archive`); of a session that is written whole, all of it.
+    #: What goes to the archive: what the changes dropped (`session_manager.model.archive`); of a session that is written whole, all of it.
     archived: Dropped = attrs.field(default=(), repr=lambda pairs: f"<{len(pairs)}>")
     #: A random id of this write, by which a shared store tells whether it landed.
     token: str = ""
-    #: Set by a shared store from right before the write may land on. Whoever is interrupted before has written nothing.
-    #: A copy that a wrapper makes (`attrs.evolve`) shares it.
+    #: A shared store sets it right before the write may land. A thread that is interrupted earlier has written nothing.
+    #: A wrapper's copy of the commit (`attrs.evolve`) shares it.
     doubt: Doubt = attrs.field(factory=Doubt, kw_only=True, eq=False, repr=False)
 
     def unknown_token(self, kept: int, version: Version | None) -> bool | None:
@@ -92,12 +92,12 @@ class Commit:
             return False
         if version is None or self.base is None or version.generation != self.base.generation:
             return None
-        # Those of all writes since the base are there, unless it was too long ago.
+        # The store keeps the tokens of all writes since the base, if there were not too many.
         return False if version.revision - self.base.revision < MAX_TOKENS else None
 
     @property
     def spared(self) -> Spare | None:
-        """The range of positions of which stored archived messages stay; `None`: all of them do."""
+        """The positions whose archived messages stay in the store; `None`: all of them."""
         return NOTHING if self.base is None else kept(self.changes)
 
 

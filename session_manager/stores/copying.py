@@ -20,20 +20,20 @@ __all__ = ["CopyReport", "copy"]
 
 @attrs.frozen(kw_only=True)
 class CopyReport:
-    """What became of each session of the source."""
+    """The outcome of a copy, by the keys of the source's sessions."""
 
-    #: The keys of those that were written, and found in the target as they are in the source.
+    #: Sessions that were written; the target was then read, and has what the source has.
     copied: tuple[str, ...] = ()
-    #: The keys of those that the target had already, just as they are in the source.
+    #: Sessions that the target already had, equal to the source's.
     present: tuple[str, ...] = ()
-    #: The keys of those of which the target has another state; it was left as it is.
+    #: Sessions that the target has in another state. They were left alone.
     different: tuple[str, ...] = ()
-    #: The keys of those that cannot be read, in the source or in the target, and why; both were left as they are.
+    #: Sessions that cannot be read in one of the two stores, each with its error. They were left alone.
     damaged: dict[str, Exception] = attrs.field(factory=dict)
 
     @property
     def ok(self) -> bool:
-        """Whether the target has every session of the source, as it is there."""
+        """Whether the target has every session of the source, in the same state."""
         return not self.different and not self.damaged
 
 
@@ -44,18 +44,19 @@ def copy(
 ) -> CopyReport:
     """Copy every session of a store to another: messages, positions, refs, summary, metadata, times, revision and archive.
 
-    One session at a time is in RAM. Each is durable when the next is begun, and then compared with the source by
-    content; so a copy that was interrupted is begun again, and goes on where it was. The source is only read. What the
-    target has besides stays; a session that it has in another state is reported, and not touched; so is one with an archive in a store that keeps none.
+    The copy holds one session at a time in RAM, makes it durable, and compares it with the source before it begins the next.
+    So you can call `copy` again after an interruption, and it goes on where it stopped.
+    The source is only read. Other sessions of the target stay. A session that the target has in another state is reported and
+    left alone. So is a session with an archive, if the target keeps no archives.
 
-    Meanwhile nobody should write to the source: what is saved behind the copy's back is not in it.
+    Let no other program write to the source meanwhile: a save during the copy may be missing in the target.
 
     :param source: a store; or its URL or path, which is opened read-only.
     :param target: a store; or its URL or path.
     :param progress: called after each session with its key, and how many are done.
-    :returns: what became of each session.
+    :returns: the outcome for each session.
     :raises StoreInUseError: if a manager has one of the two, and that store is not `shared`.
-    :raises InvalidStorageError, StorageError: if one of the two cannot be opened, read or written; what was copied stays.
+    :raises InvalidStorageError, StorageError: if one of the two cannot be opened, read or written. Copied sessions stay.
     """
     with ExitStack() as stack:
         here = source if isinstance(source, Store) else stack.enter_context(closing(open_store(source, read_only=True)))

@@ -1,4 +1,4 @@
-"""The test kit: for who writes a store, and for who writes a bot.
+"""The test kit, for authors of stores and authors of bots.
 
 * A store of your own is tested by `StoreContract`, and by `SessionMachine`.
 * A bot is tested with a `Clock`, a `FaultyStore`, and `crash`.

@@ -2,7 +2,7 @@
 
 At every moment ``session == fold(durable, pending)``. A write *freezes* the changes that it carries until its outcome
 is known; calls made meanwhile are appended, and mean the state that the write would leave.
-Pending changes that later ones supersede are dropped (`session_manager.thinning`), but for frozen ones.
+Pending changes that later ones supersede are dropped (`session_manager.model.thinning`), but for frozen ones.
 
 * It **landed**: that state becomes the durable one, and the frozen changes leave the list.
 * It did not, or failed: the list stays as it is.

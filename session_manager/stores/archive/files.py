@@ -1,4 +1,4 @@
-"""The archives in a directory of sessions: files beside theirs, in `session_manager.archive_format`.
+"""The archives in a directory of sessions: files beside theirs, in `session_manager.stores.archive.format`.
 
 **A write that archives.** The store first makes sure that the session's file is at the version that the write is based on.
 Then what does not count over that version is cut off the archive, the new lines are appended and synced (`prepare`), and only
@@ -13,7 +13,7 @@ whose outcome is unknown, the file is not appended to, but replaced.
 **A clear** gives the session another generation, over which no line counts. Lines that it spares are appended anew, as of that
 generation, before the session is written; when it is, the others are removed, and their text with them.
 
-**A deletion** removes the session first, then its archive, which has a mark until then (`session_manager.archive_marks`).
+**A deletion** removes the session first, then its archive, which has a mark until then (`session_manager.stores.archive.marks`).
 """
 
 from __future__ import annotations

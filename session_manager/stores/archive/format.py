@@ -8,7 +8,7 @@ and nowhere else::
     {"number":1,"generation":…,"revision":18,"position":1,"created_at":…,"message":{…},"crc32":"2b3c4d5e"}⏎
 
 * The **header** is the first line.
-* A **line** is a message as in `session_manager.codec`, from ``position`` on; before that stand its number in the file, from 0,
+* A **line** is a message as in `session_manager.codec.lines`, from ``position`` on; before that stand its number in the file, from 0,
   and the version of the session whose write dropped it. A message that was dropped later may have a lower position:
   readers sort them.
 * ``crc32`` is the CRC-32 of every byte of the line before its own ``,"crc32"``, begun with that of the key's bytes
@@ -18,7 +18,7 @@ and nowhere else::
 **A line counts** if its generation is the session's, and its revision is not above the session's, as the session's own file
 has them. The lines of a write are durable before the session is written: until it is, they do not count, and the messages are
 still in the session; from then on they do, and the messages are gone from it. Whatever fails in between, each is in one of the
-two. The next writer cuts off the lines that do not count before it writes anything. (`session_manager.archive_files` does.)
+two. The next writer cuts off the lines that do not count before it writes anything. (`session_manager.stores.archive.files` does.)
 
 **A torn end** is what follows the last line that counts and is not a line: it lacks its line feed, or has a NUL in it, which
 JSON does not. It is what an append that was cut short left, and does not count; the NULs may have taken the place of line feeds,

@@ -31,7 +31,7 @@ _DATABASES = (".db", ".sqlite", ".sqlite3")
 
 
 def deletion_mark(archive: str) -> str:
-    """Return the name of the file which says that an archive without a session is garbage (`session_manager.archive_files`)."""
+    """Return the name of the file which says that an archive without a session is garbage (`session_manager.stores.archive.files`)."""
     return _MARK + archive
 
 

@@ -1,7 +1,7 @@
 """Appending a record to a session's log file, and cutting off what does not belong to it: a torn record, a failed append.
 
 A save opens the file, looks at what it has opened, writes one line, and syncs. The descriptor serves one save only: a sync
-that failed spoils it (Linux forgets the failure, see `session_manager.atomic`), and a compaction puts another file in its
+that failed spoils it (Linux forgets the failure, see `session_manager.stores.files.atomic`), and a compaction puts another file in its
 place. All that a save computes it computes before the sync, because what runs after a sync runs with cold caches.
 """
 

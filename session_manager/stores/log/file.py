@@ -71,7 +71,7 @@ class LogFile:
     doubtful  holds `commit`, or not, after a power cut            writes the commit whole       writes the session whole
     ========  ===================================================  ============================  =========================
 
-    A file is synced before its first reading if the last process was killed (`session_manager.clean_mark`).
+    A file is synced before its first reading if the last process was killed (`session_manager.stores.log.clean_shutdown`).
 
     Each method is a step. The store never takes a step from a status that its row does not name:
 

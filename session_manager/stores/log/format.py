@@ -7,9 +7,9 @@ The bytes, UTF-8, ``⏎`` being one line feed (0x0A) at the end of each line and
     {"changes":[{…}],⇥"state":{…},"state_crc32":"1f2e3d4c","crc32":"9ae0daaf"}⏎
     {"changes":[{…}],⇥"state":{…},"state_crc32":"1f2e3d4c","crc32":"9ae0daaf"}⏎
 
-* The **first line** is a whole session; its messages are as in `session_manager.codec`, with their positions. It is only
+* The **first line** is a whole session; its messages are as in `session_manager.codec.lines`, with their positions. It is only
   ever written by replacing the file.
-* A **record** is what one save appended: its changes (`session_manager.change_codec`), which lead from the session before
+* A **record** is what one save appended: its changes (`session_manager.codec.changes`), which lead from the session before
   it to the session after it.
 * The **state** stands last in both, and says what a list of sessions shows, so that the end of the file is enough for
   that: ``{"generation":…,"revision":…,"created":…,"updated":…,"last_message_at":…,"start":…,"end":…,"count":…,
@@ -22,7 +22,7 @@ The bytes, UTF-8, ``⏎`` being one line feed (0x0A) at the end of each line and
 ignore fields that they do not know; what an older reader would misread, a kind of change say, needs a new number.
 
 Lines end at a line feed only. **A torn record** is a last line that has no line feed, or is not JSON: the write of a save
-that was never acknowledged. Readers leave it out (`session_manager.log_replay` says what they do about the rest).
+that was never acknowledged. Readers leave it out (`session_manager.stores.log.replay` says what they do about the rest).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 After each record the session must be at the next revision, and agree with the record's state in generation, start, end and
 count. What is not so is **damage**, as is a line that is not what was written, wherever it stands. Only the last line may be
-**torn** (`session_manager.log_format`): then the session is what the lines before it say. A last line that begins with a
+**torn** (`session_manager.stores.log.format`): then the session is what the lines before it say. A last line that begins with a
 whole record is damage, not torn: its line feed was lost, and what it says was acknowledged. (With nothing but NULs behind the
 record it is torn: a power cut may leave a file's length, and zeros for its last page.)
 """

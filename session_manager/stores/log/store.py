@@ -3,8 +3,8 @@
 A save is one write of one line, and one sync, whatever the session's length. You can read a log (``tail -f``), and restore
 one by ``cp``. One process writes.
 
-**A save** looks at the status of the session's `LogFile` (`session_manager.log_file`). It appends a record
-(`session_manager.log_appender`), or writes the session whole, by replacing the file (`session_manager.log_rewriter`): a
+**A save** looks at the status of the session's `LogFile` (`session_manager.stores.log.file`). It appends a record
+(`session_manager.stores.log.appender`), or writes the session whole, by replacing the file (`session_manager.stores.log.rewriter`): a
 new session, one that was cleared, and one whose file must not be appended to. An append that failed is cut off, and
 followed by a whole write.
 
@@ -12,7 +12,7 @@ followed by a whole write.
 time of modification), else it is read again: another version in it, or another content, is a `ConflictError`.
 
 **What a load returns is durable.** After a process was killed, each file is synced before its first reading
-(`session_manager.clean_mark`). A file that was being written when that failed is written whole before it is shown.
+(`session_manager.stores.log.clean_shutdown`). A file that was being written when that failed is written whole before it is shown.
 
 **Compaction** replaces a log by its first line. It happens when more than half of a file over 64 KiB is dead, and on
 `compact`. It changes neither content nor revision.

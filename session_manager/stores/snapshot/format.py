@@ -12,7 +12,7 @@ The bytes, UTF-8, ``⏎`` being one line feed (0x0A) and the only ones in the fi
 * The **header** is the first line (shown here in three). Its fields are those of `session_manager.codec.state.State`, in
   that order (``"archived"`` follows ``count`` if messages were archived); ``header_crc32`` is the CRC-32 of every byte before its own key, ``"header_crc32"``. So a
   description of the session takes reading one line.
-* The **messages** are one a line (`session_manager.codec`), separated by a comma and a line feed.
+* The **messages** are one a line (`session_manager.codec.lines`), separated by a comma and a line feed.
   Without a message, the footer follows the header's line feed.
 * The **footer** is the last line. ``crc32`` covers the messages' bytes and the separators between them,
   not the line feed before the footer; so it can run on when messages are appended. Of no message it is

@@ -7,7 +7,7 @@ a second descriptor would drop the locks that SQLite holds for this process.
 **The lock.** Who writes, checkpoints, opens or closes holds ``<path>.lock``, for SQLite before 3.51.3 can damage a
 database when connections of several processes race at a checkpoint. Checkpoints are made here alone.
 
-**Forks.** All connections are closed when the process forks, and opened again after it: see `session_manager.sqlite_forks`.
+**Forks.** All connections are closed when the process forks, and opened again after it: see `session_manager.stores.sqlite.forks`.
 """
 
 from __future__ import annotations

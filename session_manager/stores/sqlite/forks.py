@@ -1,12 +1,12 @@
 """Forks of a process that has SQLite databases open.
 
-SQLite believes in a child that the connections which the parent had are there, with their locks; so a second one in the
-child would take none, and its writes would be lost. So each database closes its connections when the process forks, and
-opens them again after it. Who is in the middle of a call is waited for, but not for ever: a connection that is left is
-neither used nor closed in the child, which cannot open that database.
+After a fork, SQLite in the child believes that it still holds the parent's connections and their locks. A new connection in
+the child would then take no lock, and its writes would be lost. So each database closes its connections before a fork, and
+opens them again afterwards. The fork waits for running calls, up to `_PATIENCE` seconds. A connection that is still in use
+then is neither used nor closed in the child, and the child cannot open that database.
 
-A process may have one database open several times. So all calls are waited for first, and only then is a lock file taken,
-once: a call of the one would wait for the lock that the fork has taken for the other.
+A process may have one database open several times. So the fork first waits for all calls, and only then takes the lock file,
+once. In another order, a call of one database would wait for the lock that the fork has taken for the other.
 """
 
 from __future__ import annotations

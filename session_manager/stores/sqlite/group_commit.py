@@ -1,17 +1,17 @@
 """Group commit: the writes of many threads in one transaction, and one sync.
 
-Who wants to write puts a request in line. Who is the first there takes the leader's lock, and runs all that are in line
-in one transaction; the others wait, each for its gate, which is opened when its request is done, or when it is its turn
-to lead. So there is no further thread. Who is told to lead may be gone (an interrupt): nobody waits for a gate
-longer than `_PATIENCE` before taking the leader's lock.
+A thread that writes puts a request in line. The first thread takes the leader's lock and runs all requests in line, in one
+transaction. Every other thread waits at a gate of its own. The leader opens the gate when the request is done, or when its
+thread is the next leader. So the group needs no thread of its own. An interrupt may have ended the thread that was told to
+lead. Therefore a thread waits for its gate for `_PATIENCE` seconds at most, and then takes the leader's lock itself.
 
-**One's failure is not another's.** A request that is refused before it has changed anything (a conflict) is left out. One
+**A failed request fails alone.** A request that is refused before it has changed anything (a conflict) is left out. A request
 that fails later undoes the transaction; then each request gets a transaction of its own.
 
-**Interrupts** (Ctrl-C) may arrive between any two bytecodes. A request stays in line until it is done, or its thread
-leaves; so a leader that is interrupted loses nobody's request: the next one runs it, unless it was committed (those
-who cannot tell are told that the outcome is unknown). What an interrupted thread left in line is run before
-anything that is put there later; so who asks afterwards what became of it gets a final answer.
+**Interrupts** (Ctrl-C) may arrive between any two bytecodes. A request stays in line until it is done, or until its thread
+leaves. So an interrupted leader loses no request: the next leader runs it, unless it was committed. A thread that cannot know
+whether its request was committed is told that the outcome is unknown. The requests of an interrupted thread run before all
+later ones, so a later question about their outcome gets a final answer.
 """
 
 from __future__ import annotations

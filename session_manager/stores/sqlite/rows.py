@@ -1,4 +1,4 @@
-"""Rows to sessions, checked, and sessions to rows. The layout of the tables is in `session_manager.sqlite_schema`.
+"""Rows to sessions, checked, and sessions to rows. The layout of the tables is in `session_manager.stores.sqlite.schema`.
 
 Nothing is believed that is not what was written: a checksum, a position, a count or a version that does not fit
 raises `DamageError`, which names the place and holds no text.

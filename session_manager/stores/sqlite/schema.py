@@ -9,13 +9,13 @@ through. A database of a higher number is refused; one of a lower number is brou
     (BLAKE2b of the write's token), the newest last.
 ``messages``
     A row a message. ``id`` rises with every row that is written and is never used twice, so an edited message is a new row;
-    ``session`` is the session's id; ``position``; ``line``, the JSON of `session_manager.codec`; ``checksum``.
+    ``session`` is the session's id; ``position``; ``line``, the JSON of `session_manager.codec.lines`; ``checksum``.
 ``archive``
     A row an archived message, moved here from ``messages`` as it was, id and all, in the transaction that dropped it. (Of format
     1 there is none.) No position of a session is in both tables. The rows are of the session's generation: `clear` deletes them.
 ``search``
     An FTS5 table of trigrams with its own content: rowid is the message's id, archived or not, ``text`` what is searched of it
-    (`session_manager.search`), folded, with NUL and lone surrogates as U+FFFD. It is derived: what cannot be read is
+    (`session_manager.model.search`), folded, with NUL and lone surrogates as U+FFFD. It is derived: what cannot be read is
     made anew. There is none if the SQLite that wrote the database had no trigrams.
 ``watermark``
     One row. Messages up to the id ``indexed`` are in ``search``, later ones not yet.

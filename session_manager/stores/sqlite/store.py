@@ -1,7 +1,7 @@
 """A SQLite database: every message a row, every save a transaction that several processes may make.
 
 A save costs the same at message 10 and at message 10,000. Any number of processes may have it open. Any standard tool
-reads it; the tables are described in `session_manager.sqlite_schema`.
+reads it; the tables are described in `session_manager.stores.sqlite.schema`.
 """
 
 from __future__ import annotations
