@@ -14,11 +14,15 @@ import attrs
 
 from session_manager.errors import InvalidStorageError, StorageError, UnsupportedFormatError
 from session_manager.stores.files.filesystem import Files
+from session_manager.stores.sqlite.leftovers import Known, holds_changes, is_strange_journal, is_strange_log, log_header
 from session_manager.stores.sqlite.schema import (
     APPLICATION_ID,
     MIGRATIONS,
     create_index,
+    create_last_commit,
     has_trigrams,
+    is_marked,
+    mark,
     migrate,
     strange_table,
 )
@@ -40,6 +44,21 @@ _NAMES = (
     "has a second name (a hard link), and SQLite keeps a log beside each name, so that saves would be lost:"
     " remove the other names, and keep the one with the -wal beside it, if there is one"
 )
+
+_STRANGE_LOG = (
+    "its -wal belongs to another database, or to another state of this one, and would destroy it: if you have put a backup"
+    " here, move the -wal and the -shm away and open it again; else put back the database that the -wal belongs to"
+)
+_STRANGE_JOURNAL = (
+    "its -journal would be rolled back over it, and was not left by this library: if you have put a backup here, move the"
+    " -journal away and open it again; if another program was killed while it wrote here, let that one open it once"
+)
+_LEFT_ALONE = (
+    "is not there, or is empty, but its -wal holds changes: put the database back that the -wal belongs to, or move the"
+    " -wal and the -shm away to begin a new one"
+)
+#: How often a file that looks strange is looked at, for another program may be in the middle of writing a page.
+_LOOKS = 3
 
 #: How many bytes a database has, at least. SQLite takes a file of one byte for an empty one, and overwrites it.
 _SMALLEST = 512
@@ -130,6 +149,57 @@ class Opener:
         if expected is not None and self.place() != expected:
             raise StorageError(self.path, _REPLACED)
 
+    def _check_beside(self) -> None:
+        """Refuse a log or a journal beside the database that does not belong to it, before SQLite takes it.
+
+        :raises StorageError: if there is one; it says what to do.
+        """
+        self._check_files()
+        reason = None
+        for _ in range(_LOOKS):
+            try:
+                reason = self._strange()
+            except OSError as error:
+                raise StorageError(self.path, f"what lies beside it cannot be read: {error.strerror}") from error
+            if reason is None:
+                return
+        raise StorageError(self.path, str(reason))
+
+    def _strange(self) -> str | None:
+        log, journal = f"{self.path}-wal", f"{self.path}-journal"
+        header, status = log_header(log), self._status()
+        if not header and not os.path.lexists(journal):
+            return None
+        if status is None or not status.st_size:
+            if holds_changes(log):
+                return _LEFT_ALONE
+            return _STRANGE_JOURNAL if is_strange_journal(journal, None) else None
+        known = self._known()
+        if known is None:
+            return None
+        if is_strange_journal(journal, known):
+            return _STRANGE_JOURNAL
+        is_strange = is_strange_log(log, header, known)
+        # A log that was begun anew meanwhile is that of a program that has the database open.
+        return _STRANGE_LOG if is_strange and log_header(log) == header else None
+
+    def _known(self) -> Known | None:
+        """Return what the database says without its log; `None` if a killed process has left it torn."""
+        connection = self._connection("mode=ro&immutable=1")
+        try:
+            user_version, schema, pages = (
+                _number(connection, name) for name in ("user_version", "schema_version", "page_count")
+            )
+            found = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'last_commit'").fetchone()
+            row = connection.execute("SELECT latest FROM last_commit WHERE id = 1").fetchone() if found else None
+        except (sqlite3.Error, UnicodeDecodeError):
+            return None
+        finally:
+            connection.close()
+        place = (*found, *row) if row else (None, None)
+        is_whole = isinstance(place[0], int) and isinstance(place[1], bytes)
+        return Known(user_version, schema, pages, (place[0], place[1]) if is_whole else None)
+
     def _check_format(self, connection: sqlite3.Connection) -> int:
         """Return the number of the format, 0 for an empty file."""
         application, found = (
@@ -154,11 +224,12 @@ class Opener:
         Nobody else opens, closes or writes it meanwhile.
 
         :param place: the file that the caller has looked at; `None` if there was none.
-        :raises StorageError: if another file is there now.
+        :raises StorageError: if another file is there now, or if a log or a journal beside it is not its own.
         :raises sqlite3.Error: if it cannot be opened.
         :raises OSError: if it cannot be created; and as `identify` does.
         """
         created = not os.path.lexists(self.path)
+        self._check_beside()
         if created:
             self._create_file()
         connection = self._connection("mode=rw")
@@ -169,6 +240,7 @@ class Opener:
                 connection.execute(pragma)
             found = self._check_format(connection)
             self._check_tables(connection, found)
+            schema = _number(connection, "schema_version")
             if not found:
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -176,8 +248,13 @@ class Opener:
             if mode != b"wal":
                 raise StorageError(self.path, "this file system cannot hold a database in WAL mode")
             migrate(connection, found, MIGRATIONS)
+            self._make(connection, create_last_commit, "a foreign -wal beside it will not be noticed")
             if has_trigrams():
-                self._make_index(connection)
+                self._make(connection, create_index, "there is no index for search")
+            if _number(connection, "schema_version") != schema and is_marked(connection):
+                connection.execute("BEGIN IMMEDIATE")
+                mark(connection)
+                connection.execute("COMMIT")
             if not found:
                 # The main file alone tells whose it is.
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -187,12 +264,14 @@ class Opener:
                 connection.close()
         return connection
 
-    def _make_index(self, connection: sqlite3.Connection) -> None:
-        """Make the index usable, if the database lets it be made: without it a search reads everything."""
+    def _make(
+        self, connection: sqlite3.Connection, create: Callable[[sqlite3.Connection], None], otherwise: str
+    ) -> None:
+        """Create a table without which sessions can be read and written, if the database lets it be created."""
         try:
-            create_index(connection)
+            create(connection)
         except sqlite3.Error as error:
-            _log.warning("%s: there is no index for search: %s", self.path, error)
+            _log.warning("%s: %s: %s", self.path, otherwise, error)
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
 
@@ -232,10 +311,12 @@ class Opener:
         """Return a connection that reads.
 
         :param place: the file that the caller has looked at.
-        :raises StorageError: if another file is there now.
+        :raises StorageError: if another file is there now, or, with `read_only`, if a log beside it is not its own.
         :raises sqlite3.Error: if it cannot be opened.
         """
         self._check_place(place)
+        if self.read_only:
+            self._check_beside()
         connection = self._connection("mode=ro" if self.read_only else "mode=rw")
         done = False
         try:
@@ -256,3 +337,7 @@ class Opener:
         if found < len(MIGRATIONS):
             raise StorageError(self.path, f"is of format {found}: open it once for writing, to bring it up to date")
         self._check_tables(connection, found)
+
+
+def _number(connection: sqlite3.Connection, pragma: str) -> int:
+    return int(connection.execute(f"PRAGMA {pragma}").fetchone()[0])

@@ -30,7 +30,7 @@ from session_manager.stores.files.filesystem import create_directory
 from session_manager.stores.files.process_lock import ProcessLock
 from session_manager.stores.sqlite.connecting import Connect, Opener, Place
 from session_manager.stores.sqlite.forks import Held, hold, is_inherited, leave_for_ever, watch
-from session_manager.stores.sqlite.schema import is_readable
+from session_manager.stores.sqlite.schema import is_marked, is_readable, mark
 from session_manager.threads import is_mine
 
 __all__ = ["Database"]
@@ -81,6 +81,8 @@ class Database(Resource):
         self.is_closed = False
         #: Whether the table ``search`` can be used.
         self.has_index = False
+        #: Whether commits are marked, so that a log that does not belong to the database is noticed.
+        self._is_marked = False
         self._busy_timeout = busy_timeout
         self._opener = Opener(path, read_only, busy_timeout, connect)
         self._pid = os.getpid()
@@ -143,6 +145,7 @@ class Database(Resource):
         self._writer = self.locked(partial(self._opener.writer, place))
         self._place = self._opener.place()
         self.has_index = is_readable(self._writer)
+        self._is_marked = is_marked(self._writer)
         if self._log_size() > _CHECKPOINT_BYTES:
             self.locked(partial(self.checkpoint, truncate=True))
 
@@ -170,6 +173,14 @@ class Database(Resource):
             self._reopen()
         assert self._writer is not None
         return self._writer
+
+    def mark(self) -> None:
+        """Mark the transaction of the writer as the newest commit, if the database can be marked.
+
+        :raises sqlite3.Error: if that cannot be written.
+        """
+        if self._is_marked:
+            mark(self.writer)
 
     def _reopen(self) -> None:
         """Open the connection that writes again, after a fork. The lock is held.

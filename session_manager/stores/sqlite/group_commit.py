@@ -220,10 +220,13 @@ class GroupCommit(Resource):
         writer = self._database.writer
         self._database.check_place()
         writer.execute("BEGIN IMMEDIATE")
+        changes = writer.total_changes
         while len(batch) < _MOST and (arrived := more(batch)):
             for request in arrived:
                 batch.append(request)
                 self._attempt(writer, request)
+        if writer.total_changes != changes:
+            self._mark()
         failure = self._commit(writer, batch)
         for request in batch:
             if failure is not None and request.error is None:
@@ -236,6 +239,12 @@ class GroupCommit(Resource):
         if failure is None:
             erased = any(request.erases and request.error is None and request.result is not False for request in batch)
             self._database.checkpoint(truncate=erased)
+
+    def _mark(self) -> None:
+        try:
+            self._database.mark()
+        except sqlite3.Error as error:
+            raise _UndoneError from error
 
     def _commit(self, writer: sqlite3.Connection, batch: list[Request]) -> sqlite3.Error | None:
         """Commit; return why that failed. After an interrupt nobody knows, unless there is still something to undo."""

@@ -23,6 +23,10 @@ through. A database of a higher number is refused; one of a lower number is brou
     The ids up to the watermark of messages that are gone, and still in ``search``.
 ``tombstones``
     The tokens of deleted sessions, by the 16 byte BLAKE2b of the key. Who creates the key again inherits them.
+``last_commit``
+    One row, changed by every commit. ``latest`` is the random id of the newest commit, ``earlier`` that of the one before it,
+    ``schema`` SQLite's ``schema_version`` as eight hexadecimal digits. The row is in the database and in its log, and tells
+    whether the two belong together (`session_manager.sqlite_beside`). Commits of older versions, and of other programs, leave it as it is.
 ``quarantine``
     The rows of damaged sessions that were deleted, as they were: that of the session (``position`` is null,
     ``content`` its state) and those of its messages, archived ones too. Nothing reads them again.
@@ -37,7 +41,18 @@ import functools
 import sqlite3
 from collections.abc import Sequence
 
-__all__ = ["APPLICATION_ID", "MIGRATIONS", "create_index", "has_trigrams", "is_readable", "migrate", "strange_table"]
+__all__ = [
+    "APPLICATION_ID",
+    "MIGRATIONS",
+    "create_index",
+    "create_last_commit",
+    "has_trigrams",
+    "is_marked",
+    "is_readable",
+    "mark",
+    "migrate",
+    "strange_table",
+]
 
 #: "ChSe", in the header of the file.
 APPLICATION_ID = 0x43685365
@@ -98,6 +113,16 @@ _SECOND = (
 #: The statements that lead from each format to the next.
 MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST, _SECOND)
 
+_LAST_COMMIT = """
+    CREATE TABLE last_commit (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        earlier BLOB NOT NULL,
+        latest BLOB NOT NULL,
+        schema TEXT NOT NULL
+    )
+"""
+_MARK = "UPDATE last_commit SET earlier = latest, latest = randomblob(16), schema = ?"
+
 _INDEX = "CREATE VIRTUAL TABLE {} USING fts5(text, tokenize='trigram case_sensitive 1')"
 
 
@@ -128,7 +153,8 @@ def strange_table(connection: sqlite3.Connection, migrations: Sequence[Sequence[
         }
     finally:
         ours.close()
-    expected["search"] = _words(_INDEX.format("search"))
+    optional = {"search": _words(_INDEX.format("search")), "last_commit": _words(_LAST_COMMIT)}
+    expected |= optional
     rows = "SELECT CAST(type AS BLOB), CAST(name AS BLOB), CAST(tbl_name AS BLOB), CAST(sql AS BLOB) FROM sqlite_master"
     found = {}
     for kind, name, table, sql in connection.execute(rows):
@@ -139,7 +165,7 @@ def strange_table(connection: sqlite3.Connection, migrations: Sequence[Sequence[
             return text
         if kind in (b"table", b"view"):
             found[text] = _words(_text(sql))
-    found.setdefault("search", expected["search"])
+    found = optional | found
     return next((name for name, words in expected.items() if found.get(name) != words), None)
 
 
@@ -149,6 +175,35 @@ def _text(data: bytes | None) -> str:
 
 def _words(sql: str) -> list[str]:
     return sql.split()
+
+
+def create_last_commit(connection: sqlite3.Connection) -> None:
+    """Create the table ``last_commit``, or its row, if it is missing.
+
+    :raises sqlite3.Error: if it cannot be created; nothing has changed.
+    """
+    there = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'last_commit'").fetchone()[0]
+    if there and connection.execute("SELECT count(*) FROM last_commit").fetchone()[0]:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    if not there:
+        connection.execute(_LAST_COMMIT)
+    connection.execute("INSERT INTO last_commit VALUES (1, zeroblob(16), randomblob(16), '00000000')")
+    connection.execute("COMMIT")
+
+
+def mark(connection: sqlite3.Connection) -> None:
+    """Mark the transaction that is open as the newest commit."""
+    schema = connection.execute("PRAGMA schema_version").fetchone()[0]
+    connection.execute(_MARK, (f"{schema:08x}",))
+
+
+def is_marked(connection: sqlite3.Connection) -> bool:
+    """Say whether commits can be marked: not if the table is damaged."""
+    try:
+        return connection.execute("SELECT latest FROM last_commit").fetchone() is not None
+    except sqlite3.Error:
+        return False
 
 
 @functools.cache

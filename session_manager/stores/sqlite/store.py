@@ -237,7 +237,9 @@ class SQLiteStore(Store):
         if self.indexed:
             writer.execute("INSERT INTO search (search) VALUES ('optimize')")
         # A script, for that runs the statement to its end: each step frees one page.
-        writer.executescript("PRAGMA incremental_vacuum")
+        writer.executescript("BEGIN IMMEDIATE; PRAGMA incremental_vacuum")
+        self._database.mark()
+        writer.execute("COMMIT")
         self._database.checkpoint(truncate=True)
 
     # Searching

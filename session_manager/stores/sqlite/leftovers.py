@@ -1,0 +1,244 @@
+"""The log (``-wal``) and the journal beside a database: whether they belong to it.
+
+SQLite replays the log, and rolls back the journal, that it finds beside a database, whatever database that is. So a
+backup that is put in the place of a database is destroyed by what the old one has left. SQLite's own salts bind the
+frames of a log to its header, not to the database. So each commit leaves a random id in the table ``last_commit``, and
+names the commit before it: a log holds the id of the commit that its database ended with when the log was begun.
+
+**A log belongs to a database** if the newest commit in the database is one that the log names, also if a checkpoint has
+moved a part of the log already. A copy that SQLite has written anew (``VACUUM INTO``) has the same ids, but a newer
+``schema_version`` than the log. What cannot be told counts as belonging: a refusal must be right. That is so of a database
+without a readable ``last_commit``, of a log without marked commits, and of a log that writes every page of the database.
+
+**A journal belongs to a database of ours** if it holds nothing but a first page that agrees with the database: this is what
+a kill leaves while the database is brought into WAL mode. This library makes no other journal.
+
+A log is read here by its format (https://www.sqlite.org/fileformat2.html#the_write_ahead_log), for SQLite would replay it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import attrs
+
+from session_manager.stores.sqlite.schema import APPLICATION_ID
+
+__all__ = ["Known", "holds_changes", "is_strange_journal", "is_strange_log", "log_header"]
+
+_LOG_HEADER = struct.Struct(">8I")
+_FRAME = struct.Struct(">6I")
+_LITTLE, _BIG = 0x377F0682, 0x377F0683
+_JOURNAL_HEADER = struct.Struct(">8s5I")
+_JOURNAL = bytes.fromhex("d9d505f920a163d7")
+#: The number of records of a journal that does not tell it.
+_UNTOLD = 0xFFFFFFFF
+
+#: The row of ``last_commit`` as its page has it, alone in a leaf of a table: sizes, types, and then the values.
+_ROW = bytes.fromhex("2d0105002c2c1d")
+_ID = 16
+_DIGITS = 8
+#: How many frames are looked at to be sure that a log is strange. Every log of ours is marked in its first transaction.
+_MOST_CHECKED = 4096
+_BUFFER = 1024 * 1024
+
+
+@attrs.frozen
+class Known:
+    """What a database says of itself, without its log and its journal."""
+
+    user_version: int
+    schema: int
+    pages: int
+    #: The page of ``last_commit``, and the id of the newest commit; `None` if that cannot be read.
+    last_commit: tuple[int, bytes] | None
+
+
+@attrs.frozen
+class _Mark:
+    """A commit's row in a page of the log."""
+
+    earlier: bytes
+    latest: bytes
+    schema: int
+
+
+@attrs.frozen
+class _Frame:
+    """A page in the log."""
+
+    page: int
+    #: How many pages the database has after the commit that this frame ends; 0: it ends none.
+    size: int
+    data: bytes
+    #: The frame's first bytes, which its checksum covers, and the checksum.
+    head: bytes
+    checksum: tuple[int, int]
+
+
+def _opened(path: str) -> BinaryIO | None:
+    """Open a file beside a database. Its descriptor has no locks of SQLite's, as that of the database has."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        return os.fdopen(os.open(path, flags), "rb", buffering=_BUFFER)
+    except FileNotFoundError:
+        return None
+
+
+# Logs
+
+
+def log_header(path: str) -> bytes:
+    """Return the header of a log, which changes whenever the log is begun anew; ``b""`` if it has none.
+
+    :raises OSError: if it cannot be read.
+    """
+    file = _opened(path)
+    if file is None:
+        return b""
+    with file:
+        header = file.read(_LOG_HEADER.size)
+    if len(header) < _LOG_HEADER.size:
+        return b""
+    magic, _, size, _, _, _, *checksum = _LOG_HEADER.unpack(header)
+    right = magic in (_LITTLE, _BIG) and 512 <= size <= 65536 and size & (size - 1) == 0
+    return header if right and _checksum(header[:24], (0, 0), magic) == tuple(checksum) else b""
+
+
+def _frames(file: BinaryIO, header: bytes) -> Iterator[_Frame]:
+    """Iterate over the frames that have the salts of the header. What follows them is of an earlier log."""
+    _, _, size, _, *salts = _LOG_HEADER.unpack(header)[:6]
+    file.seek(_LOG_HEADER.size)
+    while True:
+        head = file.read(_FRAME.size)
+        data = file.read(size)
+        if len(data) < size:
+            return
+        page, after, *found = _FRAME.unpack(head)
+        if found[:2] != salts:
+            return
+        yield _Frame(page, after, data, head[:8], (found[2], found[3]))
+
+
+def _checked_frames(file: BinaryIO, header: bytes) -> Iterator[_Frame]:
+    """Iterate over the frames whose checksums are right: those that SQLite takes."""
+    magic, _, _, _, _, _, *checksum = _LOG_HEADER.unpack(header)
+    found = (checksum[0], checksum[1])
+    for frame in _frames(file, header):
+        found = _checksum(frame.data, _checksum(frame.head, found, magic), magic)
+        if found != frame.checksum:
+            return
+        yield frame
+
+
+def _checksum(data: bytes, start: tuple[int, int], magic: int) -> tuple[int, int]:
+    words = struct.unpack(f"{'<' if magic == _LITTLE else '>'}{len(data) // 4}I", data)
+    first, second = start
+    for one, other in zip(words[::2], words[1::2], strict=True):
+        first = (first + one + second) & 0xFFFFFFFF
+        second = (second + other + first) & 0xFFFFFFFF
+    return first, second
+
+
+def holds_changes(path: str) -> bool:
+    """Say whether a log holds a frame that SQLite would take.
+
+    :raises OSError: if it cannot be read.
+    """
+    header, file = log_header(path), _opened(path)
+    if file is None:
+        return False
+    with file:
+        return bool(header) and next(_checked_frames(file, header), None) is not None
+
+
+def is_strange_log(path: str, header: bytes, known: Known) -> bool:
+    """Say whether a log is certainly not that of a database.
+
+    :param header: of the log, from before `known` was read.
+    :raises OSError: if it cannot be read.
+    """
+    file = _opened(path) if header and known.last_commit is not None else None
+    if file is None or known.last_commit is None:
+        return False
+    page, latest = known.last_commit
+    with file:
+        ids: set[bytes] = set()
+        newest = -1
+        for frame in _frames(file, header):
+            if frame.page == page and (mark := _mark(frame.data)):
+                ids |= {mark.earlier, mark.latest}
+                newest = max(newest, mark.schema)
+            if frame.page == 1:
+                newest = max(newest, int.from_bytes(frame.data[40:44], "big"))
+        if latest in ids and known.schema <= newest:
+            return False
+        return _needs_the_database(file, header, page)
+
+
+def _needs_the_database(file: BinaryIO, header: bytes, page: int) -> bool:
+    """Say whether a log has a marked commit, up to which it does not write every page of the database."""
+    pages: set[int] = set()
+    is_marked = False
+    for number, frame in enumerate(_checked_frames(file, header)):
+        if number >= _MOST_CHECKED:
+            return False
+        pages.add(frame.page)
+        is_marked = is_marked or (frame.page == page and _mark(frame.data) is not None)
+        if is_marked and frame.size:
+            return len(pages) < frame.size
+    return False
+
+
+def _mark(data: bytes) -> _Mark | None:
+    """Return the row of ``last_commit`` that a page holds; `None` if it holds anything else."""
+    place = int.from_bytes(data[8:10], "big")
+    if data[0] != 0x0D or data[3:5] != b"\0\1" or data[place : place + len(_ROW)] != _ROW:
+        return None
+    first = place + len(_ROW)
+    digits = data[first + 2 * _ID : first + 2 * _ID + _DIGITS]
+    try:
+        return _Mark(data[first : first + _ID], data[first + _ID : first + 2 * _ID], int(digits, 16))
+    except ValueError:
+        return None
+
+
+# Journals
+
+
+def is_strange_journal(path: str, known: Known | None) -> bool:
+    """Say whether a journal would be rolled back over a database that it is not of.
+
+    :param known: what the database says of itself; `None`: it is empty.
+    :raises OSError: if it cannot be read.
+    """
+    file = _opened(path)
+    if file is None:
+        return False
+    with file:
+        header = file.read(_JOURNAL_HEADER.size)
+        if len(header) < _JOURNAL_HEADER.size or not header.startswith(_JOURNAL):
+            return False
+        _, count, _, pages, sector, size = _JOURNAL_HEADER.unpack(header)
+        if known is None:
+            return bool(pages)
+        if not known.user_version:
+            return False
+        if count == _UNTOLD:
+            count = (os.fstat(file.fileno()).st_size - sector) // (size + 8)
+        file.seek(sector)
+        record = file.read(4 + size)
+    if count > 1 or pages != known.pages:
+        return True
+    return bool(count) and not _agrees(record, known)
+
+
+def _agrees(record: bytes, known: Known) -> bool:
+    """Say whether a record of a journal is the first page of a database, but for its mode and its counters."""
+    page = record[4:]
+    fields = [int.from_bytes(page[place : place + 4], "big") for place in (68, 60, 40, 28)]
+    is_first = record[:4] == b"\0\0\0\1"
+    return is_first and fields == [APPLICATION_ID, known.user_version, known.schema, known.pages]

@@ -1,0 +1,569 @@
+"""What lies beside a database: a log or journal of another one is refused, and what a kill leaves never is."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import struct
+import subprocess
+import sys
+import textwrap
+import time
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from session_manager import SessionManager, StorageError
+from session_manager.stores import copy
+from session_manager.stores.sqlite.leftovers import log_header
+from tests.support.places import ROOT
+
+KEY = "telegram:42"
+ENDS = ("", "-wal", "-shm", "-journal")
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "chats.db"
+
+
+def say(m, *said, key=KEY):
+    for text in said:
+        m.add_message(key, "user", text)
+        m.save(key)
+
+
+def texts(m, key=KEY):
+    return [message.content for message in m.get_history(key)]
+
+
+def opened(path, **options):
+    return SessionManager(f"sqlite:{path}", **options)
+
+
+def found(path):
+    """Open a database, check all of it, and return the texts of the session."""
+    with opened(path) as m:
+        assert m.verify() == []
+        return texts(m)
+
+
+def kept(path, place):
+    """Copy a database and what is beside it as it is now, which is what a kill would leave."""
+    place.mkdir(exist_ok=True)
+    for end in ENDS:
+        if os.path.exists(f"{path}{end}"):
+            shutil.copyfile(f"{path}{end}", f"{place / 'chats.db'}{end}")
+    return place / "chats.db"
+
+
+def files(path):
+    return {end: Path(f"{path}{end}").read_bytes() for end in ENDS if os.path.exists(f"{path}{end}")}
+
+
+def frames(log):
+    """Return the pages that the transactions of a log hold, and the size of a page."""
+    size = struct.unpack(">I", log[8:12])[0]
+    pages, open_ones = {}, {}
+    for place in range(32, len(log) - 24 - size + 1, 24 + size):
+        page, after, *salts = struct.unpack(">4I", log[place : place + 16])
+        if struct.pack(">2I", *salts) != log[16:24]:
+            break
+        open_ones[page] = log[place + 24 : place + 24 + size]
+        if after:
+            pages |= open_ones
+            open_ones = {}
+    return pages, size
+
+
+# Backups that are put beside a log of before
+
+
+def by_file(path, backup):
+    """Copy the file while it is closed."""
+    shutil.copyfile(path, backup)
+
+
+def by_vacuum(path, backup):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("VACUUM INTO ?", (str(backup),))
+
+
+def by_backup(path, backup):
+    """Copy page by page, as ``.backup`` does."""
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(backup)) as target:
+        source.backup(target)
+
+
+def by_copy(path, backup):
+    assert copy(f"sqlite:{path}", f"sqlite:{backup}").ok
+
+
+def of_another(_, backup):
+    with opened(backup) as m:
+        say(m, *(f"other {number}" for number in range(20)))
+
+
+BACKUPS = {one.__name__: one for one in (by_file, by_vacuum, by_backup, by_copy, of_another)}
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("how", sorted(BACKUPS))
+def test_a_backup_beside_the_log_of_before_is_refused_and_left_as_it_is(how, read_only, path, tmp_path):
+    """The log was replayed over it: 19 of 21 sessions were lost."""
+    with opened(path) as m:
+        say(m, *(f"old {number}" for number in range(20)))
+    BACKUPS[how](path, tmp_path / "backup.db")
+    expected = found(tmp_path / "backup.db") if how != "by_vacuum" else [f"old {number}" for number in range(20)]
+    with opened(path) as m:
+        say(m, "new 0")
+    with opened(path) as m:
+        say(m, *(f"new {number}" for number in range(1, 5)))
+        killed = kept(path, tmp_path / "killed")
+        complete = texts(m)
+    before = killed.read_bytes()
+    shutil.copyfile(tmp_path / "backup.db", killed)
+    there = files(killed)
+    for _ in range(2):
+        with pytest.raises(StorageError, match=r"its -wal belongs to another database.*move the -wal") as raised:
+            opened(killed, read_only=read_only)
+        assert raised.value.path == str(killed)
+    assert files(killed) == there
+    (tmp_path / "aside").mkdir()
+    for end in ("-wal", "-shm"):  # as the error says: first the one thing
+        shutil.move(f"{killed}{end}", tmp_path / "aside" / f"chats.db{end}")
+    assert found(killed) == expected
+    killed.write_bytes(before)  # and then the other
+    for end in ("-wal", "-shm"):
+        shutil.move(tmp_path / "aside" / f"chats.db{end}", f"{killed}{end}")
+    assert found(killed) == complete
+
+
+@pytest.mark.parametrize("how", sorted(BACKUPS))
+def test_the_documented_restore_shows_the_backup(how, path, tmp_path):
+    """The commands are those of the page, after a kill, and then the old database, put back, is whole."""
+    page = (ROOT / "docs" / "how-to.md").read_text()
+    commands = page.split("## … restore a backup", 1)[1].split("```sh", 1)[1].split("```", 1)[0]
+    with opened(tmp_path / "live" / "chats.db") as m:
+        say(m, *(f"old {number}" for number in range(20)))
+    BACKUPS[how](tmp_path / "live" / "chats.db", tmp_path / "backup.db")
+    with opened(tmp_path / "live" / "chats.db") as m:
+        say(m, "new 0")
+    with opened(tmp_path / "live" / "chats.db") as m:
+        say(m, "new 1")
+        complete = texts(m)
+        kept(tmp_path / "live" / "chats.db", tmp_path)
+    subprocess.run(["sh", "-e", "-c", commands], cwd=tmp_path, check=True)
+    assert {"before", "chats.db"} <= set(os.listdir(tmp_path))
+    assert not list(tmp_path.glob("chats.db-*"))
+    expected = [f"{'other' if how == 'of_another' else 'old'} {number}" for number in range(20)]
+    assert found(path) == expected
+    assert found(tmp_path / "before" / "chats.db") == complete
+
+
+@pytest.mark.parametrize("how", ["by_vacuum", "by_copy"])
+def test_a_backup_of_a_database_in_use_beside_its_own_log_is_refused(how, path, tmp_path):
+    """It has the ids of the log's commits, or none of them, but other pages."""
+    with opened(path) as m:
+        say(m, *(f"old {number}" for number in range(20)))
+        BACKUPS[how](path, tmp_path / "backup.db")
+        say(m, "new")
+        killed = kept(path, tmp_path / "killed")
+    shutil.copyfile(tmp_path / "backup.db", killed)
+    with pytest.raises(StorageError, match="its -wal belongs to another"):
+        opened(killed)
+
+
+@pytest.mark.parametrize("how", ["by_file", "by_backup"])
+def test_the_very_pages_that_a_log_goes_on_from_are_taken_and_complete(how, path, tmp_path):
+    """They cannot be told from what a kill leaves, and what comes of them is the newest state."""
+    with opened(path) as m:
+        say(m, "old")
+        if how == "by_backup":
+            by_backup(path, tmp_path / "backup.db")
+    if how == "by_file":
+        by_file(path, tmp_path / "backup.db")
+    else:
+        with opened(path) as m:
+            assert texts(m) == ["old"]
+    with opened(path) as m:
+        if how == "by_backup":
+            by_backup(path, tmp_path / "backup.db")
+        say(m, "new")
+        if how == "by_backup":
+            by_backup(path, tmp_path / "backup.db")
+        say(m, "newest")
+        killed = kept(path, tmp_path / "killed")
+    shutil.copyfile(tmp_path / "backup.db", killed)
+    assert found(killed) == ["old", "new", "newest"]
+
+
+def test_a_log_without_its_database_is_not_thrown_away(path, tmp_path):
+    """SQLite removes the log of a database that is missing or empty, with all that was saved to it."""
+    with opened(path) as m:
+        say(m, "old")
+        killed = kept(path, tmp_path / "killed")
+    moved = killed.rename(tmp_path / "moved.db")
+    for make in (lambda: None, killed.touch):
+        make()
+        with pytest.raises(StorageError, match="its -wal holds changes: put the database back"):
+            opened(killed)
+        assert os.path.getsize(f"{killed}-wal") > 0
+    os.replace(moved, killed)
+    assert found(killed) == ["old"]
+
+
+def test_a_log_that_holds_nothing_is_no_ones(path):
+    with opened(path) as m:
+        say(m, "old")
+    for content in (b"", b"\0" * 5000, os.urandom(5000), b"short"):
+        Path(f"{path}-wal").write_bytes(content)
+        assert found(path) == ["old"]
+        assert log_header(f"{path}-wal") == b""
+
+
+# What a kill leaves
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_checkpoint_that_was_cut_short_anywhere_is_no_strange_log(seed, path, tmp_path):
+    """Any part of the log's pages may be in the database already, and the log may have been begun anew before."""
+    with opened(path) as m:
+        database = m._residents.store._database
+        for number in range(12):
+            say(m, f"{number}" * (1 + 997 * (number % 3)), key=f"k{number % 4}")
+            if number % 5 == 4:
+                database.locked(partial(database.checkpoint, truncate=number == 9))
+                database._truncate_again = False
+        m.truncate_history("k1", 1)
+        m.save("k1")
+        killed = kept(path, tmp_path / "killed")
+        expected = {key: texts(m, key) for key in m}
+    pages, size = frames(Path(f"{killed}-wal").read_bytes())
+    assert pages
+    before = files(killed)
+    chance = random.Random(seed)
+    for number in range(12):
+        for end, content in before.items():
+            Path(f"{killed}{end}").write_bytes(content)
+        data = bytearray(before[""])
+        for page in chance.sample(sorted(pages), number * len(pages) // 11):
+            first = (page - 1) * size
+            data += b"\0" * (first + size - len(data))
+            data[first : first + size] = pages[page]
+        killed.write_bytes(data)
+        with opened(killed, read_only=True) as m:
+            assert {key: texts(m, key) for key in m} == expected
+        with opened(killed) as m:
+            assert {key: texts(m, key) for key in m} == expected
+            assert m.verify() == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(cut=st.floats(0, 1), zeros=st.booleans())
+def test_a_log_that_was_torn_anywhere_is_no_strange_log(tmp_path_factory, cut, zeros):
+    tmp_path = tmp_path_factory.mktemp("torn")
+    path = tmp_path / "chats.db"
+    with opened(path) as m:
+        say(m, "first")
+    with opened(path) as m:
+        say(m, *"abcdef")
+        killed = kept(path, tmp_path / "killed")
+    log = Path(f"{killed}-wal").read_bytes()
+    end = int(cut * len(log))
+    Path(f"{killed}-wal").write_bytes(log[:end] + (b"\0" * (len(log) - end) if zeros else b""))
+    said = found(killed)
+    assert said == ["first", *"abcdef"][: len(said)]
+    assert len(said) >= 1
+
+
+def test_frames_of_an_earlier_log_behind_a_torn_one_are_no_marks(path, tmp_path):
+    """A power cut may leave the head of a frame of the new log, and the page of the old one."""
+    with opened(path) as m:
+        say(m, *"abcdef")
+        killed = kept(path, tmp_path / "killed")
+    old = Path(f"{killed}-wal").read_bytes()
+    with opened(path) as m:
+        say(m, *"ghij")
+    with closing(sqlite3.connect(path)) as connection:  # another program: its commits have no marks
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("CREATE TABLE mine (a)")
+        connection.commit()
+        killed = kept(path, tmp_path / "killed")
+    new = Path(f"{killed}-wal").read_bytes()
+    size = struct.unpack(">I", new[8:12])[0]
+    tail = bytearray(old[len(new) :])
+    for place in range(0, len(tail) - 24, 24 + size):
+        tail[place + 8 : place + 16] = new[16:24]  # the salts of the new log
+    Path(f"{killed}-wal").write_bytes(new + tail)
+    assert found(killed) == list("abcdefghij")
+
+
+def index(connection, _):
+    connection.execute("CREATE INDEX mine ON messages (checksum)")
+    connection.commit()
+
+
+def rewritten(connection, _):
+    connection.execute("VACUUM")
+
+
+def mine(connection, _):
+    connection.execute("CREATE TABLE mine (a)")
+    connection.execute("INSERT INTO mine VALUES (zeroblob(100000))")
+    connection.commit()
+
+
+def restored(connection, tmp_path):
+    """As ``.restore`` does: in one transaction that writes every page."""
+    with closing(sqlite3.connect(tmp_path / "backup.db")) as source:
+        source.backup(connection)
+
+
+OTHERS = {one.__name__: one for one in (index, rewritten, mine, restored)}
+
+
+@pytest.mark.parametrize("after", ["nothing", "saves", "a new log and saves"])
+@pytest.mark.parametrize("what", sorted(OTHERS))
+def test_what_other_programs_commit_is_no_strange_log(what, after, path, tmp_path):
+    with opened(path) as m:
+        say(m, *"ab")
+    by_backup(path, tmp_path / "backup.db")
+    with opened(path) as m:
+        say(m, "c")
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    OTHERS[what](connection, tmp_path)
+    expected = list("ab" if what == "restored" else "abc")
+    if after == "a new log and saves":
+        connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+    if after != "nothing":
+        with opened(path) as m:
+            say(m, "d")
+            expected.append("d")
+            killed = kept(path, tmp_path / "killed")
+    else:
+        killed = kept(path, tmp_path / "killed")
+    connection.close()
+    assert Path(f"{killed}-wal").stat().st_size > 0
+    with opened(killed, read_only=True) as m:
+        assert texts(m) == expected
+    assert found(killed) == expected
+
+
+def test_a_database_of_an_older_version_gets_its_marks(path, tmp_path):
+    with opened(path) as m:
+        say(m, "old")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE last_commit")
+        connection.commit()
+    by_file(path, tmp_path / "backup.db")
+    with opened(path) as m:
+        say(m, "new")
+        killed = kept(path, tmp_path / "killed")
+    assert found(killed) == ["old", "new"]
+    with opened(path) as m:
+        say(m, "newest")
+        killed = kept(path, tmp_path / "killed")
+    shutil.copyfile(tmp_path / "backup.db", tmp_path / "other.db")
+    with opened(tmp_path / "other.db"):
+        pass
+    shutil.copyfile(tmp_path / "other.db", killed)
+    with pytest.raises(StorageError, match="its -wal belongs to another"):
+        opened(killed)
+
+
+@pytest.mark.parametrize("damage", ["DELETE FROM last_commit", "UPDATE last_commit SET latest = 'x', schema = x'00'"])
+def test_marks_that_are_damaged_are_no_reason_to_refuse(damage, path, tmp_path):
+    with opened(path) as m:
+        say(m, "one")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(damage)
+        connection.commit()
+    with opened(path) as m:
+        say(m, "two")
+        killed = kept(path, tmp_path / "killed")
+    assert found(killed) == ["one", "two"]
+
+
+# Kills
+
+
+WRITER = """
+import os, sys
+import session_manager.sqlite_database as database
+from session_manager import SessionManager
+path, said, rounds = sys.argv[1], open(sys.argv[2], "a", buffering=1), int(sys.argv[3])
+database._CHECKPOINT_BYTES = 30_000
+for _ in range(rounds):
+    with SessionManager(f"sqlite:{path}", archive=True) as m:
+        for number in range(4):
+            text = os.urandom(8).hex()
+            m.add_message(f"k{number % 2}", "user", text + "x" * 2000)
+            m.save(f"k{number % 2}")
+            print(text, file=said)
+        m.truncate_history("k0", 5)
+        m.save("k0")
+        m.search("needle")
+        m.compact("k0")
+"""
+
+
+def writer(path, *, rounds, trace=()):
+    command = [*trace, sys.executable, "-c", textwrap.dedent(WRITER), str(path), f"{path}.said", str(rounds)]
+    with open(f"{path}.failed", "ab") as failed:
+        return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=failed)
+
+
+def check_all_is_there(path):
+    """Open what a kill has left: nothing that was acknowledged is missing, and nothing is refused."""
+    with opened(path, archive=True) as m:
+        assert m.verify() == []
+        there = {text[:16] for key in m for text in [*texts(m, key), *(one.content for one in m.get_archive(key))]}
+    said = Path(f"{path}.said").read_text().split() if os.path.exists(f"{path}.said") else []
+    assert set(said) <= there
+    return len(said)
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(400, marks=pytest.mark.faults)])
+def test_what_killed_processes_leave_is_never_refused(kills, path):
+    """Two processes at a time, with checkpoints all the time, which are killed at random moments."""
+    chance = random.Random(1)
+    for _ in range(kills):
+        workers = [writer(path, rounds=1000) for _ in range(2)]
+        deadline = time.monotonic() + 60
+        size = os.path.getsize(f"{path}.said") if os.path.exists(f"{path}.said") else 0
+        while not os.path.exists(f"{path}.said") or os.path.getsize(f"{path}.said") <= size:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        time.sleep(chance.random() * 0.1)  # a random moment
+        for worker in workers:
+            worker.send_signal(signal.SIGKILL)
+        for worker in workers:
+            assert worker.wait(60) == -signal.SIGKILL, Path(f"{path}.failed").read_text()
+        check_all_is_there(path)
+    assert check_all_is_there(path) > kills
+
+
+CALLS = ("pwrite64", "fdatasync", "ftruncate", "unlink")
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.parametrize("step", [40, pytest.param(1, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("begun", ["nothing", "a database", "a copy by SQLite"])
+def test_a_kill_at_any_system_call_leaves_what_can_be_opened(begun, call, step, path, tmp_path):
+    """A copy by SQLite is not in WAL mode: opening it leaves a journal, which is no strange one."""
+    if begun != "nothing":
+        with opened(tmp_path / "source.db") as m:
+            say(m, *"abc")
+        (by_vacuum if begun == "a copy by SQLite" else by_file)(tmp_path / "source.db", tmp_path / "begin.db")
+    when, ended = 1, False
+    while not ended:
+        for place in tmp_path.glob("chats.db*"):
+            place.unlink()
+        if begun != "nothing":
+            shutil.copyfile(tmp_path / "begin.db", path)
+        inject = f"inject={call}:signal=SIGKILL:when={when}"
+        trace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
+        ended = writer(path, rounds=1, trace=trace).wait(120) == 0
+        if when == 1 and ended and call == "pwrite64":
+            pytest.skip("this machine does not let strace trace")
+        check_all_is_there(path)
+        assert begun == "nothing" or found(path) == list("abc")
+        when += step
+    assert when > 1
+
+
+# Journals
+
+
+def hot(path, statement="UPDATE messages SET checksum = checksum + 1"):
+    """Leave what a program leaves that is killed while it writes a database that is not in WAL mode."""
+    place = path.parent / "hot"
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+        connection.execute("PRAGMA cache_size = 1")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(statement)
+        connection.execute("CREATE TABLE more (a)")
+        connection.execute("INSERT INTO more VALUES (zeroblob(200000))")
+        killed = kept(path, place)
+    finally:
+        connection.execute("ROLLBACK")
+        connection.close()
+    assert Path(f"{killed}-journal").read_bytes()[:1] == b"\xd9"
+    return killed
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_journal_of_another_database_is_refused_and_left_as_it_is(path, tmp_path, read_only):
+    """It was rolled back over the database."""
+    for name, count in (("chats.db", 30), ("other.db", 4)):
+        with opened(tmp_path / name) as m:
+            say(m, *(f"{name} {number}" for number in range(count)))
+    expected = found(path)
+    journal = Path(f"{hot(tmp_path / 'other.db')}-journal")
+    shutil.copyfile(journal, f"{path}-journal")
+    before = files(path)
+    for _ in range(2):
+        with pytest.raises(StorageError, match="its -journal would be rolled back over it"):
+            opened(path, read_only=read_only)
+    assert files(path) == before
+    os.unlink(f"{path}-journal")
+    assert found(path) == expected
+
+
+def test_a_journal_that_another_program_left_is_left_to_that_program(path):
+    with opened(path) as m:
+        say(m, *"abc")
+    killed = hot(path)
+    with pytest.raises(StorageError, match="let that one open it once"):
+        opened(killed)
+    with closing(sqlite3.connect(killed)) as connection:
+        connection.execute("SELECT count(*) FROM messages").fetchone()
+    assert found(killed) == list("abc")
+
+
+def test_a_journal_of_a_database_that_was_being_created_is_not_rolled_back_over_a_backup(path, tmp_path):
+    """It holds an empty database, and the backup became one."""
+    with opened(tmp_path / "backup.db") as m:
+        say(m, *"abc")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA application_id = 1")
+        connection.execute("PRAGMA cache_size = 1")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("CREATE TABLE more (a)")
+        connection.execute("INSERT INTO more VALUES (zeroblob(200000))")
+        killed = kept(path, tmp_path / "killed")
+    shutil.copyfile(tmp_path / "backup.db", killed)
+    with pytest.raises(StorageError, match="its -journal would be rolled back"):
+        opened(killed)
+    os.unlink(f"{killed}-journal")
+    assert found(killed) == list("abc")
+
+
+def test_a_journal_beside_no_database_is_not_thrown_away(path, tmp_path):
+    with opened(path) as m:
+        say(m, *"abc")
+    killed = hot(path)
+    killed.unlink()
+    with pytest.raises(StorageError, match="its -journal would be rolled back"):
+        opened(killed)
+    assert os.path.exists(f"{killed}-journal")
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 600, b"something else" * 50], ids=["empty", "ended", "foreign"])
+def test_a_journal_that_is_over_is_no_strange_one(path, content):
+    with opened(path) as m:
+        say(m, *"abc")
+    Path(f"{path}-journal").write_bytes(content)
+    assert found(path) == list("abc")
