@@ -828,7 +828,7 @@ def test_what_a_failed_save_archived_does_not_count_after_another_save(filed, th
 KILLED = """
 import os, signal, sys
 from session_manager import SessionManager
-from session_manager.files import Files
+from session_manager.stores.files.filesystem import Files
 from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
 

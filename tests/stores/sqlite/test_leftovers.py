@@ -398,7 +398,7 @@ def test_marks_that_are_damaged_are_no_reason_to_refuse(damage, path, tmp_path):
 
 WRITER = """
 import os, sys
-import session_manager.sqlite_database as database
+from session_manager.stores.sqlite import database
 from session_manager import SessionManager
 path, said, rounds = sys.argv[1], open(sys.argv[2], "a", buffering=1), int(sys.argv[3])
 database._CHECKPOINT_BYTES = 30_000
@@ -456,29 +456,37 @@ CALLS = ("pwrite64", "fdatasync", "ftruncate", "unlink")
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-@pytest.mark.parametrize("step", [40, pytest.param(1, marks=pytest.mark.faults)])
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("begun", ["nothing", "a database", "a copy by SQLite"])
-def test_a_kill_at_any_system_call_leaves_what_can_be_opened(begun, call, step, path, tmp_path):
-    """A copy by SQLite is not in WAL mode: opening it leaves a journal, which is no strange one."""
+def test_a_kill_at_any_system_call_leaves_what_can_be_opened(begun, call, size, path, tmp_path):
+    """A copy by SQLite is not in WAL mode: opening it leaves a journal, which is no strange one.
+
+    A smoke run kills at two of the calls, `--faults` at ten, a soak at each.
+    """
     if begun != "nothing":
         with opened(tmp_path / "source.db") as m:
             say(m, *"abc")
         (by_vacuum if begun == "a copy by SQLite" else by_file)(tmp_path / "source.db", tmp_path / "begin.db")
-    when, ended = 1, False
-    while not ended:
+
+    def run(*inject):
         for place in tmp_path.glob("chats.db*"):
             place.unlink()
         if begun != "nothing":
             shutil.copyfile(tmp_path / "begin.db", path)
-        inject = f"inject={call}:signal=SIGKILL:when={when}"
-        trace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
+        trace = ["strace", "-f", "-qq", "-o", str(tmp_path / "trace"), "-e", f"trace={call}", *inject]
         ended = writer(path, rounds=1, trace=trace).wait(120) == 0
-        if when == 1 and ended and call == "pwrite64":
-            pytest.skip("this machine does not let strace trace")
         check_all_is_there(path)
         assert begun == "nothing" or found(path) == list("abc")
-        when += step
+        return ended
+
+    assert run()
+    calls = (tmp_path / "trace").read_text().count(f"{call}(")
+    if not calls:
+        assert call != "pwrite64" or pytest.skip("this machine does not let strace trace")
+        return
+    places = size.of(2, 10, calls)
+    for when in sorted({1 + (calls - 1) * number // max(places - 1, 1) for number in range(places)}):
+        assert not run("-e", f"inject={call}:signal=SIGKILL:when={when}")
     assert when > 1
 
 
