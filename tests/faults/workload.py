@@ -200,11 +200,13 @@ class Workload(Run):
         """Copy what is stored to a store of the other kind, and go on there."""
         target = Workload("snapshot" if self.kind == "log" else "log", next(self.number))
         target.open()
+        target.m.close()
+        self.store.detach(self.m._residents)  # a copy takes no store that a manager has
         stores.copy(self.store, target.store)
+        self.store.attach(self.m._residents)
         for key in KEYS:
             (copied,) = target.allowed[key]
             assert copied in self.allowed[key], key  # of what the copy has read there is one; the rest is not listed
-        target.m.close()
         target.store.close()
         self.points += target.points
 
