@@ -14,6 +14,7 @@ from session_manager.codec.json import DecodeError
 from session_manager.model import Version
 from session_manager.stores.archive import format as archive_format
 from session_manager.stores.contract import SessionInfo
+from session_manager.stores.files.foreign import key_in
 from session_manager.stores.log import format as log_format
 from session_manager.stores.log.replay import decode as decode_log
 from session_manager.stores.snapshot import format as snapshot_format
@@ -90,7 +91,7 @@ def _read_archive(data: bytes) -> list[Session | Message]:
 
 
 def _read_picoclaw(data: bytes) -> list[Session | Message]:
-    key = picoclaw.key_in(data)
+    key = key_in(data)
     session = picoclaw.decode(data, NOW)
     assert session.key == key
     return [session]

@@ -789,7 +789,7 @@ def test_opening_a_directory_reads_no_session(tmp_path, monkeypatch):
         for number in range(50):
             m.add_message(f"k:{number}", "user", "x")
     reads = []
-    original = session_manager.files.Files.open_read
+    original = Files.open_read
     monkeypatch.setattr(
         session_manager.files.Files, "open_read", lambda self, name: reads.append(name) or original(self, name)
     )

@@ -18,11 +18,11 @@ from session_manager.model import Session, Version
 from session_manager.model.changes import Append, Edit, Fold, UpdateMetadata, fold
 from session_manager.stores.archive.format import decode as decode_archive
 from session_manager.stores.archive.format import decode_bodies, encode_header, encode_lines
+from session_manager.stores.files.foreign import key_in
 from session_manager.stores.log import LogStore
 from session_manager.stores.log.format import encode_first, starts_whole
 from session_manager.stores.log.replay import decode as decode_log
 from session_manager.stores.snapshot import SnapshotStore
-from session_manager.stores.snapshot import picoclaw_format as picoclaw
 from session_manager.stores.snapshot.format import decode as decode_snapshot
 from session_manager.stores.snapshot.format import decode_header
 from tests.support.log_lines import record
@@ -130,7 +130,7 @@ CASES = [
     for kind, read, kinds in [
         ("log", lambda data: decode_log(data, "path"), LOGS),
         ("value", decode_json, VALUES),
-        ("picoclaw", picoclaw.key_in, VALUES),
+        ("picoclaw", key_in, VALUES),
         ("archive", archive, ARCHIVES),
         ("snapshot", lambda data: decode_snapshot(data, "path"), SNAPSHOTS),
         ("header", lambda data: decode_header(data, "path"), SNAPSHOTS),
