@@ -31,6 +31,7 @@ from session_manager.errors import (
     StorageLockedError,
     StoreInUseError,
     UnsupportedFormatError,
+    WouldWaitError,
 )
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ __all__ = [
     "Turn",
     "UnsupportedFormatError",
     "Version",
+    "WouldWaitError",
     "open_store",
 ]
 

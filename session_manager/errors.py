@@ -13,6 +13,7 @@
     ├── ReadOnlyError (RuntimeError)
     ├── ReentrantCallError (RuntimeError)
     ├── SessionBusyError (RuntimeError)
+    ├── WouldWaitError (RuntimeError)
     ├── ConflictError
     └── StorageError
         ├── StorageLockedError
@@ -53,6 +54,7 @@ __all__ = [
     "StorageLockedError",
     "StoreInUseError",
     "UnsupportedFormatError",
+    "WouldWaitError",
 ]
 
 _SHOWN_KEY = 80
@@ -178,6 +180,16 @@ class ReentrantCallError(SessionManagerError, RuntimeError):
         return (
             "a signal handler or finalizer called the session manager in the middle of a call: set a flag there instead"
         )
+
+
+class WouldWaitError(SessionManagerError, RuntimeError):
+    """A call that must not wait would have to: for the storage, or for another call that uses it. Nothing was done.
+
+    `AsyncSessionManager` makes the call again in a thread that may wait, so its callers do not see this error.
+    """
+
+    def _sentence(self) -> str:
+        return "the call would have to wait for the storage, in a thread that must not: make it in another thread"
 
 
 class SessionBusyError(SessionManagerError, RuntimeError):

@@ -1,12 +1,11 @@
-"""What an event loop may expect of a manager: that its thread never waits there, and that the threads beside it let it in.
+"""Threads beside an event loop: calls that must not wait in the loop's thread, and threads that let the loop in.
 
-* The thread of a loop calls `at_once`. What would have to wait, for a disk or for who uses one, is refused by `WouldWaitError`
-  before anything was done, and is then to be called in a thread that may wait.
-* A thread that works for a loop calls `beside_a_loop`. Long computations in it `give_way` often, and do in `pieces` what
-  would be one long call: Python lets other threads wait for one that computes, for 5 ms (`sys.getswitchinterval`) or to
-  the end of what is written in C, unless that one sleeps.
+* The thread of a loop calls `at_once`. A call that would have to wait, for a disk or for another thread that uses it,
+  raises `WouldWaitError` before it has done anything. The caller then repeats it in a thread that may wait.
+* A thread that works for a loop calls `beside_a_loop`. Its long computations `give_way` often, and split long calls into
+  `pieces`. Otherwise Python lets the loop wait for 5 ms (`sys.getswitchinterval`), or until C code returns.
 
-Neither asyncio nor trio is imported here: whoever runs a loop has done so.
+Neither asyncio nor trio is imported here: a program that runs a loop has imported it.
 """
 
 from __future__ import annotations
@@ -17,10 +16,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ParamSpec, TypeVar
 
-from session_manager.errors import ReentrantCallError
+from session_manager.errors import WouldWaitError
 
 __all__ = [
-    "WouldWaitError",
     "at_once",
     "beside_a_loop",
     "call_soon",
@@ -41,10 +39,6 @@ T = TypeVar("T")
 _BREATH = 0.0001
 #: How many seconds a thread may compute before it lets a loop in, and how many items it may look at before it asks.
 _STINT, _ITEMS = 0.0005, 16
-
-
-class WouldWaitError(ReentrantCallError):
-    """A call in `at_once` would have to wait; nothing was done."""
 
 
 class _Thread(threading.local):

@@ -33,6 +33,7 @@ from session_manager.errors import (
     StorageLockedError,
     StoreInUseError,
     UnsupportedFormatError,
+    WouldWaitError,
 )
 from session_manager.model import Version
 from session_manager.model.key import check_key
@@ -48,6 +49,7 @@ TREE = {
     "ForkedError": ("SessionManagerError", "RuntimeError"),
     "ReadOnlyError": ("SessionManagerError", "RuntimeError"),
     "ReentrantCallError": ("SessionManagerError", "RuntimeError"),
+    "WouldWaitError": ("SessionManagerError", "RuntimeError"),
     "SessionBusyError": ("SessionManagerError", "RuntimeError"),
     "ConflictError": ("SessionManagerError",),
     "StorageError": ("SessionManagerError",),
@@ -90,6 +92,11 @@ EXAMPLES = [
     (ClosedError(), {}, "this session manager is closed"),
     (ForkedError(), {}, "this session manager was opened before fork(): open it in the worker"),
     (ReadOnlyError(), {}, "this storage was opened read-only"),
+    (
+        WouldWaitError(),
+        {},
+        "the call would have to wait for the storage, in a thread that must not: make it in another thread",
+    ),
     (
         ReentrantCallError(),
         {},

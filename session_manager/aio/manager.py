@@ -172,7 +172,7 @@ class AsyncSessionManager(Resource):
         if self._wrapped is None:
             await self._workers.writing.run(self._opened, "")
             assert self._wrapped is not None
-        self._wrapped._residents.guard.check_process()
+        self._wrapped._residents.lock.check_process()
         return self._wrapped
 
     def _opened(self) -> None:
@@ -464,7 +464,7 @@ class AsyncSessionManager(Resource):
         :raises SaveFailedError: something could not be saved, and the manager stays open.
         """
         if self._wrapped is not None:
-            self._wrapped._residents.guard.check_process()
+            self._wrapped._residents.lock.check_process()
         await to_the_end(partial(self._shut, save=save))
 
     def _shut(self, *, save: bool) -> None:

@@ -176,7 +176,7 @@ async def _acquired(turn: Turn) -> Claim:
 
 
 async def _until_first(turn: Turn, claim: Claim) -> None:
-    before = turn._locks.queue(turn.key, claim, turn._max_waiting)
+    before = turn._locks.claims.queue(turn.key, claim, turn._max_waiting)
     if before is not None:
         turn._locks.check_has_none(turn.key, claim, "task")
     watched: weakref.ref[Claim] | None = None
@@ -187,4 +187,4 @@ async def _until_first(turn: Turn, claim: Claim) -> None:
         before = None  # to hold on to one that is dropped would keep it
         with anyio.move_on_after(PATIENCE):
             await signal.wait()
-        before = turn._locks.queue(turn.key, claim)
+        before = turn._locks.claims.queue(turn.key, claim)

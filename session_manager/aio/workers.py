@@ -19,9 +19,9 @@ import anyio.lowlevel
 import attrs
 from anyio.lowlevel import RunVar
 
-from session_manager.errors import ClosedError
+from session_manager.errors import ClosedError, WouldWaitError
 from session_manager.resource import Resource
-from session_manager.threads import WouldWaitError, at_once, beside_a_loop, call_soon
+from session_manager.threads import at_once, beside_a_loop, call_soon
 
 __all__ = ["Signal", "Threads", "Workers", "in_a_thread_of_its_own"]
 

@@ -16,7 +16,6 @@ import attrs
 
 from session_manager.errors import ClosedError, SessionManagerError
 from session_manager.manager.cache.entry import Entry
-from session_manager.manager.cache.locks import nothing
 from session_manager.resource import Resource
 
 __all__ = ["Autosave", "Autosaver"]
@@ -39,6 +38,10 @@ def _positive(_: object, attribute: Any, value: object) -> None:
 def _waitable(_: object, attribute: Any, value: float) -> None:
     if value > threading.TIMEOUT_MAX:
         raise ValueError(f"{attribute.name} must be {threading.TIMEOUT_MAX:.0f} seconds or less")
+
+
+def _nothing() -> None:
+    pass
 
 
 @attrs.frozen
@@ -83,7 +86,7 @@ class Autosaver(Resource):
         self._failed: dict[str, int] = {}
         self._stopping = False
         self._flushing = False
-        self._last: Callable[[], None] = nothing
+        self._last: Callable[[], None] = _nothing
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._run, name="session-manager-autosave", daemon=True)
         self._thread.start()
@@ -100,7 +103,7 @@ class Autosaver(Resource):
         elif len(entry.pending) <= 1:
             self._news.put((key, False))
 
-    def stop(self, *, last: Callable[[], None] = nothing, patience: float | None = None) -> None:
+    def stop(self, *, last: Callable[[], None] = _nothing, patience: float | None = None) -> None:
         """End the thread; idempotent.
 
         :param last: what is to be called when it has ended, even if nobody waits that long: by the thread, or here.

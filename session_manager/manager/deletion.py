@@ -1,4 +1,4 @@
-"""Removal: deleting a session for good, on request or because of its age."""
+"""Deletion of sessions, on request or because of their age."""
 
 from __future__ import annotations
 
@@ -70,11 +70,14 @@ class Removal(Resource):
 
     def delete(self, key: str) -> bool:
         """Delete a session from RAM and from the store; say whether there was one."""
-        return self._residents.held(key, lambda: self._delete(key))
+        with self._residents.lock_of(key):
+            self._residents.check_state()
+            return self._delete(key)
 
     def _delete(self, key: str) -> bool:
-        store = self._residents.store
-        gone, stored = store is None, False
+        """Delete a session. Requires its keyed lock."""
+        residents, store = self._residents, self._residents.store
+        gone, stored, resident = store is None, False, False
         try:
             stored = store is not None and store.delete(key)
             gone = True
@@ -88,17 +91,18 @@ class Removal(Resource):
             self._doubt(key)
             raise
         finally:
-            resident = gone and self._residents.guard.run(self._residents.deleted, key, stored=stored)
+            if gone:
+                with residents.lock.checked:
+                    resident = residents.deleted(key, stored=stored)
         return stored or resident
 
     def _doubt(self, key: str) -> None:
-        """After an interrupt, let the next call read whether the session is still there, unless it is in RAM only."""
-        self._residents.guard.run(self._forget_clean, key)
-
-    def _forget_clean(self, key: str) -> None:
-        entry = self._residents.resident(key)
-        if entry is not None and not entry.dirty:
-            self._residents.forget(key)
+        """After an interrupt, forget a clean session, so that the next call reads whether it is still stored."""
+        residents = self._residents
+        with residents.lock.checked:
+            entry = residents.by_key.get(key)
+            if entry is not None and not entry.dirty:
+                residents.forget(key)
 
     def expire(self, key: str, than: datetime, *, dry_run: bool = False) -> bool:
         """Delete a session if it is still older than a moment; say whether it was deleted.
@@ -106,11 +110,12 @@ class Removal(Resource):
         :param dry_run: only say whether it would be.
         :raises StorageError: as the store's `Store.delete` does; what was in RAM of it is still there.
         """
-        expire = self._would_expire if dry_run else self._expire
-        return self._residents.held(key, lambda: expire(key, than))
+        with self._residents.lock_of(key):
+            self._residents.check_state()
+            return self._would_expire(key, than) if dry_run else self._expire(key, than)
 
     def _would_expire(self, key: str, than: datetime) -> bool:
-        """Decide as `_expire` does, and read what is stored, for a damaged session stays."""
+        """Decide as `_expire` does, and read what is stored, for a damaged session stays. Requires the keyed lock."""
         store, entry = self._residents.store, self._residents.peek(key)
         if entry is not None and not _may_go(entry, than):
             return False
@@ -126,12 +131,15 @@ class Removal(Resource):
                 store.release(key)
 
     def _expire(self, key: str, than: datetime) -> bool:
+        """Delete a session that is old in RAM and stored. Requires its keyed lock."""
         residents, store = self._residents, self._residents.store
         if store is None:
-            return residents.guard.run(self._forget, key, than)
+            with residents.lock.checked:
+                entry = residents.by_key.get(key)
+                return entry is not None and _may_go(entry, than) and residents.deleted(key, stored=False)
         deleted, entry = False, None
         try:
-            entry = residents.guard.run(self._leave, key, than)
+            entry = self._leave(key, than)
             if entry is not None or residents.peek(key) is None:
                 expected = _stored(store, key, entry, than)
                 deleted = expected is not None and (expected.version is None or store.delete(key, expected.version))
@@ -148,25 +156,19 @@ class Removal(Resource):
             self._doubt(key)
             raise
         finally:
-            residents.guard.run(self._note_expired, key, deleted=deleted)
+            with residents.lock.checked:
+                if deleted:
+                    residents.deleted(key, stored=True)
+                else:
+                    residents.stay(key)
         return deleted
-
-    def _forget(self, key: str, than: datetime) -> bool:
-        entry = self._residents.resident(key)
-        if entry is None or not _may_go(entry, than):
-            return False
-        return self._residents.deleted(key, stored=False)
-
-    def _note_expired(self, key: str, *, deleted: bool) -> None:
-        if deleted:
-            self._residents.deleted(key, stored=True)
-        else:
-            self._residents.stay(key)
 
     def _leave(self, key: str, than: datetime) -> Entry | None:
         """Return the entry of a session that is in RAM and old. A message that comes now waits, and starts a new one."""
-        entry = self._residents.resident(key)
-        if entry is None or not _may_go(entry, than):
-            return None
-        self._residents.leave(key)
-        return entry
+        residents = self._residents
+        with residents.lock.checked:
+            entry = residents.by_key.get(key)
+            if entry is None or not _may_go(entry, than):
+                return None
+            residents.leave(key)
+            return entry

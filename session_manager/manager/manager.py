@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
-from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -19,7 +18,6 @@ from session_manager.history.tokens import estimate_tokens
 from session_manager.manager.autosave import Autosave, Autosaver
 from session_manager.manager.cache.eviction import Budget
 from session_manager.manager.cache.fair_lock import Claims
-from session_manager.manager.cache.locks import nothing
 from session_manager.manager.cache.residents import STORAGE, Residents
 from session_manager.manager.deletion import Removal, is_older
 from session_manager.manager.edits import editing, last_position, position_of, removing_last, truncating
@@ -145,7 +143,7 @@ class SessionManager(Resource):
             self._residents.attach()
             self._saving = Saving(self._residents)
             self._removal = Removal(self._residents)
-            self._turn_locks = TurnLocks(Claims(self._residents.guard))
+            self._turn_locks = TurnLocks(Claims(self._residents.lock))
             self._summaries = Summaries(self._residents, self._saving, self._incoming)
             self._overview = Overview(self._residents)
             if autosave is not None and self._residents.store is not None:
@@ -329,7 +327,7 @@ class SessionManager(Resource):
 
     def _append(self, key: str, messages: tuple[Message, ...], at: datetime) -> list[Message]:
         change = Append(at=at, messages=messages)
-        while (changed := self._residents.change(key, lambda _: change, blind=True)) is None:
+        while (changed := self._residents.change(key, change, blind=True)) is None:
             self._residents.create(key, at)
         return changed[1].messages.last(len(messages))
 
@@ -383,7 +381,7 @@ class SessionManager(Resource):
         """
         checked, at = self._writable(key), self._incoming.now()
         summary = checked_text(text, "summary")
-        return self._residents.change(checked, lambda _: SetSummary(at=at, text=summary)) is not None
+        return self._residents.change(checked, SetSummary(at=at, text=summary)) is not None
 
     def set_history(self, key: str, messages: Iterable[object]) -> bool:
         """Replace all messages; the summary stays. `False` and no effect if there is no such session.
@@ -393,7 +391,7 @@ class SessionManager(Resource):
         """
         checked, at = self._writable(key), self._incoming.now()
         new = self._incoming.messages(tuple(messages), at)
-        return self._residents.change(checked, lambda _: Replace(at=at, messages=new)) is not None
+        return self._residents.change(checked, Replace(at=at, messages=new)) is not None
 
     def truncate_history(self, key: str, keep_last: int, *, whole_turns: bool = False) -> int:
         """Drop all but the last `keep_last` messages, to the archive if there is one.
@@ -408,7 +406,7 @@ class SessionManager(Resource):
 
         truncate, entry = truncating(at, keep_last, whole_turns=whole_turns), self._residents.peek(checked)
         if entry is not None:
-            truncate(entry.session)  # without the guard: nobody is to wait until the turns are found
+            truncate(entry.session)  # without the lock: finding the turns takes long
         return _dropped(self._residents.change(checked, truncate))
 
     def summarize(
@@ -479,7 +477,7 @@ class SessionManager(Resource):
         checked, at = self._writable(key), self._incoming.now()
         names = tuple(checked_text(name, "removed") for name in removed)
         change = UpdateMetadata(at=at, items=items, removed=names)
-        return self._residents.change(checked, lambda _: change) is not None
+        return self._residents.change(checked, change) is not None
 
     def clear(self, key: str) -> int:
         """Drop all messages, the summary and the archive; metadata and creation time stay.
@@ -488,7 +486,7 @@ class SessionManager(Resource):
         """
         checked, at = self._writable(key), self._incoming.now()
         generation = cleared(self._residents.new_id())
-        return _dropped(self._residents.change(checked, lambda _: Clear(at=at, generation=generation)))
+        return _dropped(self._residents.change(checked, Clear(at=at, generation=generation)))
 
     # Saving
 
@@ -572,7 +570,9 @@ class SessionManager(Resource):
         checked = self._writable(key)
         store = self._residents.store
         if store is not None:
-            self._residents.held(checked, lambda: store.compact(checked))
+            with self._residents.lock_of(checked):
+                self._residents.check_state()
+                store.compact(checked)
 
     def verify(self, key: str | None = None) -> list[Finding]:
         """Read what is stored, check all that can be checked, and return what is wrong; damage does not raise.
@@ -585,10 +585,17 @@ class SessionManager(Resource):
             return []
         if key is not None:
             checked = self._checked(key)
-            return self._residents.held(checked, lambda: store.verify(checked))
-        findings = [self._residents.held(one, partial(store.verify, one)) for one in self._overview.keys("")]
-        strays = self._residents.held(STORAGE, store.strays)
-        return list(dict.fromkeys(finding for some in [*findings, strays] for finding in some))
+            return self._verified(store, checked)
+        findings = [finding for one in self._overview.keys("") for finding in self._verified(store, one)]
+        with self._residents.lock_of(STORAGE):
+            self._residents.check_state()
+            findings += store.strays()
+        return list(dict.fromkeys(findings))
+
+    def _verified(self, store: Store, key: str) -> list[Finding]:
+        with self._residents.lock_of(key):
+            self._residents.check_state()
+            return store.verify(key)
 
     def health(self) -> Health:
         """Say how the manager is doing, from RAM."""
@@ -608,7 +615,7 @@ class SessionManager(Resource):
         :param save: `False` gives up what is not saved.
         :raises SaveFailedError: something could not be saved, and the manager stays open.
         """
-        self._residents.close(self._saving.flush if save else nothing)
+        self._residents.close(self._saving.flush if save else lambda: None)
         if self._autosaver is not None:
             self._autosaver.stop()
 

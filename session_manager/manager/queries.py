@@ -1,10 +1,9 @@
-"""All sessions at once, those in RAM and those in the store: which there are, what they are, what they contain."""
+"""Queries over all sessions, in RAM and in the store: their keys, descriptions, archives, and a search of their text."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from functools import partial
 from itertools import chain
 
 import attrs
@@ -36,7 +35,9 @@ class Overview(Resource):
         try:
             if entry is not None and self._residents.touch(key) is not None:
                 return True
-            return self._residents.held(key, lambda: store.version(key)) is not None
+            with self._residents.lock_of(key):
+                self._residents.check_state()
+                return store.version(key) is not None
         except (CorruptSessionError, UnsupportedFormatError):
             return True
 
@@ -44,8 +45,11 @@ class Overview(Resource):
         """Return the keys that there are now, sorted."""
         self._residents.check_open()
         store, own = self._residents.store, self._own(prefix)
-        stored = [] if store is None else self._residents.held(STORAGE, lambda: list(store.keys(prefix)))
-        return sorted(own.keys() | stored)
+        if store is None:
+            return sorted(own)
+        with self._residents.lock_of(STORAGE):
+            self._residents.check_state()
+            return sorted(own.keys() | store.keys(prefix))
 
     def _own(self, prefix: str) -> dict[str, Entry]:
         """Return what is in RAM and need not be asked of the store: of a shared one, what is unsaved."""
@@ -68,7 +72,9 @@ class Overview(Resource):
         store, entry = self._residents.store, self._residents.peek(key)
         try:
             if store is not None and not _tells(store, entry):
-                return self._residents.held(key, lambda: self._describe(store, key))
+                with self._residents.lock_of(key):
+                    self._residents.check_state()
+                    return self._describe(store, key)
             if store is not None and store.shared:
                 entry = self._residents.touch(key)
         except StorageError as error:
@@ -76,7 +82,7 @@ class Overview(Resource):
         return None if entry is None else SessionInfo.of(entry.session)
 
     def _describe(self, store: Store, key: str) -> SessionInfo | None:
-        """Describe a session whose keyed lock is held: what it waited for may have put it into RAM."""
+        """Describe a session, which another thread may have put into RAM meanwhile. Requires its keyed lock."""
         entry = self._residents.peek(key)
         return SessionInfo.of(entry.session) if entry is not None and _tells(store, entry) else store.describe(key)
 
@@ -86,10 +92,12 @@ class Overview(Resource):
         store, entry = self._residents.store, self._residents.peek(key)
         if store is None:
             return [] if entry is None else entry.archived((), archive=self._residents.archive)
-        return self._residents.held(key, lambda: self._archive(store, key))
+        with self._residents.lock_of(key):
+            self._residents.check_state()
+            return self._archive(store, key)
 
     def _archive(self, store: Store, key: str) -> list[Message]:
-        """Return the archive of a session whose keyed lock is held, over what others have saved."""
+        """Return the archive of a session, over what other writers have saved. Requires its keyed lock."""
         entry = self._residents.peek(key)
         if entry is not None and entry.dirty and store.shared:
             entry = self._residents.fetch(store, key)
@@ -107,9 +115,9 @@ class Overview(Resource):
         if store is None:
             return hits
         if store.indexed:
-            found = self._residents.held(
-                STORAGE, lambda: store.search(text, key=key, prefix=prefix, limit=limit, skip=mine)
-            )
+            with self._residents.lock_of(STORAGE):
+                self._residents.check_state()
+                found = store.search(text, key=key, prefix=prefix, limit=limit, skip=mine)
             return merged([*hits, *found], limit)
         for one in [key] if key is not None else self.keys(prefix):
             if one not in mine:
@@ -124,7 +132,9 @@ class Overview(Resource):
 
     def _search_one(self, store: Store, text: str, key: str, limit: int, *, strict: bool) -> list[SearchHit]:
         try:
-            return self._residents.held(key, lambda: self._search(store, text, key, limit))
+            with self._residents.lock_of(key):
+                self._residents.check_state()
+                return self._search(store, text, key, limit)
         except (CorruptSessionError, UnsupportedFormatError) as error:
             if strict:
                 raise
@@ -132,7 +142,7 @@ class Overview(Resource):
             return []
 
     def _search(self, store: Store, text: str, key: str, limit: int) -> list[SearchHit]:
-        """Search a session whose keyed lock is held: what it waited for may have put it into RAM.
+        """Search a session, which another thread may have put into RAM meanwhile. Requires its keyed lock.
 
         :raises CorruptSessionError: if it, or its archive, is damaged.
         """
@@ -152,15 +162,16 @@ class Overview(Resource):
             if store is None or not store.has_archive(key):
                 found = self._with_archive(None, key, entry, strict=strict)
             else:
-                read = partial(self._with_archive, store, key, entry, strict=strict)
-                found = self._residents.held(key, read)
+                with self._residents.lock_of(key):
+                    self._residents.check_state()
+                    found = self._with_archive(store, key, entry, strict=strict)
             for message in found:
                 yield key, message
 
     def _with_archive(self, store: Store | None, key: str, entry: Entry, *, strict: bool) -> Iterable[Message]:
-        """Return the messages of a session and of its archive. If there is a store, its keyed lock is held.
+        """Return the messages of a session and of its archive. Requires its keyed lock, if there is a store.
 
-        :param entry: it as it was; by now it may be another, or have been evicted.
+        :param entry: the session as it was; by now it may be another, or have been evicted.
         """
         entry = self._residents.peek(key) or entry
         session, archive = entry.session, self._residents.archive

@@ -1,10 +1,10 @@
-"""Saving: how what is dirty gets into the store, and what becomes of a write whose outcome is unknown."""
+"""Saving: how dirty sessions get into the store, and how a write whose outcome is unknown is settled."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Iterable
 from datetime import datetime
-from functools import partial
 
 import attrs
 
@@ -17,7 +17,6 @@ from session_manager.errors import (
     SessionNotFoundError,
 )
 from session_manager.manager.cache.entry import Entry
-from session_manager.manager.cache.locks import nothing
 from session_manager.manager.cache.residents import Residents
 from session_manager.model.changes import Change, Witness
 from session_manager.model.session import Session
@@ -32,7 +31,7 @@ _ATTEMPTS = 100
 
 @attrs.frozen(eq=False, repr=False)
 class _Unknown:
-    """A write that was begun before, and of which nobody has noted what became of it."""
+    """A write that was begun before, and whose outcome was not noted."""
 
     commit: Commit
 
@@ -48,13 +47,15 @@ class Saving(Resource):
         entry, store = self._residents.peek(key), self._residents.store
         if store is None or entry is None or not entry.dirty:
             return False
-        return self._residents.held(key, lambda: self._save(store, key))
+        with self._residents.lock_of(key):
+            self._residents.check_state()
+            return self._save(store, key)
 
     def carry_out(self, key: str, change: Change, *, blind: bool = False) -> bool | None:
         """Make a change and save it; say whether it is durable, or `None` if there is no such session.
 
-        `False`: it had no effect, or has none on top of what another writer saved. What is done to the session right
-        after it does not matter.
+        `False`: it had no effect, or has none on top of what another writer saved. Later changes of the session do not
+        matter.
 
         :param blind: as for `Residents.change`.
         :raises ReentrantCallError: where the save would be refused; nothing has changed.
@@ -62,8 +63,7 @@ class Saving(Resource):
         if self._residents.store is not None:
             self._residents.keyed.check_none_is_mine()
         witness = Witness()
-        seen = attrs.evolve(change, witness=witness)
-        changed = self._residents.change(key, lambda _: seen, blind=blind)
+        changed = self._residents.change(key, attrs.evolve(change, witness=witness), blind=blind)
         if changed is None or changed[0] is changed[1]:
             return None if changed is None else False
         if self._residents.store is None:
@@ -74,15 +74,15 @@ class Saving(Resource):
     def save_all(self) -> int:
         """Save every dirty session; try all, then raise `SaveFailedError`."""
         self._residents.check_open()
-        return self._raising(self._save_dirty(self._residents.check_open))
+        return self._raising(self._save_many(self._dirty(), closing=False))
 
     def flush(self) -> int:
         """Save every dirty session while the manager is being closed."""
-        return self._raising(self._save_dirty(nothing))
+        return self._raising(self._save_many(self._dirty(), closing=True))
 
     def save_some(self, keys: Iterable[str]) -> dict[str, Exception]:
-        """Save those of some sessions that are dirty; return which could not be saved, and why."""
-        return self._save_many(sorted(keys), self._residents.check_open)[1]
+        """Save the dirty ones of some sessions; return the keys that could not be saved, and why."""
+        return self._save_many(sorted(keys), closing=False)[1]
 
     def _raising(self, outcome: tuple[int, dict[str, Exception]]) -> int:
         written, failures = outcome
@@ -91,28 +91,49 @@ class Saving(Resource):
             raise SaveFailedError(None, reasons, failures) from next(iter(failures.values()))
         return written
 
-    def _save_dirty(self, check: Callable[[], None]) -> tuple[int, dict[str, Exception]]:
-        entries = self._residents.entries()
-        return self._save_many(sorted(key for key, entry in entries.items() if entry.dirty), check)
+    def _dirty(self) -> list[str]:
+        """Return the keys of the dirty sessions, sorted."""
+        return sorted(key for key, entry in self._residents.entries().items() if entry.dirty)
 
-    def _save_many(self, keys: list[str], check: Callable[[], None]) -> tuple[int, dict[str, Exception]]:
+    def _save_many(self, keys: list[str], *, closing: bool) -> tuple[int, dict[str, Exception]]:
+        """Save sessions, many at once; return how many were written, and the errors by key.
+
+        :param closing: the manager is being closed, and still saves.
+        """
         store = self._residents.store
         failures: dict[str, Exception] = {}
         written = 0
         for first in range(0, len(keys) if store is not None else 0, _BATCH):
             assert store is not None
             batch = keys[first : first + _BATCH]
-            save = partial(self._save_batch, store, batch, failures)
-            written += self._residents.keyed.run(batch, check, save)
+            locks = self._residents.keyed.locks_of(batch)
+            written += self._save_locked(store, batch, locks, failures, closing=closing)
         return written, failures
 
+    def _save_locked(
+        self,
+        store: Store,
+        keys: list[str],
+        locks: list[threading.RLock],
+        failures: dict[str, Exception],
+        *,
+        closing: bool,
+    ) -> int:
+        """Take the keyed locks of some sessions, one in each call of itself, and save them: see `_save_batch`."""
+        if locks:
+            with locks[0]:
+                return self._save_locked(store, keys, locks[1:], failures, closing=closing)
+        if not closing:
+            self._residents.check_state()
+        return self._save_batch(store, keys, failures)
+
     def _save_batch(self, store: Store, keys: list[str], failures: dict[str, Exception]) -> int:
-        """Save sessions whose keyed locks are held: in one write, and one by one what needs more than that."""
+        """Save sessions together, and singly those that need more than one write. Requires their keyed locks."""
         begun = [commit for key in keys if (commit := self._begin(key)) is not None]
         commits = [commit for commit in begun if isinstance(commit, Commit)]
         singly = [commit.commit.session.key for commit in begun if isinstance(commit, _Unknown)]
         written = 0
-        for commit, error in zip(commits, self._write(store, commits), strict=True):
+        for commit, error in zip(commits, self._write_many(store, commits), strict=True):
             if error is None:
                 written += 1
             elif isinstance(error, ConflictError):
@@ -127,8 +148,8 @@ class Saving(Resource):
         return written
 
     def _save(self, store: Store, key: str) -> bool:
-        """Save a session whose keyed lock is held."""
-        conflict: Exception | None = None
+        """Save a session, and say whether something was written. Requires its keyed lock."""
+        conflict: ConflictError | None = None
         for _ in range(_ATTEMPTS):
             commit = self._begin(key)
             if commit is None:
@@ -137,106 +158,129 @@ class Saving(Resource):
                 if self._settle(store, commit.commit) and not self.is_dirty(key):
                     return True
                 continue
-            conflict = self._write(store, [commit])[0]
+            conflict = self._write(store, commit)
             if conflict is None:
                 return True
-            if not isinstance(conflict, ConflictError):
-                raise conflict
             self._residents.rebase(store, key)
         assert conflict is not None
         raise conflict
 
     def _begin(self, key: str) -> Commit | _Unknown | None:
-        """Begin a write of a session: return what is to be written, or to be settled first; `None` if it is clean.
+        """Begin a write of a session; return its commit, or the one to settle first; `None` if the session is clean.
 
-        From here on until it is noted what became of it, the write counts as unknown: an interrupt at any point is
+        From here on until its outcome is noted, the write counts as unknown: an interrupt at any point is
         settled by the next save.
         """
-        return self._residents.guard.run(self._note_begun, key, self._residents.new_id())
-
-    def _note_begun(self, key: str, token: str) -> Commit | _Unknown | None:
-        entry = self._residents.resident(key)
-        if entry is None or not entry.dirty:
-            return None
-        if entry.unknown is not None:
-            return _Unknown(entry.unknown)
-        entry = entry.thinned()
-        commit = entry.commit(token, archive=self._residents.archive)
-        self._residents.put(key, entry.writing(commit))
-        return commit
+        residents = self._residents
+        token = residents.new_id()
+        with residents.lock.checked:
+            entry = residents.by_key.get(key)
+            if entry is None or not entry.dirty:
+                return None
+            if entry.unknown is not None:
+                return _Unknown(entry.unknown)
+            entry = entry.thinned()
+            commit = entry.commit(token, archive=residents.archive)
+            residents.put(key, entry.writing(commit))
+            return commit
 
     def is_dirty(self, key: str) -> bool:
         """Say whether a session has something to save."""
         entry = self._residents.peek(key)
         return entry is not None and entry.dirty
 
-    def _write(self, store: Store, commits: list[Commit]) -> list[Exception | None]:
-        """Write commits that were begun, and take note of what became of each."""
+    def _write(self, store: Store, commit: Commit) -> ConflictError | None:
+        """Write a commit that was begun, and note its outcome; return the conflict, if there was one."""
+        try:
+            store.write(commit)
+        except ConflictError as error:
+            self._note(commit, error)
+            return error
+        except SessionManagerError as error:
+            self._note(commit, error)
+            raise
+        except Exception as broken:
+            self._note_broken([commit], broken)
+            raise
+        self._note(commit, None)
+        return None
+
+    def _write_many(self, store: Store, commits: list[Commit]) -> list[Exception | None]:
+        """Write commits that were begun, and note the outcome of each; return their errors."""
         try:
             errors = store.write_many(commits)
         except Exception as broken:
-            for commit in commits:
-                self._residents.guard.run(self._residents.note_failure, commit.session.key, broken)
+            self._note_broken(commits, broken)
             raise
         for commit, error in zip(commits, errors, strict=True):
-            if error is None:
-                _testify(commit)
-            self._residents.guard.run(self._note_written, commit, error)
+            self._note(commit, error)
         return errors
 
-    def _note_written(self, commit: Commit, error: Exception | None) -> None:
-        key = commit.session.key
-        if not isinstance(error, ConflictError):
-            self._residents.note_failure(key, error)
+    def _note(self, commit: Commit, error: Exception | None) -> None:
+        """Note the outcome of a write, by the error that the store gave for it."""
+        key, residents = commit.session.key, self._residents
         if error is None:
-            self._residents.advance(key, partial(Entry.landed, commit=commit))
-        elif not isinstance(error, SaveOutcomeUnknownError):
-            self._residents.advance(key, Entry.not_landed)
+            _testify(commit)
+        with residents.lock.checked:
+            if not isinstance(error, ConflictError):
+                residents.note_failure(key, error)
+            if error is None:
+                residents.put(key, residents.by_key[key].landed(commit))
+            elif not isinstance(error, SaveOutcomeUnknownError):
+                residents.put(key, residents.by_key[key].not_landed())
+
+    def _note_broken(self, commits: list[Commit], broken: Exception) -> None:
+        """Note that the store failed in a way of its own: the outcome of the writes stays unknown."""
+        with self._residents.lock.checked:
+            for commit in commits:
+                self._residents.note_failure(commit.session.key, broken)
 
     def _settle(self, store: Store, commit: Commit, *, give_up: bool = False) -> bool:
-        """Find out whether an unknown write landed.
+        """Find out whether an unknown write landed. Requires the keyed lock.
 
-        :param give_up: take one of which nobody can tell any more for one that did not.
-        :raises ConflictError: nobody can tell any more.
+        :param give_up: if the store cannot tell any more, take the write for one that did not land.
+        :raises ConflictError: the store cannot tell any more.
         """
+        key, residents = commit.session.key, self._residents
         landed = store.landed(commit)
         if landed is None and not give_up:
-            key = commit.session.key
             reason = "nobody can tell any more whether the last save landed: reload it"
             raise ConflictError(key, commit.base, store.version(key), reason)
         if landed:
             _testify(commit)
-        self._residents.guard.run(self._note_settled, commit, landed=bool(landed))
+        with residents.lock.checked:
+            residents.note_failure(key, None)
+            entry = residents.by_key[key]
+            residents.put(key, entry.landed(commit) if landed else entry.not_landed())
         return bool(landed)
-
-    def _note_settled(self, commit: Commit, *, landed: bool) -> None:
-        key = commit.session.key
-        self._residents.note_failure(key, None)
-        self._residents.advance(key, partial(Entry.landed, commit=commit) if landed else Entry.not_landed)
 
     def reload(self, key: str) -> list[Change]:
         """Read a session from the store again, and return the changes given up."""
-        store = self._residents.store
-        return [] if store is None else self._residents.held(key, lambda: self._reload(store, key))
-
-    def _reload(self, store: Store, key: str) -> list[Change]:
-        entry = self._residents.peek(key)
-        if entry is not None and entry.unknown is not None:
-            self._settle(store, entry.unknown, give_up=True)
-        session = store.load(key)
-        return self._residents.guard.run(self._note_reloaded, key, session, self._residents.measured(session))
-
-    def _note_reloaded(self, key: str, session: Session | None, size: int | None) -> list[Change]:
-        entry = self._residents.reloaded(key, session, size)
-        return [] if entry is None else entry.pending.to_list()
+        residents, store = self._residents, self._residents.store
+        if store is None:
+            return []
+        with residents.lock_of(key):
+            residents.check_state()
+            entry = residents.peek(key)
+            if entry is not None and entry.unknown is not None:
+                self._settle(store, entry.unknown, give_up=True)
+            session = store.load(key)
+            size = residents.measured(session)
+            with residents.lock.checked:
+                before = residents.reloaded(key, session, size)
+        return [] if before is None else before.pending.to_list()
 
     def fork(self, key: str, new_key: str, at: datetime) -> Session:
         """Copy a session, as it is in RAM, to a key that has none, durably."""
         residents = self._residents
         residents.check_may_wait()
-        return residents.keyed.run([key, new_key], residents.check_open, lambda: self._fork(key, new_key, at))
+        locks = residents.keyed.locks_of((key, new_key))
+        with locks[0], locks[-1]:  # of one key twice: such a lock can be taken again
+            residents.check_state()
+            return self._fork(key, new_key, at)
 
     def _fork(self, key: str, new_key: str, at: datetime) -> Session:
+        """Copy a session. Requires both keyed locks."""
         residents, store = self._residents, self._residents.store
         source, there = (
             residents.peek(one) if store is None else residents.fetch(store, one) for one in (key, new_key)
@@ -250,19 +294,22 @@ class Saving(Resource):
             source.session, key=new_key, generation=blank.generation, created=at, updated=at, revision=0, archived=0
         )
         if store is None:
-            return residents.guard.run(residents.put_new, new_key, Entry.of(copy)).session
+            with residents.lock.checked:
+                return residents.put_new(new_key, Entry.of(copy)).session
         commit = Entry.of(copy).commit(residents.new_id())
         try:
             store.write(commit)
         except BaseException as error:
             if isinstance(error, SaveOutcomeUnknownError) or not isinstance(error, SessionManagerError):
-                residents.guard.run(residents.put_watched, new_key, Entry.of(copy).writing(commit))
+                with residents.lock.checked:
+                    residents.put_watched(new_key, Entry.of(copy).writing(commit))
             raise
-        return residents.guard.run(residents.put_new, new_key, Entry.of(commit.session)).session
+        with residents.lock.checked:
+            return residents.put_new(new_key, Entry.of(commit.session)).session
 
 
 def _testify(commit: Commit) -> None:
-    """Tell those who wait for it that a commit is durable."""
+    """Mark the changes of a commit as durable for the calls that wait for them."""
     for change in commit.changes:
         if change.witness is not None:
             change.witness.durable = True

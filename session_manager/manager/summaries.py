@@ -1,8 +1,8 @@
-"""Summaries that race with nobody: old messages become a text, unless anything about them changed meanwhile.
+"""Summaries: old messages are replaced by a text, unless anything about them changed meanwhile.
 
-The summarizer is a model call of a minute or two, and is called without any lock. What it was given is bound by a digest
-(`session_manager.model.changes.digest`) into one change, `Fold`, which has no effect on a session where the generation, the
-summary or one of these messages is another: in this process, or, when the save meets a newer state, in any other.
+The summarizer is a model call of a minute or two, and is called without any lock. Its input is bound by a digest
+(`session_manager.model.changes.digest`) into one change, `Fold`. The change has no effect on a session whose generation,
+summary or summarized messages are others by then: in this process or, when the save meets a newer state, in another.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Summaries(Resource):
     _running: Claims = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._running = Claims(self._residents.guard)
+        self._running = Claims(self._residents.lock)
 
     def summarize(
         self, key: str, summarizer: Summarizer, *, keep_last: int, when: SummaryPolicy | None
@@ -157,7 +157,7 @@ class Summaries(Resource):
         entry = self._residents.touch(key)
         seen = picked.seen
         if entry is not None and digest(entry.session, start, stop) == picked.digest:
-            seen = entry.session  # read again meanwhile, perhaps: compared here, not under the guard
+            seen = entry.session  # read again meanwhile, perhaps: compared here, without the lock
         change = Fold(at=at, summary=text, start=start, stop=stop, digest=picked.digest, seen=seen)
         if self._saving.carry_out(key, change):
             return Summarized(True, text, count)

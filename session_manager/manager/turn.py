@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 import attrs
 
-from session_manager.errors import SessionBusyError
 from session_manager.history.context import context
 from session_manager.history.tokens import estimate_tokens
 from session_manager.manager.cache.bonds import Bond
@@ -37,12 +36,12 @@ T = TypeVar("T", bound="Turn")
 
 @attrs.define(eq=False, repr=False)
 class TurnLocks(Resource):
-    """A lock for each session that has a turn, taken in the order in which they came.
+    """A fair lock for each session that has a turn.
 
-    Turns that are dropped without being left let go of theirs.
+    A turn that is dropped without being left lets go of its lock.
     """
 
-    _claims: Claims
+    claims: Claims
 
     def acquire(self, key: str, timeout: float | None, max_waiting: int | None) -> Claim:
         """Wait for a session's lock, and take it.
@@ -55,7 +54,7 @@ class TurnLocks(Resource):
         """
         claim = Claim()
         try:
-            before = self.queue(key, claim, max_waiting)
+            before = self.claims.queue(key, claim, max_waiting)
             if before is not None:
                 self._check_may_wait(key, claim, timeout)
             end = None if timeout is None else time.monotonic() + timeout
@@ -65,26 +64,18 @@ class TurnLocks(Resource):
                     raise late(key, timeout)
                 over, before = before.over, None  # to hold on to one that is dropped would keep it
                 over.wait(min(left, PATIENCE))
-                before = self.queue(key, claim)
+                before = self.claims.queue(key, claim)
         except BaseException:
             claim.give_back()
             raise
         return claim
 
-    def queue(self, key: str, claim: Claim, max_waiting: int | None = None) -> Claim | None:
-        """Queue up for a session's lock, unless that was done; return the claim before this one; `None`: it has the lock.
-
-        :raises SessionBusyError: if too many wait for it already.
-        """
-        if max_waiting is not None:
-            count = self._claims.queue_up_to(key, claim, max_waiting)
-            if count > max_waiting:
-                raise SessionBusyError(key, count - 1)
-        return self._claims.queue(key, claim)
-
     def check_has_none(self, key: str, claim: Claim, who: str) -> None:
-        """Raise if whoever claims a lock has it, and would wait for itself."""
-        if self._claims.owns(key, claim.owner, claim):
+        """Raise if the thread or task of a claim has a turn of the session already, and would wait for itself.
+
+        :param who: what it is called in the error.
+        """
+        if self.claims.owns(key, claim.owner, claim):
             raise RuntimeError(f"this {who} has a turn of session {key[:80]!a} already")
 
     def _check_may_wait(self, key: str, claim: Claim, timeout: float | None) -> None:
@@ -291,7 +282,7 @@ class Turn(Resource):
 
     def _bind(self, session: Session | None) -> None:
         """Bind to a session that may get another generation: that is missing, or was never saved."""
-        self._bond = self._residents.guard.run(self._residents.bind, self.key, session)
+        self._bond = self._residents.bind(self.key, session)
 
     def _settle(self, session: Session) -> None:
         self.done = True

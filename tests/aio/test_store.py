@@ -8,13 +8,13 @@ from datetime import timedelta
 
 import pytest
 
-from session_manager import AsyncSessionManager, Store
+from session_manager import AsyncSessionManager, Store, WouldWaitError
 from session_manager.aio import workers
 from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore
-from session_manager.threads import WouldWaitError, at_once
+from session_manager.threads import at_once
 
 pytestmark = pytest.mark.anyio
 

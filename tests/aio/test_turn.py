@@ -16,7 +16,7 @@ import pytest
 from session_manager import AsyncSessionManager, ClosedError, InvalidMessageError, SessionBusyError, SessionManager
 from session_manager.aio import turn as aio_turn
 from session_manager.history import problems
-from session_manager.manager.turn import TurnLocks
+from session_manager.manager.cache.fair_lock import Claims
 from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.sqlite import SQLiteStore
@@ -283,7 +283,7 @@ async def test_a_long_wait_leaves_one_watcher(m, monkeypatch):
             pass
 
     async with anyio.create_task_group() as tasks, m.turn("k") as turn:
-        queue, looked_often = turn._turn._locks.queue, anyio.Event()
+        queue, looked_often = turn._turn._locks.claims.queue, anyio.Event()
 
         def look(_, *args):
             looked.append(True)
@@ -291,7 +291,7 @@ async def test_a_long_wait_leaves_one_watcher(m, monkeypatch):
                 looked_often.set()
             return queue(*args)
 
-        monkeypatch.setattr(TurnLocks, "queue", look)
+        monkeypatch.setattr(Claims, "queue", look)
         tasks.start_soon(wait)
         with anyio.fail_after(20):
             await looked_often.wait()

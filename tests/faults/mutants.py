@@ -199,19 +199,30 @@ MUTANTS = (
     Mutant(
         "acknowledged before it is written",
         "crash states (snapshot)",
-        edited(saving.Saving, "_write", ("errors = store.write_many(commits)", "errors = [None] * len(commits)")),
+        several(
+            edited(saving.Saving, "_write", ("store.write(commit)", "pass")),
+            edited(
+                saving.Saving, "_write_many", ("errors = store.write_many(commits)", "errors = [None] * len(commits)")
+            ),
+        ),
     ),
     Mutant(
         "clean before the write",
         "every call (snapshot, save)",
-        edited(
-            saving.Saving,
-            "_write",
-            (
-                "    try:\n",
-                "    for one in commits:\n        self._residents.guard.run(self._note_written, one, None)\n    try:\n",
+        several(
+            edited(
+                saving.Saving,
+                "_write",
+                ("    try:\n", "    self._note(commit, None)\n    try:\n"),
+                ("        self._note(commit, error)\n", "        pass\n"),
+                ("    self._note(commit, None)\n    return None", "    return None"),
             ),
-            ("        self._residents.guard.run(self._note_written, commit, error)\n", "        pass\n"),
+            edited(
+                saving.Saving,
+                "_write_many",
+                ("    try:\n", "    for one in commits:\n        self._note(one, None)\n    try:\n"),
+                ("        self._note(commit, error)\n", "        pass\n"),
+            ),
         ),
     ),
     Mutant(

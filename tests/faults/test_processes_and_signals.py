@@ -88,7 +88,7 @@ def test_a_write_that_was_interrupted_before_its_commit_has_not_landed(tmp_path)
 
 def test_a_write_that_was_interrupted_before_the_store_saw_it_has_not_landed(tmp_path):
     """The manager had begun it; the store had not noted its token yet, and took it for one that may have landed."""
-    refuse_before_commit(tmp_path, lambda store: (store, "write_many"))
+    refuse_before_commit(tmp_path, lambda store: (store, "write"))
 
 
 def refuse_before_commit(tmp_path, where):

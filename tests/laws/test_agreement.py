@@ -250,7 +250,8 @@ class Agreement(RuleBasedStateMachine):
             residents = world.manager._residents
             for key, entry in residents.entries().items():
                 if not entry.dirty:
-                    residents.guard.run(residents._drop, key)
+                    with residents.lock.checked:
+                        residents._drop(key)
 
     @rule()
     def copy_and_go_on_with_the_copy(self):
@@ -316,7 +317,7 @@ class Agreement(RuleBasedStateMachine):
 
 def resident(manager, key):
     """Return what is in RAM of a session; what is not, is read when a rule touches it."""
-    entry = manager._residents.entry(key)
+    entry = manager._residents.peek(key)
     return None if entry is None else (entry.session, entry.durable, len(entry.pending))
 
 

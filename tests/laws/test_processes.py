@@ -116,7 +116,9 @@ def test_a_forked_child_is_told_to_open_its_own_even_while_a_thread_holds_the_lo
     held, leave = threading.Event(), threading.Event()
 
     def hold():
-        m._residents.guard.run(lambda: (held.set(), leave.wait(DEADLINE)))
+        with m._residents.lock.checked:
+            held.set()
+            leave.wait(DEADLINE)
 
     holder = threading.Thread(target=hold)
     holder.start()

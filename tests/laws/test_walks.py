@@ -21,6 +21,7 @@ from session_manager.model.changes import Append
 from session_manager.stores.contract import Store
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.sqlite import SQLiteStore
+from tests.support.evicting import evict
 
 KEY = "telegram:42"
 CHUNKS, DATABASE_CHUNKS = 10, 5
@@ -196,7 +197,7 @@ class Walk:
         guard = session.generation if self.chance.random() < 0.5 else None
         message = Message.of(self.new(who))
         change = Append(at=self.tick(), messages=(message,), turn=ref, guard=guard)
-        m._residents.change(KEY, lambda _: change)
+        m._residents.change(KEY, change)
         self.answered.setdefault(ref, set()).add(self.number)
 
     def save(self, who, m):
@@ -280,11 +281,14 @@ class Walk:
         entry, budget = self.entry(who), m._residents._budget
         budget.limit = 0
         try:
-            m._residents.guard.run(m._residents.put, "other", m.get_or_create("other") and m._residents.peek("other"))
+            m.get_or_create("other")
+            other = m._residents.peek("other")
+            with m._residents.lock.checked:
+                m._residents.put("other", other)
         finally:
             budget.limit = 10**9
         assert (entry is None or entry.dirty) == (self.entry(who) is not None) or entry is None
-        m._residents.guard.run(m._residents.forget, "other")
+        evict(m, "other")
 
     def reload(self, who, m):
         before, kept = set(self.shown(who)), self.kept(who)

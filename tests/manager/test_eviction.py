@@ -642,7 +642,8 @@ def test_a_session_that_is_evicted_while_the_store_is_asked_for_it_is_read_again
 
     def evict(now):
         if now == moment and armed:
-            m._residents.guard.run(m._residents._drop, "k")
+            with m._residents.lock.checked:
+                m._residents._drop("k")
 
     armed = []
     store = Evicting()

@@ -27,6 +27,7 @@ from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore
 from tests.support.clocks import Clock
+from tests.support.evicting import evict
 from tests.support.managers import texts
 from tests.support.strategies import CANARY
 
@@ -220,7 +221,7 @@ class Expiring:
             case "evict":
                 entry = self.m._residents.peek(key)
                 if entry is not None and not entry.dirty:
-                    self.m._residents.guard.run(self.m._residents.forget, key)
+                    evict(self.m, key)
             case "elsewhere":
                 if self.store.shared:
                     with SessionManager(self.store, clock=self.clock) as other:

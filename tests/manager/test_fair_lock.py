@@ -1,4 +1,4 @@
-"""Claims on keys."""
+"""Fair locks: claims on keys."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import gc
 
 import pytest
 
+from session_manager import SessionBusyError
 from session_manager.manager.cache.fair_lock import Claim, Claims
-from session_manager.manager.cache.locks import Guard
+from session_manager.manager.cache.locks import RamLock
 
 
 @pytest.fixture
 def claims():
-    return Claims(Guard())
+    return Claims(RamLock())
 
 
 def test_the_first_claim_holds_the_key_until_it_is_given_back(claims):
@@ -53,14 +54,17 @@ def test_claims_that_are_over_are_forgotten(claims):
 
 def test_only_so_many_may_wait(claims):
     holder, waiting, late = Claim(), Claim(), Claim()
-    assert claims.queue_up_to("k", holder, 0) == 0
-    assert claims.queue_up_to("k", late, 0) == 1
-    assert claims.queue_up_to("k", waiting, 1) == 1
-    assert claims.queue_up_to("k", late, 1) == 2
-    assert claims.queue("k", waiting) is holder
+    assert claims.queue("k", holder, 0) is None
+    with pytest.raises(SessionBusyError) as refused:
+        claims.queue("k", late, 0)
+    assert refused.value.waiting == 0
+    assert claims.queue("k", waiting, 1) is holder
+    with pytest.raises(SessionBusyError) as refused:
+        claims.queue("k", late, 1)
+    assert refused.value.waiting == 1
+    assert claims.queue("k", waiting, 0) is holder
     holder.give_back()
-    assert claims.queue_up_to("k", late, 1) == 1
-    assert claims.queue("k", late) is waiting
+    assert claims.queue("k", late, 1) is waiting
 
 
 def test_who_has_a_claim_is_told_from_who_has_none(claims):

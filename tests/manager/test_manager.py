@@ -39,7 +39,6 @@ from session_manager.stores.files.filesystem import Files
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.snapshot import format as snapshot_format
-from session_manager.threads import is_mine
 from tests.support.clocks import Clock
 from tests.support.managers import texts
 from tests.support.strategies import CANARY
@@ -448,7 +447,7 @@ def test_in_ram_only_nothing_is_dirty_and_no_list_of_changes_is_kept(clock):
     with SessionManager(clock=clock) as m:
         m.add_message(KEY, "user", "a")
         assert (m.save(KEY), m.save_all(), m.health().dirty) == (False, 0, ())
-        assert not m._residents.entry(KEY).pending
+        assert not m._residents.peek(KEY).pending
         assert m.verify() == []
 
 
@@ -880,17 +879,17 @@ def test_a_list_reads_no_history(kind, tmp_path):
             m.get(KEY)
 
 
-def test_turns_are_found_without_the_guard(monkeypatch):
+def test_turns_are_found_without_the_lock(monkeypatch):
     """With 10,000 messages that takes 10 ms and more: every other session waited for it."""
     with SessionManager() as m:
         m.add("k", *({"role": "user", "content": str(number)} for number in range(10)))
-        under_guard = []
+        locked = []
         find = calls.safe_start
 
         def asked(messages, keep_last):
-            under_guard.append(is_mine(m._residents.guard._lock))
+            locked.append(m._residents.lock.is_mine)
             return find(messages, keep_last)
 
         monkeypatch.setattr(calls, "safe_start", asked)
         assert m.truncate_history("k", 4, whole_turns=True) == 6
-        assert under_guard == [False]
+        assert locked == [False]

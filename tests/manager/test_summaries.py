@@ -12,7 +12,7 @@ from session_manager.manager import summaries as summarize
 from session_manager.manager.saving import Saving
 from session_manager.model import changes
 from session_manager.stores.memory import MemoryStore
-from session_manager.threads import is_mine
+from tests.support.evicting import evict
 
 KEY = "telegram:42"
 DEADLINE = 30
@@ -298,7 +298,7 @@ AFTERWARDS = {
     "another summary": lambda m, other: other.set_summary(KEY, "theirs"),
     "cleared": lambda m, other: m.clear(KEY),
     "deleted": lambda m, other: other.delete(KEY),
-    "evicted": lambda m, other: m._residents.guard.run(m._residents.forget, KEY),
+    "evicted": lambda m, other: evict(m, KEY),
 }
 
 
@@ -322,14 +322,14 @@ def test_a_summary_that_was_saved_was_applied_whatever_happens_right_after(store
 
 
 @pytest.mark.parametrize("where", ["here", "elsewhere"])
-def test_no_digest_is_made_under_the_guard(store, m, monkeypatch, where):
+def test_no_digest_is_made_while_the_lock_is_held(store, m, monkeypatch, where):
     """Of 10,000 messages it takes 100 ms, and everybody would wait."""
     talk(m, *range(20))
     m.save(KEY)
     real, held = changes.digest, []
 
     def digest(*arguments):
-        held.append(is_mine(m._residents.guard._lock))
+        held.append(m._residents.lock.is_mine)
         return real(*arguments)
 
     for module in (changes, summarize):

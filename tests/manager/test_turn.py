@@ -26,6 +26,7 @@ from session_manager import (
 )
 from session_manager.manager.saving import Saving
 from session_manager.stores.memory import MemoryStore
+from tests.support.evicting import evict
 
 KEY = "telegram:42"
 DEADLINE = 30
@@ -532,7 +533,7 @@ AFTERWARDS = {
     "truncated": lambda m, other: m.truncate_history(KEY, 0),
     "cleared": lambda m, other: m.clear(KEY),
     "deleted": lambda m, other: other.delete(KEY),
-    "evicted": lambda m, other: m._residents.guard.run(m._residents.forget, KEY),
+    "evicted": lambda m, other: evict(m, KEY),
 }
 
 
@@ -561,12 +562,12 @@ def test_a_turn_that_the_autosaver_saved_was_applied(store, m, monkeypatch):
     assert answer(m, "r", "a").applied
 
 
-@pytest.mark.parametrize("name", ["write_many", "search"])
+@pytest.mark.parametrize("name", ["write", "search"])
 def test_a_turn_that_is_refused_in_a_signal_handler_changes_nothing(store, m, monkeypatch, name):
     """It is left in the middle of another call of its thread: its messages were in RAM although it raised."""
     m.add_message("k", "user", "a")
     m.save("k")
-    calls = {"write_many": lambda: m.save("other"), "search": lambda: m.search("x")}
+    calls = {"write": lambda: m.save("other"), "search": lambda: m.search("x")}
     m.add_message("other", "user", "x")
     real, refused = getattr(store, name), []
 
@@ -759,7 +760,7 @@ def test_any_long_timeout_will_do(m, timeout):
     with m.turn(KEY):
         thread = threading.Thread(target=lambda: results.append(m.turn(KEY, timeout=timeout).__enter__()))
         thread.start()
-        poll(lambda: len(m._turn_locks._claims._queues[KEY]) == 2)
+        poll(lambda: len(m._turn_locks.claims._queues[KEY]) == 2)
     thread.join(DEADLINE)
     assert len(results) == 1
 
@@ -782,7 +783,7 @@ def test_turns_come_in_the_order_in_which_they_were_asked_for(m):
     with m.turn(KEY):
         for number, thread in enumerate(threads):
             thread.start()
-            poll(lambda number=number: len(m._turn_locks._claims._queues[KEY]) == number + 2)
+            poll(lambda number=number: len(m._turn_locks.claims._queues[KEY]) == number + 2)
     with m.turn(KEY):
         assert order == [0, 1, 2, 3, 4]
     for thread in threads:
@@ -796,7 +797,7 @@ def test_a_turn_that_is_dropped_while_another_one_waits_lets_it_in(m):
     results = []
     thread = threading.Thread(target=lambda: results.append(answer(m, None, "a")))
     thread.start()
-    poll(lambda: len(m._turn_locks._claims._queues[KEY]) == 2)
+    poll(lambda: len(m._turn_locks.claims._queues[KEY]) == 2)
     del turn
     gc.collect()
     thread.join(DEADLINE)
@@ -827,7 +828,7 @@ def test_locks_are_not_kept_for_sessions_without_a_turn(m):
     for number in range(200):
         with m.turn(f"telegram:{number}"):
             pass
-    assert len(m._turn_locks._claims._queues) < 50
+    assert len(m._turn_locks.claims._queues) < 50
 
 
 def test_a_turn_beside_the_autosaver_is_one_turn(store):

@@ -21,6 +21,7 @@ from session_manager import (
 from session_manager.model.search import SearchHit, best, fold, merged, searched_text
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
+from tests.support.evicting import evict
 from tests.support.laws import examples
 from tests.support.strategies import CANARY, messages, nasty_text
 
@@ -382,7 +383,7 @@ def test_what_is_found_is_the_best_of_all_that_is_shown(tmp_path_factory, kind):
             elif call == "replace":
                 m.set_history(key, [{"role": "user", "content": text}] * 2)
             elif m.save(key) or not m.health().dirty:
-                m._residents.guard.run(m._residents.forget, key)
+                evict(m, key)
         if kind == "reader":
             m.save_all()
             shown = SessionManager(url, read_only=True)

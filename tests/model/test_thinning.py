@@ -366,7 +366,7 @@ def test_changes_that_a_write_carries_stay_until_it_lands(before, after):
         entry = m._residents.peek(KEY)
         commit = entry.thinned().commit("token")
         entry = entry.thinned().writing(commit)
-        m._residents.advance(KEY, lambda _: entry)
+        m._residents.put(KEY, entry)
         for number, name in enumerate(after):
             GROWING[name](m, f"after {number}", number)
         entry = m._residents.peek(KEY)
@@ -374,6 +374,6 @@ def test_changes_that_a_write_carries_stay_until_it_lands(before, after):
         landed, failed = entry.landed(commit), entry.not_landed()
         assert facts(fold(commit.session, landed.pending)) == facts(landed.session)
         assert facts(fold(entry.durable, failed.thinned().pending)) == facts(entry.session)
-        m._residents.advance(KEY, lambda _: failed)
+        m._residents.put(KEY, failed)
         m.save(KEY)
         assert facts(store.load(KEY)) == facts(m.get(KEY))

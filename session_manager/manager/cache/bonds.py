@@ -34,7 +34,7 @@ class Bond:
 
 @attrs.define(eq=False, repr=False)
 class Bonds:
-    """The bonds of the turns that are open, one for each session. The guard protects it."""
+    """The bonds of the open turns, one for each session. Every method requires the lock of what is in RAM."""
 
     #: References without callbacks, as in `session_manager.manager.cache.locks.KeyedLocks`.
     by_key: dict[str, weakref.ref[Bond]] = attrs.field(factory=dict)

@@ -97,7 +97,7 @@ class Entry:
 
         :param archive: whether what they drop is archived.
         """
-        changes = tuple(self.pending)
+        changes = tuple(self.pending.to_list())
         new = dropped(self.durable, changes) if archive else ()
         count = (self.durable._archived if kept(changes) is None else 0) + len(new)
         session = self.session._with(revision=self.durable.revision + 1, _archived=count)

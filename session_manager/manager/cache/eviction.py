@@ -24,7 +24,7 @@ _WEIGHED_ONE_BY_ONE = 32
 
 
 class Budget:
-    """The resident sessions' sizes and order of use. Its caller guards it.
+    """The resident sessions' sizes and order of use. Every method requires the lock of what is in RAM.
 
     :param limit: in bytes, of the estimate.
     """

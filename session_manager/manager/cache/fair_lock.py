@@ -1,7 +1,7 @@
-"""Claims on keys: what is held for minutes, by a caller.
+"""Fair locks on keys, which a caller holds for minutes: claims in a queue.
 
-There is nothing to release, only an object to be let go of: a claim counts until it is given back, or nobody has a reference
-to it. So whoever is interrupted, at any point, leaves none behind.
+A claim counts until its caller gives it back, or until no reference to it is left.
+So a thread that is interrupted, at any point, leaves no claim behind.
 """
 
 from __future__ import annotations
@@ -12,21 +12,22 @@ from collections.abc import Callable
 
 import attrs
 
-from session_manager.manager.cache.locks import Guard
+from session_manager.errors import SessionBusyError
+from session_manager.manager.cache.locks import RamLock
 from session_manager.resource import Resource
 
 __all__ = ["PATIENCE", "Claim", "Claims"]
 
 _SWEEP = 16
-#: After so many seconds whoever waits looks whether the claim before it was dropped without being given back.
+#: After so many seconds a waiting thread looks whether the claim before it was dropped without being given back.
 PATIENCE = 1.0
 
 
 @attrs.define(eq=False, repr=False)
 class Claim(Resource):
-    """Somebody's place in the queue for a key."""
+    """A place in the queue for a key."""
 
-    #: Whoever claims: a thread's id, say.
+    #: The thread or task that claims: by default the thread's id.
     owner: object = attrs.field(factory=threading.get_ident)
     #: Whether it was given back.
     is_over: bool = False
@@ -35,7 +36,7 @@ class Claim(Resource):
 
     def give_back(self) -> None:
         """Let go of the key; idempotent."""
-        self.is_over = True  # an interrupt from here on only delays those who wait
+        self.is_over = True  # an interrupt from here on only delays the threads that wait
         self._over.set()
         while True:
             try:
@@ -46,7 +47,7 @@ class Claim(Resource):
 
     @property
     def over(self) -> threading.Event:
-        """What is set when it is given back; of one that was dropped, never."""
+        """An event that is set when the claim is given back; of a claim that was dropped, never."""
         return self._over
 
     def watch(self, watcher: Callable[[], object]) -> None:
@@ -58,50 +59,46 @@ class Claim(Resource):
 
 @attrs.define(eq=False, repr=False)
 class Claims(Resource):
-    """Queues of claims, one for each key, in the order in which they came: the first one holds the key.
+    """Queues of claims, one for each key, in the order of arrival: the first claim holds the key.
 
-    :param guard: protects the table of the queues.
+    :param lock: protects the table of the queues.
     """
 
-    _guard: Guard
+    _lock: RamLock
     _queues: dict[str, list[weakref.ref[Claim]]] = attrs.field(factory=dict)
     _sweep_at: int = _SWEEP
 
-    def queue(self, key: str, claim: Claim) -> Claim | None:
-        """Queue a claim up, unless it is in the queue; return the one before it, or `None`: it holds the key now."""
-        return self._guard.run(self._queue, key, claim)
+    def queue(self, key: str, claim: Claim, max_waiting: int | None = None) -> Claim | None:
+        """Queue a claim up, unless it is in the queue already.
 
-    def queue_up_to(self, key: str, claim: Claim, limit: int) -> int:
-        """Queue a claim up, unless it would have to wait, and so many wait already; return how many are before it.
-
-        :returns: what is more than `limit` if it was not queued.
+        :param max_waiting: how many claims may wait before it; `None`: any number.
+        :returns: the claim before it; `None`: it holds the key now.
+        :raises SessionBusyError: if more are waiting; the claim is not queued.
         """
-        return self._guard.run(self._queue_up_to, key, claim, limit)
+        with self._lock.checked:
+            before: Claim | None = None
+            for reference in self._queues.get(key, ()):
+                one = reference()
+                if one is claim:
+                    return before
+                if one is not None and not one.is_over:
+                    before = one
+            alive = self._alive(key)
+            if max_waiting is not None and len(alive) > max_waiting:
+                raise SessionBusyError(key, len(alive) - 1)
+            self._queues[key] = [*map(weakref.ref, alive), weakref.ref(claim)]
+            if len(self._queues) > self._sweep_at:
+                self._queues = {one: queue for one, queue in self._queues.items() if self._alive(one)}
+                self._sweep_at = 2 * len(self._queues) + _SWEEP
+            return before
 
     def owns(self, key: str, owner: object, beside: Claim) -> bool:
-        """Say whether somebody has a claim in a queue beside this one."""
-        return any(one is not beside and one.owner == owner for one in self._guard.run(self._alive, key))
-
-    def _queue_up_to(self, key: str, claim: Claim, limit: int) -> int:
-        count = len(self._alive(key))
-        if count <= limit:
-            self._queue(key, claim)
-        return count
-
-    def _queue(self, key: str, claim: Claim) -> Claim | None:
-        before: Claim | None = None
-        for reference in self._queues.get(key, ()):
-            one = reference()
-            if one is claim:
-                return before
-            if one is not None and not one.is_over:
-                before = one
-        self._queues[key] = [*map(weakref.ref, self._alive(key)), weakref.ref(claim)]
-        if len(self._queues) > self._sweep_at:
-            self._queues = {one: queue for one, queue in self._queues.items() if self._alive(one)}
-            self._sweep_at = 2 * len(self._queues) + _SWEEP
-        return before
+        """Say whether an owner has a claim in a queue beside this one."""
+        with self._lock.checked:
+            alive = self._alive(key)
+        return any(one is not beside and one.owner == owner for one in alive)
 
     def _alive(self, key: str) -> list[Claim]:
+        """Return the claims on a key that count. Requires the lock."""
         claims = (reference() for reference in self._queues.get(key, ()))
         return [claim for claim in claims if claim is not None and not claim.is_over]

@@ -1214,7 +1214,8 @@ def test_a_clear_after_a_deletion_takes_what_was_dropped_before_it(stored):
         m.save(KEY)
         entry = other._residents.peek(KEY)
         change = Clear(at=stored.clock(), generation="cleared")
-        other._residents.guard.run(other._residents.put, KEY, entry.changed(change, keep=True))
+        with other._residents.lock.checked:
+            other._residents.put(KEY, entry.changed(change, keep=True))
         say(other, "d")
         other.save(KEY)
         assert (archive(other), texts(other.get_history(KEY))) == ([], ["theirs", "d"])
