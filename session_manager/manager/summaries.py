@@ -121,7 +121,7 @@ class Summaries(Resource):
 
     @contextmanager
     def claimed(self, key: str) -> Iterator[bool]:
-        """Keep others from summarizing a session; say whether nobody does already."""
+        """Keep other threads and tasks from summarizing a session; say whether none does already."""
         claim = Claim()
         try:
             yield self._running.queue(key, claim) is None

@@ -476,7 +476,7 @@ MANAGER = (
     ),
     seeded(
         "who waits for a change is not told that it was settled",
-        "manager/test_turn.py::test_a_delivery_that_a_fork_of_unknown_outcome_has_copied_is_done_when_that_is_durable",
+        "manager/test_turn.py::test_a_turn_whose_save_by_another_thread_was_settled_was_applied",
         saving.Saving,
         "_settle",
         ("    if landed:\n        _testify(commit)\n", ""),

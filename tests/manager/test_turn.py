@@ -562,6 +562,27 @@ def test_a_turn_that_the_autosaver_saved_was_applied(store, m, monkeypatch):
     assert answer(m, "r", "a").applied
 
 
+def test_a_turn_whose_save_by_another_thread_was_settled_was_applied(store, m, monkeypatch):
+    """The other thread did not learn that its save had landed; the turn's own save found it out, and wrote nothing."""
+    change, write = m._residents.change, store.write
+
+    def lost(commit):
+        store.write = write
+        write(commit)
+        raise SaveOutcomeUnknownError(commit.session.key, "its acknowledgement was lost")
+
+    def saved_meanwhile(*arguments, **options):
+        changed = change(*arguments, **options)
+        store.write = lost
+        with pytest.raises(SaveOutcomeUnknownError):
+            m.save(KEY)
+        return changed
+
+    monkeypatch.setattr(m._residents, "change", saved_meanwhile)
+    assert answer(m, "r", "a").applied
+    assert texts(m) == ["a"]
+
+
 @pytest.mark.parametrize("name", ["write", "search"])
 def test_a_turn_that_is_refused_in_a_signal_handler_changes_nothing(store, m, monkeypatch, name):
     """It is left in the middle of another call of its thread: its messages were in RAM although it raised."""

@@ -61,7 +61,7 @@ class Bonds:
     def replaced(self, key: str, old: str, new: str | None) -> None:
         """Take note that another generation stands for one that was created here, and never saved.
 
-        :param new: `None`: there is no session any more, and nobody has deleted it.
+        :param new: `None`: there is no session any more, though it was not deleted here.
         """
         bond = self._bond(key)
         if bond is not None and bond.generation == old:

@@ -121,7 +121,7 @@ class Entry:
         return Entry(session, commit.session, self.pending[count:], archive=self.archive)
 
     def writing(self, commit: Commit) -> Entry:
-        """Return the entry while a write is under way, or nobody knows whether it landed."""
+        """Return the entry while a write is under way, or its outcome is unknown."""
         return Entry(self.session, self.durable, self.pending, commit, self.archive)
 
     def not_landed(self) -> Entry:

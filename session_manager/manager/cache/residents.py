@@ -146,8 +146,8 @@ class Residents(Resource):
     def put(self, key: str, entry: Entry, change: Change | None = None, size: int | None = None) -> None:
         """Put an entry into RAM; evict others if there are too many. Requires the lock.
 
-        :param change: what it was changed by.
-        :param size: its `measure`, if that was asked already.
+        :param change: the change that led to it, if it was one.
+        :param size: its `measure`, if that is known already.
         """
         if self._bonds.by_key:
             self._bonds.appeared(key, entry.session.generation)
@@ -190,7 +190,7 @@ class Residents(Resource):
     def bind(self, key: str, session: Session | None) -> Bond:
         """Return the bond of a turn that begins.
 
-        :param session: as the turn has seen it; `None` if there was none.
+        :param session: the session as the turn saw it; `None` if there was none.
         """
         with self.lock.checked:
             entry = self.by_key.get(key)
@@ -389,7 +389,7 @@ class Residents(Resource):
             self._state = _State.CLOSING
             flush()
             self.keyed.drain()
-            flush()  # what the last of them left: a session that was just created, say
+            flush()  # the last of these calls may have created a session
             self._state = _State.CLOSED
         finally:
             if self._state is _State.CLOSING:
