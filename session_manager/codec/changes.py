@@ -19,10 +19,13 @@ and so is what is checked: times in UTC, a role or a type, at most 200 levels.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from typing import Any, TypeAlias
+from functools import reduce
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, get_type_hints
 
+import attrs
 import msgspec
 
 from session_manager.codec.json import DecodeError, encode_json
@@ -36,21 +39,26 @@ from session_manager.model.changes import (
     Remove,
     Replace,
     SetSummary,
-    Spare,
     Truncate,
     UpdateMetadata,
 )
 from session_manager.model.json_value import MAX_LEVELS, JsonObject, within_levels
 from session_manager.model.message import Message
 
-__all__ = ["AnyChange", "AppendStruct", "change_of", "encode_changes"]
+__all__ = ["AnyChange", "AppendStruct", "NewMessage", "change_of", "encode_changes"]
 
-
-class _Struct(msgspec.Struct, tag_field="change", omit_defaults=True, gc=False):
-    at: datetime
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"
+#: What files call each kind of change, whatever its class is called.
+_TAGS: dict[type[Change], str] = {
+    Append: "append",
+    Truncate: "truncate",
+    Remove: "remove",
+    Edit: "edit",
+    Replace: "replace",
+    Clear: "clear",
+    Fold: "fold",
+    SetSummary: "set_summary",
+    UpdateMetadata: "update_metadata",
+}
 
 
 class NewMessage(msgspec.Struct, omit_defaults=True, gc=False):
@@ -65,58 +73,77 @@ class NewMessage(msgspec.Struct, omit_defaults=True, gc=False):
         return "<new message>"
 
 
-class AppendStruct(_Struct, tag="append"):
-    """An `Append`, as it is written: the change that most records hold."""
-
-    messages: list[NewMessage] = []  # noqa: RUF012 - msgspec copies an empty default
-    turn: str | None = None
-    guard: str | None = None
-
-
-class _Truncate(_Struct, tag="truncate"):
-    start: int
-    spare: Spare | None = None
+def _new(messages: Sequence[Message]) -> list[NewMessage]:
+    return [
+        NewMessage(one.created_at, one._object, dict(one._metadata) if one._metadata else None, one.ref)
+        for one in messages
+    ]
 
 
-class _Remove(_Struct, tag="remove"):
-    position: int
+def _messages(news: Sequence[NewMessage]) -> tuple[Message, ...]:
+    for new in news:
+        flaw = flaw_of(new.message, new.created_at, new.metadata)
+        if flaw:
+            raise DecodeError(0, flaw)
+    return tuple([Message._restore(new.message, new.created_at, new.metadata, new.ref) for new in news])
 
 
-class _Edit(_Struct, tag="edit"):
-    position: int
-    message: NewMessage
+def _object(value: dict[str, Any]) -> JsonObject:
+    if not within_levels(value):
+        raise DecodeError(0, f"more than {MAX_LEVELS} levels")
+    return JsonObject(value)
 
 
-class _Replace(_Struct, tag="replace"):
-    messages: list[NewMessage] = []  # noqa: RUF012 - msgspec copies an empty default
-    spare: Spare | None = None
+class _Form(NamedTuple):
+    """How the file has a field of a change: its type, its default, and the functions there and back, if there are any."""
+
+    type: Any
+    default: Any
+    write: Callable[[Any], Any] | None = None
+    read: Callable[[Any], Any] | None = None
 
 
-class _Clear(_Struct, tag="clear"):
-    generation: str
-    spare: Spare | None = None
+#: The forms of fields that are not written as they are, by their type in a change.
+_FORMS: dict[Any, _Form] = {
+    Message: _Form(NewMessage, attrs.NOTHING, lambda one: _new((one,))[0], lambda new: _messages((new,))[0]),
+    tuple[Message, ...]: _Form(list[NewMessage], [], _new, _messages),
+    JsonObject: _Form(dict[str, Any], {}, dict, _object),
+}
 
 
-class _Fold(_Struct, tag="fold"):
-    summary: str
-    start: int
-    stop: int
-    digest: str
+class _Struct(msgspec.Struct, tag_field="change", omit_defaults=True, gc=False):
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
 
 
-class _SetSummary(_Struct, tag="set_summary"):
-    text: str
+class _Kind:
+    """A kind of change, and the struct that is derived from its class: its fields are those that two equal changes share."""
+
+    def __init__(self, change: type[Change], tag: str) -> None:
+        types = get_type_hints(change)
+        fields = [field for field in attrs.fields(change) if field.eq]
+        forms = [_FORMS.get(types[field.name]) or _Form(types[field.name], field.default) for field in fields]
+        names = [str(field.alias) for field in fields]
+        written = [(name, form.type, form.default) for name, form in zip(names, forms, strict=True)]
+        defined = [one[:2] if one[2] is attrs.NOTHING else one for one in written]
+        self.change = change
+        self.struct = msgspec.defstruct(change.__name__, defined, bases=(_Struct,), tag=tag)
+        self.values_of = operator.attrgetter(*[field.name for field in fields])
+        self.writes = [(number, form.write) for number, form in enumerate(forms) if form.write]
+        self.reads = [(name, form.read) for name, form in zip(names, forms, strict=True) if form.read]
 
 
-class _UpdateMetadata(_Struct, tag="update_metadata"):
-    items: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies an empty default
-    removed: tuple[str, ...] = ()
+_KINDS = {change: _Kind(change, tag) for change, tag in _TAGS.items()}
+_READ = {kind.struct: kind for kind in _KINDS.values()}
 
+#: An `Append`, as it is written: the change that most records hold.
+AppendStruct: Any = _KINDS[Append].struct
 
 #: A change, as it is written.
-AnyChange: TypeAlias = (
-    AppendStruct | _Truncate | _Remove | _Edit | _Replace | _Clear | _Fold | _SetSummary | _UpdateMetadata
-)
+if TYPE_CHECKING:
+    AnyChange: TypeAlias = Any
+else:
+    AnyChange = reduce(operator.or_, _READ)
 
 
 def encode_changes(changes: Sequence[Change]) -> bytes:
@@ -124,36 +151,12 @@ def encode_changes(changes: Sequence[Change]) -> bytes:
     return encode_json([_struct_of(change) for change in changes])
 
 
-def _struct_of(change: Change) -> AnyChange:
-    at = change.at
-    match change:
-        case Append():
-            return AppendStruct(at=at, messages=_new(change.messages), turn=change.turn, guard=change.guard)
-        case Truncate():
-            return _Truncate(at=at, start=change.start, spare=change.spare)
-        case Remove():
-            return _Remove(at=at, position=change.position)
-        case Edit():
-            return _Edit(at=at, position=change.position, message=_new((change.message,))[0])
-        case Replace():
-            return _Replace(at=at, messages=_new(change.messages), spare=change.spare)
-        case Clear():
-            return _Clear(at=at, generation=change.generation, spare=change.spare)
-        case Fold():
-            return _Fold(at=at, summary=change.summary, start=change.start, stop=change.stop, digest=change.digest)
-        case SetSummary():
-            return _SetSummary(at=at, text=change.text)
-        case UpdateMetadata():
-            return _UpdateMetadata(at=at, items=dict(change._items), removed=change.removed)
-    raise TypeError(type(change).__name__)
-
-
-def _new(messages: Sequence[Message]) -> list[NewMessage]:
-    return [NewMessage(one.created_at, one._object, _notes(one), one.ref) for one in messages]
-
-
-def _notes(message: Message) -> dict[str, Any] | None:
-    return dict(message._metadata) if message._metadata else None
+def _struct_of(change: Change) -> msgspec.Struct:
+    kind = _KINDS[type(change)]
+    values = list(kind.values_of(change))
+    for number, write in kind.writes:
+        values[number] = write(values[number])
+    return kind.struct(*values)
 
 
 def change_of(struct: AnyChange) -> Change:
@@ -163,31 +166,8 @@ def change_of(struct: AnyChange) -> Change:
     """
     if struct.at.tzinfo is not timezone.utc:
         raise DecodeError(0, "a time that is not UTC")
-    return _MADE[type(struct)](struct)
-
-
-def _update_metadata(struct: _UpdateMetadata) -> Change:
-    if not within_levels(struct.items):
-        raise DecodeError(0, f"more than {MAX_LEVELS} levels")
-    return UpdateMetadata(at=struct.at, items=JsonObject(struct.items), removed=struct.removed)
-
-
-_MADE: dict[type[AnyChange], Callable[[Any], Change]] = {
-    AppendStruct: lambda it: Append(at=it.at, messages=_messages(it.messages), turn=it.turn, guard=it.guard),
-    _Truncate: lambda it: Truncate(at=it.at, start=it.start, spare=it.spare),
-    _Remove: lambda it: Remove(at=it.at, position=it.position),
-    _Edit: lambda it: Edit(at=it.at, position=it.position, message=_messages([it.message])[0]),
-    _Replace: lambda it: Replace(at=it.at, messages=_messages(it.messages), spare=it.spare),
-    _Clear: lambda it: Clear(at=it.at, generation=it.generation, spare=it.spare),
-    _Fold: lambda it: Fold(at=it.at, summary=it.summary, start=it.start, stop=it.stop, digest=it.digest),
-    _SetSummary: lambda it: SetSummary(at=it.at, text=it.text),
-    _UpdateMetadata: _update_metadata,
-}
-
-
-def _messages(news: Sequence[NewMessage]) -> tuple[Message, ...]:
-    for new in news:
-        flaw = flaw_of(new.message, new.created_at, new.metadata)
-        if flaw:
-            raise DecodeError(0, flaw)
-    return tuple([Message._restore(new.message, new.created_at, new.metadata, new.ref) for new in news])
+    kind = _READ[type(struct)]
+    values = msgspec.structs.asdict(struct)
+    for name, read in kind.reads:
+        values[name] = read(values[name])
+    return kind.change(**values)
