@@ -31,7 +31,7 @@ An error carries its evidence as attributes and can be pickled. None of them, an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 __all__ = [
     "ClosedError",
@@ -336,3 +336,15 @@ class UnsupportedFormatError(StorageError):
         self.found: str = found
         #: The newest format that this version reads.
         self.supported: str = supported
+
+
+def raise_alone(error: BaseException) -> NoReturn:
+    """Raise an error that leads to no other one, for use in an ``except`` clause.
+
+    An error that is handled there may hold the text of a message. ``from None`` only hides it: ``__context__`` keeps it.
+    """
+    try:
+        raise error
+    finally:
+        error.__context__ = None
+        del error  # its traceback holds this frame

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import enum
+import gc
 import pickle
 import re
 import types
+import weakref
 
 import pytest
 
@@ -34,9 +37,11 @@ from session_manager.errors import (
     StoreInUseError,
     UnsupportedFormatError,
     WouldWaitError,
+    raise_alone,
 )
 from session_manager.model import Version
 from session_manager.model.key import check_key
+from tests.support.strategies import CANARY, held_text
 
 TREE = {
     "SessionManagerError": ("Exception",),
@@ -293,3 +298,39 @@ def test_a_long_or_binary_key_is_shown_short_and_in_one_printable_line():
             assert str(error).replace("…", "").isprintable()
             assert str(error).replace("…", "").isascii()
             assert error.key == key
+
+
+# Errors that lead to no other one
+
+
+def failing_with(text, alive=None):
+    """Fail over a text, and raise an error alone, in a frame that holds an object."""
+    held = set(text)
+    if alive is not None:
+        alive.append(weakref.ref(held := type("Held", (), {})()))
+    try:
+        text.encode("ascii")
+    except UnicodeEncodeError:
+        raise_alone(ConflictError("k", None, None))
+    return held
+
+
+def test_an_error_that_is_raised_alone_leads_to_no_other_one():
+    """``from None`` would only hide the error that is handled: a walk along ``__context__`` would find its text."""
+    with pytest.raises(ConflictError) as caught:
+        failing_with(f"{CANARY} é")
+    assert caught.value.__context__ is None
+    assert caught.value.__cause__ is None
+    assert CANARY not in held_text(caught.value)
+
+
+def test_an_error_that_is_raised_alone_is_in_no_cycle():
+    """What its frames hold, such as the bytes of a file, goes with the last reference to it."""
+    alive = []
+    gc.disable()
+    try:
+        with contextlib.suppress(ConflictError):
+            failing_with("é", alive)
+        assert alive[0]() is None
+    finally:
+        gc.enable()

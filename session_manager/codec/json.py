@@ -12,6 +12,8 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
+from session_manager.errors import raise_alone
+
 __all__ = ["DecodeError", "decode_json", "decoded", "decoder_of", "encode_json", "lent"]
 
 T = TypeVar("T")
@@ -111,12 +113,11 @@ def _parsed(fast: Callable[[Any], T], convert: Callable[[Any], T], data: bytes |
         text = raw.decode()
         return convert(json.loads(text, parse_constant=_no_constant, parse_float=_finite))
     except json.JSONDecodeError as error:
-        failure = DecodeError(len(text[: error.pos].encode()), "is not JSON")
+        raise_alone(DecodeError(len(text[: error.pos].encode()), "is not JSON"))
     except msgspec.MsgspecError:
-        failure = DecodeError(0, "JSON, but not what belongs here")
+        raise_alone(DecodeError(0, "JSON, but not what belongs here"))
     except ValueError:
-        failure = DecodeError(0, "is not JSON")
-    raise failure
+        raise_alone(DecodeError(0, "is not JSON"))
 
 
 def _on_its_own_stack(decode: Callable[[], T]) -> T:

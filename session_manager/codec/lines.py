@@ -25,6 +25,7 @@ from typing import Any
 import msgspec
 
 from session_manager.codec.json import DecodeError, decoded, encode_json, lent
+from session_manager.errors import raise_alone
 from session_manager.model.json_value import MAX_LEVELS, within_levels
 from session_manager.model.message import Message
 from session_manager.model.view import View
@@ -118,12 +119,10 @@ def decode_messages(data: bytes | memoryview) -> View[Message]:
         lines = None
     if lines is None:
         lines = _lines_one_by_one(bytes(data))
-    failure = None
     try:
         return View(checked_messages(lines))
     except DecodeError as error:
-        failure = DecodeError(_line_offset(data, error.offset), error.reason)
-    raise failure
+        raise_alone(DecodeError(_line_offset(data, error.offset), error.reason))
 
 
 def decode_lines(data: bytes | memoryview, separator: bytes) -> list[Line]:
@@ -215,12 +214,9 @@ def _lines_one_by_one(data: bytes) -> list[Line]:
         try:
             line = decoded(_decode_line, lambda value: msgspec.convert(value, Line), raw)
         except DecodeError as error:
-            failure = DecodeError(offset + error.offset, error.reason)
-        else:
-            lines.append(line)
-            offset += len(raw) + 2
-            continue
-        raise failure
+            raise_alone(DecodeError(offset + error.offset, error.reason))
+        lines.append(line)
+        offset += len(raw) + 2
     return lines
 
 

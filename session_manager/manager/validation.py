@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from session_manager.codec.lines import encoded_size
-from session_manager.errors import InvalidMessageError
+from session_manager.errors import InvalidMessageError, raise_alone
 from session_manager.model.message import Clock, Message, utc
 from session_manager.threads import giving_way
 
@@ -68,18 +68,15 @@ class Incoming:
         """
         messages = []
         for number, value in enumerate(giving_way(values)):
-            failure = None
             try:
                 message = Message.of(value, created_at=at)
                 self._check_size(message)
                 messages.append(message)
             except InvalidMessageError as error:
-                failure = error
-            if failure is not None:
                 if len(values) == 1:
-                    raise failure
-                separator = "." if failure.path and not failure.path.startswith("[") else ""
-                raise InvalidMessageError(f"messages[{number}]{separator}{failure.path}", failure.reason)
+                    raise
+                separator = "." if error.path and not error.path.startswith("[") else ""
+                raise_alone(InvalidMessageError(f"messages[{number}]{separator}{error.path}", error.reason))
         return tuple(messages)
 
     def _check_size(self, message: Message) -> None:

@@ -24,7 +24,13 @@ from functools import partial
 
 import attrs
 
-from session_manager.errors import CorruptSessionError, SaveFailedError, SaveOutcomeUnknownError, StorageError
+from session_manager.errors import (
+    CorruptSessionError,
+    SaveFailedError,
+    SaveOutcomeUnknownError,
+    StorageError,
+    raise_alone,
+)
 from session_manager.model.archive import is_kept
 from session_manager.model.message import Message
 from session_manager.model.session import Version
@@ -170,24 +176,17 @@ class ArchiveFiles(Resource):
         :raises CorruptSessionError: if the file is none.
         """
         key = commit.session.key
-        failure: BaseException | None = None
-        not_regular = False
+        name = file_name(key, SUFFIX)
         try:
-            self._prepare(commit, file_name(key, SUFFIX), actual())
-        except OSError as error:
-            failure = error
-        except OutcomeUnknownError as error:
-            failure = error.__cause__
+            self._prepare(commit, name, actual())
+        except NotRegularError:
+            raise_alone(CorruptSessionError(key, self._directory.path_of(name), 0, "is not a regular file"))
+        except (OSError, OutcomeUnknownError) as error:
+            _raise_failed(key, error)
         except StorageError as error:
             if type(error) is not StorageError:
                 raise
-            failure = error.__cause__
-        except NotRegularError:
-            not_regular = True
-        if not_regular:
-            raise CorruptSessionError(key, self._directory.path_of(file_name(key, SUFFIX)), 0, "is not a regular file")
-        if failure is not None:
-            raise SaveFailedError(key, f"its archive: {getattr(failure, 'strerror', '')}") from failure
+            _raise_failed(key, error)
 
     def _prepare(self, commit: Commit, name: str, actual: Version | None) -> None:
         session, spare = commit.session, commit.spared
@@ -244,19 +243,14 @@ class ArchiveFiles(Resource):
         """
         if version is None:
             return
-        failure: BaseException | None = None
         try:
             known = self._settled(key, file_name(key, SUFFIX), version)[0]
             if known is not None:
                 self._known[key] = known
-        except OSError as error:
-            failure = error
-        except OutcomeUnknownError as error:
-            failure = error.__cause__
+        except (OSError, OutcomeUnknownError) as error:
+            _raise_failed(key, error)
         except NotRegularError:
             return
-        if failure is not None:
-            raise SaveFailedError(key, f"its archive: {getattr(failure, 'strerror', '')}") from failure
 
     def _settled(
         self, key: str, name: str, version: Version | None, *, clear: bool = False
@@ -366,7 +360,6 @@ class ArchiveFiles(Resource):
         self._prepared.pop(key, None)
         if name not in self._names and name not in self._marks.marked:
             return
-        failure: OSError | None = None
         try:
             if name in self._names:
                 self._unlink(name, aside=damaged)
@@ -374,10 +367,8 @@ class ArchiveFiles(Resource):
                 self._marks.remove(name)
                 self._files.sync_directory()
         except OSError as error:
-            failure = error
-        if failure is not None:
             self._directory.undeleted.add(key)
-            raise SaveOutcomeUnknownError(key, f"its deletion: {failure.strerror}") from failure
+            raise SaveOutcomeUnknownError(key, f"its deletion: {error.strerror}") from error
 
     # Archives that are alone
 
@@ -397,3 +388,10 @@ class ArchiveFiles(Resource):
         else:
             names = archives_in(self._directory.listed()) if self._directory.read_only else set(self._names)
         return self._marks.alone(self._but(names, elsewhere))
+
+
+def _raise_failed(key: str, error: Exception) -> None:
+    """Raise what a save says of an operation that failed; nothing if it came from none."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    if cause is not None:
+        raise SaveFailedError(key, f"its archive: {getattr(cause, 'strerror', '')}") from cause

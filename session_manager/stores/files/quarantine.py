@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 
+from session_manager.errors import raise_alone
 from session_manager.stores.files.atomic import OutcomeUnknownError, replace
 from session_manager.stores.files.filesystem import Files
 
@@ -31,13 +32,11 @@ def keep_copy(files: Files, name: str, data: bytes) -> None:
 
     :raises OSError: if they cannot be written.
     """
-    failure = None
     try:
         replace(files, _quarantined(name), [data], lambda: None)
     except OutcomeUnknownError as error:
-        failure = error.__cause__
-    if failure is not None:
-        raise failure
+        if error.__cause__ is not None:
+            raise_alone(error.__cause__)
 
 
 def _quarantined(name: str) -> str:

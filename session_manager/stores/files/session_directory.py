@@ -18,6 +18,7 @@ from session_manager.errors import (
     SaveOutcomeUnknownError,
     StorageError,
     UnsupportedFormatError,
+    raise_alone,
 )
 from session_manager.resource import Resource
 from session_manager.stores.contract import Finding
@@ -245,19 +246,16 @@ def reading(files: Files, key: str, name: str, decoded: Callable[[str], tuple[st
     :raises StorageError: if it cannot be read.
     """
     path = os.path.join(files.path, name)
-    failure: DecodeError | None = None
     try:
         found, value = decoded(path)
     except FileNotFoundError:
         return None
     except NotRegularError as error:
-        failure = DecodeError(0, f"is {error}")
+        raise_alone(CorruptSessionError(key, path, 0, f"is {error}"))
     except OSError as error:
         raise StorageError(path, f"cannot be read: {error.strerror}") from error
     except DecodeError as error:
-        failure = error
-    if failure is not None:
-        raise CorruptSessionError(key, path, failure.offset, failure.reason)
+        raise_alone(CorruptSessionError(key, path, error.offset, error.reason))
     if found != key:
         raise CorruptSessionError(key, path, 0, "is the file of another session")
     return value

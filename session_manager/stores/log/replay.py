@@ -21,6 +21,7 @@ from session_manager.codec.changes import AnyChange, AppendStruct, NewMessage, c
 from session_manager.codec.json import DecodeError, decode_json, decoder_of
 from session_manager.codec.lines import are_plain, checked_messages, decode_lines, flaw_of
 from session_manager.codec.state import State, session_of
+from session_manager.errors import raise_alone
 from session_manager.model.changes import Edit, Fold, UpdateMetadata, apply
 from session_manager.model.json_value import MAX_LEVELS, JsonObject, within_levels
 from session_manager.model.message import Message
@@ -143,16 +144,13 @@ def _check_lines(offset: int, lines: Sequence[bytes]) -> None:
 def _replayed_slowly(data: bytes, end: int, stop: int) -> Session:
     """Replay once more, record by record, to find the one that is wrong."""
     replay = _Replay(_first_session(data, end), at_once=False)
-    failure = None
     for start, lines in _pieces(data, end + 1, stop):
         offset = start
         for line in lines:
             try:
                 replay.take([line])
             except _WrongRecordError as error:
-                failure = DecodeError(offset, error.reason)
-            if failure is not None:
-                raise failure
+                raise_alone(DecodeError(offset, error.reason))
             offset += len(line) + 1
     return replay.session()
 
@@ -185,13 +183,10 @@ def _first_session(data: bytes, end: int) -> Session:
     check_state(state)
     if not within_levels(first.metadata):
         raise DecodeError(0, f"more than {MAX_LEVELS} levels")
-    failure = None
     try:
         messages = checked_messages(first.messages)
     except DecodeError as error:
-        failure = DecodeError(0, error.reason)
-    if failure is not None:
-        raise failure
+        raise_alone(DecodeError(0, error.reason))
     whole = State(
         key=first.key,
         generation=state.generation,
@@ -241,15 +236,12 @@ class _Replay:
 
         :raises _WrongRecordError: if one is not a record, or does not follow on what came before; its offset means nothing.
         """
-        failure = None
         try:
             self._take(lines)
             if len(self._new) > _AT_ONCE:
                 self._merged()
         except DecodeError as error:
-            failure = _WrongRecordError(0, error.reason)
-        if failure is not None:
-            raise failure
+            raise_alone(_WrongRecordError(0, error.reason))
 
     def _take(self, lines: Sequence[bytes]) -> None:
         for line in giving_way(lines):
@@ -284,12 +276,10 @@ class _Replay:
 
         :raises _WrongRecordError: if one of them holds what is no message; its offset means nothing.
         """
-        failure = None
         try:
             return self._merged()._with(revision=self._revision, _archived=self._archived)
         except DecodeError as error:
-            failure = _WrongRecordError(0, error.reason)
-        raise failure
+            raise_alone(_WrongRecordError(0, error.reason))
 
     def _append(self, change: AppendStruct) -> int:
         """Take the messages of a change that does nothing but append; return how many."""

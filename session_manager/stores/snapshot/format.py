@@ -34,7 +34,7 @@ import attrs
 from session_manager.codec.json import DecodeError, encode_json
 from session_manager.codec.lines import decode_messages, encode_messages
 from session_manager.codec.state import State, decode_state, encode_state, session_of
-from session_manager.errors import UnsupportedFormatError
+from session_manager.errors import UnsupportedFormatError, raise_alone
 from session_manager.model.message import Message
 from session_manager.model.session import Session
 from session_manager.stores.files.kinds import SUFFIXES
@@ -140,9 +140,7 @@ def decode(data: bytes, path: str) -> tuple[Session, Seal]:
     expected = (b"\n" if footer > start else b"") + _FOOTER % crc
     if data[stop:] != expected:
         raise DecodeError(stop, "the messages are damaged or cut off")
-    failure = None
     try:
         return session_of(state, decode_messages(memoryview(data)[start - 2 : footer + 1])), seal(data[:start], crc)
     except DecodeError as error:
-        failure = DecodeError(error.offset + start - 2, error.reason)
-    raise failure
+        raise_alone(DecodeError(error.offset + start - 2, error.reason))

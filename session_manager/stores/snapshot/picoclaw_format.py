@@ -20,7 +20,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from session_manager.codec.json import DecodeError, decode_json
-from session_manager.errors import InvalidMessageError
+from session_manager.errors import InvalidMessageError, raise_alone
 from session_manager.model.json_value import checked_text
 from session_manager.model.message import Message
 from session_manager.model.session import Session
@@ -60,16 +60,13 @@ def decode(data: bytes, modified: datetime) -> Session:
     known = [time for time in (created, updated) if time is not None] or [modified]
     created, updated = known[0], known[-1]
     objects = [] if value["messages"] is None else value["messages"]
-    failure = None
     try:
         if not isinstance(objects, list):
             raise InvalidMessageError("messages", "not a list")
         messages = [Message.from_dict(one, created_at=updated) for one in objects]
         summary = checked_text(value.get("summary") or "", "summary")
     except InvalidMessageError as error:
-        failure = DecodeError(0, str(error))
-    if failure is not None:
-        raise failure
+        raise_alone(DecodeError(0, str(error)))
     return Session(
         key=checked_key(value),
         generation=generation_of(data),

@@ -106,19 +106,17 @@ class Opener:
         self._check_files()
         if 0 < status.st_size < _SMALLEST:
             raise InvalidStorageError(self.path, "is not a SQLite database")
-        refused = None
         connection = self._connection("mode=ro&immutable=1")
         try:
             self._check_format(connection)
         except sqlite3.DatabaseError as error:
             # A main file that a killed process left in the middle of a checkpoint may look torn by itself.
-            refused = error if "not a database" in str(error) else None
+            if "not a database" in str(error):
+                raise InvalidStorageError(self.path, "is not a SQLite database") from error
         except UnicodeDecodeError:
-            refused = None  # SQLite has quoted a damaged schema
+            pass  # SQLite has quoted a damaged schema
         finally:
             connection.close()
-        if refused is not None:
-            raise InvalidStorageError(self.path, "is not a SQLite database") from refused
 
     def place(self) -> Place | None:
         """Return the device and the inode of what has the path now; `None` if nothing has."""

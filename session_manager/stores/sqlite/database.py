@@ -24,7 +24,14 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import attrs
 
-from session_manager.errors import ClosedError, ForkedError, SaveFailedError, SessionManagerError, StorageError
+from session_manager.errors import (
+    ClosedError,
+    ForkedError,
+    SaveFailedError,
+    SessionManagerError,
+    StorageError,
+    raise_alone,
+)
 from session_manager.resource import Resource
 from session_manager.stores.files.filesystem import create_directory
 from session_manager.stores.files.process_lock import ProcessLock
@@ -101,7 +108,6 @@ class Database(Resource):
         self._size_at_checkpoint = 0
         self._truncate_again = False
         self._place: Place | None = None
-        is_quoted = False
         watch(self)
         try:
             with self._at_work:
@@ -111,12 +117,10 @@ class Database(Resource):
         except sqlite3.Error as error:
             raise self.error(error) from error
         except UnicodeDecodeError:
-            is_quoted = True
+            raise_alone(self._damaged_schema())
         finally:
             if not self._is_opened:
                 self.close()
-        if is_quoted:
-            raise self._damaged_schema()
 
     # Opening
 
@@ -213,7 +217,6 @@ class Database(Resource):
             reader = self._idle.pop()
         except IndexError:
             reader = self._add_reader()
-        failure: sqlite3.Error | None = None
         try:
             with reader.lock:
                 try:
@@ -223,12 +226,9 @@ class Database(Resource):
                 finally:
                     self._give_back(reader)
         except sqlite3.Error as error:
-            failure = error
+            raise self.error(error) from error
         except UnicodeDecodeError:
-            failure = None
-        if failure is None:
-            raise self._damaged_schema()
-        raise self.error(failure) from failure
+            raise_alone(self._damaged_schema())
 
     def _go_in(self) -> None:
         """Wait while a fork closes the connections. Whoever it waits for goes on."""

@@ -16,6 +16,7 @@ from typing import Any
 from session_manager.codec.json import DecodeError, encode_json
 from session_manager.codec.lines import decode_messages, encode_message
 from session_manager.codec.state import State, decode_state, encode_state, session_of
+from session_manager.errors import raise_alone
 from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
 from session_manager.model.view import View
@@ -134,12 +135,11 @@ def load(connection: sqlite3.Connection, key: str) -> Session | None:
     number, state = found
     rows = list(giving_way(connection.execute(_SELECT_LINES, (number,))))
     messages = _messages(rows, _seed(key))
-    failure = None
     try:
         return session_of(state, messages)
     except DecodeError:
-        failure = f"it has {len(messages)} messages, which are not the {state.count} that its state tells of"
-    raise DamageError(failure)
+        reason = f"it has {len(messages)} messages, which are not the {state.count} that its state tells of"
+        raise_alone(DamageError(reason))
 
 
 def load_archive(connection: sqlite3.Connection, key: str) -> View[Message]:
@@ -161,13 +161,10 @@ def read_state(connection: sqlite3.Connection, key: str) -> tuple[int, State] | 
     number, generation, revision, data, checksum = row
     if not isinstance(data, bytes) or zlib.crc32(data, _seed(key)) != checksum:
         raise DamageError("its state is damaged: the checksum differs")
-    failure = None
     try:
         state = decode_state(data)
     except DecodeError as error:
-        failure = error.reason
-    if failure is not None:
-        raise DamageError(f"its state is damaged: {failure}")
+        raise_alone(DamageError(f"its state is damaged: {error.reason}"))
     if state.key != key:
         raise DamageError("its state is that of another session")
     if (state.generation.encode(), state.revision) != (generation, revision):
@@ -217,13 +214,11 @@ def decode_line(row: Any, seed: int) -> Message:
     """
     _check_line(row, seed)
     position, data, _ = row
-    failure = None
     try:
         message = decode_messages(b"[\n" + data + b"\n]")[0]
     except (DecodeError, IndexError) as error:
-        failure = error.reason if isinstance(error, DecodeError) else "is not a message"
-    if failure is not None:
-        raise DamageError(f"the message at {_place(position)} is damaged: {failure}")
+        reason = error.reason if isinstance(error, DecodeError) else "is not a message"
+        raise_alone(DamageError(f"the message at {_place(position)} is damaged: {reason}"))
     if message.position != position:
         raise DamageError(f"the message at {_place(position)} is that of another position")
     return message

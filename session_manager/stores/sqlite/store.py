@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from session_manager.arguments import check_bool, check_callable, check_path, check_seconds
-from session_manager.errors import CorruptSessionError, ReadOnlyError, SaveFailedError, StorageError
+from session_manager.errors import CorruptSessionError, ReadOnlyError, SaveFailedError, StorageError, raise_alone
 from session_manager.model.message import Message
 from session_manager.model.search import SearchHit, best
 from session_manager.model.session import Session, Version
@@ -113,21 +113,18 @@ class SQLiteStore(Store):
             connection.execute("BEGIN")
             return self._undamaged(key, lambda: function(connection, key))
 
-        failure = None
         try:
             return self._database.read(read)
         except StorageError as error:
             if type(error.__cause__) is not sqlite3.DatabaseError:
                 raise
-            failure = error
-        raise CorruptSessionError(key, self.path, None, failure.reason) from failure.__cause__
+            raise CorruptSessionError(key, self.path, None, error.reason) from error.__cause__
 
     def _undamaged(self, key: str, function: Callable[[], T]) -> T:
         try:
             return function()
         except DamageError as error:
-            reason = str(error)
-        raise CorruptSessionError(key, self.path, None, reason)
+            raise_alone(CorruptSessionError(key, self.path, None, str(error)))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         self._database.check()
@@ -224,13 +221,10 @@ class SQLiteStore(Store):
     def compact(self, key: str) -> None:
         self._check_writable()
         self._run(Request(key, partial(purge, indexed=self.indexed)))
-        failure = None
         try:
             self._group.alone(self._compact)
         except sqlite3.Error as error:
-            failure = error
-        if failure is not None:
-            raise SaveFailedError(key, f"it could not be compacted: {failure}") from failure
+            raise SaveFailedError(key, f"it could not be compacted: {error}") from error
 
     def _compact(self) -> None:
         writer = self._database.writer
