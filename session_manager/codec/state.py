@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, overload
 
 import msgspec
 
@@ -13,7 +13,43 @@ from session_manager.model.message import Message
 from session_manager.model.session import Session
 from session_manager.model.view import View
 
-__all__ = ["State", "decode_state", "encode_state", "session_of"]
+__all__ = ["LogState", "State", "Texts", "check_state", "decode_state", "encode_state", "session_of"]
+
+
+class Texts(msgspec.Struct):
+    """What is stored of a session besides its messages and its numbers."""
+
+    key: str
+    refs: tuple[str, ...]
+    summary: str
+    metadata: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"<texts of {self.key[:80]!a}>"
+
+
+class LogState(msgspec.Struct, gc=False, omit_defaults=True):
+    """What the end of each line of a log says of the session, in the order in which it is written."""
+
+    generation: str
+    revision: int
+    created: datetime
+    updated: datetime
+    #: When the last message was written; null if there is none.
+    last_message_at: datetime | None
+    #: The first message's position, or ``end``.
+    start: int
+    end: int
+    #: How many messages there are.
+    count: int
+    has_summary: bool
+    #: How many messages its archive holds at least; absent if none.
+    archived: int = 0
+    #: The notes on the session; null if they are too large to be repeated in each record. A writer splices them in.
+    metadata: dict[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"<state: {self.count} messages, revision {self.revision}>"
 
 
 class State(msgspec.Struct, kw_only=True):
@@ -69,36 +105,47 @@ def decode_state(data: bytes) -> State:
     :raises DecodeError: if they encode none, or an impossible one.
     """
     state: State = decoded(_decode_state, lambda value: msgspec.convert(value, State), data)
-    archived = state.archived or 0
-    if min(state.revision - 1, state.start, state.count, state.end - state.start - state.count, archived) < 0:
+    check_state(state)
+    return state
+
+
+def check_state(state: State | LogState) -> None:
+    """Raise `DecodeError` for an impossible state."""
+    gap = state.end - state.start - state.count
+    if min(state.revision - 1, state.start, state.count, gap, state.archived or 0) < 0:
         raise DecodeError(0, "impossible numbers")
     times = [state.created, state.updated, *([state.last_message_at] if state.last_message_at else [])]
     if any(time.tzinfo is not timezone.utc for time in times):
         raise DecodeError(0, "a time that is not UTC")
-    if not within_levels(state.metadata):
+    if state.metadata and not within_levels(state.metadata):
         raise DecodeError(0, f"more than {MAX_LEVELS} levels")
-    return state
 
 
-def session_of(state: State, messages: View[Message]) -> Session:
+@overload
+def session_of(state: State, messages: View[Message]) -> Session: ...
+@overload
+def session_of(state: LogState, messages: View[Message], texts: Texts) -> Session: ...
+def session_of(state: Any, messages: View[Message], texts: Any = None) -> Session:
     """Return the session of a state and its messages.
 
+    :param texts: what the state does not hold.
     :raises DecodeError: if they do not belong together.
     """
+    texts = texts or state
     first = messages[0].position if messages else state.end
     last = messages[-1].position if messages else -1
     if len(messages) != state.count or first != state.start or last is None or last >= state.end:
         raise DecodeError(0, "the header and the messages do not belong together")
     return Session(
-        key=state.key,
+        key=texts.key,
         generation=state.generation,
         created=state.created,
         updated=state.updated,
         messages=messages,
-        summary=state.summary,
-        metadata=state.metadata,
+        summary=texts.summary,
+        metadata=texts.metadata,
         end=state.end,
-        refs=state.refs,
+        refs=texts.refs,
         revision=state.revision,
         archived=state.archived or 0,
     )

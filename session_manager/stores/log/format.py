@@ -30,9 +30,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from functools import reduce
-from typing import Any
 
 import attrs
 import msgspec
@@ -40,8 +38,9 @@ import msgspec
 from session_manager.codec.changes import AnyChange
 from session_manager.codec.json import DecodeError, decoder_of, encode_json
 from session_manager.codec.lines import Line, encode_messages
+from session_manager.codec.state import LogState, Texts, check_state
 from session_manager.errors import UnsupportedFormatError
-from session_manager.model.json_value import MAX_LEVELS, JsonObject, within_levels
+from session_manager.model.json_value import JsonObject
 from session_manager.model.session import Session
 from session_manager.stores.files.kinds import SUFFIXES
 from session_manager.threads import giving_way
@@ -56,7 +55,6 @@ __all__ = [
     "LogState",
     "Record",
     "check_format",
-    "check_state",
     "damaged",
     "encode_first",
     "encode_notes",
@@ -96,45 +94,6 @@ _STATE_CRC_SIZE = len(_STATE_CRC % 0)
 _NO_METADATA = b"{}"
 
 
-class LogState(msgspec.Struct, kw_only=True):
-    """What the end of each line says of the session, in the order in which it is written."""
-
-    generation: str
-    revision: int
-    created: datetime
-    updated: datetime
-    #: When the last message was written; null if there is none.
-    last_message_at: datetime | None
-    #: The first message's position, or ``end``.
-    start: int
-    end: int
-    #: How many messages there are.
-    count: int
-    has_summary: bool
-    #: How many messages its archive holds at least; absent if none.
-    archived: int = 0
-    #: The notes on the session; null if they are too large to be repeated in each record.
-    metadata: dict[str, Any] | None = None
-
-    def __repr__(self) -> str:
-        return f"<state: {self.count} messages, revision {self.revision}>"
-
-
-class _Written(msgspec.Struct, gc=False, omit_defaults=True):
-    """A `LogState` without its metadata, which is spliced in."""
-
-    generation: str
-    revision: int
-    created: datetime
-    updated: datetime
-    last_message_at: datetime | None
-    start: int
-    end: int
-    count: int
-    has_summary: bool
-    archived: int = 0
-
-
 class Numbers(msgspec.Struct, gc=False):
     """What a record's state must agree in with the session that its changes lead to."""
 
@@ -156,13 +115,9 @@ class Record(msgspec.Struct, gc=False):
         return f"<record of {len(self.changes)} changes>"
 
 
-class First(msgspec.Struct):
+class First(Texts):
     """The first line."""
 
-    key: str
-    refs: tuple[str, ...]
-    summary: str
-    metadata: dict[str, Any]
     messages: list[Line]
     state: LogState
 
@@ -199,7 +154,7 @@ def encode_state(session: Session, notes: bytes) -> bytes:
     """
     messages = session.messages
     count = len(messages)
-    written = _Written(
+    written = LogState(
         session.generation,
         session.revision,
         session.created,
@@ -341,15 +296,3 @@ def decode_state(data: bytes) -> LogState:
     state: LogState = _decode_state(data)
     check_state(state)
     return state
-
-
-def check_state(state: LogState) -> None:
-    """Raise `DecodeError` for an impossible state."""
-    numbers = (state.revision - 1, state.start, state.count, state.end - state.start - state.count, state.archived)
-    if min(numbers) < 0:
-        raise DecodeError(0, "impossible numbers")
-    times = [state.created, state.updated, *([state.last_message_at] if state.last_message_at else [])]
-    if any(time.tzinfo is not timezone.utc for time in times):
-        raise DecodeError(0, "a time that is not UTC")
-    if state.metadata and not within_levels(state.metadata):
-        raise DecodeError(0, f"more than {MAX_LEVELS} levels")

@@ -20,7 +20,7 @@ import msgspec
 from session_manager.codec.changes import AnyChange, AppendStruct, NewMessage, change_of
 from session_manager.codec.json import DecodeError, decode_json, decoder_of
 from session_manager.codec.lines import are_plain, checked_messages, decode_lines, flaw_of
-from session_manager.codec.state import State, session_of
+from session_manager.codec.state import check_state, session_of
 from session_manager.errors import raise_alone
 from session_manager.model.changes import Edit, Fold, UpdateMetadata, apply
 from session_manager.model.json_value import MAX_LEVELS, JsonObject, within_levels
@@ -32,7 +32,6 @@ from session_manager.stores.log.format import (
     First,
     Record,
     check_format,
-    check_state,
     damaged,
     is_whole,
     next_seal,
@@ -187,21 +186,7 @@ def _first_session(data: bytes, end: int) -> Session:
         messages = checked_messages(first.messages)
     except DecodeError as error:
         raise_alone(DecodeError(0, error.reason))
-    whole = State(
-        key=first.key,
-        generation=state.generation,
-        revision=state.revision,
-        created=state.created,
-        updated=state.updated,
-        start=state.start,
-        end=state.end,
-        refs=first.refs,
-        summary=first.summary,
-        metadata=first.metadata,
-        count=state.count,
-        archived=state.archived,
-    )
-    return session_of(whole, View(messages))
+    return session_of(state, View(messages), first)
 
 
 class _WrongRecordError(DecodeError):
