@@ -41,6 +41,7 @@ __all__ = [
     "encode_messages",
     "encoded_size",
     "flaw_of",
+    "size_bound",
 ]
 
 
@@ -68,6 +69,10 @@ class Line(msgspec.Struct, omit_defaults=True, gc=False):
 #: work; and of how many messages.
 _PIECE = 64 * 1024
 _MESSAGES = 200
+#: The most bytes of a character: of an emoji, two escapes, where the message has a lone surrogate, too.
+_MOST_OF_A_CHARACTER = 12
+#: More bytes than a value takes besides its characters and the digits of a large integer: a float has up to 24.
+_MOST_AROUND = 32
 _CONTAINERS = frozenset((dict, list))
 _decode_line = msgspec.json.Decoder(Line).decode
 _decode_lines = msgspec.json.Decoder(list[Line]).decode
@@ -105,6 +110,30 @@ def encoded_size(message: Message) -> int:
     """Return how many bytes a message's object and metadata are, encoded in UTF-8."""
     size = len(encode_json(lent(message._object)))
     return size + len(encode_json(dict(message._metadata))) if message._metadata else size
+
+
+def size_bound(message: Message) -> int:
+    """Return a number that `encoded_size` does not exceed, by counting characters: nothing is encoded."""
+    characters, values, digits = 0, 2, 0
+    containers: list[Any] = [message._object]
+    if message._metadata:
+        containers.append(message._metadata)
+    for one in containers:
+        values += len(one)
+        if type(one) is list:
+            items = one
+        else:
+            characters += len("".join(one))
+            items = one.values()
+        for item in items:
+            kind = type(item)
+            if kind is str:
+                characters += len(item)
+            elif kind is dict or kind is list:
+                containers.append(item)
+            elif kind is int:
+                digits += item.bit_length()
+    return _MOST_OF_A_CHARACTER * characters + _MOST_AROUND * values + digits
 
 
 def decode_messages(data: bytes | memoryview) -> View[Message]:

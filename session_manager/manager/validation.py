@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from session_manager.codec.lines import encoded_size
+from session_manager.codec.lines import encoded_size, size_bound
 from session_manager.errors import InvalidMessageError, raise_alone
 from session_manager.model.message import Clock, Message, utc
 from session_manager.threads import giving_way
@@ -80,6 +80,5 @@ class Incoming:
         return tuple(messages)
 
     def _check_size(self, message: Message) -> None:
-        size = encoded_size(message)
-        if size > self.max_bytes:
+        if size_bound(message) > self.max_bytes and (size := encoded_size(message)) > self.max_bytes:
             raise InvalidMessageError("", f"{size:,} bytes, more than max_message_bytes={self.max_bytes:,}")

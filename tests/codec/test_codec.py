@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from session_manager import Message
 from session_manager.codec.json import DecodeError, decode_json, encode_json
-from session_manager.codec.lines import decode_messages, encode_message, encoded_size
+from session_manager.codec.lines import decode_messages, encode_message, encoded_size, size_bound
 from session_manager.codec.state import decode_state, encode_state, session_of
 from session_manager.model.json_value import MAX_LEVELS
 from session_manager.model.view import View
@@ -139,6 +139,30 @@ def test_the_size_of_a_message_is_that_of_its_object_and_metadata_encoded(value,
     message = Message("user", [value, text], metadata=None if value is None else {text: value})
     notes = len(encode_json(message.metadata)) if message.metadata else 0
     assert encoded_size(message) == len(encode_json(message.to_dict())) + notes
+
+
+def nested_values():
+    """JSON values of the costliest parts: an emoji beside a lone surrogate is twelve bytes, a float 24."""
+    parts = [*NASTY_TEXTS, *NASTY_FLOATS, *NASTY_INTS, -(10**4000), "😀" * 50, "\x00\ud800", True, None, "", [], {}]
+    leaves = st.sampled_from(parts)
+    return st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(NASTY_TEXTS), inner))
+
+
+@given(nested_values(), st.dictionaries(st.sampled_from(NASTY_TEXTS), nested_values()))
+def test_no_message_is_larger_than_its_bound(value, metadata):
+    message = Message("user", value, extra={"x😀\ud800": value}, metadata=metadata)
+    assert encoded_size(message) <= size_bound(message)
+
+
+@pytest.mark.parametrize("length", [0, 1, 1000])
+@pytest.mark.parametrize(
+    "make",
+    [lambda n: "\x00" * n, lambda n: "\ud800" + "😀" * n, lambda n: [-2.2250738585072014e-308] * n, lambda n: [-7] * n],
+)
+def test_a_bound_is_not_far_from_the_largest_message(make, length):
+    """It grows with the characters and the values, and with nothing else."""
+    message = Message("user", make(length))
+    assert encoded_size(message) <= size_bound(message) <= 16 * encoded_size(message) + 300
 
 
 NOT_JSON = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import inspect
 import json
 import logging
 import os
@@ -33,7 +34,10 @@ from session_manager import (
     UnsupportedFormatError,
     Version,
 )
+from session_manager.codec import json as codec_json
+from session_manager.codec.lines import encoded_size
 from session_manager.manager import edits as calls
+from session_manager.manager.options import MAX_MESSAGE_BYTES
 from session_manager.model import changes
 from session_manager.stores.files.filesystem import Files
 from session_manager.stores.memory import MemoryStore
@@ -164,6 +168,46 @@ def test_a_message_that_is_too_large_is_refused_at_the_call(clock):
         with pytest.raises(InvalidMessageError, match="max_message_bytes"):
             m.add_message(KEY, "user", "", metadata={"note": "x" * 100})
         assert len(m.get_history(KEY)) == 1
+
+
+@pytest.mark.parametrize("text", ["x", "é", "😀", "\n", "\x00", "\ud800"], ids=ascii)
+@pytest.mark.parametrize("limit", [60, 700])
+def test_a_message_is_refused_from_the_first_byte_above_the_limit(text, limit, clock):
+    """Whether it was measured or not: one byte less, and it is taken."""
+    with SessionManager(max_message_bytes=limit, clock=clock) as m:
+        for count in range(limit // 12, limit):
+            message = Message("user", text * count)
+            size = encoded_size(message)
+            if size > limit:
+                with pytest.raises(InvalidMessageError, match=f"{size:,} bytes, more than max_message_bytes={limit:,}"):
+                    m.add(KEY, message)
+                break
+            m.add(KEY, message)
+        assert size > limit
+        assert len(m.get_history(KEY)) == count - limit // 12
+
+
+def test_a_small_message_is_added_without_encoding_it(m):
+    def profiled(frame, event, _):
+        if event == "call" and frame.f_code.co_filename == inspect.getsourcefile(codec_json):
+            called.append(frame.f_code.co_name)
+
+    def called_by(call):
+        called.clear()
+        sys.setprofile(profiled)
+        try:
+            call()
+        finally:
+            sys.setprofile(None)
+        return list(called)
+
+    called = []
+    large = {"role": "user", "content": [{"text": "x" * MAX_MESSAGE_BYTES}]}
+    assert called_by(lambda: m.add_message(KEY, "user", "hello", metadata={"a": 1})) == []
+    assert called_by(lambda: m.add(KEY, {"role": "user", "content": [{"text": "é" * 1000}]}, {"role": "user"})) == []
+    with pytest.raises(InvalidMessageError):
+        called_by(lambda: m.add(KEY, large))
+    assert "encode_json" in called
 
 
 def test_bad_summaries_and_metadata_are_refused_at_the_call(m):
