@@ -143,10 +143,8 @@ def decode_messages(data: bytes | memoryview) -> View[Message]:
     :raises DecodeError: if a line is not a message, or positions do not increase.
     """
     try:
-        lines = decode_lines(data, b",\n") if gives_way() else _decode_lines(data)
+        lines = decode_lines(data, b",\n")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
-        lines = None
-    if lines is None:
         lines = _lines_one_by_one(bytes(data))
     try:
         return View(checked_messages(lines))
@@ -155,7 +153,7 @@ def decode_messages(data: bytes | memoryview) -> View[Message]:
 
 
 def decode_lines(data: bytes | memoryview, separator: bytes) -> list[Line]:
-    """Return the lines of a JSON array of message lines, letting others in between its pieces.
+    """Return the lines of a JSON array of message lines: in pieces, with others let in between, if the thread gives way.
 
     :param separator: a comma, and what follows each comma between two lines. Where it is elsewhere, the array may seem
         to be none.
@@ -163,7 +161,7 @@ def decode_lines(data: bytes | memoryview, separator: bytes) -> list[Line]:
     """
     lines: list[Line] = []
     start, size = 1, _PIECE
-    while len(data) - start > size:
+    while gives_way() and len(data) - start > size:
         piece = bytes(data[start : start + size])
         cut = piece.rfind(separator)
         if cut < 0:  # one line that is longer than a piece
@@ -172,7 +170,7 @@ def decode_lines(data: bytes | memoryview, separator: bytes) -> list[Line]:
         lines += _decode_lines(b"[%b]" % piece[:cut])
         start, size = start + cut + 1, _PIECE
         give_way()
-    return lines + _decode_lines(b"[" + bytes(data[start:]))
+    return lines + _decode_lines(data if start == 1 else b"[" + bytes(data[start:]))
 
 
 def checked_messages(lines: Sequence[Line]) -> list[Message]:
