@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import attrs
 
-from session_manager.errors import InvalidMessageError
+from session_manager.errors import InvalidMessageError, raise_alone
 from session_manager.model.json_value import (
     EMPTY_OBJECT,
     JsonObject,
@@ -56,10 +56,8 @@ def utc(value: object, path: str) -> datetime:
     try:
         moved = value.astimezone(timezone.utc)
     except OverflowError:
-        pass
-    else:
-        return datetime.combine(moved.date(), moved.time(), timezone.utc)
-    raise InvalidMessageError(path, "out of range in UTC")
+        raise_alone(InvalidMessageError(path, "out of range in UTC"))
+    return datetime.combine(moved.date(), moved.time(), timezone.utc)
 
 
 @attrs.frozen(init=False, eq=False, repr=False, weakref_slot=False)

@@ -6,7 +6,7 @@ import os
 import re
 
 from session_manager.arguments import check_bool, check_path
-from session_manager.errors import InvalidStorageError, StorageError
+from session_manager.errors import InvalidStorageError, StorageError, raise_alone
 from session_manager.stores.contract import Store
 from session_manager.stores.files.kinds import (
     SUFFIXES,
@@ -57,12 +57,10 @@ def open_store(url: str | os.PathLike[str], *, read_only: bool = False) -> Store
     if scheme == "sqlite" and path == ":memory:":
         raise InvalidStorageError(text, "would be a file of that name: give memory: to keep everything in RAM")
     scheme = _settled(text, scheme, path, read_only=read_only)
-    refusal = None
     try:
         return _opened(scheme, path, read_only=read_only)
     except InvalidStorageError as error:
-        refusal = error
-    raise InvalidStorageError(text, refusal.reason)
+        raise_alone(InvalidStorageError(text, error.reason))
 
 
 def _settled(url: str, scheme: str, path: str, *, read_only: bool) -> str:

@@ -302,20 +302,16 @@ def write_all(files: Files, fd: int, buffers: Sequence[bytes]) -> None:
 
 def _rename(files: Files, temporary: str, name: str) -> None:
     """Rename; an error after which the temporary name is gone leaves the outcome unknown."""
-    failure = None
     try:
         files.rename(temporary, name)
     except OSError as error:
-        failure = error
-    if failure is None:
-        return
-    try:
-        there = files.stat(temporary) is not None
-    except OSError:
-        there = False
-    if there:
-        raise failure
-    raise OutcomeUnknownError from failure
+        try:
+            there = files.stat(temporary) is not None
+        except OSError:
+            there = False
+        if there:
+            raise
+        raise OutcomeUnknownError from error
 
 
 def _sync_failure(files: Files) -> OSError | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from session_manager.codec.json import DecodeError, decode_json
-from session_manager.errors import InvalidKeyError
+from session_manager.errors import InvalidKeyError, raise_alone
 from session_manager.model.key import check_key
 from session_manager.stores.files.atomic import NotRegularError, read_whole
 from session_manager.stores.files.filesystem import Files
@@ -48,8 +48,7 @@ def checked_key(value: dict[str, Any]) -> str:
     try:
         return check_key(value["key"])
     except InvalidKeyError:
-        pass
-    raise DecodeError(0, "its key is not a session key")
+        raise_alone(DecodeError(0, "its key is not a session key"))
 
 
 def holding_sessions(files: Files, names: Iterable[str]) -> list[str]:
