@@ -15,6 +15,7 @@ from session_manager.errors import (
     ConflictError,
     CorruptSessionError,
     ForkedError,
+    InvalidDataError,
     InvalidKeyError,
     InvalidMessageError,
     InvalidStorageError,
@@ -37,6 +38,7 @@ from session_manager.errors import (
 if TYPE_CHECKING:
     from session_manager.aio.manager import AsyncSessionManager
     from session_manager.aio.turn import AsyncTurn
+    from session_manager.codec.converter import converter
     from session_manager.manager.autosave import Autosave
     from session_manager.manager.manager import Health, SessionManager
     from session_manager.manager.summaries import Summarized, SummaryPolicy
@@ -59,6 +61,7 @@ __all__ = [
     "Finding",
     "ForkedError",
     "Health",
+    "InvalidDataError",
     "InvalidKeyError",
     "InvalidMessageError",
     "InvalidStorageError",
@@ -86,6 +89,7 @@ __all__ = [
     "UnsupportedFormatError",
     "Version",
     "WouldWaitError",
+    "converter",
     "open_store",
 ]
 
@@ -110,6 +114,7 @@ _HOMES = {
     "SummaryPolicy": "manager.summaries",
     "Turn": "manager.turn",
     "Version": "model",
+    "converter": "codec.converter",
     "open_store": "stores",
 }
 

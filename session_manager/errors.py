@@ -5,6 +5,7 @@
     SessionManagerError
     ├── InvalidKeyError (ValueError)
     ├── InvalidMessageError (ValueError)
+    ├── InvalidDataError (ValueError)
     ├── SessionNotFoundError (KeyError)
     ├── SessionExistsError (ValueError)
     ├── InvalidStorageError (ValueError)
@@ -38,6 +39,7 @@ __all__ = [
     "ConflictError",
     "CorruptSessionError",
     "ForkedError",
+    "InvalidDataError",
     "InvalidKeyError",
     "InvalidMessageError",
     "InvalidStorageError",
@@ -109,6 +111,20 @@ class InvalidMessageError(SessionManagerError, ValueError):
 
     def _sentence(self) -> str:
         return f"{self.path or 'message'}: {self.reason}"
+
+
+class InvalidDataError(SessionManagerError, ValueError):
+    """Data of which `session_manager.converter` cannot make a value."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        #: The place in the data, such as ``messages[3].created_at``; ``""`` for the data themselves.
+        self.path: str = path
+        #: What is wrong there, such as ``is missing``; never a value.
+        self.reason: str = reason
+
+    def _sentence(self) -> str:
+        return f"{self.path or 'data'}: {self.reason}"
 
 
 class SessionNotFoundError(SessionManagerError, KeyError):

@@ -13,7 +13,7 @@ import session_manager
 #: What the package needs in any case: attrs, and msgspec, which uses typing_extensions if that is there.
 CORE = {"attr", "attrs", "msgspec", "typing_extensions"}
 #: What is large, and of use to some stores or calls only.
-LARGE = {"asyncio", "concurrent.futures", "sqlite3", "session_manager.aio", "session_manager.aio.workers"}
+LARGE = {"cattrs", "asyncio", "concurrent.futures", "sqlite3", "session_manager.aio", "session_manager.aio.workers"}
 #: Of these, and of the dependencies, what a store needs.
 NEEDED = {
     "memory:": set(),
@@ -52,6 +52,14 @@ def test_a_manager_imports_what_its_store_needs(tmp_path, storage):
     lock = imported("import filelock") if "filelock" in NEEDED[storage] else set()
     assert (modules - lock) & LARGE <= NEEDED[storage]
     assert not any(module.startswith("session_manager.testing") for module in modules)
+
+
+def test_cattrs_is_imported_for_the_converter_alone():
+    """Its import would make the manager's about a third slower, and most programs do not need it."""
+    lists = "from session_manager import SessionManager\nwith SessionManager() as m: m.list_sessions()"
+    assert "cattrs" not in imported(lists)
+    assert "cattrs" in imported("from session_manager import converter")
+    assert "cattrs" in imported("from session_manager import SessionManager\nSessionManager().health().to_dict()")
 
 
 @pytest.mark.parametrize("storage", NEEDED)

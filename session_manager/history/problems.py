@@ -39,6 +39,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from session_manager.as_dict import AsDict
 from session_manager.history.pairing import Pairing, calls_come_last, lone_reasoning, pair, results_come_first, starts
 from session_manager.history.tool_calls import Shape
 from session_manager.model.message import Message
@@ -47,7 +48,7 @@ __all__ = ["Problem", "head", "problems"]
 
 
 @attrs.frozen
-class Problem:
+class Problem(AsDict):
     """Something in a history that a provider refuses."""
 
     #: Which message of the sequence, from 0.

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import attrs
 
 from session_manager.arguments import check_type
+from session_manager.as_dict import AsDict
 from session_manager.history.context import context
 from session_manager.history.tokens import estimate_tokens
 from session_manager.manager.autosave import Autosave, Autosaver
@@ -48,7 +49,7 @@ _PATIENCE = 1.0
 
 
 @attrs.frozen
-class Health:
+class Health(AsDict):
     """How a manager is doing."""
 
     #: Where the sessions live, such as ``<SnapshotStore '/srv/chats'>``; ``"memory:"`` for RAM only.

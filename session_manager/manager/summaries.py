@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 
 from session_manager.arguments import check_callable, check_int
+from session_manager.as_dict import AsDict
 from session_manager.errors import InvalidMessageError
 from session_manager.history.cuts import safe_start
 from session_manager.history.problems import head
@@ -38,7 +39,7 @@ Summarizer = Callable[[str, list[Message]], str]
 
 
 @attrs.frozen
-class Summarized:
+class Summarized(AsDict):
     """What became of a summary."""
 
     #: Whether it is in the session, durably, in the place of the messages.

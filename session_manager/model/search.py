@@ -17,6 +17,7 @@ from typing import Any
 
 import attrs
 
+from session_manager.as_dict import AsDict
 from session_manager.model.message import Message
 from session_manager.threads import giving_way
 
@@ -31,7 +32,7 @@ _MARK = "**"
 
 
 @attrs.frozen(kw_only=True)
-class SearchHit:
+class SearchHit(AsDict):
     """A message that contains what was searched for."""
 
     #: The session.

@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from session_manager.as_dict import AsDict
 from session_manager.model.json_value import (
     EMPTY_OBJECT,
     JsonObject,
@@ -26,7 +27,7 @@ _position = attrgetter("position")
 
 
 @attrs.frozen
-class Version:
+class Version(AsDict):
     """Which durable state of which incarnation of a session."""
 
     #: The random id of the incarnation.
@@ -40,7 +41,7 @@ def _view(messages: Iterable[Message]) -> View[Message]:
 
 
 @attrs.frozen(repr=False, kw_only=True)
-class Session:
+class Session(AsDict):
     """A picture of a session at one moment.
 
     >>> from datetime import datetime, timezone

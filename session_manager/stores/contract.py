@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import attrs
 
+from session_manager.as_dict import AsDict
 from session_manager.codec.state import State
 from session_manager.errors import (
     CorruptSessionError,
@@ -102,7 +103,7 @@ class Commit:
 
 
 @attrs.frozen(kw_only=True)
-class SessionInfo:
+class SessionInfo(AsDict):
     """A description of a session, without its messages."""
 
     #: Its name.
@@ -166,7 +167,7 @@ class SessionInfo:
 
 
 @attrs.frozen
-class Finding:
+class Finding(AsDict):
     """Something wrong that `verify` found."""
 
     #: The session's key; `None` if the file does not tell.

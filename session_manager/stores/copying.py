@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 
 import attrs
 
+from session_manager.as_dict import AsDict
 from session_manager.errors import ConflictError, CorruptSessionError, UnsupportedFormatError
 from session_manager.model.json_value import same
 from session_manager.model.message import Message
@@ -19,7 +20,7 @@ __all__ = ["CopyReport", "copy"]
 
 
 @attrs.frozen(kw_only=True)
-class CopyReport:
+class CopyReport(AsDict):
     """The outcome of a copy, by the keys of the source's sessions."""
 
     #: Sessions that were written; the target was then read, and has what the source has.

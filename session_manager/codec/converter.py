@@ -1,0 +1,399 @@
+"""Public values as JSON-ready dicts, and back: one cattrs converter for everybody else's shapes.
+
+The converter knows no class but those of `model` and the errors: any attrs class is structured by its fields. The names
+are those of the constructor (``metadata`` for ``_metadata``). Types are strict (``"5"`` is no integer), a list is a list, and
+a field that the class does not have is refused.
+
+* **A time** is RFC 3339, with ``Z``, as in our files. Another offset is read, too; a time without any is refused.
+* **A message** is an object with ``position``, ``created_at``, ``message`` (the provider's object), ``metadata``, ``ref``
+  and ``turn``. The last four may be missing or null.
+* **An error of this library** is an object with ``type``, ``message`` (its sentence, ignored by `structure`) and its arguments.
+  Any other error is its ``type`` and ``message`` alone, and comes back as a `ForeignError`.
+
+Errors name the field, and never hold a value.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+
+import attrs
+import cattrs
+import msgspec
+from cattrs.gen import make_dict_structure_fn
+
+from session_manager import errors
+from session_manager.errors import (
+    ConflictError,
+    InvalidDataError,
+    InvalidKeyError,
+    InvalidMessageError,
+    SessionManagerError,
+)
+from session_manager.model.json_value import JsonObject, _place, checked_text, copy_value, json_object
+from session_manager.model.key import check_key
+from session_manager.model.message import Message, utc
+from session_manager.model.session import Session, Version
+from session_manager.model.view import View
+
+__all__ = ["Converter", "ForeignError", "converter"]
+
+T = TypeVar("T")
+_Hook = Callable[[Any, Any], Any]
+
+_ERRORS: dict[str, type[SessionManagerError]] = {name: getattr(errors, name) for name in errors.__all__}
+_LISTS = (list, tuple, View, Sequence)
+_AWARE = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class ForeignError(Exception):
+    """An error of another library, read from JSON.
+
+    :param type: the name of its class.
+    :param message: its text.
+    """
+
+    def __init__(self, type: str, message: str) -> None:
+        super().__init__(type, message)
+        #: The name of its class, such as ``OSError``.
+        self.type: str = type
+        #: Its text.
+        self.message: str = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class Converter(cattrs.Converter):
+    """A cattrs converter with one error, which names the field."""
+
+    def structure(self, obj: Any, cl: type[T]) -> T:
+        """Return the value that JSON-ready data describe.
+
+        :param obj: what `unstructure` returned, or a program sent.
+        :param cl: the value's class, such as `SessionInfo`, or ``list[Message]``.
+        :raises InvalidDataError: with the place of the first field that is missing, unknown or wrong.
+        """
+        try:
+            return super().structure(obj, cl)
+        except Exception as error:  # noqa: BLE001 - cattrs and constructors raise anything, with the value in it
+            failure = _failure(error, (), cl)
+        raise failure
+
+
+def _failure(error: BaseException, path: Sequence[str | int], kind: Any) -> InvalidDataError:
+    """Return where data are wrong and why, without any of the data.
+
+    :param error: what was raised. Of several, the first one counts.
+    :param path: the field that raised it.
+    :param kind: the type of that field.
+    """
+    if isinstance(error, cattrs.BaseValidationError):
+        inner = error.exceptions[0]
+        for note in getattr(inner, "__notes__", ()):
+            if isinstance(note, cattrs.AttributeValidationNote):
+                path, kind = [*path, _public_name(error.cl, note.name)], note.type
+        return _failure(inner, path, kind)
+    if isinstance(error, cattrs.ForbiddenExtraKeysError):
+        return InvalidDataError(_joined([*path, min(error.extra_fields, key=str)]), "there is no such field")
+    if isinstance(error, InvalidMessageError | InvalidDataError):
+        return InvalidDataError(_joined(path, error.path), error.reason)
+    if isinstance(error, InvalidKeyError):
+        return InvalidDataError(_joined(path), error.reason)
+    if isinstance(error, KeyError):
+        return InvalidDataError(_joined(path), "is missing")
+    return InvalidDataError(_joined(path), f"is not a valid {getattr(kind, '__name__', kind)}")
+
+
+def _public_name(kind: Any, name: str) -> str:
+    """Return the name of a field in the data."""
+    field = attrs.fields_dict(kind).get(name) if attrs.has(kind) else None
+    return name if field is None else field.alias or name
+
+
+def _joined(path: Sequence[Any], inner: str = "") -> str:
+    outer = _place("", [None, *path])
+    return f"{outer}.{inner}" if outer and inner and not inner.startswith("[") else outer + inner
+
+
+def _at(place: str | int, hook: _Hook, value: Any, kind: Any) -> Any:
+    """Structure a value; name its place in an error."""
+    try:
+        return hook(value, kind)
+    except Exception as error:  # noqa: BLE001 - as in `Converter.structure`
+        failure = _failure(error, [place], kind)
+    raise failure
+
+
+#: The converter, safe to share between threads. Register hooks of your own in a `copy` of it.
+converter = Converter(
+    forbid_extra_keys=True,
+    use_alias=True,
+    unstruct_collection_overrides={tuple: list, frozenset: list, set: list},
+)
+
+
+def _checked(value: Any, kind: type | tuple[type, ...], name: str) -> None:
+    if not isinstance(value, kind):
+        raise InvalidDataError("", f"must be {name}, not {type(value).__name__}")
+
+
+# Plain values, as strict as JSON's types.
+
+
+def _structure_text(value: Any, _: Any) -> str:
+    return checked_text(value, "")
+
+
+def _structure_int(value: Any, _: Any) -> int:
+    _checked(None if isinstance(value, bool) else value, int, "an integer")
+    return int(value)
+
+
+def _structure_float(value: Any, _: Any) -> float:
+    _checked(None if isinstance(value, bool) else value, (int, float), "a number")
+    if not math.isfinite(value):
+        raise InvalidDataError("", "NaN and infinities are not JSON")
+    return float(value)
+
+
+def _structure_bool(value: Any, _: Any) -> bool:
+    _checked(value, bool, "true or false")
+    return bool(value)
+
+
+def _unstructure_time(value: datetime) -> str:
+    text: str = msgspec.to_builtins(value)
+    return text
+
+
+def _structure_time(value: Any, _: Any) -> datetime:
+    _checked(value, str, "a time in RFC 3339")
+    try:
+        time: datetime = msgspec.convert(value, _AWARE)
+    except msgspec.ValidationError:
+        time = datetime.min  # noqa: DTZ901 - naive, which is refused below
+    if time.tzinfo is None:
+        raise InvalidDataError("", "is not a time in RFC 3339 with its offset")
+    return utc(time, "")
+
+
+# Lists, objects and attrs classes.
+
+
+def _item_kind(kind: Any) -> Any:
+    arguments = get_args(kind)
+    return arguments[0] if arguments else Any
+
+
+def _is_list(kind: Any) -> bool:
+    """Say whether a type is a sequence of items of one type."""
+    origin, arguments = get_origin(kind) or kind, get_args(kind)
+    return origin in _LISTS and (origin is not tuple or not arguments or arguments[1:] == (...,))
+
+
+def _structure_list(kind: Any, converter: cattrs.Converter) -> _Hook:
+    item = _item_kind(kind)
+    hook = converter.get_structure_hook(item)
+    origin = get_origin(kind) or kind
+    make = list if origin is Sequence else origin
+
+    def structure(value: Any, _: Any) -> Any:
+        _checked(value, (list, tuple), "a list")
+        return make([_at(index, hook, one, item) for index, one in enumerate(value)])
+
+    return structure
+
+
+def _is_mapping(kind: Any) -> bool:
+    return (get_origin(kind) or kind) in (dict, Mapping)
+
+
+def _structure_mapping(kind: Any, converter: cattrs.Converter) -> _Hook:
+    item = (get_args(kind) or (str, Any))[1]
+    hook = converter.get_structure_hook(item)
+
+    def structure(value: Any, _: Any) -> Any:
+        _checked(value, Mapping, "an object")
+        return {_structure_text(key, str): _at(key, hook, one, item) for key, one in value.items()}
+
+    return structure
+
+
+def _structure_class(kind: Any, converter: cattrs.Converter) -> _Hook:
+    make = make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True, _cattrs_use_alias=True)
+
+    def structure(value: Any, kind: Any) -> Any:
+        _checked(value, Mapping, "an object")
+        return make(value, kind)
+
+    return structure
+
+
+def _is_view(kind: Any) -> bool:
+    return (get_origin(kind) or kind) is View
+
+
+def _unstructure_view(value: View[Any]) -> list[Any]:
+    return [converter.unstructure(one) for one in value]
+
+
+def _unstructure_object(value: JsonObject) -> dict[str, Any]:
+    return {key: copy_value(one) for key, one in value.items()}
+
+
+def _structure_object(value: Any, _: Any) -> JsonObject:
+    return json_object(value, "")
+
+
+# Messages and sessions.
+
+
+def _unstructure_message(message: Message) -> dict[str, Any]:
+    return {
+        "position": message.position,
+        "created_at": _unstructure_time(message.created_at),
+        "message": message.to_dict(),
+        "metadata": message.metadata,
+        "ref": message.ref,
+        "turn": message.turn,
+    }
+
+
+@attrs.frozen
+class _Parts:
+    """A message's fields, as they are read."""
+
+    created_at: datetime
+    message: JsonObject
+    position: int | None = None
+    metadata: JsonObject | None = None
+    ref: str | None = None
+    turn: str | None = None
+
+
+def _structure_message(value: Any, _: Any) -> Message:
+    parts: _Parts = converter.get_structure_hook(_Parts)(value, _Parts)
+    if parts.position is not None and parts.position < 0:
+        raise InvalidDataError("position", "must be 0 or more")
+    try:
+        message = Message.from_dict(parts.message, created_at=parts.created_at)
+    except InvalidMessageError as error:
+        failure = InvalidDataError(_joined(["message"], error.path), error.reason)
+    else:
+        ref = None if parts.ref is None else checked_text(parts.ref, "ref", empty=False)
+        metadata = dict(parts.metadata or {})
+        turn = None if parts.turn is None else checked_text(parts.turn, "turn", empty=False)
+        return Message._restore(message._object, message.created_at, metadata, ref, parts.position, turn)
+    raise failure
+
+
+def _is_session(kind: Any) -> bool:
+    return kind is Session
+
+
+def _structure_session(kind: Any, converter: cattrs.Converter) -> _Hook:
+    make = _structure_class(kind, converter)
+
+    def structure(value: Any, kind: Any) -> Session:
+        session: Session = make(value, kind)
+        _at("key", lambda key, _: check_key(key), session.key, str)
+        previous = -1
+        for index, message in enumerate(session.messages):
+            if message.position is None or not previous < message.position < session.end:
+                raise InvalidDataError(f"messages[{index}].position", "positions must increase, and be less than end")
+            previous = message.position
+        for name, number in (("end", session.end), ("revision", session.revision), ("archived", session._archived)):
+            if number < 0:
+                raise InvalidDataError(name, "must be 0 or more")
+        return session
+
+    return structure
+
+
+# Errors.
+
+
+def _is_error(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseException)
+
+
+#: `errors` is below `model`, so that the error itself cannot say this.
+_VERSIONS: dict[str, Any] = {"expected": Version | None, "actual": Version | None}
+
+
+def _arguments(kind: type[SessionManagerError]) -> dict[str, tuple[Any, bool]]:
+    """Return the arguments of an error's constructor: their types, and whether they are required."""
+    if not inspect.isfunction(kind.__init__):
+        return {}
+    hints = {**get_type_hints(kind.__init__), **(_VERSIONS if kind is ConflictError else {})}
+    parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+    kinds = {name: Any if hint is object else hint for name, hint in hints.items()}
+    return {
+        one.name: (kinds[one.name], one.default is one.empty)
+        for one in parameters
+        if one.kind is one.POSITIONAL_OR_KEYWORD
+    }
+
+
+def _unstructure_error(error: BaseException) -> dict[str, Any]:
+    if isinstance(error, ForeignError):
+        return {"type": error.type, "message": error.message}
+    name, data = type(error).__name__, {"type": type(error).__name__, "message": str(error)}
+    if _ERRORS.get(name) is type(error):
+        given = zip(_arguments(type(error)), error.args, strict=False)
+        data.update((argument, _plain(value)) for argument, value in given)
+    return data
+
+
+def _plain(value: Any) -> Any:
+    """Return an error's argument for JSON; what JSON cannot hold (a key of bytes, say) as Python writes it."""
+    if isinstance(value, bytes) or (isinstance(value, float) and not math.isfinite(value)):
+        return ascii(value)
+    return converter.unstructure(value)
+
+
+def _structure_error(value: Any, kind: Any) -> BaseException:
+    _checked(value, Mapping, "an object")
+    given = dict(value)
+    name = _at("type", _structure_text, given.pop("type", None), str)
+    message = _at("message", _structure_text, given.pop("message", ""), str)
+    found = _ERRORS.get(name)
+    if not issubclass(found or ForeignError, kind):
+        raise InvalidDataError("type", f"is not a kind of {kind.__name__}")
+    arguments = _arguments(found) if found else {}
+    for field in given:
+        if field not in arguments:
+            raise InvalidDataError(_joined([field]), "there is no such field")
+    if found is None or found is SessionManagerError:
+        return ForeignError(name, message) if found is None else found(message)
+    parts = {}
+    for field, (argument, required) in arguments.items():
+        if field in given:
+            parts[field] = _at(field, converter.get_structure_hook(argument), given[field], argument)
+        elif required:
+            raise InvalidDataError(field, "is missing")
+    return found(**parts)
+
+
+converter.register_structure_hook_factory(attrs.has, _structure_class)
+converter.register_structure_hook_factory(_is_list, _structure_list)
+converter.register_structure_hook_factory(_is_mapping, _structure_mapping)
+converter.register_structure_hook_factory(_is_session, _structure_session)
+converter.register_structure_hook_func(_is_error, _structure_error)
+converter.register_unstructure_hook_func(_is_view, _unstructure_view)
+converter.register_unstructure_hook_func(_is_error, _unstructure_error)
+converter.register_structure_hook(str, _structure_text)
+converter.register_structure_hook(int, _structure_int)
+converter.register_structure_hook(float, _structure_float)
+converter.register_structure_hook(bool, _structure_bool)
+converter.register_structure_hook(datetime, _structure_time)
+converter.register_unstructure_hook(datetime, _unstructure_time)
+converter.register_structure_hook(JsonObject, _structure_object)
+converter.register_unstructure_hook(JsonObject, _unstructure_object)
+converter.register_structure_hook(Message, _structure_message)
+converter.register_unstructure_hook(Message, _unstructure_message)
