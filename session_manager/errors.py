@@ -262,17 +262,16 @@ class StorageLockedError(StorageError):
         SessionManagerError.__init__(self, path, holder)
         self.path = path
         self.reason = "is open elsewhere"
-        #: Who has it: ``pid``, ``host`` and ``started`` (RFC 3339, UTC), as far as they are known.
+        #: The process that has it: ``pid``, ``host`` and ``started`` (RFC 3339, UTC), as far as they are known; and
+        #: ``gone``, true, if that process has ended, so that another one has the storage and could not leave its name.
         self.holder: dict[str, Any] = dict(holder or {})
 
     def _sentence(self) -> str:
         holder = self.holder
-        who = (
-            f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('started')}"
-            if holder
-            else "another process"
-        )
-        return f"{self.path} is open in {who}: close it there first"
+        who = f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('started')}"
+        if holder.get("gone"):
+            who = f"another process than the last one that left its name, which is gone ({who})"
+        return f"{self.path} is open in {who if holder else 'another process'}: close it there first"
 
 
 class StoreInUseError(StorageLockedError):

@@ -16,6 +16,7 @@ import pytest
 import session_manager
 from session_manager import errors
 from session_manager.errors import (
+    ConflictError,
     CorruptSessionError,
     InvalidKeyError,
     SaveFailedError,
@@ -25,6 +26,7 @@ from session_manager.errors import (
 )
 from session_manager.model.key import check_key
 from tests.support.error_examples import EXAMPLES
+from tests.support.strategies import CANARY, held_text
 
 TREE = {
     "SessionManagerError": ("Exception",),

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from session_manager import CorruptSessionError, SessionManager, StorageLockedError, UnsupportedFormatError
-from session_manager.stores.files import process_lock
+from session_manager.stores.files import directory_lock
 from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore
@@ -82,7 +82,7 @@ def two_openers(tmp_path):
 
 def handed_over(tmp_path):
     """Another process saves a session and ends, just before we get the lock: we see that session."""
-    acquire = process_lock.ProcessLock.acquire
+    acquire = directory_lock.WriterLock.acquire
     with pytest.MonkeyPatch.context() as patched:
 
         def after_another(lock, *arguments, **options):
@@ -91,7 +91,7 @@ def handed_over(tmp_path):
                 add(SessionManager(store), "theirs")
             return acquire(lock, *arguments, **options)
 
-        patched.setattr(process_lock.ProcessLock, "acquire", after_another)
+        patched.setattr(directory_lock.WriterLock, "acquire", after_another)
         with closing(SnapshotStore(tmp_path / "chats")) as store:
             assert texts(SessionManager(store)) == ["theirs"]
 

@@ -434,7 +434,7 @@ class NoLock:
     def __init__(self, *_):
         pass
 
-    def acquire(self, _):
+    def acquire(self):
         return True
 
     def release(self):
@@ -451,7 +451,7 @@ def simulation():
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(session_directory, "create_directory", lambda path: None)
         patched.setattr(directory_lock.DirectoryLock, "_sign", sign)
-        patched.setattr(directory_lock, "ProcessLock", NoLock)
+        patched.setattr(directory_lock, "WriterLock", NoLock)
         patched.setattr("session_manager.stores.log.file._COMPACT_FROM", COMPACT_FROM)
         patched.setattr("session_manager.stores.files.atomic._THREADS", 1)
         patched.setattr("secrets.token_hex", lambda size: f"{next(numbers):0{2 * size}x}")

@@ -19,7 +19,7 @@ from session_manager.model import changes
 from session_manager.stores.archive import files as archive_files
 from session_manager.stores.archive import format as archive_format
 from session_manager.stores.archive import marks as archive_marks
-from session_manager.stores.files import atomic, directory_lock, process_lock, session_directory
+from session_manager.stores.files import atomic, directory_lock, session_directory
 from session_manager.stores.log import clean_shutdown as clean_mark
 from session_manager.stores.log import reader as log_reader
 from session_manager.stores.log import replay as log_replay
@@ -278,7 +278,7 @@ MUTANTS = (
             ),
         ),
     ),
-    Mutant("no lock", "two openers", replaced(process_lock.ProcessLock, "acquire", lambda lock, timeout: True)),
+    Mutant("no lock", "two openers", replaced(directory_lock.WriterLock, "acquire", lambda lock: True)),
     Mutant(
         "the lock file is deleted",
         "two openers",

@@ -91,6 +91,14 @@ EXAMPLES = [
         "/c is open in process 7 on bee since 2026-01-02T03:04:05+00:00: close it there first",
     ),
     (
+        StorageLockedError("/c", {**HOLDER, "gone": True}),
+        {"path": "/c", "reason": "is open elsewhere", "holder": {**HOLDER, "gone": True}},
+        (
+            "/c is open in another process than the last one that left its name, which is gone "
+            "(process 7 on bee since 2026-01-02T03:04:05+00:00): close it there first"
+        ),
+    ),
+    (
         StorageLockedError("/c"),
         {"path": "/c", "reason": "is open elsewhere", "holder": {}},
         "/c is open in another process: close it there first",
