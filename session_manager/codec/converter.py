@@ -15,29 +15,22 @@ Errors name the field, and never hold a value.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import attrs
 import cattrs
 import msgspec
 from cattrs.gen import make_dict_structure_fn
 
-from session_manager import errors
-from session_manager.errors import (
-    ConflictError,
-    InvalidDataError,
-    InvalidKeyError,
-    InvalidMessageError,
-    SessionManagerError,
-)
+from session_manager.codec.error_data import ForeignError, error_data, error_of
+from session_manager.errors import InvalidDataError, InvalidKeyError, InvalidMessageError
 from session_manager.model.json_value import JsonObject, _place, checked_text, copy_value, json_object
 from session_manager.model.key import check_key
 from session_manager.model.message import Message, utc
-from session_manager.model.session import Session, Version
+from session_manager.model.session import Session
 from session_manager.model.view import View
 
 __all__ = ["Converter", "ForeignError", "converter"]
@@ -45,27 +38,8 @@ __all__ = ["Converter", "ForeignError", "converter"]
 T = TypeVar("T")
 _Hook = Callable[[Any, Any], Any]
 
-_ERRORS: dict[str, type[SessionManagerError]] = {name: getattr(errors, name) for name in errors.__all__}
 _LISTS = (list, tuple, View, Sequence)
 _AWARE = Annotated[datetime, msgspec.Meta(tz=True)]
-
-
-class ForeignError(Exception):
-    """An error of another library, read from JSON.
-
-    :param type: the name of its class.
-    :param message: its text.
-    """
-
-    def __init__(self, type: str, message: str) -> None:
-        super().__init__(type, message)
-        #: The name of its class, such as ``OSError``.
-        self.type: str = type
-        #: Its text.
-        self.message: str = message
-
-    def __str__(self) -> str:
-        return self.message
 
 
 class Converter(cattrs.Converter):
@@ -322,62 +296,13 @@ def _is_error(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseException)
 
 
-#: `errors` is below `model`, so that the error itself cannot say this.
-_VERSIONS: dict[str, Any] = {"expected": Version | None, "actual": Version | None}
-
-
-def _arguments(kind: type[SessionManagerError]) -> dict[str, tuple[Any, bool]]:
-    """Return the arguments of an error's constructor: their types, and whether they are required."""
-    if not inspect.isfunction(kind.__init__):
-        return {}
-    hints = {**get_type_hints(kind.__init__), **(_VERSIONS if kind is ConflictError else {})}
-    parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
-    kinds = {name: Any if hint is object else hint for name, hint in hints.items()}
-    return {
-        one.name: (kinds[one.name], one.default is one.empty)
-        for one in parameters
-        if one.kind is one.POSITIONAL_OR_KEYWORD
-    }
-
-
 def _unstructure_error(error: BaseException) -> dict[str, Any]:
-    if isinstance(error, ForeignError):
-        return {"type": error.type, "message": error.message}
-    name, data = type(error).__name__, {"type": type(error).__name__, "message": str(error)}
-    if _ERRORS.get(name) is type(error):
-        given = zip(_arguments(type(error)), error.args, strict=False)
-        data.update((argument, _plain(value)) for argument, value in given)
-    return data
-
-
-def _plain(value: Any) -> Any:
-    """Return an error's argument for JSON; what JSON cannot hold (a key of bytes, say) as Python writes it."""
-    if isinstance(value, bytes) or (isinstance(value, float) and not math.isfinite(value)):
-        return ascii(value)
-    return converter.unstructure(value)
+    return error_data(error, converter.unstructure)
 
 
 def _structure_error(value: Any, kind: Any) -> BaseException:
     _checked(value, Mapping, "an object")
-    given = dict(value)
-    name = _at("type", _structure_text, given.pop("type", None), str)
-    message = _at("message", _structure_text, given.pop("message", ""), str)
-    found = _ERRORS.get(name)
-    if not issubclass(found or ForeignError, kind):
-        raise InvalidDataError("type", f"is not a kind of {kind.__name__}")
-    arguments = _arguments(found) if found else {}
-    for field in given:
-        if field not in arguments:
-            raise InvalidDataError(_joined([field]), "there is no such field")
-    if found is None or found is SessionManagerError:
-        return ForeignError(name, message) if found is None else found(message)
-    parts = {}
-    for field, (argument, required) in arguments.items():
-        if field in given:
-            parts[field] = _at(field, converter.get_structure_hook(argument), given[field], argument)
-        elif required:
-            raise InvalidDataError(field, "is missing")
-    return found(**parts)
+    return error_of(value, kind, lambda place, one, hint: _at(place, converter.get_structure_hook(hint), one, hint))
 
 
 converter.register_structure_hook_factory(attrs.has, _structure_class)

@@ -26,6 +26,7 @@ from session_manager import (
     SessionManagerError,
     Store,
     Version,
+    converter,
     open_store,
 )
 from session_manager.model.changes import Change
@@ -80,6 +81,9 @@ def use(path: Path) -> None:
         assert_type(m.list_sessions("telegram:"), list[SessionInfo])
         assert_type(m.verify(), list[Finding])
         assert_type(m.health(), Health)
+        assert_type(m.health().to_dict(), dict[str, Any])
+        assert_type(converter.structure(m.health().to_dict(), Health), Health)
+        assert_type(converter.structure([], list[SessionInfo]), list[SessionInfo])
         assert_type(iter(m), Iterator[str])
         assert_type(len(m), int)
         assert_type("k" in m, bool)

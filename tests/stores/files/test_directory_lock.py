@@ -144,7 +144,7 @@ def test_a_name_of_a_process_that_is_gone_is_told_apart(snapshots):
     assert f"gone (process {holder['pid']} on {holder['host']} since 2026-01-01" in str(error)
 
 
-@pytest.mark.parametrize("pid", [0, -1, -(2**80), 2**80, True, "1", None, [1], 1])
+@pytest.mark.parametrize("pid", [0, -1, -(2**30), -(2**80), 2**80, True, "1", None, [1], 1])
 def test_a_name_that_cannot_be_asked_for_is_shown_as_it_is(snapshots, pid):
     """Process 1 belongs to another user, or is there; the others are no process, and the first ones would be groups."""
     error = locked_beside(snapshots, {"pid": pid, "host": socket.gethostname(), "started": None})
