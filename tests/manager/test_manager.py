@@ -18,7 +18,6 @@ from datetime import datetime, timedelta
 
 import pytest
 
-import session_manager
 from session_manager import (
     ClosedError,
     CorruptSessionError,
@@ -833,9 +832,7 @@ def test_opening_a_directory_reads_no_session(tmp_path, monkeypatch):
             m.add_message(f"k:{number}", "user", "x")
     reads = []
     original = Files.open_read
-    monkeypatch.setattr(
-        session_manager.files.Files, "open_read", lambda self, name: reads.append(name) or original(self, name)
-    )
+    monkeypatch.setattr(Files, "open_read", lambda self, name: reads.append(name) or original(self, name))
     with SessionManager(tmp_path / "chats") as m:
         assert m.get("missing") is None
         assert len(m) == 50
