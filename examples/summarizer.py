@@ -115,6 +115,7 @@ class Pipeline:
             working = [pool.submit(self._keep_summarizing, number, over) for number in range(summarizers)]
             try:
                 playing = [pool.submit(self._play, key) for key in self._conversations]
+                self._show()
                 while wait(playing, timeout=0.1).not_done:
                     self._show()
             finally:

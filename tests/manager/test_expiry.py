@@ -358,7 +358,12 @@ def test_a_manager_that_is_closed_or_only_reads_expires_nothing(tmp_path, clock)
 
 
 class Waiting(MemoryStore):
-    """Waits in a deletion until it is told to go on; then fails with an error, if it has one."""
+    """Waits in a deletion until it is told to go on; then fails with an error, if it has one.
+
+    It has one manager: with a shared store, a look at a session that is being deleted waits for the deletion.
+    """
+
+    shared = False
 
     def __init__(self, error=None):
         super().__init__()
@@ -419,6 +424,7 @@ def expiring(error=None, *, resident=True, unsaved=False):
     if unsaved:
         m.add_message("k", "user", "old, unsaved")
     if not resident:
+        m.close()
         m = SessionManager(store, clock=clock)
     clock.advance(days=2)
     thread, results = start(lambda: m.expire(DAY))

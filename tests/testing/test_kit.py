@@ -267,7 +267,7 @@ def test_a_crash_waits_for_a_write_that_is_under_way(faulty):
 
 
 def store_is_writing(m):
-    return m._residents.entry(KEY).unknown is not None
+    return m._residents.peek(KEY).unknown is not None
 
 
 # Comparison
