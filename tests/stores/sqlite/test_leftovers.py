@@ -432,7 +432,8 @@ def check_all_is_there(path):
     return len(said)
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(400, marks=pytest.mark.faults)])
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kills", [3, pytest.param(60, marks=pytest.mark.faults)])
 def test_what_killed_processes_leave_is_never_refused(kills, path):
     """Two processes at a time, with checkpoints all the time, which are killed at random moments."""
     chance = random.Random(1)
