@@ -453,6 +453,27 @@ def test_what_killed_processes_leave_is_never_refused(kills, path):
     assert check_all_is_there(path) > kills
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_log_that_is_in_use_is_never_refused(read_only, path):
+    """A reader looks at it without a lock, while its writer moves it into the database and begins it anew."""
+    worker = writer(path, rounds=1000)
+    try:
+        deadline = time.monotonic() + 60
+        while not os.path.exists(f"{path}.said") or not os.path.getsize(f"{path}.said"):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        logs = set()
+        while len(logs) < 20:
+            assert time.monotonic() < deadline
+            with opened(path, read_only=read_only) as m:
+                assert len(m) in (1, 2)
+            logs.add(log_header(f"{path}-wal"))
+        assert worker.poll() is None
+    finally:
+        worker.kill()
+        worker.wait(60)
+
+
 CALLS = ("pwrite64", "fdatasync", "ftruncate", "unlink")
 
 
