@@ -82,14 +82,14 @@ class _InPieces(AsyncIterator[T]):
 class AsyncSessionManager(Resource):
     """`SessionManager` for asyncio and trio: the same calls, awaited, with the same results and errors.
 
-    What only touches RAM is done at once, in the event loop; once in a hundred calls other tasks are let in first. What may wait
-    for the disk, and what is much, runs in a few threads of the manager's own, so that the loop never stops for it: what is
-    written of one session, in the order in which it was called. Calls of several tasks for a session that is not in RAM yet may
-    overtake each other.
+    A call that touches only RAM runs at once, in the event loop. Once in a hundred calls, other tasks get a turn first.
+    A call that may wait for the disk, or that takes long, runs in one of the manager's few threads, so that the loop never
+    stops for it. The writes of one session keep the order of their calls. Calls of several tasks for a session that is not in
+    RAM yet may overtake each other.
 
-    **Cancellation**: what has begun is brought to its end before the cancellation is raised. So a save that was cancelled is
-    durable, or has failed, as any other, and whatever is cancelled while it waits for its turn has not happened. Only `close`
-    happens in any case.
+    **Cancellation**: a call that has begun is finished before the cancellation is raised. So a cancelled save is durable or has
+    failed, like any other. A call that is cancelled while it waits for its turn has not happened. Only `close` happens in
+    any case.
 
     The storage is opened by ``async with``, or by the first call. Tasks of several event loops may use it at once, and so may
     threads, by the `SessionManager` that it wraps.
@@ -374,7 +374,7 @@ class AsyncSessionManager(Resource):
             summary: object = call() if _is_async(summarizer) else await in_a_thread_of_its_own(call)
             if inspect.isawaitable(summary):
                 summary = await summary
-            return await self._workers.writing.run(partial(manager._summaries.fold, key, picked, summary), key)
+            return await self._workers.writing.run(partial(manager._summaries.apply, key, picked, summary), key)
 
     async def remove_last(self, key: str) -> Message | None:
         """Remove the last message, and return it: `SessionManager.remove_last`."""

@@ -35,10 +35,10 @@ from session_manager.model.changes import (
     Change,
     Clear,
     Edit,
-    Fold,
     Remove,
     Replace,
     SetSummary,
+    Summarize,
     Truncate,
     UpdateMetadata,
 )
@@ -55,7 +55,7 @@ _TAGS: dict[type[Change], str] = {
     Edit: "edit",
     Replace: "replace",
     Clear: "clear",
-    Fold: "fold",
+    Summarize: "fold",
     SetSummary: "set_summary",
     UpdateMetadata: "update_metadata",
 }

@@ -55,9 +55,9 @@ def decode_json(data: bytes | memoryview) -> Any:
 
 
 def lent(value: dict[str, Any]) -> dict[str, Any]:
-    """Return an object as it is to be given to msgspec: with copies of its texts, if one of them is not ASCII.
+    """Copy the non-ASCII strings of an object, so that encoding the copy takes no lasting memory.
 
-    CPython keeps the UTF-8 of such a text in it from when msgspec asks for it, for as long as the text lives.
+    When msgspec asks CPython for the UTF-8 form of a non-ASCII string, the string keeps that form for the rest of its life.
     """
     containers: list[Any] = [value]
     for one in containers:

@@ -1,4 +1,4 @@
-"""What the calls that look at a session first mean as a change, once they see it."""
+"""Edits that depend on the session: which change a public call makes, once it has seen the session."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Summaries: old messages are replaced by a text, unless anything about them changed meanwhile.
 
 The summarizer is a model call of a minute or two, and is called without any lock. Its input is bound by a digest
-(`session_manager.model.changes.digest`) into one change, `Fold`. The change has no effect on a session whose generation,
+(`session_manager.model.changes.digest`) into one change, `Summarize`. The change has no effect on a session whose generation,
 summary or summarized messages are others by then: in this process or, when the save meets a newer state, in another.
 """
 
@@ -24,7 +24,7 @@ from session_manager.manager.cache.fair_lock import Claim, Claims
 from session_manager.manager.cache.residents import Residents
 from session_manager.manager.saving import Saving
 from session_manager.manager.validation import Incoming
-from session_manager.model.changes import Fold, digest
+from session_manager.model.changes import Summarize, digest
 from session_manager.model.json_value import checked_text
 from session_manager.model.message import Message
 from session_manager.model.session import Session
@@ -118,7 +118,7 @@ class Summaries(Resource):
             picked = self.pick(key, keep_last, when) if is_first else None
             if picked is None:
                 return None
-            return self.fold(key, picked, summarizer(picked.seen.summary, list(picked.messages)))
+            return self.apply(key, picked, summarizer(picked.seen.summary, list(picked.messages)))
 
     @contextmanager
     def claimed(self, key: str) -> Iterator[bool]:
@@ -147,7 +147,7 @@ class Summaries(Resource):
                 return _picked(session, first, stop)
         return None
 
-    def fold(self, key: str, picked: Picked, summary: object) -> Summarized:
+    def apply(self, key: str, picked: Picked, summary: object) -> Summarized:
         """Put a summary in the place of what was picked, unless something changed, and save it."""
         count = len(picked.messages)
         try:
@@ -159,7 +159,7 @@ class Summaries(Resource):
         seen = picked.seen
         if entry is not None and digest(entry.session, start, stop) == picked.digest:
             seen = entry.session  # read again meanwhile, perhaps: compared here, without the lock
-        change = Fold(at=at, summary=text, start=start, stop=stop, digest=picked.digest, seen=seen)
+        change = Summarize(at=at, summary=text, start=start, stop=stop, digest=picked.digest, seen=seen)
         if self._saving.carry_out(key, change):
             return Summarized(True, text, count)
         return Summarized(False, text, count, "the session was changed meanwhile")

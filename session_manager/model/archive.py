@@ -2,7 +2,7 @@
 
 What a commit does to it follows from the commit's changes, in order:
 
-* `Truncate` and `Fold` **add** what they drop, as it was then: unsaved messages, too. What they spare stays in the session.
+* `Truncate` and `Summarize` **add** what they drop, as it was then: unsaved messages, too. What they spare stays in the session.
 * `Clear` **empties** it of all but the positions that it spares: of what was stored, and of what the changes before it
   dropped.
 * Nothing else touches it: `Remove`, `Edit` and `Replace` change the session, and what they take from it is gone.
@@ -19,7 +19,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Sequence
 
-from session_manager.model.changes import Change, Clear, Fold, Spare, Truncate, apply
+from session_manager.model.changes import Change, Clear, Spare, Summarize, Truncate, apply
 from session_manager.model.message import Message
 from session_manager.model.session import Session
 
@@ -37,7 +37,7 @@ def dropped(before: Session, changes: Sequence[Change]) -> Dropped:
 
     :param before: the session that they are made on.
     """
-    if not any(isinstance(change, Truncate | Fold) for change in changes):
+    if not any(isinstance(change, Truncate | Summarize) for change in changes):
         return ()
     found: dict[int, Message] = {}
     session = before
@@ -45,14 +45,14 @@ def dropped(before: Session, changes: Sequence[Change]) -> Dropped:
         after = apply(session, change)
         if isinstance(change, Clear):
             found = {position: one for position, one in found.items() if is_kept(position, change.spare or NOTHING)}
-        elif isinstance(change, Truncate | Fold) and after is not session:
+        elif isinstance(change, Truncate | Summarize) and after is not session:
             found.update((_position(message), message) for message in _dropped(session, change))
         session = after
     return tuple(sorted(found.items(), key=operator.itemgetter(0)))
 
 
-def _dropped(session: Session, change: Truncate | Fold) -> Iterable[Message]:
-    if isinstance(change, Fold):
+def _dropped(session: Session, change: Truncate | Summarize) -> Iterable[Message]:
+    if isinstance(change, Summarize):
         return session.messages[session.index(change.start) : session.index(change.stop)]
     gone = session.messages[: session.index(change.start)]
     return gone if change.spare is None else [one for one in gone if not is_kept(_position(one), change.spare)]

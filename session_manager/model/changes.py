@@ -31,11 +31,11 @@ __all__ = [
     "Change",
     "Clear",
     "Edit",
-    "Fold",
     "Remove",
     "Replace",
     "SetSummary",
     "Spare",
+    "Summarize",
     "Truncate",
     "UpdateMetadata",
     "Witness",
@@ -214,7 +214,7 @@ class Clear(Change):
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
-class Fold(Change):
+class Summarize(Change):
     """The messages from `start` to before `stop` go, to the archive, and become `summary` (`summarize`).
 
     No effect unless `digest` is still that of the session's generation, summary and these messages.
@@ -304,7 +304,7 @@ def fold(session: Session, changes: Iterable[Change]) -> Session:
 
 
 def digest(session: Session, start: int, stop: int) -> str:
-    """Return what a `Fold` of the positions from `start` to before `stop` is bound to, in hex.
+    """Return what a `Summarize` of the positions from `start` to before `stop` is bound to, in hex.
 
     The SHA-256 of the standard `json`, ASCII, keys sorted, without spaces, of
     ``[generation, summary, [[position, object], …]]``.

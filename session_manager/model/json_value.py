@@ -33,21 +33,21 @@ __all__ = [
 
 MAX_LEVELS = 200
 _MAX_DIGITS = 4300
-#: How many values there may be: a list that stands in another one many times over, and that in a third, is copied for ever.
+#: The largest number of values. Without a limit, a list that contains another list many times would be copied without end.
 _MAX_VALUES = 10_000_000
-#: How many characters: whatever is larger would be encoded first, to be refused for its size.
+#: The largest number of characters. A larger value would be encoded only to be refused for its size.
 _MAX_TEXT = 256 * 1024 * 1024
-#: An object with fewer fields may be taken as it is, if each of them is a text.
+#: An object with fewer fields, all of them strings, needs no walk through its values.
 _FEW = 16
-#: As how many values a list or an object counts: what copying it takes.
+#: The number of values that a list or an object counts as, by the cost of copying it.
 _CONTAINER = 9
-#: Integers that no limit of Python's forbids to write.
+#: Smaller integers are below every limit that Python may set on writing them.
 _SMALL = 10**640
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _PLAIN_KEY = re.compile(r"[A-Za-z_$@][A-Za-z0-9_$@.-]{0,63}\Z")
 _SHOWN_KEY = 40
 
-#: What most messages are made of, and of each of which one is enough: a parser makes others for each message.
+#: The usual strings of messages. All messages share one copy of each, where a parser makes a new one for every message.
 _USUAL = (
     "arguments",
     "call_id",

@@ -23,7 +23,7 @@ Remove, Edit   of an own message: follow it.           own: follow it. Other: dr
                Of another: it must be there as it was
                seen, else `ConflictError`, unless a
                later Replace or Clear makes it moot
-Fold           stays, if its digest still holds        dropped
+Summarize           stays, if its digest still holds        dropped
 SetSummary,    stay                                    dropped
 UpdateMetadata
 ============== ======================================= =================================
@@ -44,11 +44,11 @@ from session_manager.model.changes import (
     Change,
     Clear,
     Edit,
-    Fold,
     Remove,
     Replace,
     SetSummary,
     Spare,
+    Summarize,
     Truncate,
     UpdateMetadata,
     apply,
@@ -137,7 +137,7 @@ class _Rebase:
             case Remove() | Edit():
                 position = self._target(change, moot=moot)
                 return None if position is None else attrs.evolve(change, position=position)
-            case Fold() | SetSummary() | UpdateMetadata() if self.gone:
+            case Summarize() | SetSummary() | UpdateMetadata() if self.gone:
                 return None
             case Truncate(start=start, spare=spare) if start > self.seen_end or spare is not None:
                 return Truncate(at=change.at, start=self._own_start(start), spare=self._spare(spare))

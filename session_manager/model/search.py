@@ -21,7 +21,7 @@ from session_manager.as_dict import AsDict
 from session_manager.model.message import Message
 from session_manager.threads import giving_way
 
-__all__ = ["SearchHit", "best", "fold", "merged", "searched_text"]
+__all__ = ["SearchHit", "best", "case_fold", "merged", "searched_text"]
 
 _READ = ("text", "content", "output", "refusal", "thinking")
 _SATURATION = 1.2
@@ -49,12 +49,12 @@ class SearchHit(AsDict):
     score: float
 
 
-def fold(text: str) -> str:
+def case_fold(text: str) -> str:
     """Return a text for comparison without case; each character becomes one character.
 
     Of all of Unicode only two letters would not: a dotted capital I (two), and a final sigma (by what follows).
 
-    >>> fold("ΟΔΟΣ İ Straße")
+    >>> case_fold("ΟΔΟΣ İ Straße")
     'οδοσ i straße'
     """
     return text.replace("\u0130", "i").lower().replace("\u03c2", "\u03c3")
@@ -86,7 +86,7 @@ def best(text: str, messages: Iterable[tuple[str, Message]], limit: int) -> list
     :param messages: each with its session's key; it has a position.
     :param limit: how many at most.
     """
-    needle = fold(text)
+    needle = case_fold(text)
     found = heapq.nsmallest(limit, _scored(needle, messages))
     return [_hit(len(text), *one) for one in found]
 
@@ -107,7 +107,7 @@ class _Match:
 def _scored(needle: str, messages: Iterable[tuple[str, Message]]) -> Iterator[_Found]:
     for key, message in giving_way(messages):
         text = searched_text(message)
-        folded = fold(text)
+        folded = case_fold(text)
         place = folded.find(needle)
         if place < 0:
             continue

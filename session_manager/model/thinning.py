@@ -13,7 +13,7 @@ What is left means the same: `fold` of it gives the same session,
 and `session_manager.model.rebase` over any newer state gives the same session or the same conflict.
 So nothing is thinned out
 
-* across a `Truncate`, `Remove`, `Replace`, `Clear` or `Fold`, which look at messages, or at the summary;
+* across a `Truncate`, `Remove`, `Replace`, `Clear` or `Summarize`, which look at messages, or at the summary;
 * if the last one is not the newest of the three by its time, as when a clock was set back;
 * if only the first one gives the message its ref;
 * if the last two differ in nothing but the ref, or in none of the values that both set.

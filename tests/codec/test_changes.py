@@ -15,10 +15,10 @@ from session_manager.model.changes import (
     Change,
     Clear,
     Edit,
-    Fold,
     Remove,
     Replace,
     SetSummary,
+    Summarize,
     Truncate,
     UpdateMetadata,
 )
@@ -46,7 +46,7 @@ WRITTEN = [
     (Clear(at=AT, generation="g", spare=(3, 9)), b"clear", b',"generation":"g","spare":[3,9]'),
     (Clear(at=AT, generation=""), b"clear", b',"generation":""'),
     (
-        Fold(at=AT, summary="s", start=3, stop=7, digest="d"),
+        Summarize(at=AT, summary="s", start=3, stop=7, digest="d"),
         b"fold",
         b',"summary":"s","start":3,"stop":7,"digest":"d"',
     ),

@@ -97,7 +97,7 @@ MODEL = (
     seeded(
         "the same messages are enough for a summary",
         "manager/test_summaries.py::test_what_touches_them_makes_the_summary_void",
-        changes.Fold,
+        changes.Summarize,
         "_matches",
         ("(seen.generation, seen.summary) == (session.generation, session.summary)", "True"),
     ),

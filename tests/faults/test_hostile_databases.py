@@ -25,7 +25,7 @@ from session_manager.stores.sqlite.rows import (
     keys,
     load,
     load_archive,
-    read_sealed_version,
+    read_checked_version,
     read_tokens,
     read_version,
 )
@@ -99,7 +99,7 @@ def told(connection, names=KEYS):
 
 def look_at_everything(connection):
     for key in KEYS:
-        for function in (damages, read_version, read_sealed_version, read_tokens):
+        for function in (damages, read_version, read_checked_version, read_tokens):
             tried(function, connection, key)
     tried(keys, connection, b"", b"")
     tried(lambda: list(all_keys(connection)))

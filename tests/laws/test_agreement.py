@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from session_manager import Commit, Message, Session, SessionInfo, SessionManager, SessionManagerError
-from session_manager.model.changes import Append, Fold, digest
+from session_manager.model.changes import Append, Summarize, digest
 from session_manager.stores import copy
 from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
@@ -196,7 +196,7 @@ class Agreement(RuleBasedStateMachine):
         def fold(session):
             start = session.start + first
             hexed = digest(session, start, start + count)
-            return Fold(at=self.clock(), summary=summary, start=start, stop=start + count, digest=hexed)
+            return Summarize(at=self.clock(), summary=summary, start=start, stop=start + count, digest=hexed)
 
         self.all(lambda world: world.manager._residents.change(key, fold))
 

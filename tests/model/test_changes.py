@@ -18,10 +18,10 @@ from session_manager.model.changes import (
     Append,
     Clear,
     Edit,
-    Fold,
     Remove,
     Replace,
     SetSummary,
+    Summarize,
     Truncate,
     UpdateMetadata,
     apply,
@@ -146,7 +146,7 @@ def test_256_refs_are_remembered():
         Edit(at=LATER, position=0, message=message("a")),
         SetSummary(at=LATER, text=""),
         UpdateMetadata(at=LATER, removed=("absent",)),
-        Fold(at=LATER, summary="s", start=0, stop=1, digest="not it"),
+        Summarize(at=LATER, summary="s", start=0, stop=1, digest="not it"),
     ],
     ids=lambda change: type(change).__name__,
 )
@@ -199,7 +199,7 @@ def test_clear_is_a_new_generation_that_keeps_metadata_refs_and_the_counts():
 
 def test_fold_replaces_messages_by_their_summary_while_the_digest_holds():
     session = session_of(*"abc", summary="old")
-    change = Fold(at=AT, summary="new", start=0, stop=2, digest=digest(session, 0, 2))
+    change = Summarize(at=AT, summary="new", start=0, stop=2, digest=digest(session, 0, 2))
     after = apply(session, change)
     assert (texts(after), after.summary) == (["c"], "new")
     for other in (
@@ -214,7 +214,7 @@ def test_fold_replaces_messages_by_their_summary_while_the_digest_holds():
 
 def test_a_fold_of_a_range_that_runs_backwards_has_no_effect():
     session = session_of(*"abcdef")
-    assert apply(session, Fold(at=AT, summary="s", start=5, stop=2, digest=digest(session, 5, 2))) is session
+    assert apply(session, Summarize(at=AT, summary="s", start=5, stop=2, digest=digest(session, 5, 2))) is session
 
 
 def test_the_digest_is_that_of_the_docstring():

@@ -441,7 +441,7 @@ CHANGES = [
     changes.Edit(at=NOW, position=1, message=TALKATIVE),
     changes.Replace(at=NOW, messages=tuple(SAYING)),
     changes.Clear(at=NOW, generation="a0"),
-    changes.Fold(at=NOW, summary=CANARY, start=0, stop=2, digest=changes.digest(SESSION, 0, 2)),
+    changes.Summarize(at=NOW, summary=CANARY, start=0, stop=2, digest=changes.digest(SESSION, 0, 2)),
     changes.SetSummary(at=NOW, text=CANARY),
     changes.UpdateMetadata(at=NOW, items={CANARY: CANARY}, removed=(CANARY,)),
 ]

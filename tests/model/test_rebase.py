@@ -14,10 +14,10 @@ from session_manager.model.changes import (
     Append,
     Clear,
     Edit,
-    Fold,
     Remove,
     Replace,
     SetSummary,
+    Summarize,
     Truncate,
     UpdateMetadata,
     digest,
@@ -170,7 +170,7 @@ def test_the_last_writers_summary_wins_and_metadata_is_merged():
 
 
 def test_a_fold_stays_while_its_digest_holds():
-    change = Fold(at=AT, summary="s", start=0, stop=1, digest=digest(OLD, 0, 1))
+    change = Summarize(at=AT, summary="s", start=0, stop=1, digest=digest(OLD, 0, 1))
     assert rebase(OLD, saved(OLD, add("theirs")), [change]).session.summary == "s"
     assert rebase(OLD, saved(OLD, SetSummary(at=AT, text="theirs")), [change]).pending == ()
 

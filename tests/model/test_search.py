@@ -18,7 +18,7 @@ from session_manager import (
     SessionManager,
     open_store,
 )
-from session_manager.model.search import SearchHit, best, fold, merged, searched_text
+from session_manager.model.search import SearchHit, best, case_fold, merged, searched_text
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from tests.support.evicting import evict
@@ -53,19 +53,19 @@ def contents(m, text, **where):
 def test_every_character_of_unicode_is_folded_to_one_character_whatever_is_beside_it():
     """`str.lower` makes two characters of a dotted capital I, and looks around a capital sigma."""
     for number in range(sys.maxunicode + 1):
-        folded = fold(chr(number))
+        folded = case_fold(chr(number))
         assert len(folded) == 1
-        assert fold(folded) == folded
+        assert case_fold(folded) == folded
     everything = "".join(map(chr, range(sys.maxunicode + 1)))
-    assert fold(everything) == "".join(map(fold, everything))
+    assert case_fold(everything) == "".join(map(case_fold, everything))
     for text in ("ΟΔΟΣ", "ΣΣ", "Σ Σ", "αΣ.", "İİ"):
-        assert fold(text) == "".join(map(fold, text))
+        assert case_fold(text) == "".join(map(case_fold, text))
 
 
 @given(nasty_text(), nasty_text())
 def test_folding_is_per_character(one, other):
-    assert fold(one) + fold(other) == fold(one + other)
-    assert len(fold(one)) == len(one)
+    assert case_fold(one) + case_fold(other) == case_fold(one + other)
+    assert len(case_fold(one)) == len(one)
 
 
 # Matching
@@ -74,7 +74,7 @@ def test_folding_is_per_character(one, other):
 @given(nasty_text(min_size=1, max_size=3), st.lists(messages(), max_size=4))
 def test_a_message_is_found_if_and_only_if_the_folded_query_is_in_its_folded_text(query, given_messages):
     pairs = [("k", message._placed(number, None)) for number, message in enumerate(given_messages)]
-    expected = {message.position for _, message in pairs if fold(query) in fold(searched_text(message))}
+    expected = {message.position for _, message in pairs if case_fold(query) in case_fold(searched_text(message))}
     assert {hit.position for hit in best(query, pairs, 100)} == expected
 
 
@@ -86,7 +86,7 @@ def test_the_snippet_is_the_first_match_between_marks_with_what_is_around_it(bef
     except InvalidMessageError:
         return  # two halves of a surrogate pair came together
     (hit,) = best(query, pairs, 1)
-    place = fold(text).index(fold(query))
+    place = case_fold(text).index(case_fold(query))
     end = place + len(query)
     left, right = text[max(0, place - 40) : place], text[end : end + 40]
     dots = "…" * (place > 40), "…" * (end + 40 < len(text))

@@ -21,10 +21,10 @@ from session_manager.model.changes import (
     Append,
     Clear,
     Edit,
-    Fold,
     Remove,
     Replace,
     SetSummary,
+    Summarize,
     Truncate,
     UpdateMetadata,
     Witness,
@@ -64,7 +64,7 @@ notes = st.dictionaries(st.sampled_from("xyz"), st.integers(0, 2), max_size=2)
 
 removals = st.lists(st.sampled_from("xyz"), max_size=2).map(tuple)
 kinds = st.sampled_from([Edit, Edit, Edit, Edit, SetSummary, UpdateMetadata, Append, Append, Truncate, Remove, Replace])
-kinds_and_ends = st.one_of(kinds, kinds, kinds, st.sampled_from([Clear, Fold]))
+kinds_and_ends = st.one_of(kinds, kinds, kinds, st.sampled_from([Clear, Summarize]))
 
 
 @st.composite
@@ -85,8 +85,8 @@ def any_change(draw, over):
         return Replace(at=at, messages=draw(few))
     if kind is Clear:
         return Clear(at=at, generation=draw(st.sampled_from("gh")))
-    if kind is Fold:
-        return Fold(at=at, summary="f", start=0, stop=position, digest=digest(over, 0, position))
+    if kind is Summarize:
+        return Summarize(at=at, summary="f", start=0, stop=position, digest=digest(over, 0, position))
     return Truncate(at=at, start=position) if kind is Truncate else Remove(at=at, position=position)
 
 
@@ -206,7 +206,7 @@ def between(*changes):
         between(Remove(at=AT, position=0)),
         between(Clear(at=AT, generation="h", spare=(0, 2))),
         between(Replace(at=AT, spare=(1, 2))),
-        between(Fold(at=AT, summary="f", start=0, stop=1, digest="d")),
+        between(Summarize(at=AT, summary="f", start=0, stop=1, digest="d")),
         list(reversed(edits("c", "cd", "cde"))),
         [attrs.evolve(edits("c")[0], witness=Witness()), *edits("c", "cd", "cde")[1:]],
         [Edit(at=AT, position=1, message=Message("user", "c", created_at=AT, ref="r")), *edits("c", "cd", "cde")[1:]],

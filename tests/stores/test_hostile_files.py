@@ -15,7 +15,7 @@ import pytest
 from session_manager import CorruptSessionError, Message, SessionManager, StorageLockedError
 from session_manager.codec.json import DecodeError, decode_json
 from session_manager.model import Session, Version
-from session_manager.model.changes import Append, Edit, Fold, UpdateMetadata, fold
+from session_manager.model.changes import Append, Edit, Summarize, UpdateMetadata, fold
 from session_manager.stores.archive.format import decode as decode_archive
 from session_manager.stores.archive.format import decode_bodies, encode_header, encode_lines
 from session_manager.stores.files.foreign import key_in
@@ -72,7 +72,9 @@ def notes(count):
 
 
 def vain(count):
-    return with_changes(chat(count), [Fold(at=AT, summary="s", start=0, stop=count, digest="no") for _ in range(count)])
+    return with_changes(
+        chat(count), [Summarize(at=AT, summary="s", start=0, stop=count, digest="no") for _ in range(count)]
+    )
 
 
 LOG = first(chat(1))

@@ -12,10 +12,10 @@ from session_manager.model.changes import (
     Append,
     Clear,
     Edit,
-    Fold,
     Remove,
     Replace,
     SetSummary,
+    Summarize,
     Truncate,
     UpdateMetadata,
     apply,
@@ -69,7 +69,7 @@ def any_change(draw, over):
             st.builds(SetSummary, at=st.just(at), text=st.sampled_from(["", "s"])),
             st.builds(UpdateMetadata, at=st.just(at), items=st.just({"a": 1}), removed=st.just(())),
             st.tuples(small, small).map(
-                lambda ends: Fold(
+                lambda ends: Summarize(
                     at=at, summary="f", start=ends[0], stop=ends[1], digest=digest(over, min(ends), max(ends))
                 )
             ),

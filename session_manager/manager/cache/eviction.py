@@ -8,7 +8,7 @@ from sys import getsizeof
 from typing import Any
 
 from session_manager.manager.cache.entry import Entry
-from session_manager.model.changes import Append, Change, Edit, Fold, Remove, SetSummary, Truncate, UpdateMetadata
+from session_manager.model.changes import Append, Change, Edit, Remove, SetSummary, Summarize, Truncate, UpdateMetadata
 from session_manager.model.message import Message
 from session_manager.model.session import Session
 
@@ -98,7 +98,7 @@ def _resized(before: int, old: Session, new: Session, change: Change | None) -> 
             return before + getsizeof(new.summary) - getsizeof(old.summary)
         case UpdateMetadata():
             return before + _noted(old, new, change)
-        case Truncate() | Fold() if left > 0 and count - left > _WEIGHED_ONE_BY_ONE:
+        case Truncate() | Summarize() if left > 0 and count - left > _WEIGHED_ONE_BY_ONE:
             frame = _frame(old)
             return _frame(new) + max(before - frame, 0) * left // count
         case None if new.messages is old.messages and new.summary is old.summary and new._metadata is old._metadata:

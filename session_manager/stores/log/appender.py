@@ -21,7 +21,7 @@ from session_manager.stores.contract import Commit
 from session_manager.stores.files.atomic import Signature, signature
 from session_manager.stores.files.session_directory import SessionDirectory
 from session_manager.stores.log.file import Facts, LogFile
-from session_manager.stores.log.format import encode_notes, encode_record, encode_state, next_seal
+from session_manager.stores.log.format import encode_notes, encode_record, encode_state, next_fingerprint
 from session_manager.stores.log.reader import NOT_A_FILE, LogReader
 
 __all__ = ["LogAppender"]
@@ -103,8 +103,8 @@ class LogAppender(Resource):
         if overhead is not None:
             is_of_messages = _OF_MESSAGES.issuperset(map(type, commit.changes))
             overhead += len(line) - changes if is_of_messages else len(line)
-        seal = next_seal(line, facts.fingerprint)
-        return Facts(written, session.version, seal, session._metadata, notes, None, facts.skipped, overhead)
+        fingerprint = next_fingerprint(line, facts.fingerprint)
+        return Facts(written, session.version, fingerprint, session._metadata, notes, None, facts.skipped, overhead)
 
     def _cut_back(self, file: LogFile, fd: int, facts: Facts) -> None:
         """Cut off what a failed append left, durably, if that works."""

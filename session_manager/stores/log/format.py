@@ -62,7 +62,7 @@ __all__ = [
     "encode_state",
     "is_whole",
     "key_in",
-    "next_seal",
+    "next_fingerprint",
     "start_of",
     "starts_whole",
     "state_at_end",
@@ -132,7 +132,7 @@ class Encoded:
     buffers: tuple[bytes, ...]
     #: How many bytes they are.
     size: int
-    seal: int
+    fingerprint: int
 
 
 _decode_state = decoder_of(LogState)
@@ -192,16 +192,16 @@ def encode_first(session: Session, notes: tuple[bytes, bytes] | None = None) -> 
     tail = b"]" + _STATE + state + _STATE_CRC % zlib.crc32(state)
     end = tail + _CRC % reduce(lambda crc, piece: zlib.crc32(piece, crc), (*messages, tail), zlib.crc32(head)) + b"\n"
     buffers = (head, *messages, end)
-    return Encoded(buffers, sum(map(len, buffers)), next_seal(end, 0))
+    return Encoded(buffers, sum(map(len, buffers)), next_fingerprint(end, 0))
 
 
-def next_seal(line: bytes, seal: int) -> int:
+def next_fingerprint(line: bytes, fingerprint: int) -> int:
     """Return what tells a file's content from any other's: the CRC of its lines' last 20 bytes, without line feeds.
 
     :param line: a line, or its end.
-    :param seal: that of the lines before it; 0 if it is the first.
+    :param fingerprint: that of the lines before it; 0 if it is the first.
     """
-    return zlib.crc32(line[-CRC_SIZE - 1 : -1], seal)
+    return zlib.crc32(line[-CRC_SIZE - 1 : -1], fingerprint)
 
 
 def is_whole(line: bytes | memoryview) -> bool:

@@ -91,7 +91,7 @@ class LogReader(Resource):
         if log.torn is not None and not self._directory.read_only:
             self._repairs[self.torn(file, log.torn)] = None
         notes = encode_notes(session._metadata)
-        return session, Facts(read, session.version, log.seal, session._metadata, notes, log.torn)
+        return session, Facts(read, session.version, log.fingerprint, session._metadata, notes, log.torn)
 
     def current(self, file: LogFile, bases: tuple[Version | None, ...]) -> Facts:
         """Read a file again, and note the facts.

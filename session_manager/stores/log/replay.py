@@ -22,7 +22,7 @@ from session_manager.codec.json import DecodeError, decode_json, decoder_of
 from session_manager.codec.lines import are_plain, checked_messages, decode_lines, flaw_of
 from session_manager.codec.state import check_state, session_of
 from session_manager.errors import raise_alone
-from session_manager.model.changes import Edit, Fold, UpdateMetadata, apply
+from session_manager.model.changes import Edit, Summarize, UpdateMetadata, apply
 from session_manager.model.json_value import MAX_LEVELS, JsonObject, within_levels
 from session_manager.model.message import Message
 from session_manager.model.session import Session
@@ -34,7 +34,7 @@ from session_manager.stores.log.format import (
     check_format,
     damaged,
     is_whole,
-    next_seal,
+    next_fingerprint,
     starts_whole,
 )
 from session_manager.threads import give_way, gives_way, giving_way
@@ -63,8 +63,8 @@ class Log:
     """What a log says."""
 
     session: Session
-    #: What tells its content from any other's (`session_manager.stores.log.format.next_seal`).
-    seal: int
+    #: What tells its content from any other's (`session_manager.stores.log.format.next_fingerprint`).
+    fingerprint: int
     #: Where a torn record begins; `None` if there is none.
     torn: int | None
 
@@ -86,11 +86,11 @@ def decode(data: bytes, path: str) -> Log:
     if not is_whole(first):
         raise DecodeError(0, "a line is damaged")
     replay = _Replay(_first_session(data, end))
-    seal = next_seal(bytes(first[-CRC_SIZE:]) + b"\n", 0)
+    fingerprint = next_fingerprint(bytes(first[-CRC_SIZE:]) + b"\n", 0)
     try:
         for offset, lines in _pieces(data, end + 1, stop):
             _check_lines(offset, lines)
-            seal = zlib.crc32(b"".join([line[-CRC_SIZE:] for line in lines]), seal)
+            fingerprint = zlib.crc32(b"".join([line[-CRC_SIZE:] for line in lines]), fingerprint)
             replay.take(lines)
         session = replay.session()
     except _WrongRecordError:
@@ -99,7 +99,7 @@ def decode(data: bytes, path: str) -> Log:
         failing = False
     if failing:
         session = _replayed_slowly(data, end, stop)
-    return Log(session, seal, torn)
+    return Log(session, fingerprint, torn)
 
 
 def _whole_lines(data: bytes, start: int) -> tuple[int, int | None]:
@@ -287,7 +287,7 @@ class _Replay:
                 self._session = self._noted(session, change)
             case _:
                 self._session = apply(session, change)
-        if isinstance(change, Fold) and self._session is session:
+        if isinstance(change, Summarize) and self._session is session:
             self._vain += 1
             if self._vain > _MAX_VAIN:
                 raise DecodeError(0, _NOT_NEXT)

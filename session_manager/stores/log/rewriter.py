@@ -174,4 +174,4 @@ class LogRewriter(Resource):
             raise SaveOutcomeUnknownError(file.key, f"{getattr(unknown, 'strerror', '')}") from unknown
         self._reader.rewritten(file)
         skipped = session.end - len(session.messages)
-        return Facts(written, session.version, encoded.seal, session._metadata, notes, None, skipped, 0)
+        return Facts(written, session.version, encoded.fingerprint, session._metadata, notes, None, skipped, 0)

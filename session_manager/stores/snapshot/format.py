@@ -39,13 +39,13 @@ from session_manager.model.message import Message
 from session_manager.model.session import Session
 from session_manager.stores.files.kinds import SUFFIXES
 
-__all__ = ["SUFFIX", "Lines", "Seal", "check_format", "decode", "decode_header", "encode", "seal"]
+__all__ = ["SUFFIX", "Fingerprint", "Lines", "check_format", "decode", "decode_header", "encode", "fingerprint"]
 
 #: How the name of a snapshot's file ends.
 SUFFIX = SUFFIXES["snapshot"]
 
 #: A CRC of the first line, and that of the messages.
-Seal = tuple[int, int]
+Fingerprint = tuple[int, int]
 
 _FORMAT = "session_manager/1"
 _START = b'{"format":"session_manager/1",'
@@ -118,13 +118,13 @@ def decode_header(line: bytes, path: str) -> State:
     return decode_state(line[: stop - 1] + b"}")
 
 
-def seal(head: bytes, crc: int) -> Seal:
+def fingerprint(head: bytes, crc: int) -> Fingerprint:
     """Return what tells a file's content from any other's: a CRC of its first line, and that of its messages."""
     return zlib.crc32(head), crc
 
 
-def decode(data: bytes, path: str) -> tuple[Session, Seal]:
-    """Return the session of a file, and its seal.
+def decode(data: bytes, path: str) -> tuple[Session, Fingerprint]:
+    """Return the session of a file, and its fingerprint.
 
     :param data: the whole file.
     :param path: the file, for the error.
@@ -141,6 +141,8 @@ def decode(data: bytes, path: str) -> tuple[Session, Seal]:
     if data[stop:] != expected:
         raise DecodeError(stop, "the messages are damaged or cut off")
     try:
-        return session_of(state, decode_messages(memoryview(data)[start - 2 : footer + 1])), seal(data[:start], crc)
+        return session_of(state, decode_messages(memoryview(data)[start - 2 : footer + 1])), fingerprint(
+            data[:start], crc
+        )
     except DecodeError as error:
         raise_alone(DecodeError(error.offset + start - 2, error.reason))

@@ -41,13 +41,13 @@ from session_manager.stores.files.filesystem import Files
 from session_manager.stores.files.session_directory import SessionDirectory, reading
 from session_manager.stores.snapshot.format import (
     SUFFIX,
+    Fingerprint,
     Lines,
-    Seal,
     check_format,
     decode,
     decode_header,
     encode,
-    seal,
+    fingerprint,
 )
 from session_manager.stores.snapshot.line_cache import LineCache
 from session_manager.stores.snapshot.picoclaw_files import LegacyFiles
@@ -69,7 +69,7 @@ class _Known:
 
     signature: Signature
     version: Version | None
-    seal: Seal
+    fingerprint: Fingerprint
 
 
 @attrs.frozen
@@ -162,8 +162,8 @@ class SnapshotStore(Store):
 
         def decoded(path: str) -> tuple[str, tuple[Session, _Known]]:
             data, status = read_whole(self._files, name, judge=partial(check_format, path=path))
-            session, seal = decode(data, path)
-            return session.key, (session, _Known(signature(status), session.version, seal))
+            session, fingerprint = decode(data, path)
+            return session.key, (session, _Known(signature(status), session.version, fingerprint))
 
         return reading(self._files, key, name, decoded)
 
@@ -265,7 +265,7 @@ class SnapshotStore(Store):
             self._doubtful[session.key] = commit
             reason = getattr(outcome.__cause__, "strerror", "")
             raise SaveOutcomeUnknownError(session.key, f"{reason}") from outcome.__cause__
-        self._known[name] = _Known(outcome, session.version, seal(begun.replacement.buffers[0], begun.lines.crc))
+        self._known[name] = _Known(outcome, session.version, fingerprint(begun.replacement.buffers[0], begun.lines.crc))
         self._cache.keep(commit, begun.lines)
         self._doubtful.pop(session.key, None)
         generations = {session.generation, *(base.generation for base in begun.bases if base)}
@@ -291,7 +291,7 @@ class SnapshotStore(Store):
             raise ConflictError(key, bases[0], None)
         self._directory.names.add(name)
         there = found[1]
-        changed = known is not None and known.version == there.version and known.seal != there.seal
+        changed = known is not None and known.version == there.version and known.fingerprint != there.fingerprint
         if there.version not in bases or changed:
             raise ConflictError(key, bases[0], there.version, "another program wrote the file" if changed else "")
 

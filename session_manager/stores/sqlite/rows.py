@@ -36,7 +36,7 @@ __all__ = [
     "keys",
     "load",
     "load_archive",
-    "read_sealed_version",
+    "read_checked_version",
     "read_state",
     "read_tokens",
     "read_version",
@@ -112,7 +112,7 @@ _COUNT_IN_BOTH = """
     WHERE session = (SELECT id FROM sessions WHERE key = ?)
 """
 _SELECT_VERSION = "SELECT generation, revision FROM sessions WHERE key = ?"
-_SELECT_SEALED = "SELECT generation, revision, state, checksum FROM sessions WHERE key = ?"
+_SELECT_CHECKED = "SELECT generation, revision, state, checksum FROM sessions WHERE key = ?"
 _SELECT_TOKENS = """
     SELECT CAST(coalesce((SELECT tokens FROM sessions WHERE key = ?), (SELECT tokens FROM tombstones WHERE key = ?), x'')
         AS BLOB)
@@ -280,12 +280,12 @@ def _version(generation: object, revision: object) -> Version:
     return Version(generation.decode("utf-8", "replace"), revision)
 
 
-def read_sealed_version(connection: sqlite3.Connection, key: str) -> Version | None:
+def read_checked_version(connection: sqlite3.Connection, key: str) -> Version | None:
     """Return the version of a session whose state is what was written; `None` if there is none.
 
     :raises DamageError: if the state is damaged.
     """
-    row = connection.execute(_SELECT_SEALED, (key,)).fetchone()
+    row = connection.execute(_SELECT_CHECKED, (key,)).fetchone()
     if row is None:
         return None
     generation, revision, data, checksum = row

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator
 import attrs
 
 from session_manager.model.message import Message
-from session_manager.model.search import fold, searched_text
+from session_manager.model.search import case_fold, searched_text
 from session_manager.stores.sqlite.rows import DamageError, decode_line
 from session_manager.stores.sqlite.writes import purge
 from session_manager.threads import giving_way
@@ -104,7 +104,7 @@ def missing(connection: sqlite3.Connection) -> Missing | None:
 
 
 def _searchable(text: str) -> str:
-    return _UNSEARCHABLE.sub("\ufffd", fold(text))
+    return _UNSEARCHABLE.sub("\ufffd", case_fold(text))
 
 
 def _message(key: bytes | None, *row: object) -> Message | None:

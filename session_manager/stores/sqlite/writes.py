@@ -28,7 +28,7 @@ from session_manager.stores.sqlite.rows import (
     encode_lines,
     encode_state_row,
     load,
-    read_sealed_version,
+    read_checked_version,
     read_tokens,
     token_digest,
     tombstone_key,
@@ -163,7 +163,7 @@ class Plan:
         if base is None:
             self._create(connection, key, digest)
         else:
-            actual = read_sealed_version(connection, key)
+            actual = read_checked_version(connection, key)
             if actual != base:
                 raise ConflictError(key, base, actual)
             connection.execute(_UPDATE_SESSION, (*self.state, digest, key))
@@ -189,7 +189,7 @@ class Plan:
             connection.execute(_DELETE_LINES, (key, first, stop))
 
     def _create(self, connection: sqlite3.Connection, key: str, digest: bytes) -> None:
-        actual = read_sealed_version(connection, key)
+        actual = read_checked_version(connection, key)
         if actual is not None:
             raise ConflictError(key, None, actual)
         connection.execute(_INSERT_SESSION, (*self.state, read_tokens(connection, key), digest, key))

@@ -15,10 +15,10 @@ from session_manager.model.changes import (
     Change,
     Clear,
     Edit,
-    Fold,
     Remove,
     Replace,
     SetSummary,
+    Summarize,
     Truncate,
     UpdateMetadata,
     digest,
@@ -134,7 +134,9 @@ def _clear(session: Session, at: datetime, *, spare: bool) -> Change:
 
 def _fold(summary: str, first: int, count: int, session: Session, at: datetime) -> Change:
     start = session.start + first
-    return Fold(at=at, summary=summary, start=start, stop=start + count, digest=digest(session, start, start + count))
+    return Summarize(
+        at=at, summary=summary, start=start, stop=start + count, digest=digest(session, start, start + count)
+    )
 
 
 def _summarize(text: str, _: Session, at: datetime) -> Change:

@@ -27,7 +27,7 @@ from session_manager import (
     UnsupportedFormatError,
 )
 from session_manager.model.archive import is_kept, kept
-from session_manager.model.changes import Clear, Fold, digest
+from session_manager.model.changes import Clear, Summarize, digest
 from session_manager.stores import copy
 from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
@@ -143,7 +143,7 @@ def fold(m, first, count, key=KEY):
         if not some:
             return None
         start, stop = some[0].position, some[-1].position + 1
-        return Fold(at=m._incoming.now(), summary="s", start=start, stop=stop, digest=digest(session, start, stop))
+        return Summarize(at=m._incoming.now(), summary="s", start=start, stop=stop, digest=digest(session, start, stop))
 
     m._residents.change(key, make)
 

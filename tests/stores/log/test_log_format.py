@@ -20,16 +20,16 @@ from session_manager.model.changes import (
     Append,
     Clear,
     Edit,
-    Fold,
     Remove,
     Replace,
     SetSummary,
+    Summarize,
     Truncate,
     UpdateMetadata,
     digest,
     fold,
 )
-from session_manager.stores.log.format import SUFFIX, encode_first, key_in, next_seal, state_at_end
+from session_manager.stores.log.format import SUFFIX, encode_first, key_in, next_fingerprint, state_at_end
 from session_manager.stores.log.replay import _decode_record, decode
 from tests.golden.sessions import AT, SESSIONS, TICK
 from tests.support.laws import examples
@@ -84,7 +84,7 @@ SAVES = [
 ALL = [*SAVES]
 _data, _states = file_of(START, SAVES)
 _last = _states[-1]
-ALL.append([Fold(at=LATER, summary="folded", start=0, stop=6, digest=digest(_last, 0, 6))])
+ALL.append([Summarize(at=LATER, summary="folded", start=0, stop=6, digest=digest(_last, 0, 6))])
 
 WHOLE, STATES = file_of(START, ALL)
 
@@ -141,7 +141,7 @@ def test_any_session_comes_back_exactly_from_its_first_line(session):
     data = b"".join(encoded.buffers)
     log = decode(data, "path")
     assert facts(log.session) == facts(session)
-    assert (log.seal, log.torn) == (encoded.seal, None)
+    assert (log.fingerprint, log.torn) == (encoded.fingerprint, None)
     assert data.count(b"\n") == data.count(b"\t") == 1
     assert encoded.size == len(data)
     assert key_in(data, "path") == session.key
@@ -188,10 +188,10 @@ def test_any_chain_of_saves_comes_back_exactly(chain):
     data, states = file_of(session, saves)
     log = decode(data, "path")
     assert facts(log.session) == facts(states[-1])
-    seal = 0
+    fingerprint = 0
     for line in data.splitlines(keepends=True):
-        seal = next_seal(line, seal)
-    assert seal == log.seal
+        fingerprint = next_fingerprint(line, fingerprint)
+    assert fingerprint == log.fingerprint
 
 
 # Damage

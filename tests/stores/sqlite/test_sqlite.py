@@ -14,7 +14,18 @@ from hypothesis import strategies as st
 
 from session_manager import ConflictError, CorruptSessionError, Message, StorageError
 from session_manager.model import Version
-from session_manager.model.changes import Append, Clear, Edit, Fold, Remove, Replace, SetSummary, Truncate, digest, fold
+from session_manager.model.changes import (
+    Append,
+    Clear,
+    Edit,
+    Remove,
+    Replace,
+    SetSummary,
+    Summarize,
+    Truncate,
+    digest,
+    fold,
+)
 from session_manager.stores.contract import MAX_TOKENS, Commit, SessionInfo
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.sqlite import SQLiteStore
@@ -102,7 +113,7 @@ def test_each_change_writes_only_the_rows_that_it_changes(path, name):
 
 def test_a_fold_removes_its_range(store):
     before = write_new(store, attrs.evolve(session_of(*"abcdef"), revision=1))
-    change = Fold(at=AT, summary="s", start=1, stop=4, digest=digest(before, 1, 4))
+    change = Summarize(at=AT, summary="s", start=1, stop=4, digest=digest(before, 1, 4))
     after = write(store, before, change)
     assert [one.position for one in after.messages] == [0, 4, 5]
     assert facts(store.load("k")) == facts(after)

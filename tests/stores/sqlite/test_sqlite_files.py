@@ -26,7 +26,7 @@ from session_manager import (
     UnsupportedFormatError,
 )
 from session_manager.model.changes import Append, Clear, SetSummary, Truncate
-from session_manager.model.search import fold
+from session_manager.model.search import case_fold
 from session_manager.stores.contract import SessionInfo
 from session_manager.stores.sqlite import SQLiteStore
 from session_manager.stores.sqlite import connecting as sqlite_opening
@@ -385,7 +385,7 @@ def test_deleted_text_that_a_reader_kept_in_the_log_is_gone_after_the_next_save(
 def found_in(path):
     """Return the files in which the canary is, as it was written or as the index has it."""
     files = tree_of_others(path)
-    return sorted(name for name, data in files.items() if CANARY.encode() in data or fold(CANARY).encode() in data)
+    return sorted(name for name, data in files.items() if CANARY.encode() in data or case_fold(CANARY).encode() in data)
 
 
 def tree_of_others(path):
