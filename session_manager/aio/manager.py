@@ -18,7 +18,7 @@ import anyio.lowlevel
 from session_manager.aio.offloading import are_heavy, is_long
 from session_manager.aio.turn import AsyncTurn
 from session_manager.aio.workers import Workers, in_a_thread_of_its_own, to_the_end
-from session_manager.arguments import check_type
+from session_manager.arguments import check_bool, check_type
 from session_manager.errors import ClosedError
 from session_manager.history.context import context
 from session_manager.history.tokens import estimate_tokens
@@ -363,7 +363,7 @@ class AsyncSessionManager(Resource):
             cancelled meanwhile, nothing has changed; a thread is left to itself.
         """
         manager = await self._manager()
-        manager._check_summary(key, keep_last)
+        manager._check_summary(key, keep_last, when)
         with manager._summaries.claimed(key) as is_first:
             if not is_first:
                 return None
@@ -396,9 +396,8 @@ class AsyncSessionManager(Resource):
     async def update_metadata(self, key: str, items: Mapping[str, Any], removed: Iterable[str] = ()) -> bool:
         """Set keys of the session's metadata, and remove others: `SessionManager.update_metadata`."""
         manager = await self._manager()
-        return await self._change(
-            key, partial(manager.update_metadata, key, items, tuple(removed)), is_heavy=are_heavy([items])
-        )
+        names = removed if isinstance(removed, str) else tuple(removed)
+        return await self._change(key, partial(manager.update_metadata, key, items, names), is_heavy=are_heavy([items]))
 
     async def clear(self, key: str) -> int:
         """Drop all messages, the summary and the archive: `SessionManager.clear`."""
@@ -463,6 +462,7 @@ class AsyncSessionManager(Resource):
         :param save: `False` gives up what is not saved.
         :raises SaveFailedError: something could not be saved, and the manager stays open.
         """
+        check_bool(save, "save")
         if self._wrapped is not None:
             self._wrapped._residents.lock.check_process()
         await to_the_end(partial(self._shut, save=save))

@@ -25,8 +25,8 @@ _log = logging.getLogger("session_manager")
 
 
 def is_older(info: SessionInfo, than: datetime) -> bool:
-    """Say whether a session's last message (of one without messages, its creation) is older than a moment."""
-    time = info.last_message_at or info.created
+    """Say whether a session's last message is older than a moment; of a session without messages, its last change."""
+    time = info.last_message_at or info.updated
     return time is not None and time < than
 
 

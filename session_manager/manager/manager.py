@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import warnings
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from session_manager.arguments import check_type
+from session_manager.arguments import check_bool, check_int, check_type
 from session_manager.as_dict import AsDict
 from session_manager.history.context import context
 from session_manager.history.tokens import estimate_tokens
@@ -274,9 +275,7 @@ class SessionManager(Resource):
         needle = checked_text(text, "text")
         if not needle:
             raise ValueError("text must not be empty")
-        check_type(limit, (int,), "limit must be an int")
-        if limit < 1:
-            raise ValueError(f"limit must be 1 or more, not {limit}")
+        check_int(limit, "limit", least=1)
         check_type(prefix, (str,), "prefix must be a str")
         return self._overview.search(needle, checked, prefix, limit)
 
@@ -360,9 +359,7 @@ class SessionManager(Resource):
             if math.isnan(timeout):
                 raise ValueError("timeout must be a number of seconds, not nan")
         if max_waiting is not None:
-            check_type(max_waiting, (int,), "max_waiting must be an int")
-            if max_waiting < 0:
-                raise ValueError(f"max_waiting must be 0 or more, not {max_waiting}")
+            check_int(max_waiting, "max_waiting", least=0)
         answered = None if ref is None else checked_text(ref, "ref", empty=False)
         return Turn(
             checked,
@@ -400,10 +397,12 @@ class SessionManager(Resource):
         :param whole_turns: keep whole turns, as few as have so many messages: no turn is parted, and no tool call from
             its result. Without it exactly so many messages stay.
         :returns: how many were dropped; 0 if the session is missing or not longer than that, and then
-            ``updated`` stays. With `keep_last` of 0 or less, all are.
+            ``updated`` stays. With `keep_last` of 0, all are.
+        :raises ValueError: if `keep_last` is negative; nothing has changed.
         """
         checked, at = self._writable(key), self._incoming.now()
-        check_type(keep_last, (int,), "keep_last must be an int")
+        check_int(keep_last, "keep_last", least=0)
+        check_bool(whole_turns, "whole_turns")
 
         truncate, entry = truncating(at, keep_last, whole_turns=whole_turns), self._residents.peek(checked)
         if entry is not None:
@@ -424,18 +423,24 @@ class SessionManager(Resource):
 
         :param summarizer: called with the previous summary (``""`` if there is none) and the messages; returns the new
             summary. If it raises, that comes out, and nothing has changed.
-        :param keep_last: how many messages are to stay, at least.
+        :param keep_last: how many messages are to stay, at least; from 0.
         :param when: only if the history is long enough.
         :returns: what became of it; `None`, without calling the summarizer, if there is no such session, nothing to
             summarize, another summary of it under way, or the history is not long enough.
+        :raises TypeError: if the summarizer is an ``async def``: give that to `AsyncSessionManager.summarize`.
+        :raises ValueError: if `keep_last` is negative.
         :raises SaveError: the session could not be saved; a summary that was made is in RAM, unsaved.
         """
-        self._check_summary(key, keep_last)
+        self._check_summary(key, keep_last, when)
+        if inspect.iscoroutinefunction(summarizer):
+            raise TypeError("summarizer must not be an async def here: await AsyncSessionManager.summarize instead")
         return self._summaries.summarize(key, summarizer, keep_last=keep_last, when=when)
 
-    def _check_summary(self, key: str, keep_last: int) -> None:
+    def _check_summary(self, key: str, keep_last: int, when: SummaryPolicy | None) -> None:
         self._writable(key)
-        check_type(keep_last, (int,), "keep_last must be an int")
+        check_int(keep_last, "keep_last", least=0)
+        if when is not None:
+            check_type(when, (SummaryPolicy,), "when must be a SummaryPolicy")
 
     def remove_last(self, key: str) -> Message | None:
         """Remove the last message, and return it; `None` if there is none."""
@@ -473,9 +478,13 @@ class SessionManager(Resource):
     def update_metadata(self, key: str, items: Mapping[str, Any], removed: Iterable[str] = ()) -> bool:
         """Set keys of the session's metadata, and remove others; `False` if there is no such session.
 
+        :param removed: the keys to remove, such as ``["model"]``.
+        :raises TypeError: if `removed` is a string: each of its letters would be a key.
         :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
         """
         checked, at = self._writable(key), self._incoming.now()
+        if isinstance(removed, str):
+            raise TypeError(f"removed must be several keys, not a str: use [{removed[:40]!a}]")
         names = tuple(checked_text(name, "removed") for name in removed)
         change = UpdateMetadata(at=at, items=items, removed=names)
         return self._residents.change(checked, change) is not None
@@ -535,7 +544,7 @@ class SessionManager(Resource):
     def expire(self, older_than: timedelta | datetime, *, prefix: str = "", dry_run: bool = False) -> list[str]:
         """Delete, for good and durably, the sessions whose last message is too old.
 
-        Of a session without messages its creation counts. One that becomes active meanwhile stays; damaged ones stay. So
+        Of a session without messages its last change counts. One that becomes active meanwhile stays; damaged ones stay. So
         does one whose newest message was removed, and is still stored.
 
         :param older_than: an age, not negative, such as ``timedelta(days=90)``, by the manager's clock; or a moment, aware.
@@ -547,6 +556,7 @@ class SessionManager(Resource):
         """
         self._residents.check_writable()
         check_type(prefix, (str,), "prefix must be a str")
+        check_bool(dry_run, "dry_run")
         than = _moment(self._incoming.now(), older_than)
         old = sorted(info.key for info in self._infos(prefix) if is_older(info, than))
         return [key for key in old if self._removal.expire(key, than, dry_run=dry_run)]
@@ -616,6 +626,7 @@ class SessionManager(Resource):
         :param save: `False` gives up what is not saved.
         :raises SaveFailedError: something could not be saved, and the manager stays open.
         """
+        check_bool(save, "save")
         self._residents.close(self._saving.flush if save else lambda: None)
         if self._autosaver is not None:
             self._autosaver.stop()

@@ -42,7 +42,7 @@ _contents = st.one_of(nasty_text(), st.just("x" * 10_000), st.none())
 
 
 def _is_older(session: Session, than: datetime) -> bool:
-    return (session.last_message_at or session.created) < than
+    return (session.last_message_at or session.updated) < than
 
 
 class SessionMachine(MachineBase):
@@ -135,12 +135,12 @@ class SessionMachine(MachineBase):
             new = tuple(Message.from_dict(value, created_at=self.clock()) for value in values)
             self.did(key, Replace(at=self.clock(), messages=new))
 
-    @rule(key=_known_keys, keep_last=st.integers(-1, 6))
+    @rule(key=_known_keys, keep_last=st.integers(0, 6))
     def truncate_history(self, key: str, keep_last: int) -> None:
         """Call `SessionManager.truncate_history`."""
         known = self.expected(key)
         messages = known.messages
-        dropped = max(0, len(messages) - max(0, keep_last))
+        dropped = max(0, len(messages) - keep_last)
         assert self.manager.truncate_history(key, keep_last) == dropped
         if dropped:
             start = messages[dropped].position if dropped < len(messages) else known.session.end

@@ -261,8 +261,10 @@ async def test_managers_share_no_locks_and_leave_none_behind(m, store):
     kept = weakref.ref(other._workers.writing)
     assert not m._workers.writing._locks()
     del other
-    gc.collect()
-    assert kept() is None
+    with anyio.fail_after(10):
+        while kept() is not None:  # a thread that has ended lets go of it a moment later
+            gc.collect()
+            await anyio.sleep(0)
 
 
 async def test_saves_of_several_sessions_run_at_once(m, store):

@@ -162,7 +162,7 @@ class Agreement(RuleBasedStateMachine):
     def set_history(self, key, values):
         self.all(lambda world: world.manager.set_history(key, values))
 
-    @rule(key=keys, keep_last=st.integers(-1, 6))
+    @rule(key=keys, keep_last=st.integers(0, 6))
     def truncate_history(self, key, keep_last):
         self.all(lambda world: world.manager.truncate_history(key, keep_last))
 
