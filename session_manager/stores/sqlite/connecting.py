@@ -185,8 +185,8 @@ class Opener:
         """Return what the database says without its log; `None` if a killed process has left it torn."""
         connection = self._connection("mode=ro&immutable=1")
         try:
-            user_version, schema, pages = (
-                _number(connection, name) for name in ("user_version", "schema_version", "page_count")
+            user_version, schema, pages, free = (
+                _number(connection, name) for name in ("user_version", "schema_version", "page_count", "freelist_count")
             )
             found = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'last_commit'").fetchone()
             row = connection.execute("SELECT latest FROM last_commit WHERE id = 1").fetchone() if found else None
@@ -196,7 +196,7 @@ class Opener:
             connection.close()
         place = (*found, *row) if row else (None, None)
         is_whole = isinstance(place[0], int) and isinstance(place[1], bytes)
-        return Known(user_version, schema, pages, (place[0], place[1]) if is_whole else None)
+        return Known(user_version, schema, pages, free, (place[0], place[1]) if is_whole else None)
 
     def _check_format(self, connection: sqlite3.Connection) -> int:
         """Return the number of the format, 0 for an empty file."""

@@ -10,7 +10,7 @@ moved a part of the log already. A copy that SQLite has written anew (``VACUUM I
 ``schema_version`` than the log. What cannot be told counts as belonging: a refusal must be right. That is so of a database
 without a readable ``last_commit``, of a log without marked commits, and of a log that writes every page of the database.
 
-**A journal belongs to a database of ours** if it holds nothing but a first page that agrees with the database: this is what
+**A journal belongs to a database of ours** if it holds nothing but a first page that agrees with the database, its count of free pages included: this is what
 a kill leaves while the database is brought into WAL mode. This library makes no other journal.
 
 A log is read here by its format (https://www.sqlite.org/fileformat2.html#the_write_ahead_log), for SQLite would replay it.
@@ -53,6 +53,8 @@ class Known:
     user_version: int
     schema: int
     pages: int
+    #: How many of its pages are free.
+    free: int
     #: The page of ``last_commit``, and the id of the newest commit; `None` if that cannot be read.
     last_commit: tuple[int, bytes] | None
 
@@ -239,6 +241,6 @@ def is_strange_journal(path: str, known: Known | None) -> bool:
 def _agrees(record: bytes, known: Known) -> bool:
     """Say whether a record of a journal is the first page of a database, but for its mode and its counters."""
     page = record[4:]
-    fields = [int.from_bytes(page[place : place + 4], "big") for place in (68, 60, 40, 28)]
+    fields = [int.from_bytes(page[place : place + 4], "big") for place in (68, 60, 40, 28, 36)]
     is_first = record[:4] == b"\0\0\0\1"
-    return is_first and fields == [APPLICATION_ID, known.user_version, known.schema, known.pages]
+    return is_first and fields == [APPLICATION_ID, known.user_version, known.schema, known.pages, known.free]

@@ -581,6 +581,39 @@ def test_a_journal_of_a_database_that_was_being_created_is_not_rolled_back_over_
     assert found(killed) == list("abc")
 
 
+def test_a_journal_of_a_first_page_with_other_free_pages_is_not_rolled_back(path, tmp_path):
+    """It took pages of sessions for free ones, and the backup was damaged: `verify` found a bad freelist."""
+    with opened(path) as m:
+        say(m, *("x" * 2000 for _ in range(20)), key="gone")
+        say(m, *"abc")
+        m.delete("gone")
+    before = shutil.copyfile(path, tmp_path / "before.db")
+    with opened(path) as m:
+        say(m, *("y" * 2000 for _ in range(20)), key="new")
+    sizes = []
+    for database in (before, path):
+        with closing(sqlite3.connect(database)) as connection:
+            sizes.append(
+                [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count")]
+            )
+    (pages, free), (pages_now, free_now) = sizes
+    assert pages == pages_now
+    assert free > free_now
+
+    with closing(sqlite3.connect(before, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("PRAGMA user_version = 2")
+        journal = bytearray(Path(f"{before}-journal").read_bytes())
+    journal[:12] = bytes.fromhex("d9d505f920a163d7 00000001")  # what SQLite writes there when it syncs the journal
+    Path(f"{path}-journal").write_bytes(journal)
+
+    with pytest.raises(StorageError, match="its -journal would be rolled back"):
+        opened(path)
+    os.unlink(f"{path}-journal")
+    assert found(path) == list("abc")
+
+
 def test_a_journal_beside_no_database_is_not_thrown_away(path, tmp_path):
     with opened(path) as m:
         say(m, *"abc")
