@@ -197,7 +197,7 @@ class ArchiveFiles(Resource):
         known = self._known.pop(key, None)
         bodies: list[bytes] = []
         if spare is not None or known is None or not self._is_still(name, known):
-            known, found = self._settled(key, name, actual)
+            known, found = self._settled(key, name, actual, keeps=spare is None)
             if found is not None and spare is not None:
                 bodies = [body for _, body in found.lines if is_kept(position_of(body), spare)]
         bodies += [body_of(message) for _, message in commit.archived]
@@ -244,7 +244,7 @@ class ArchiveFiles(Resource):
         if version is None:
             return
         try:
-            known = self._settled(key, file_name(key, SUFFIX), version)[0]
+            known = self._settled(key, file_name(key, SUFFIX), version, keeps=True)[0]
             if known is not None:
                 self._known[key] = known
         except (OSError, OutcomeUnknownError) as error:
@@ -253,13 +253,14 @@ class ArchiveFiles(Resource):
             return
 
     def _settled(
-        self, key: str, name: str, version: Version | None, *, clear: bool = False
+        self, key: str, name: str, version: Version | None, *, clear: bool = False, keeps: bool = False
     ) -> tuple[_Known | None, Found | None]:
         """Cut off what does not count over a version; return what the file is known by then, and what is in it.
 
         Where there is no session, an archive that is alone goes to quarantine.
 
         :param clear: remove what is damaged, too.
+        :param keeps: copy an archive to quarantine first, if its session's file is an older one.
         """
         if name not in self._names:
             return None, None
@@ -274,6 +275,8 @@ class ArchiveFiles(Resource):
             return None, None
         found = decode(data, key, version, self._directory.path_of(name))
         removes = clear or found.damage is None
+        if keeps and found.ahead:
+            keep_copy(self._files, name, data)
         if not found.lines and removes:
             self._unlink(name)
             return None, None

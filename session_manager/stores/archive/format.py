@@ -84,6 +84,8 @@ class Found:
     count: int
     #: Whether lines that do not count stand before ones that do.
     mixed: bool
+    #: Whether lines are of later writes than any that can have failed over the version: the session's file is an older one.
+    ahead: bool
     #: Where a torn end begins, if there is one.
     torn: int | None
     #: What is wrong, if it is damaged.
@@ -179,6 +181,7 @@ class _Scan:
     mixed: bool = False
     #: Whether a line was passed that does not count.
     passed: bool = False
+    ahead: bool = False
     torn: int | None = None
     damage: DecodeError | None = None
 
@@ -200,8 +203,9 @@ class _Scan:
                 self._counting(stop, number, (int(head[3]), line[head.end() : -_CRC_SIZE]))
             else:
                 self.passed = True
+                self.ahead = self.ahead or (self.version is not None and int(head[3]) > self.version.revision + 1)
             start, number = stop or len(data), number + 1
-        return Found(self.lines, self.end, self.count, self.mixed, self.torn, self.damage)
+        return Found(self.lines, self.end, self.count, self.mixed, self.ahead, self.torn, self.damage)
 
     def _counting(self, stop: int, number: int, line: tuple[int, bytes]) -> None:
         if self.torn is not None:

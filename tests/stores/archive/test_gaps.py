@@ -231,3 +231,46 @@ def test_the_recipe_for_a_backup_loses_nothing_while_a_bot_writes(kind, tmp_path
         writer.kill()
         writer.wait()
         writer.stdout.close()
+
+
+@pytest.mark.parametrize("kind", FILED)
+@pytest.mark.parametrize("call", ["save", "compact"])
+def test_an_archive_ahead_of_a_restored_session_goes_to_quarantine(kind, call, tmp_path):
+    """A backup of the session alone was put back; the next save deleted the archive that had been written since."""
+    (path, url) = (tmp_path / "chats", url_of(kind, tmp_path))
+    with SessionManager(url, archive=True) as m:
+        fill(m, "first")
+    (session,) = path.glob("*.session.json*")
+    backup = session.read_bytes()
+    with SessionManager(url, archive=True) as m:
+        for text in ("second", "third", "fourth"):
+            fill(m, text)
+    newer = (path / ARCHIVE).read_bytes()
+    session.write_bytes(backup)
+
+    with SessionManager(url) as m:
+        if call == "save":
+            m.add_message(KEY, "user", "after")
+            m.save(KEY)
+        else:
+            m.compact(KEY)
+    (kept,) = path.glob(f".quarantine-*-{ARCHIVE}")
+    assert kept.read_bytes() == newer
+
+
+@pytest.mark.parametrize("kind", FILED)
+def test_a_clear_over_a_restored_session_leaves_no_copy_of_its_archive(kind, tmp_path):
+    """What `clear` removes is gone, also from the archive that is ahead of the session."""
+    (path, url) = (tmp_path / "chats", url_of(kind, tmp_path))
+    with SessionManager(url, archive=True) as m:
+        fill(m, "first")
+    (session,) = path.glob("*.session.json*")
+    backup = session.read_bytes()
+    with SessionManager(url, archive=True) as m:
+        for text in ("secret", "third", "fourth"):
+            fill(m, text)
+    session.write_bytes(backup)
+    with SessionManager(url) as m:
+        m.clear(KEY)
+        m.save(KEY)
+    assert not [file for file in path.iterdir() if b"secret" in file.read_bytes()]
