@@ -12,6 +12,7 @@ import warnings
 import weakref
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
@@ -264,7 +265,7 @@ async def test_managers_share_no_locks_and_leave_none_behind(m, store):
     with anyio.fail_after(10):
         while kept() is not None:  # a thread that has ended lets go of it a moment later
             gc.collect()
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
 
 
 async def test_saves_of_several_sessions_run_at_once(m, store):

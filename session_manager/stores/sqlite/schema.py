@@ -26,7 +26,7 @@ through. A database of a higher number is refused; one of a lower number is brou
 ``last_commit``
     One row, changed by every commit. ``latest`` is the random id of the newest commit, ``earlier`` that of the one before it,
     ``schema`` SQLite's ``schema_version`` as eight hexadecimal digits. The row is in the database and in its log, and tells
-    whether the two belong together (`session_manager.sqlite_beside`). Commits of older versions, and of other programs, leave it as it is.
+    whether the two belong together (`session_manager.stores.sqlite.leftovers`). Commits of older versions, and of other programs, leave it as it is.
 ``quarantine``
     The rows of damaged sessions that were deleted, as they were: that of the session (``position`` is null,
     ``content`` its state) and those of its messages, archived ones too. Nothing reads them again.
