@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import random
 import re
@@ -67,8 +68,8 @@ class PowerCut(BaseException):
 def documented():
     """Return the table of transitions in the docstring: the steps, and from which status to which each may lead."""
     table = {}
-    for line in LogFile.__doc__.split("\n"):
-        found = re.match(r"    ([a-z]+(?: [a-z]+)?)  +([a-z, ]+?)  +(.+)$", line)
+    for line in inspect.cleandoc(LogFile.__doc__).split("\n"):
+        found = re.match(r"([a-z]+(?: [a-z]+)?)  +([a-z, ]+?)  +(.+)$", line)
         step = found.group(1).replace(" ", "_") if found else None
         if step not in STEPS:
             continue
