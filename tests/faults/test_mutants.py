@@ -14,7 +14,6 @@ import os
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import pytest
 
@@ -22,6 +21,7 @@ from session_manager import SessionManagerError
 from tests.faults.checks import CHECKS
 from tests.faults.mutants import MUTANTS, applied
 from tests.faults.seeded import SEEDED
+from tests.support.places import ROOT
 from tests.support.sizes import Size
 
 #: What a check that notices something raises: not an error of the mistake itself, such as a wrong name.
@@ -72,9 +72,6 @@ def test_a_mistake_is_noticed(mutant, tmp_path, size):
         if size == Size.SOAK and name != mutant.caught_by and noticed(mutant, name, tmp_path / name)
     ]
     print(f"\n| {mutant.name} | {', '.join([mutant.caught_by, *others])} | {how} |")
-
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.mark.long
