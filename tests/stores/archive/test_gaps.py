@@ -206,7 +206,7 @@ def recipe():
 
 @pytest.mark.parametrize("kind", FILED)
 def test_the_recipe_for_a_backup_loses_nothing_while_a_bot_writes(kind, tmp_path):
-    """The page said ``cp -a``, which may take an archive before a save moves messages to it, and the session after that."""
+    """``cp -a chats`` may take an archive first; ``cp`` of one file after the other skips a file that a save replaces."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     command = [sys.executable, "-c", WRITER, url_of(kind, tmp_path)]
     writer = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
