@@ -251,7 +251,7 @@ def test_50_saves_on_a_slow_store_do_not_stop_the_loop():
 
 @pytest.mark.long
 @pytest.mark.parametrize("scheme", ["snapshot", "log", "sqlite"])
-def test_a_long_session_is_loaded_saved_and_searched_without_stopping_the_loop(scheme, tmp_path):
+def test_a_long_session_is_loaded_saved_searched_without_blocking_the_loop(scheme, tmp_path):
     """The benchmark has the figures; here, the best of three is within an order of magnitude of its target."""
     url = f"{scheme}:{tmp_path / 'chats'}"
 

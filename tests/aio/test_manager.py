@@ -160,7 +160,8 @@ async def test_a_long_row_of_calls_that_touch_ram_lets_other_tasks_in(m):
     assert len(await m.get_history("k")) < 200
 
 
-async def test_a_long_context_of_a_session_in_ram_is_made_while_all_other_threads_wait_for_the_disk(m, store):
+async def test_a_context_is_made_while_all_other_threads_wait_for_the_disk(m, store):
+    """The session is in RAM, and long: its context goes to a worker thread, and one must be free."""
     await m.add("k", *({"role": "user", "content": str(number)} for number in range(2000)))
     store.is_slow = True
     async with anyio.create_task_group() as tasks:
@@ -283,7 +284,7 @@ async def test_saves_of_several_sessions_run_at_once(m, store):
 # Cancellation
 
 
-async def test_a_cancelled_save_is_brought_to_its_end_before_the_cancellation_is_raised(m, store):
+async def test_a_cancelled_save_ends_before_the_cancellation_is_raised(m, store):
     await m.add_message("k", "user", "hi")
     store.is_slow = True
     ended = []
@@ -327,7 +328,7 @@ async def test_a_save_that_is_cancelled_by_asyncio_itself_is_brought_to_its_end(
     await anyio.to_thread.run_sync(asyncio.run, main())
 
 
-async def test_the_error_of_a_save_that_was_cancelled_is_the_cause_of_the_cancellation():
+async def test_the_error_of_a_cancelled_save_is_the_cause_of_the_cancellation():
     async def main():
         store = FaultyStore(slow := SlowStore())
         m = AsyncSessionManager(store)

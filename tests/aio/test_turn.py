@@ -361,7 +361,7 @@ async def test_a_cancelled_turn_applies_nothing_and_frees_the_lock(m):
         pass
 
 
-async def test_a_turn_whose_task_was_cancelled_at_the_end_of_its_block_applies_nothing(m):
+async def test_a_turn_cancelled_at_the_end_of_its_block_applies_nothing(m):
     with anyio.CancelScope() as scope:
         async with m.turn("k") as turn:
             turn.add_message("user", "hi")

@@ -118,7 +118,7 @@ def test_a_value_comes_back_exactly_in_one_line(value):
 
 
 @pytest.mark.parametrize("value", [*NASTY_INTS, *NASTY_FLOATS, *NASTY_TEXTS], ids=lambda value: ascii(value)[:30])
-def test_the_borders_of_json_come_back_exactly_also_beside_a_lone_surrogate(value):
+def test_the_borders_of_json_come_back_also_beside_a_lone_surrogate(value):
     for whole in ([value], [value, "\ud800"], {"é": value}):
         assert repr(decode_json(encode_json(whole))) == repr(whole)
 
@@ -277,7 +277,8 @@ BAD_LINES = {
 
 @pytest.mark.parametrize("bad", BAD_LINES.values(), ids=BAD_LINES)
 @pytest.mark.parametrize("surrogate", [False, True], ids=["", "beside a lone surrogate"])
-def test_a_line_that_is_no_message_is_an_error_at_its_place_that_shows_nothing_of_it(bad, surrogate):
+def test_a_line_that_is_no_message_is_an_error_that_names_its_place(bad, surrogate):
+    """The error shows nothing of the line's text."""
     first = GOOD.replace(b":0,", b":-0,").replace(CONTENT, b'"\\ud800"') if surrogate else GOOD
     before = b"[\n" + first + b",\n"
     data = before + bad.replace(b'"position":0', b'"position":1') + b",\n" + GOOD.replace(b":0,", b":2,") + b"\n]"
@@ -424,7 +425,7 @@ def with_frames_left(left, call):
 
 @pytest.mark.parametrize("left", [60, 100, 150, 199, 300])
 @pytest.mark.parametrize("content", [nested(198), [*nested(197), "\ud800"]], ids=["plain", "surrogate"])
-def test_a_message_of_many_levels_is_read_on_a_stack_that_is_almost_used_up(content, left):
+def test_a_deep_message_is_read_on_a_stack_that_is_almost_used_up(content, left):
     """Up to Python 3.11 it was told to be damaged: decoders share the recursion limit with the caller."""
     line = encode_message(Message("user", content, created_at=AT)._placed(0, None))
     threads = threading.active_count()

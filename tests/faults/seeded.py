@@ -215,28 +215,28 @@ LOGS = (
     ),
     seeded(
         "the state at a log's end is believed after a crash",
-        "stores/log/test_log.py::test_after_a_crash_the_state_at_the_end_of_a_torn_record_is_not_believed",
+        "stores/log/test_log.py::test_the_state_at_the_end_of_a_torn_record_is_not_believed",
         log_reader.LogReader,
         "state",
         ("name in self.mark.unsynced", "False"),
     ),
     seeded(
         "the state at the end of a torn record is believed once it was synced",
-        "stores/log/test_log.py::test_after_a_crash_the_state_at_the_end_of_a_torn_record_is_not_believed",
+        "stores/log/test_log.py::test_the_state_at_the_end_of_a_torn_record_is_not_believed",
         log_reader.LogReader,
         "state",
         ("file.status not in WHOLE or ", ""),
     ),
     seeded(
         "a directory with a torn record is marked as clean",
-        "stores/log/test_log.py::test_after_a_crash_the_state_at_the_end_of_a_torn_record_is_not_believed",
+        "stores/log/test_log.py::test_the_state_at_the_end_of_a_torn_record_is_not_believed",
         log_reader.LogReader,
         "_ends_whole",
         ('return end == len(data) - 1 and is_whole(data[data.rfind(b"\\n", 0, end) + 1 : end])', "return True"),
     ),
     seeded(
         "a file that is suspect is believed",
-        "stores/log/test_log.py::test_a_sync_that_fails_there_is_not_tried_again_but_the_file_written_anew",
+        "stores/log/test_log.py::test_a_log_whose_sync_fails_at_close_is_written_anew_not_synced_again",
         LogStore,
         "_shown",
         ("found is None or file.status in BELIEVED", "True"),
@@ -292,7 +292,7 @@ LOGS = (
     ),
     seeded(
         "where a record's session starts is not compared",
-        "stores/log/test_log_format.py::test_records_with_right_checksums_that_do_not_follow_are_damage_at_their_place",
+        "stores/log/test_log_format.py::test_records_that_do_not_follow_are_damage_at_their_place",
         log_replay._Replay,
         "_take",
         ("or state.start != self._start\n", "\n"),
@@ -316,7 +316,7 @@ ARCHIVES = (
     ),
     seeded(
         "an archive is appended to whoever has changed it",
-        "stores/archive/test_archive.py::test_an_archive_that_another_program_changes_at_the_last_moment_is_not_written_to",
+        "stores/archive/test_archive.py::test_an_archive_changed_at_the_last_moment_is_not_written_to",
         archive_files.ArchiveFiles,
         "_appended",
         ("signature(status) != known.signature", "False"),
@@ -330,7 +330,7 @@ ARCHIVES = (
     ),
     seeded(
         "the lines of every generation count",
-        "stores/archive/test_archive.py::test_without_an_archive_nothing_is_kept_and_one_that_is_there_is_left_alone",
+        "stores/archive/test_archive.py::test_without_archive_nothing_is_kept_and_an_old_archive_is_left_alone",
         archive_format._Scan,
         "run",
         ("head[2] == generation and ", ""),
@@ -361,7 +361,7 @@ SQLITE = (
     ),
     seeded(
         "a truncating checkpoint that a reader prevented is not tried again",
-        "stores/sqlite/test_sqlite_files.py::test_deleted_text_that_a_reader_kept_in_the_log_is_gone_after_the_next_save",
+        "stores/sqlite/test_sqlite_files.py::test_deleted_text_kept_by_a_reader_is_gone_after_the_next_save",
         sqlite_database.Database,
         "checkpoint",
         ("truncate = truncate or self._truncate_again", "pass"),
@@ -375,7 +375,7 @@ SQLITE = (
     ),
     seeded(
         "whether a write landed is told over another generation",
-        "stores/sqlite/test_sqlite.py::test_of_a_session_that_was_created_anew_nobody_can_tell_what_landed_long_ago",
+        "stores/sqlite/test_sqlite.py::test_old_writes_of_a_session_created_anew_may_have_landed",
         store.Commit,
         "unknown_token",
         (" or version.generation != self.base.generation", ""),
@@ -396,7 +396,7 @@ SQLITE = (
     ),
     seeded(
         "an interrupt before a commit leaves a doubt",
-        "stores/sqlite/test_group_commit.py::test_an_interrupt_before_the_commit_leaves_no_doubt_that_nothing_was_written",
+        "stores/sqlite/test_group_commit.py::test_an_interrupt_before_the_commit_is_known_to_have_written_nothing",
         group_commit.GroupCommit,
         "_commit",
         ("request.doubtful = request.doubt.exists = False", "pass"),
@@ -427,7 +427,7 @@ MANAGER = (
     ),
     seeded(
         "what is called during a save is lost",
-        "manager/test_threads.py::test_what_is_added_during_a_save_stays_dirty_and_goes_out_with_the_next",
+        "manager/test_threads.py::test_a_message_added_during_a_save_goes_out_with_the_next",
         entries.Entry,
         "landed",
         ("self.pending[count:]", "View()"),
@@ -469,7 +469,7 @@ MANAGER = (
     ),
     seeded(
         "a fork of unknown outcome is forgotten",
-        "stores/snapshot/test_snapshot_faults.py::test_a_fork_or_deletion_whose_outcome_is_unknown_is_settled_as_the_error_says",
+        "stores/snapshot/test_snapshot_faults.py::test_a_fork_or_deletion_of_unknown_outcome_is_settled_as_promised",
         saving.Saving,
         "_fork",
         ("isinstance(error, SaveOutcomeUnknownError) or ", ""),
@@ -490,7 +490,7 @@ MANAGER = (
     ),
     seeded(
         "an expiry deletes whatever version is there",
-        "manager/test_expiry.py::test_what_another_writer_saves_between_the_listing_and_the_deletion_keeps_a_session",
+        "manager/test_expiry.py::test_another_writers_save_between_listing_and_deletion_keeps_a_session",
         removal.Removal,
         "_expire",
         ("store.delete(key, expected.version)", "store.delete(key)"),
@@ -563,7 +563,7 @@ MANAGER = (
     ),
     seeded(
         "of equal hits the oldest comes first",
-        "model/test_search.py::test_many_occurrences_in_a_short_text_come_first_and_of_equals_the_newest",
+        "model/test_search.py::test_many_matches_in_a_short_text_come_first_then_the_newest",
         search,
         "_scored",
         ("-message.created_at", "message.created_at"),

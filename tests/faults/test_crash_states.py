@@ -29,7 +29,7 @@ def said(title, report):
 
 
 @pytest.mark.parametrize(("kind", "seed"), [(kind, seed) for kind, seeds in SEEDS.items() for seed in seeds])
-def test_whatever_a_power_cut_leaves_has_what_was_acknowledged_and_old_or_new(kind, seed, size, record_property):
+def test_a_power_cut_leaves_acknowledged_saves_and_old_or_new(kind, seed, size, record_property):
     steps, least = size.of(SMOKE, STEPS, STEPS)[kind]
     report = explore(kind, seed, steps)
     said(f"{kind}, seed {seed}", report)

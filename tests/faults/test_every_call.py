@@ -30,7 +30,8 @@ def situations(name, size):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", CALLS)
-def test_a_call_that_fails_at_any_operation_leaves_old_or_new_and_works_again(kind, name, size, record_property):
+def test_a_call_that_fails_at_any_operation_leaves_old_or_new(kind, name, size, record_property):
+    """The same call works once the fault is gone."""
     with simulation():
         place = Place(kind)
         count = sum(loop(place, name, situation, size) for situation in situations(name, size))

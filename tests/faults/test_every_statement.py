@@ -68,7 +68,8 @@ def opened(path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_call_that_fails_at_any_statement_leaves_old_or_new_and_works_again(name, tmp_path, size):
+def test_a_call_that_fails_at_any_statement_leaves_old_or_new(name, tmp_path, size):
+    """The same call works once the fault is gone."""
     situation = SITUATIONS["cold" if name in ("delete", "compact") else "truncated"]
     for how in size.of(SOME[1:2], SOME, FAULTS):
         count = next(number for number in range(1, MOST) if not inject(tmp_path, name, situation, how, number))

@@ -185,7 +185,7 @@ def test_a_file_that_is_synced_again_is_noticed(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_a_deletion_after_a_save_of_unknown_outcome_takes_the_session_with_it(kind, tmp_path):
+def test_a_deletion_after_a_save_of_unknown_outcome_takes_the_session(kind, tmp_path):
     """It settled that save first; when that failed, too, it said that the session was gone, and the store had it."""
     one = Walk(kind, 1, tmp_path / "chats", ForgetfulFiles)
     one.m.add_message("k", "user", "one")
@@ -207,7 +207,7 @@ def test_a_deletion_after_a_save_of_unknown_outcome_takes_the_session_with_it(ki
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_an_archive_of_which_nobody_knows_whether_it_was_replaced_is_replaced_again(kind, tmp_path):
+def test_an_archive_whose_replacement_is_in_doubt_is_replaced_again(kind, tmp_path):
     """It was appended to, under a name that a power cut took back: acknowledged messages were nowhere any more."""
     one = Walk(kind, 1, tmp_path / "chats", ForgetfulFiles)
     one.m.add("k", *({"role": "user", "content": str(number)} for number in range(6)))

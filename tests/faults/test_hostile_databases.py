@@ -260,9 +260,7 @@ def compared(good, found):
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_bit_that_is_flipped_in_a_database_is_noticed_or_verify_notices_that_something_is_missing(
-    small, seed, count, size
-):
+def test_a_flipped_bit_in_a_database_is_noticed(small, seed, count, size):
     """In a soak every bit of it, else a sample. SQLite's pages have no checksum: one may lose a session, or an archived message."""
     data, good = small.read_bytes(), whole(small)
     assert good["keys"] == (b"Slack_C01", b"ascii", b"telegram:42")

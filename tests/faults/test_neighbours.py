@@ -238,7 +238,7 @@ def test_no_key_leads_outside(kind, tmp_path, decoy):
 
 @pytest.mark.parametrize("by", ["directory", "link"])
 @kinds
-def test_a_directory_that_is_put_in_the_place_of_ours_is_neither_read_nor_written(kind, by, tmp_path, decoy):
+def test_a_directory_in_the_place_of_ours_is_neither_read_nor_written(kind, by, tmp_path, decoy):
     """While it is open, the directory is renamed, and another one, or a link to one, gets its name."""
     chats = tmp_path / "chats"
     m = SessionManager(url_of(kind, chats), archive=True)
@@ -264,7 +264,7 @@ def test_a_directory_that_is_put_in_the_place_of_ours_is_neither_read_nor_writte
 
 
 @pytest.mark.parametrize("store_class", [SnapshotStore, LogStore])
-def test_a_directory_that_is_swapped_while_it_is_being_opened_is_the_one_that_is_locked(store_class, tmp_path, decoy):
+def test_a_directory_swapped_during_the_opening_is_the_locked_one(store_class, tmp_path, decoy):
     """The lock was taken by its path: in the other directory, which got a file of ours, while ours had no lock."""
     chats, moved = tmp_path / "chats", tmp_path / "moved"
     chats.mkdir(mode=0o700)
@@ -287,7 +287,7 @@ def test_a_directory_that_is_swapped_while_it_is_being_opened_is_the_one_that_is
         assert list(store.keys()) == [KEY]
 
 
-def test_a_second_reader_does_not_open_a_database_that_is_in_the_place_of_ours(tmp_path, decoy):
+def test_a_second_reader_does_not_open_a_database_in_the_place_of_ours(tmp_path, decoy):
     """Connections are opened by name: it read the other database, and made a checkpoint of it when it was closed."""
     with closing(SQLiteStore(tmp_path / "chats" / "chats.db")) as store, SessionManager(store) as m:
         fill(m)

@@ -86,7 +86,7 @@ def test_a_write_that_was_interrupted_before_its_commit_has_not_landed(tmp_path)
     refuse_before_commit(tmp_path, lambda store: (store._group, "run"))
 
 
-def test_a_write_that_was_interrupted_before_the_store_saw_it_has_not_landed(tmp_path):
+def test_a_write_interrupted_before_the_store_saw_it_has_not_landed(tmp_path):
     """The manager had begun it; the store had not noted its token yet, and took it for one that may have landed."""
     refuse_before_commit(tmp_path, lambda store: (store, "write"))
 
@@ -157,7 +157,7 @@ TAKEN_ALONG = """
 """
 
 
-def test_a_deletion_that_another_thread_commits_after_it_was_interrupted_is_seen(tmp_path):
+def test_an_interrupted_deletion_that_another_thread_commits_is_seen(tmp_path):
     """It was looked for before that COMMIT; so what was unsaved started a new session at the next save."""
     done = run(TAKEN_ALONG, tmp_path / "chats.db")
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
@@ -222,9 +222,7 @@ HANDLER = """
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_signal_handler_may_call_anything_at_any_moment_and_is_served_or_refused(
-    kind, tmp_path, size, record_property
-):
+def test_a_signal_handler_may_call_anything_and_is_served_or_refused(kind, tmp_path, size, record_property):
     done = run(HANDLER, Place(kind, str(tmp_path)).url, size.of(0.3, 1, 60), deadline=100)
     assert done.returncode == 0, done.stderr
     served, refused, calls = map(int, done.stdout.split())
@@ -353,7 +351,7 @@ OUTLIVED = """
 """
 
 
-def test_a_forked_child_keeps_what_it_saves_after_its_parent_has_closed_the_same_database(tmp_path):
+def test_a_forked_child_keeps_its_saves_after_its_parent_has_closed(tmp_path):
     """In the child SQLite took the parent's locks for its own; so the parent was the last, and removed the child's log."""
     done = run(OUTLIVED, Place("sqlite", str(tmp_path)).url)
     assert (done.returncode, done.stdout) == (0, "['before', 'after'] []\n"), done.stderr
@@ -397,7 +395,7 @@ BUSY = """
 """
 
 
-def test_a_child_that_was_forked_in_the_middle_of_a_call_cannot_open_that_database(tmp_path):
+def test_a_child_forked_in_the_middle_of_a_call_cannot_open_the_database(tmp_path):
     """The fork does not wait for ever. What a child would save is not safe then: it is refused."""
     done = run(BUSY, Place("sqlite", str(tmp_path)).url, f"sqlite:{tmp_path}/other.db")
     assert done.returncode == 0, done.stderr

@@ -173,7 +173,7 @@ def test_anything_at_all_is_repaired(objects):
 
 @examples(60)
 @given(any_history)
-def test_a_repair_loses_nothing_but_strays_and_invents_nothing_but_interruptions(objects):
+def test_a_repair_drops_only_strays_and_adds_only_interruptions(objects):
     def facts_of(messages):
         pieces = []
         for value in objects_of(messages):
@@ -288,7 +288,7 @@ def test_the_least_change_is_made(objects, expected):
     assert problems(mended) == []
 
 
-def test_a_changed_message_keeps_what_is_ours_and_a_new_one_has_the_time_of_its_call():
+def test_a_changed_message_keeps_our_fields_a_new_one_has_its_calls_time():
     calling = Message.from_dict(USING)._placed(4, "turn-1")
     said = Message.from_dict({"role": "user", "content": [TEXT, GOT]}, metadata={"a": 1}, ref="tg:1")
     mended = repair([calling, said._placed(5, "turn-2")])
@@ -486,7 +486,8 @@ def recorded():
     return [history_of(json.loads(line)["messages"]) for line in CHATS.read_text().splitlines()]
 
 
-def test_recorded_conversations_cut_at_every_position_and_of_every_length_are_repaired(recorded):
+def test_recorded_conversations_cut_anywhere_are_repaired(recorded):
+    """Every beginning and every length of each conversation is tried."""
     cuts = 0
     for chat in recorded:
         assert problems(chat) == []

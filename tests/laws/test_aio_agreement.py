@@ -46,7 +46,7 @@ def differences(sync, asynchronous):
     return wrong
 
 
-def test_every_call_of_the_manager_has_its_async_twin_with_the_same_parameters():
+def test_every_call_has_an_async_twin_with_the_same_parameters():
     assert differences(SessionManager, AsyncSessionManager) == []
     assert {"get", "turn", "search", "close", "__aenter__", "__aiter__", "contains"} <= calls(
         AsyncSessionManager

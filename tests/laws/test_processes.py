@@ -110,7 +110,8 @@ def test_the_lock_file_is_never_deleted(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_forked_child_is_told_to_open_its_own_even_while_a_thread_holds_the_lock(tmp_path):
+def test_a_forked_child_is_told_to_open_its_own_manager(tmp_path):
+    """A thread of the parent may hold the lock at the moment of the fork."""
     m = SessionManager(tmp_path / "chats")
     m.add_message("k", "user", "a")
     held, leave = threading.Event(), threading.Event()
@@ -155,7 +156,7 @@ def test_a_forked_child_is_told_to_open_its_own_even_while_a_thread_holds_the_lo
     m.close()
 
 
-def test_a_signal_handler_that_calls_the_manager_in_the_middle_of_a_call_is_refused_and_nothing_breaks(tmp_path):
+def test_a_signal_handler_inside_a_call_is_refused_and_nothing_breaks(tmp_path):
     m = SessionManager(tmp_path / "chats")
     m.add_message("k", "user", "0")
     outcomes = {"added": 0, "refused": 0}

@@ -400,7 +400,7 @@ def test_a_collected_manager_that_has_saved_says_nothing(tmp_path):
     SessionManager(tmp_path / "chats").close()
 
 
-def test_a_manager_collected_in_the_middle_of_a_save_closes_the_store_only_after_it(tmp_path, monkeypatch):
+def test_a_manager_collected_during_a_save_closes_the_store_after_it(tmp_path, monkeypatch):
     """The directory's descriptor was closed under the save, which then wrote wherever the number led."""
     monkeypatch.setattr("session_manager.manager.manager._PATIENCE", 0.01)
     writing, go_on, order = threading.Event(), threading.Event(), []
@@ -562,7 +562,7 @@ HANGS = """
 
 
 @pytest.mark.long
-def test_stores_that_hang_do_not_block_the_end_of_the_interpreter_nor_the_others_saves(tmp_path):
+def test_hanging_stores_delay_neither_the_exit_nor_the_saves_of_others(tmp_path):
     """Each of them was waited for in turn."""
     with start(HANGS, tmp_path / "chats") as process:
         began = float(process.stdout.readline())

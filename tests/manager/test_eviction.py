@@ -88,7 +88,7 @@ def session_of(make, count):
 
 @pytest.mark.long
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_estimate_is_within_a_factor_of_2_for_a_session_that_was_loaded(shape):
+def test_the_estimate_is_within_a_factor_of_2_for_a_loaded_session(shape):
     session = session_of(SHAPES[shape], 200)
     data = b"".join(encode(session, Lines().appended(session.messages, session.end)))
     used, (loaded, _) = traced(lambda: decode(data, ""))
@@ -97,7 +97,7 @@ def test_the_estimate_is_within_a_factor_of_2_for_a_session_that_was_loaded(shap
 
 @pytest.mark.long
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_estimate_is_within_a_factor_of_2_for_messages_that_were_appended(shape):
+def test_the_estimate_is_within_a_factor_of_2_for_appended_messages(shape):
     m = SessionManager(MemoryStore(), max_resident_bytes=10**9)
     m.get_or_create("k")
 
@@ -340,7 +340,7 @@ def filled(store, count, *, limit, size=1000):
     return m
 
 
-def test_the_bound_is_kept_within_one_session_and_everything_comes_back_equal(tmp_path):
+def test_the_bound_is_kept_within_one_session_and_all_comes_back_equal(tmp_path):
     limit = 30_000
     m = filled(tmp_path / "chats", 100, limit=limit)
     assert budget(m).size <= limit
@@ -519,7 +519,8 @@ def test_many_dirty_sessions_do_not_make_a_call_dear():
 
 @pytest.mark.usefixtures("switching_often")
 @pytest.mark.parametrize("limit", [1, 20_000])
-def test_nobody_sees_an_older_state_while_threads_hammer_200_sessions_under_a_tiny_bound(limit):
+def test_threads_under_a_tiny_bound_never_see_an_older_state(limit):
+    """Each thread reads and writes many of 200 sessions."""
     m = SessionManager(MemoryStore(), max_resident_bytes=limit)
     keys = [f"k:{number}" for number in range(200)]
 
@@ -558,7 +559,7 @@ class Shared(MemoryStore):
 
 @pytest.mark.usefixtures("switching_often")
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-def test_two_managers_of_a_shared_store_under_a_tiny_bound_see_each_others_messages(tmp_path, kind):
+def test_two_managers_under_a_tiny_bound_see_each_others_messages(tmp_path, kind):
     """A session evicted while somebody asked whether it was stale was a KeyError, or missing."""
     store = Shared() if kind == "memory" else open_store(f"sqlite:{tmp_path / 'chats'}")
     first, second = (SessionManager(store, max_resident_bytes=1) for _ in range(2))
@@ -627,7 +628,7 @@ def test_no_session_is_missing_from_a_listing_while_others_are_evicted():
 
 @pytest.mark.parametrize("moment", ["version", "load"])
 @pytest.mark.parametrize("saved_elsewhere", [True, False])
-def test_a_session_that_is_evicted_while_the_store_is_asked_for_it_is_read_again(moment, saved_elsewhere):
+def test_a_session_evicted_while_the_store_is_asked_is_read_again(moment, saved_elsewhere):
     """It was a KeyError, or no session at all."""
 
     class Evicting(Shared):

@@ -74,7 +74,7 @@ def test_the_last_message_counts_and_without_messages_the_last_change(m, clock, 
     assert m.expire(DAY) == []
 
 
-def test_a_session_that_lost_all_its_messages_counts_from_when_it_lost_them(m, clock):
+def test_a_session_that_lost_all_messages_counts_from_that_moment(m, clock):
     m.get_or_create("k")
     clock.advance(days=2)
     m.add_message("k", "user", "x")
@@ -503,7 +503,7 @@ def test_an_interrupted_deletion_is_all_or_nothing(after, unsaved, clock):
     assert list(store.keys()) == ([] if after else ["k"])
 
 
-def test_an_interrupt_does_not_take_what_is_new_and_unsaved_of_a_session_that_somebody_else_deleted(clock, monkeypatch):
+def test_an_interrupt_keeps_unsaved_changes_of_a_session_deleted_elsewhere(clock, monkeypatch):
     """A session that is not old is not asked for: it is gone from the store, and stays in RAM."""
     store = MemoryStore()
     m = SessionManager(store, clock=clock)
@@ -525,7 +525,7 @@ def test_an_interrupt_does_not_take_what_is_new_and_unsaved_of_a_session_that_so
     assert texts(m, "k") == ["new, unsaved"]
 
 
-def test_an_unsaved_change_is_searched_listed_and_saved_while_a_deletion_that_fails_is_under_way():
+def test_an_unsaved_change_is_found_and_saved_during_a_failing_deletion():
     """It was out of RAM meanwhile: a search told the older state, and `save_all` did not save it."""
     m, store, expirer, _ = expiring(SaveFailedError("k", "no"), unsaved=True)
     assert m.health().dirty == ("k",)
@@ -539,7 +539,7 @@ def test_an_unsaved_change_is_searched_listed_and_saved_while_a_deletion_that_fa
     assert len(store.load("k").messages) == 2
 
 
-def test_unsaved_changes_are_saved_by_close_although_a_deletion_fails_meanwhile():
+def test_close_saves_unsaved_changes_although_a_deletion_fails_meanwhile():
     """Put back after `close` had looked for what is dirty, they were lost."""
     m, store, expirer, _ = expiring(SaveFailedError("k", "no"), unsaved=True)
     closer, closed = start(m.close)
@@ -589,7 +589,7 @@ class BetweenListingAndDeleting(MemoryStore):
 
 
 @pytest.mark.parametrize("state", ["resident", "stored", "changed"])
-def test_what_another_writer_saves_between_the_listing_and_the_deletion_keeps_a_session(clock, state):
+def test_another_writers_save_between_listing_and_deletion_keeps_a_session(clock, state):
     store = BetweenListingAndDeleting()
     m, other = SessionManager(store, clock=clock), SessionManager(store, clock=clock)
     m.add_message("k", "user", "old")

@@ -64,7 +64,7 @@ def test_the_lock_is_refused_to_a_thread_that_holds_it():
         pass
 
 
-def test_a_manager_that_is_called_from_within_one_of_its_calls_says_so_and_goes_on():
+def test_a_manager_called_within_one_of_its_calls_says_so_and_goes_on():
     m = SessionManager()
     with m._residents.lock.checked, pytest.raises(ReentrantCallError, match="set a flag"):
         m.add_message("k", "user", "from a signal handler")

@@ -254,7 +254,7 @@ def test_truncate_history_takes_an_int(m, keep_last):
         m.truncate_history(KEY, keep_last)
 
 
-def test_remove_last_returns_what_it_removed_and_its_position_is_not_used_again(m):
+def test_remove_last_returns_the_message_and_never_reuses_its_position(m):
     m.add(KEY, {"role": "user", "content": "a"}, {"role": "user", "content": "b"})
     removed = m.remove_last(KEY)
     assert (removed.content, removed.position) == ("b", 1)
@@ -347,7 +347,7 @@ def test_delete_is_for_good_and_created_again_is_another(stored, tmp_path):
 # Nothing is shared with the caller
 
 
-def test_nothing_that_a_caller_does_to_what_it_gave_or_got_changes_a_session(m):
+def test_no_change_to_an_object_given_or_returned_changes_a_session(m):
     given = {"role": "user", "content": [{"a": [1]}]}
     metadata = {"n": [1]}
     notes = {"m": {"x": 1}}
@@ -532,7 +532,7 @@ def damaged(request, tmp_path, clock):
     return path
 
 
-def test_a_damaged_session_raises_wherever_it_is_touched_and_the_others_work(damaged, tmp_path):
+def test_a_damaged_session_raises_in_every_call_and_the_others_work(damaged, tmp_path):
     before = damaged.lstat()
     with SessionManager(tmp_path / "chats") as m:
         calls = [
@@ -603,7 +603,7 @@ def test_a_save_of_unknown_outcome_that_landed_is_no_failure_any_more(tmp_path):
         assert (m.health().failures, m.health().dirty, m.health().ok) == ({}, (), True)
 
 
-def test_a_file_that_is_damaged_while_its_session_is_in_ram_is_not_overwritten(stored, tmp_path):
+def test_a_file_damaged_while_its_session_is_in_ram_is_not_overwritten(stored, tmp_path):
     path = tmp_path / "chats" / NAME
     stored.add_message(KEY, "user", "a")
     stored.save(KEY)
@@ -616,7 +616,7 @@ def test_a_file_that_is_damaged_while_its_session_is_in_ram_is_not_overwritten(s
     assert stored.health().dirty == (KEY,)
 
 
-def test_a_file_that_was_replaced_by_a_good_one_is_reconciled_and_not_overwritten(stored, tmp_path):
+def test_a_file_replaced_by_a_good_one_is_reconciled_not_overwritten(stored, tmp_path):
     path = tmp_path / "chats" / NAME
     stored.add_message(KEY, "user", "a")
     stored.save(KEY)
@@ -631,7 +631,8 @@ def test_a_file_that_was_replaced_by_a_good_one_is_reconciled_and_not_overwritte
     assert texts(stored) == ["a", "c"]
 
 
-def test_a_file_that_another_program_rewrote_at_the_same_revision_is_not_overwritten_from_a_cache(stored, tmp_path):
+def test_a_file_rewritten_at_the_same_revision_is_not_overwritten(stored, tmp_path):
+    """Another program wrote it; a cache of its lines must not write them back."""
     path = tmp_path / "chats" / NAME
     stored.add_message(KEY, "user", "mine")
     stored.save(KEY)
@@ -644,7 +645,7 @@ def test_a_file_that_another_program_rewrote_at_the_same_revision_is_not_overwri
     assert texts(stored) == ["theirs", "next"]
 
 
-def test_a_file_with_another_summary_at_the_same_revision_is_not_overwritten(stored, tmp_path):
+def test_a_new_summary_at_the_same_revision_is_not_overwritten(stored, tmp_path):
     """Only the messages' CRC was compared."""
     path = tmp_path / "chats" / NAME
     stored.add_message(KEY, "user", "one")
@@ -695,7 +696,7 @@ def test_a_name_of_ours_that_is_no_keys_is_reported(stored, tmp_path):
 # Listing
 
 
-def test_list_sessions_is_most_recent_message_first_without_reading_histories(stored, tmp_path, clock):
+def test_list_sessions_sorts_by_newest_message_and_reads_no_history(stored, tmp_path, clock):
     for number, key in enumerate(["a:1", "a:2", "b:1"]):
         clock.advance(hours=1)
         stored.add(key, *[{"role": "user", "content": "x"}] * number)
@@ -810,7 +811,8 @@ def test_nothing_or_memory_is_in_ram_without_a_warning():
         SessionManager("memory:")
 
 
-def test_collected_while_dirty_it_warns_with_the_count_and_lets_go_of_the_storage(tmp_path):
+def test_a_manager_collected_while_dirty_warns_and_releases_the_storage(tmp_path):
+    """The warning has the number of unsaved sessions."""
     m = SessionManager(tmp_path / "chats")
     m.add_message("a", "user")
     m.add_message("b", "user")

@@ -109,7 +109,8 @@ def test_a_session_that_another_deletes_is_gone_everywhere(two):
     assert texts(one) == ["new"]
 
 
-def test_unsaved_messages_of_a_deleted_session_start_a_new_one_without_the_old(two):
+def test_unsaved_messages_of_a_deleted_session_start_a_new_session(two):
+    """The new session has none of the old messages."""
     one, other = two
     say(one, "a")
     other.add_message(KEY, "user", "mine")
@@ -146,7 +147,7 @@ def test_a_read_that_meets_a_conflict_keeps_the_picture_and_save_raises(two):
     assert texts(other) == ["theirs"]
 
 
-def test_a_reader_of_a_session_whose_save_is_under_way_does_not_wait_for_the_store():
+def test_a_reader_does_not_wait_for_the_store_during_a_save():
     writing, go_on = threading.Event(), threading.Event()
 
     class Slow(SharedStore):
@@ -320,7 +321,7 @@ def test_read_only_and_autosave_exclude_each_other(tmp_path):
         SessionManager(tmp_path, read_only=True, autosave=Autosave())
 
 
-def test_two_writers_of_one_session_never_both_find_the_version_that_they_are_based_on():
+def test_two_writers_never_both_find_the_version_they_are_based_on():
     """A store in RAM compared and replaced in two steps: of two writes at once, one was lost."""
     both = threading.Barrier(2)
 

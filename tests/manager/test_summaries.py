@@ -376,7 +376,7 @@ def test_two_summarizers_in_two_processes_and_one_wins(store, m):
         assert texts(m) == ["u3", "a3"]
 
 
-def test_one_summary_at_a_time_for_a_session_and_the_second_returns_at_once(m):
+def test_a_second_summary_of_a_session_meanwhile_returns_at_once(m):
     talk(m, 1, 2)
     results = []
     done = while_summarizing(m, lambda: results.append(m.summarize(KEY, pytest.fail, keep_last=0)))

@@ -72,7 +72,7 @@ class SlowStore(MemoryStore):
         self.writes.append((commit.session.revision, len(commit.session.messages)))
 
 
-def test_what_is_added_during_a_save_stays_dirty_and_goes_out_with_the_next():
+def test_a_message_added_during_a_save_goes_out_with_the_next():
     store = SlowStore()
     m = SessionManager(store)
     m.add_message("k", "user", "before")
@@ -251,7 +251,7 @@ def test_when_two_threads_close_both_return_with_the_directory_let_go(tmp_path):
         assert let_go == [True] * 3
 
 
-def test_a_signal_handler_that_saves_another_session_cannot_deadlock_with_save_all():
+def test_a_signal_handler_that_saves_cannot_deadlock_with_save_all():
     """The handler held one session's lock and waited for another's, in the wrong order."""
 
     class Signalling(MemoryStore):

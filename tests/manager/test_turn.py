@@ -229,7 +229,7 @@ def test_a_session_that_was_made_again_meanwhile_is_another(m):
     assert texts(m) == ["new"]
 
 
-def test_a_session_that_another_process_creates_meanwhile_gets_the_turn_as_well(store, m):
+def test_a_session_created_elsewhere_meanwhile_gets_the_turn(store, m):
     with SessionManager(store) as other, m.turn(KEY) as turn:
         turn.add_message("user", "mine")
         answer(other, None, "theirs")
@@ -392,7 +392,7 @@ def test_a_delete_that_finds_nothing_does_not_end_a_first_turn(anywhere):
     assert texts(anywhere) == ["first"]
 
 
-def test_an_unsaved_session_that_another_process_creates_too_keeps_its_turn(store, m):
+def test_an_unsaved_session_also_created_elsewhere_keeps_its_turn(store, m):
     """Its generation becomes the other one's when the two are reconciled, and the turn follows."""
     with SessionManager(store) as other, m.turn(KEY) as turn:
         turn.add_message("user", "mine")
@@ -474,7 +474,8 @@ def test_done_means_durable(store, m):
         assert store.load(KEY).refs == ("r",)
 
 
-def test_a_delivery_that_a_fork_of_unknown_outcome_has_copied_is_done_when_that_is_durable(store, m):
+def test_a_delivery_copied_by_a_doubtful_fork_is_done_once_durable(store, m):
+    """The fork's outcome is unknown until the next save settles it."""
     answer(m, "r1", "a")
     write = store.write
 
@@ -709,7 +710,7 @@ def test_a_turn_in_a_turn_of_the_same_session_raises(m):
     assert texts(m) == ["y"]
 
 
-def test_a_turn_that_would_wait_in_an_event_loop_raises_and_names_the_async_manager(m):
+def test_a_turn_that_would_block_an_event_loop_names_the_async_manager(m):
     async def waits():
         with m.turn(KEY):
             pytest.fail("entered")
@@ -726,7 +727,7 @@ def test_a_turn_that_would_wait_in_an_event_loop_raises_and_names_the_async_mana
     assert "AsyncSessionManager" in str(error)
 
 
-def test_tasks_of_one_event_loop_are_told_too_and_one_that_does_not_want_to_wait_may_try(m):
+def test_a_second_turn_in_an_event_loop_is_told_or_may_try_without_waiting(m):
     """Two tasks of one thread used to be told that the thread has a turn already."""
 
     async def second():

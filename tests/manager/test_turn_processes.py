@@ -104,7 +104,7 @@ def test_a_kill_at_any_moment_leaves_no_turn_or_a_whole_one(tmp_path, scheme):
         assert acknowledged < len(session.refs)
 
 
-def test_two_processes_that_are_given_the_same_deliveries_store_each_turn_once(tmp_path):
+def test_two_processes_with_the_same_deliveries_store_each_turn_once(tmp_path):
     storage, deliveries, kills = f"sqlite:{tmp_path / 'chats.db'}", 450, 6
     chance = random.Random()
     running = {who: Worker("deliver", storage, who, deliveries) for who in "ab"}
@@ -166,7 +166,7 @@ def test_a_session_seen_and_then_reset_by_another_process_during_a_turn(tmp_path
         assert m.get_history(KEY) == []
 
 
-def test_resets_at_any_moment_leave_whole_turns_and_none_that_was_not_applied(tmp_path):
+def test_resets_at_any_moment_leave_only_whole_applied_turns(tmp_path):
     storage = f"sqlite:{tmp_path / 'chats.db'}"
     applied = {}
     with SessionManager(storage) as m:
@@ -186,7 +186,7 @@ def test_resets_at_any_moment_leave_whole_turns_and_none_that_was_not_applied(tm
         assert set(applied.values()) == {True, False}
 
 
-def test_summaries_of_several_processes_that_are_killed_lose_and_double_nothing(tmp_path):
+def test_summaries_of_killed_processes_lose_and_double_nothing(tmp_path):
     storage, amount, kills = f"sqlite:{tmp_path / 'chats.db'}", 120, 6
     chance = random.Random()
 

@@ -51,7 +51,7 @@ def refusal(build: Any, *args: Any, **kwargs: Any) -> tuple[str, str]:
 
 
 @given(message_objects())
-def test_an_object_comes_back_exactly_types_included_whole_and_by_its_fields(given):
+def test_an_object_comes_back_exactly_as_a_whole_and_by_its_fields(given):
     before = repr(given)
     message = Message.from_dict(given)
     assert repr(message.to_dict()) == before

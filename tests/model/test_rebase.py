@@ -194,14 +194,15 @@ def test_of_a_session_that_is_gone_only_new_messages_are_left(newer):
     assert (result.session.summary, result.session.metadata) == ("", {})
 
 
-def test_clear_of_a_session_that_is_gone_drops_own_messages_and_a_guard_follows():
+def test_clear_of_a_missing_session_drops_own_messages_and_a_guard_follows():
     pending = [add("one"), Clear(at=AT, generation="mine"), add("two", guard="mine")]
     result = rebase(OLD, GONE, pending)
     assert texts(result.session) == ["new life", "two"]
     assert result.session.generation == "other"
 
 
-def test_own_messages_truncated_before_they_were_saved_do_not_come_back_when_the_session_is_gone():
+def test_own_truncated_messages_stay_away_when_the_session_is_gone():
+    """They were truncated before they were saved."""
     result = rebase(OLD, GONE, [add("one", "two"), Truncate(at=AT, start=3)])
     assert texts(result.session) == ["new life", "two"]
 

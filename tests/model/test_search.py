@@ -50,7 +50,7 @@ def contents(m, text, **where):
 # Folding
 
 
-def test_every_character_of_unicode_is_folded_to_one_character_whatever_is_beside_it():
+def test_each_character_is_folded_to_one_character_whatever_is_beside_it():
     """`str.lower` makes two characters of a dotted capital I, and looks around a capital sigma."""
     for number in range(sys.maxunicode + 1):
         folded = case_fold(chr(number))
@@ -72,14 +72,15 @@ def test_folding_is_per_character(one, other):
 
 
 @given(nasty_text(min_size=1, max_size=3), st.lists(messages(), max_size=4))
-def test_a_message_is_found_if_and_only_if_the_folded_query_is_in_its_folded_text(query, given_messages):
+def test_a_message_is_found_exactly_if_its_text_contains_the_query(query, given_messages):
+    """Both are compared without regard to case."""
     pairs = [("k", message._placed(number, None)) for number, message in enumerate(given_messages)]
     expected = {message.position for _, message in pairs if case_fold(query) in case_fold(searched_text(message))}
     assert {hit.position for hit in best(query, pairs, 100)} == expected
 
 
 @given(nasty_text(max_size=60), nasty_text(min_size=1), nasty_text(max_size=60))
-def test_the_snippet_is_the_first_match_between_marks_with_what_is_around_it(before, query, after):
+def test_the_snippet_is_the_first_match_between_marks_in_its_context(before, query, after):
     text = before + query + after
     try:
         pairs = placed(text)
@@ -178,7 +179,7 @@ def test_a_content_of_many_levels_is_searched_without_recursion():
 # The order
 
 
-def test_many_occurrences_in_a_short_text_come_first_and_of_equals_the_newest():
+def test_many_matches_in_a_short_text_come_first_then_the_newest():
     assert positions("x", "x", "x x x", "x" + " " * 500, "x") == [1, 3, 0, 2]
 
 
@@ -316,7 +317,8 @@ def test_a_key_that_the_prefix_excludes_gives_nothing(tmp_path, state):
 
 
 @pytest.mark.parametrize("data", [b"", b'{"format":"session_manager/2"}\n'])
-def test_a_damaged_session_is_left_out_with_a_warning_and_raises_if_it_is_asked_for(tmp_path, caplog, data):
+def test_a_damaged_session_is_left_out_with_a_warning_or_raises_by_name(tmp_path, caplog, data):
+    """A search of all sessions warns; a search of this session raises."""
     with SessionManager(tmp_path / "chats") as m:
         for key in ("good", "bad"):
             m.add_message(key, "user", CANARY)

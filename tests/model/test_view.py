@@ -97,7 +97,7 @@ def test_a_view_equals_nothing_else():
     assert View() != None  # noqa: E711 - the operator is what is tested
 
 
-def test_a_view_shares_nothing_with_the_list_that_it_was_made_of_or_gives_away():
+def test_a_view_shares_nothing_with_its_source_or_the_lists_it_gives():
     items = [1, 2]
     view = View(items)
     longer = view.appended(items)
@@ -210,7 +210,7 @@ class Meddling(list):
             yield item
 
 
-def test_an_append_in_the_middle_of_an_append_waits_for_nothing_and_spoils_nothing():
+def test_an_append_within_an_append_neither_waits_nor_spoils_anything():
     view = View([1])
     items = Meddling(view, [2, 3])
     longer = view.appended(items)

@@ -91,7 +91,7 @@ def tree(path):
 @pytest.mark.long
 @examples(40)
 @given(st.lists(sessions(), max_size=4, unique_by=lambda one: one.key))
-def test_what_was_copied_from_store_to_store_and_back_is_the_same_in_everything(tmp_path_factory, held):
+def test_a_copy_from_store_to_store_and_back_is_the_same_in_everything(tmp_path_factory, held):
     source, back = store_of(*held), MemoryStore()
     path = tmp_path_factory.mktemp("chats")
     report = CopyReport(copied=tuple(sorted(one.key for one in held)))
@@ -310,7 +310,8 @@ def test_what_cannot_be_read_is_reported_and_left_on_both_sides(tmp_path, where,
         assert sorted(target.keys()) == ["a", "c"]
 
 
-def test_a_directory_of_picoclaw_is_copied_and_stays_byte_for_byte_as_it_was(tmp_path):
+def test_a_directory_of_picoclaw_is_copied_and_stays_as_it_was(tmp_path):
+    """It stays as it was byte for byte."""
     source = tmp_path / "sessions"
     source.mkdir()
     (source / "telegram_42.json").write_bytes(GOLDEN)
@@ -373,7 +374,7 @@ def test_a_target_that_does_not_keep_what_it_is_given_is_found_out():
     assert copy(source, Lossy()).different == ("k",)
 
 
-def test_progress_is_called_after_each_session_with_its_key_and_how_many_are_done(tmp_path):
+def test_progress_is_called_after_each_session_with_its_key_and_the_count(tmp_path):
     (tmp_path / "chats").mkdir()
     seen = []
     copy(three(), tmp_path / "chats", lambda key, done: seen.append((key, done)))
@@ -493,9 +494,7 @@ def failing_delete(m, monkeypatch):
     ids=["verify", "verify all", "compact", "list", "in", "search", "search one", "expire", "failing delete"],
 )
 @pytest.mark.parametrize("kind", [SnapshotStore, LogStore])
-def test_a_file_that_another_program_rewrote_is_noticed_by_a_save_whatever_looked_at_it_before(
-    tmp_path, monkeypatch, kind, look
-):
+def test_a_save_notices_a_file_rewritten_by_another_program(tmp_path, monkeypatch, kind, look):
     """What was only checked, compacted, or not deleted counted as read: the next save went over it, or was added to it."""
     name = "k.session.json" if kind is SnapshotStore else "k.session.jsonl"
     with closing(kind(tmp_path / "chats")) as store, SessionManager(store, clock=lambda: AT) as m:

@@ -53,7 +53,7 @@ def test_a_golden_database_loads_for_ever(database):
             check(store, archived)
 
 
-def test_a_golden_database_is_read_beside_its_writer_if_it_is_of_the_newest_format(database):
+def test_a_golden_database_of_the_newest_format_is_read_beside_its_writer(database):
     path, number = database
     before = path.read_bytes()
     if number < len(MIGRATIONS):

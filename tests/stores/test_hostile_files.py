@@ -156,7 +156,7 @@ def test_a_torn_record_starts_with_a_whole_one_if_that_is_what_was_written():
     assert not starts_whole(data, 5, len(data))
 
 
-def test_edits_and_notes_that_are_replayed_in_place_change_no_other_picture():
+def test_edits_and_notes_replayed_in_place_change_no_other_picture():
     """What is replayed is the fold of the changes, and the first line is decoded once more to find a wrong record."""
     session = attrs.evolve(chat(3), metadata={"a": 1})
     changes = [

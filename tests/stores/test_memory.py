@@ -61,7 +61,7 @@ def test_a_write_that_is_interrupted_anywhere_landed_if_it_is_there(deleted):
     assert 10 < number < MOST - 1
 
 
-def test_a_copy_of_a_commit_that_a_wrapper_hands_on_tells_that_it_may_have_landed():
+def test_a_copy_of_a_commit_passed_on_by_a_wrapper_may_have_landed():
     """The copy had a doubt of its own: of a write too long ago the store said that it had not happened."""
 
     class Wrapper(MemoryStore):

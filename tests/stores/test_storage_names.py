@@ -181,7 +181,7 @@ def test_a_database_that_is_swapped_while_it_is_opened_is_not_used(tmp_path, rea
         assert texts(m) == ["ours"]
 
 
-def test_a_database_that_is_moved_behind_a_link_while_it_is_open_is_not_written_to(tmp_path):
+def test_an_open_database_moved_behind_a_link_is_not_written_to(tmp_path):
     """The link led to the same file, but to another log."""
     path = tmp_path / "chats.db"
     with closing(SQLiteStore(path)) as store, SessionManager(store) as m:

@@ -155,7 +155,7 @@ def test_an_empty_file_becomes_a_database():
     assert Path("empty").read_bytes().startswith(b"SQLite format 3")
 
 
-def test_a_database_that_is_open_keeps_its_locks_when_its_path_is_opened_again():
+def test_an_open_database_keeps_its_locks_when_its_path_is_opened_again():
     with SessionManager("sqlite:chats.db") as one:
         one.add_message("telegram:42", "user", "hi")
         one.save("telegram:42")
@@ -297,7 +297,8 @@ REFUSED = {
 
 @pytest.mark.parametrize(("url", "reason"), REFUSED.items(), ids=range(len(REFUSED)))
 @pytest.mark.parametrize("opened", [open_store, SessionManager])
-def test_what_cannot_be_what_it_says_is_refused_with_the_right_url_and_nothing_is_created(url, reason, opened):
+def test_a_wrong_kind_of_storage_is_refused_with_the_right_url(url, reason, opened):
+    """Nothing is created."""
     prepare()
     before = tree()
     with pytest.raises(InvalidStorageError) as caught:
@@ -321,7 +322,7 @@ def test_what_is_not_even_path_like_is_a_type_error(url):
     assert tree() == {}
 
 
-def test_paths_that_are_refused_as_pathlib_paths_are_named_as_they_were_given():
+def test_refused_pathlib_paths_are_named_as_they_were_given():
     prepare()
     before = tree()
     for name, reason in [("chats.db", "a new path with the name of a database"), ("file", "is not a SQLite database")]:
@@ -332,7 +333,8 @@ def test_paths_that_are_refused_as_pathlib_paths_are_named_as_they_were_given():
 
 
 @pytest.mark.parametrize("storage", ["file/chats", "snapshot:file/chats", "x" * 300, "snapshot:" + "a/" * 3000])
-def test_a_path_that_cannot_be_created_is_a_storage_error_and_nothing_is_created(storage):
+def test_a_path_that_cannot_be_created_is_a_storage_error(storage):
+    """Nothing is created."""
     prepare()
     before = tree()
     with pytest.raises(StorageError) as caught:

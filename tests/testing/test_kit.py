@@ -183,7 +183,7 @@ def test_a_lost_acknowledgement_is_of_a_write_that_happened(faulty):
     assert [message.content for message in store.load(KEY).messages] == ["a", "b"]
 
 
-def test_faults_come_in_the_order_in_which_they_were_asked_for_and_are_forgotten_by_heal(faulty):
+def test_faults_come_in_the_order_asked_for_and_heal_forgets_them(faulty):
     store, m = faulty
     for number in range(3):
         m.add_message(f"chat:{number}", "user", "a")

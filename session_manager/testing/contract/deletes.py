@@ -27,7 +27,7 @@ class DeleteContract(ContractBase):
             check_holds(store, other)
         assert storage.store.delete(KEY) is False
 
-    def test_a_session_that_was_stored_before_the_storage_was_opened_is_deleted(self, storage: Storage) -> None:
+    def test_a_session_stored_before_the_opening_is_deleted(self, storage: Storage) -> None:
         Chat().add("goes").write(storage.store)
         assert storage.reopen().delete(KEY) is True
         check_holds_none(storage.reopen(), KEY)
@@ -88,7 +88,7 @@ class DeleteContract(ContractBase):
             check_holds(storage.store, commit.session)
         check_holds(storage.reopen(), chat.add("c").write(storage.store))
 
-    def test_of_a_write_that_did_not_happen_the_store_says_what_is_so_afterwards(self, storage: Storage) -> None:
+    def test_the_store_says_what_holds_after_a_write_that_did_not_happen(self, storage: Storage) -> None:
         chat = Chat()
         for text in ("a", "b"):
             commit = chat.add(text).commit()

@@ -100,7 +100,7 @@ class SearchContract(ContractBase):
             expected = _hits(query, (chat for chat in chats if chat.key.startswith(prefix)))
             assert store.search(query, prefix=prefix) == expected
 
-    def test_sessions_that_are_skipped_are_left_out_and_do_not_count_for_the_limit(self, store: Store) -> None:
+    def test_skipped_sessions_are_left_out_and_do_not_count_for_the_limit(self, store: Store) -> None:
         chats = _corpus(store)
         for query in ("a", "ana", "漢"):
             for number in range(len(chats) + 1):

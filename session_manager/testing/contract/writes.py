@@ -272,7 +272,7 @@ class WriteContract(ContractBase):
         check_holds(storage.reopen(), session)
         check_holds(storage.store, chat.write(storage.store))
 
-    def test_a_write_on_a_session_that_is_not_there_is_a_conflict_and_creates_nothing(self, storage: Storage) -> None:
+    def test_a_write_on_a_missing_session_is_a_conflict_and_creates_nothing(self, storage: Storage) -> None:
         chat = Chat().add("a")
         based = attrs.evolve(chat.commit(), base=Version("generation", 1), before=None)
         with pytest.raises(ConflictError) as raised:

@@ -179,7 +179,7 @@ def test_a_truncation_archives_what_it_drops_as_it_was(place):
         assert m.verify() == []
 
 
-def test_a_summary_archives_what_it_stands_for_and_leading_system_messages_stay(place):
+def test_a_summary_archives_its_messages_and_leading_system_messages_stay(place):
     m = place.m
     m.add_message(KEY, "system", "be brief")
     for number in range(3):
@@ -239,7 +239,7 @@ def test_messages_that_were_never_saved_are_archived_too(place):
     assert texts(m.get_history(KEY)) == ["d"]
 
 
-def test_without_an_archive_nothing_is_kept_and_one_that_is_there_is_left_alone(stored):
+def test_without_archive_nothing_is_kept_and_an_old_archive_is_left_alone(stored):
     m = stored.m
     say(m, "a", "b", "c", "d")
     m.truncate_history(KEY, 3)
@@ -677,7 +677,7 @@ def test_a_session_that_a_power_cut_brings_back_has_its_archive(faulty):
 
 
 @pytest.mark.parametrize("then", ["save", "compact"])
-def test_lines_are_cut_off_only_when_the_power_cannot_bring_back_the_session_that_they_belong_to(tmp_path, then):
+def test_lines_are_cut_off_only_when_their_session_cannot_come_back(tmp_path, then):
     """A failed append was cut off, but not durably; its lines went, then the power: the message was in neither file."""
     place = Place(lambda: LogStore(tmp_path / "chats", files=FaultyFiles))
     m, files = place.m, place.m._residents.store._files
@@ -879,7 +879,7 @@ def test_a_kill_at_any_moment_leaves_each_message_in_one_place(filed, number, tm
     assert m.verify() == []
 
 
-def test_an_append_of_several_lines_of_which_a_power_cut_left_the_end_is_torn(filed, tmp_path):
+def test_an_append_of_lines_is_torn_if_a_power_cut_left_only_its_end(filed, tmp_path):
     """Zeros in the place of line feeds gave the lines behind them other numbers; the archive was called damaged."""
     m = filed.m
     say(m, "a", "b", "c", "d", "e", "f")
@@ -1115,7 +1115,7 @@ def test_files_are_private(filed, tmp_path):
 # The rest
 
 
-def test_an_archive_that_another_program_changes_at_the_last_moment_is_not_written_to(filed, tmp_path):
+def test_an_archive_changed_at_the_last_moment_is_not_written_to(filed, tmp_path):
     """Lines behind another program's would not be in order; the save fails, and the messages stay in the session."""
     m = filed.m
     say(m, *"abcd")

@@ -57,7 +57,8 @@ def new(*names):
     return {name: b"new " + name.encode() if name in names else b"old" for name in NAMES}
 
 
-def test_all_are_synced_before_the_first_is_renamed_and_the_directory_once_after_the_last(files):
+def test_all_are_synced_before_the_first_rename_and_the_directory_last(files):
+    """The directory is synced once, after the last rename."""
     descriptors = open_descriptors()
     known = replace_many(files, wanted())
     assert contents(files) == new(*NAMES)
@@ -101,7 +102,7 @@ def test_the_failure_of_one_is_not_that_of_another(files):
     assert contents(files) == expected
 
 
-def test_a_sync_that_failed_is_tried_anew_on_another_file_and_then_fails_that_one_only(files):
+def test_a_failed_sync_is_tried_on_a_new_file_and_then_fails_that_one_only(files):
     sync, write, opened, failed = files.sync, files.write, {}, []
 
     def noted(fd, buffers):
@@ -129,7 +130,7 @@ def test_without_the_sync_of_the_directory_nobody_knows_of_any(files):
 
 
 @pytest.mark.parametrize("started", [0, 3])
-def test_where_no_thread_can_be_started_each_file_is_written_once_all_the_same(files, monkeypatch, started):
+def test_each_file_is_written_once_where_no_thread_can_be_started(files, monkeypatch, started):
     start, left = threading.Thread.start, [None] * started
 
     def refuse(thread):
@@ -146,7 +147,7 @@ def test_where_no_thread_can_be_started_each_file_is_written_once_all_the_same(f
 
 @pytest.mark.parametrize("name", ["open_new", "write", "sync", "fstat", "close", "rename", "sync_directory"])
 @pytest.mark.parametrize("number", [1, 9, 40])
-def test_an_interrupt_leaves_old_or_new_and_no_thread_and_no_temporary_file(files, name, number):
+def test_an_interrupt_leaves_old_or_new_no_thread_and_no_temporary_file(files, name, number):
     operation, calls, descriptors = getattr(files, name), itertools.count(1), open_descriptors()
     threads = threading.active_count()
     number = 1 if name == "sync_directory" else number
@@ -166,7 +167,7 @@ def test_an_interrupt_leaves_old_or_new_and_no_thread_and_no_temporary_file(file
     assert open_descriptors() - descriptors == (name == "close")  # nothing was closed where close was interrupted
 
 
-def test_an_interrupt_while_it_waits_for_the_others_leaves_nothing_of_theirs(files, monkeypatch):
+def test_an_interrupt_while_waiting_for_others_leaves_nothing_of_theirs(files, monkeypatch):
     here, sync, join = threading.current_thread(), files.sync, threading.Thread.join
     hold, interrupts, threads = threading.Event(), [KeyboardInterrupt()], threading.active_count()
 
@@ -281,7 +282,7 @@ def test_a_forked_child_saves_its_own_sessions_at_once_too(tmp_path):
     assert stored(tmp_path / "child") == SAVED
 
 
-def test_sessions_for_which_there_is_room_one_by_one_are_saved_where_there_is_none_for_all_at_once(tmp_path):
+def test_save_all_saves_one_by_one_where_there_is_no_room_for_all(tmp_path):
     """`save_all` on a nearly full disk failed: each new file had to be there before the first old one could go."""
     room = threading.Semaphore(3)
 
@@ -332,7 +333,7 @@ def test_a_session_that_an_interrupted_save_has_left_is_deleted(tmp_path, store_
         assert list(store.keys()) == []
 
 
-def test_what_a_store_has_read_for_a_reload_is_what_it_knows_for_the_next_save(tmp_path):
+def test_the_next_save_uses_what_a_reload_has_read(tmp_path):
     """It forgot it again: each save after a reload read the file once more."""
     reads = []
 

@@ -31,7 +31,7 @@ def nothing():
     pass
 
 
-def test_missing_directories_are_created_0700_one_by_one_and_others_left_alone(tmp_path):
+def test_missing_directories_are_created_0700_and_others_left_alone(tmp_path):
     (tmp_path / "there").mkdir(0o755)
     create_directory(str(tmp_path / "there" / "a" / "b"))
     modes = [(tmp_path / part).stat().st_mode & 0o777 for part in ("there", "there/a", "there/a/b")]
@@ -133,7 +133,7 @@ def test_a_swapped_directory_is_not_followed(tmp_path):
 # What cannot run here, simulated
 
 
-def test_where_there_is_a_full_sync_it_is_used_and_where_it_is_refused_fsync_is(directory, monkeypatch, tmp_path):
+def test_a_full_sync_is_used_where_there_is_one_and_fsync_where_refused(directory, monkeypatch, tmp_path):
     calls = []
 
     def fcntl(fd, command):
@@ -210,7 +210,7 @@ def test_a_file_size_limit_fails_the_save_and_nothing_else(tmp_path):
     assert not [name for name in os.listdir(tmp_path / "chats") if name.startswith(".tmp")]
 
 
-def test_a_full_disk_fails_the_save_and_nothing_else_until_there_is_room_again(tmp_path):
+def test_a_full_disk_fails_only_the_save_until_there_is_room_again(tmp_path):
     mount = tmp_path / "small"
     mount.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=256k,mode=0700", "none", mount]

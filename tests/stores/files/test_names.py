@@ -94,7 +94,7 @@ def seen_by(name: str) -> str:
 
 
 @pytest.mark.long
-def test_no_two_of_100_000_near_colliding_keys_share_a_file_on_any_file_system():
+def test_no_two_of_100_000_similar_keys_share_a_file_on_any_file_system():
     found = near_collisions(100_000)
     names = {key: file_name(key, JSON) for key in found}
     assert len({seen_by(name) for name in names.values()}) == len(found) >= 100_000

@@ -146,7 +146,7 @@ def test_every_call_of_a_manager_survives(opened):
 
 @examples(25)
 @given(chains())
-def test_any_chain_of_changes_that_is_saved_step_by_step_comes_back_exactly(chain):
+def test_any_chain_of_changes_saved_step_by_step_comes_back_exactly(chain):
     session, saves = chain
     with tempfile.TemporaryDirectory() as directory:
         store = LogStore(directory)
@@ -301,7 +301,8 @@ def tear(path, tail=b'{"changes":[{"ch'):
 
 
 @pytest.mark.parametrize("tail", [b"{", b'{"changes":[{"change"\n', b"\x00" * 5000, b"\n", b"\xff\n"], ids=range(5))
-def test_a_torn_record_is_left_out_reported_kept_in_quarantine_and_cut_before_the_next_append(opened, tmp_path, tail):
+def test_a_torn_record_is_reported_and_cut_before_the_next_append(opened, tmp_path, tail):
+    """The session is read without it. Its bytes are kept in quarantine."""
     m = opened()
     say(m, "one", "two")
     path = tmp_path / "chats" / NAME
@@ -388,7 +389,7 @@ def test_a_torn_record_is_not_destroyed_by_a_replacement_either(opened, tmp_path
     store_of(m).close()
 
 
-def test_a_torn_record_that_cannot_be_cut_off_fails_the_save_and_changes_nothing(tmp_path):
+def test_a_torn_record_that_cannot_be_cut_fails_the_save_unchanged(tmp_path):
     for operation in ("open_new", "write", "sync", "rename", "sync_directory", "open_append", "truncate"):
         path = tmp_path / operation / NAME
         m = SessionManager(LogStore(tmp_path / operation, files=FaultyFiles))
@@ -506,7 +507,8 @@ def test_a_log_that_only_grows_is_hardly_ever_compacted(opened, tmp_path):
     assert len(inodes) == 1
 
 
-def test_a_compaction_changes_neither_revision_nor_content_and_of_one_line_nothing(opened, tmp_path):
+def test_a_compaction_changes_neither_revision_nor_content(opened, tmp_path):
+    """A log of one line stays as it is."""
     m = opened()
     say(m, "one", "two")
     path = tmp_path / "chats" / NAME
@@ -659,7 +661,8 @@ def test_a_descriptor_whose_sync_failed_is_never_used_again(faulty, monkeypatch)
     assert (path.parent / ".clean").exists()
 
 
-def test_what_cannot_be_cut_back_is_unknown_and_written_whole_before_it_is_shown(faulty, monkeypatch):
+def test_a_record_that_cannot_be_cut_is_doubtful_and_then_written_whole(faulty, monkeypatch):
+    """It is written whole before a reader sees it."""
     m, files, path = faulty("one")
     m.save(KEY)
     m.add_message(KEY, "user", "last")
@@ -723,7 +726,7 @@ def test_other_calls_fail_with_a_typed_error_and_work_again(faulty, action, when
         m.close(save=False)
 
 
-def test_opening_and_closing_fail_with_a_typed_error_at_every_call_and_leave_nothing_locked(tmp_path):
+def test_opening_and_closing_fail_typed_at_every_call_and_lock_nothing(tmp_path):
     number, clean = 0, False
     while not clean:
         number += 1
@@ -776,7 +779,7 @@ def test_after_an_unclean_end_a_file_is_synced_before_it_is_believed(opened, tmp
     store.close()
 
 
-def test_what_nobody_touched_after_an_unclean_end_is_synced_by_the_next_close(opened, tmp_path):
+def test_untouched_logs_after_an_unclean_end_are_synced_by_the_next_close(opened, tmp_path):
     m = opened()
     say(m, "one")
     say(m, "one", key="b")
@@ -791,7 +794,7 @@ def test_what_nobody_touched_after_an_unclean_end_is_synced_by_the_next_close(op
         assert (tmp_path / name / ".clean").exists() is clean
 
 
-def test_a_sync_that_fails_there_is_not_tried_again_but_the_file_written_anew(opened, tmp_path):
+def test_a_log_whose_sync_fails_at_close_is_written_anew_not_synced_again(opened, tmp_path):
     m = opened()
     say(m, "one", "two")
     path = tmp_path / "killed" / NAME
@@ -829,7 +832,7 @@ def test_a_directory_with_a_file_whose_sync_failed_is_not_marked_as_clean(opened
         assert "sync" in store._files.log
 
 
-def test_after_a_crash_the_state_at_the_end_of_a_torn_record_is_not_believed(opened, tmp_path):
+def test_the_state_at_the_end_of_a_torn_record_is_not_believed(opened, tmp_path):
     """A power cut may leave the end of a record without its beginning: the state there is of a save that is lost."""
     m = opened()
     say(m, "one", "two")
@@ -982,7 +985,7 @@ BESIDE = """
 """
 
 
-def test_a_reader_beside_a_writer_that_saves_and_compacts_never_sees_a_mixture(tmp_path):
+def test_a_reader_beside_a_saving_and_compacting_writer_sees_no_mixture(tmp_path):
     with start(BESIDE, tmp_path / "chats") as writer:
         assert writer.stdout.readline() == "open\n"
         seen = []

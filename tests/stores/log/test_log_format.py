@@ -382,7 +382,8 @@ def test_the_hostile_records_are_good_but_for_what_is_wrong_with_them():
 
 
 @pytest.mark.parametrize("line", HOSTILE.values(), ids=HOSTILE)
-def test_records_with_right_checksums_that_do_not_follow_are_damage_at_their_place(line):
+def test_records_that_do_not_follow_are_damage_at_their_place(line):
+    """Their checksums are right."""
     assert outcome(GOOD + line) == "DecodeError"
     with pytest.raises(DecodeError) as caught:
         decode(GOOD + line, "path")

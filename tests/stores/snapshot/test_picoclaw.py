@@ -257,7 +257,8 @@ def test_any_key_moves_to_the_file_that_is_its_own(key, tmp_path):
         assert (list(m), said(m, key)) == ([key], ["hi", "more"])
 
 
-def test_a_save_that_is_killed_before_theirs_is_removed_leaves_ours_and_the_next_removes_it(tmp_path):
+def test_a_save_killed_before_theirs_is_removed_leaves_ours(tmp_path):
+    """The next save removes theirs."""
     (tmp_path / "telegram_42.json").write_bytes(GOLDEN)
     (tmp_path / OURS).write_bytes(our_file(KEY, "ours", picoclaw.generation_of(GOLDEN)))
     with SessionManager(tmp_path) as m:
@@ -294,7 +295,7 @@ def test_a_session_of_theirs_is_deleted_for_good(tmp_path):
     assert names(tmp_path) == FILES.keys() - {"telegram_42.json"}
 
 
-def test_deleting_removes_theirs_as_well_as_ours_so_that_nothing_comes_back(tmp_path):
+def test_deleting_removes_theirs_and_ours_so_that_nothing_comes_back(tmp_path):
     (tmp_path / "telegram_42.json").write_bytes(GOLDEN)
     (tmp_path / OURS).write_bytes(our_file(KEY, "ours", picoclaw.generation_of(GOLDEN)))
     with SessionManager(tmp_path) as m:
@@ -333,7 +334,7 @@ NEIGHBOURS = [
 
 
 @pytest.mark.parametrize("data", UNREADABLE.values(), ids=UNREADABLE)
-def test_a_file_that_does_not_tell_its_key_damages_the_keys_that_it_may_be_of_and_no_other(data, tmp_path):
+def test_a_file_without_its_key_damages_only_the_keys_it_may_belong_to(data, tmp_path):
     legacy_directory(tmp_path)
     (tmp_path / "telegram_42.json").write_bytes(data)
     with SessionManager(tmp_path) as m:
@@ -360,7 +361,7 @@ def test_a_file_that_does_not_tell_its_key_damages_the_keys_that_it_may_be_of_an
 
 
 @pytest.mark.parametrize("key", THOSE)
-def test_deleting_a_session_that_cannot_be_read_moves_its_file_to_quarantine(key, tmp_path):
+def test_deleting_an_unreadable_session_moves_its_file_to_quarantine(key, tmp_path):
     (tmp_path / "telegram_42.json").write_bytes(b"{" + CANARY.encode())
     with SessionManager(tmp_path) as m:
         assert m.delete(key) is True
@@ -442,7 +443,7 @@ def test_a_link_in_the_place_of_a_file_is_not_followed(tmp_path):
 # Somebody else writes
 
 
-def test_a_file_that_changed_since_it_was_read_is_a_conflict_and_not_overwritten(tmp_path):
+def test_a_file_changed_since_it_was_read_is_a_conflict(tmp_path):
     path = tmp_path / "telegram_42.json"
     path.write_bytes(GOLDEN)
     store = SnapshotStore(tmp_path)
@@ -460,7 +461,7 @@ def test_a_file_that_changed_since_it_was_read_is_a_conflict_and_not_overwritten
         store.close()
 
 
-def test_what_somebody_else_wrote_meanwhile_is_kept_beside_what_was_added_here(tmp_path):
+def test_messages_of_another_writer_are_kept_beside_those_added_here(tmp_path):
     path = tmp_path / "telegram_42.json"
     path.write_bytes(GOLDEN)
     with SessionManager(tmp_path) as m:

@@ -60,7 +60,7 @@ def temporaries(path):
     return [name for name in os.listdir(path.parent) if name.startswith(".tmp")]
 
 
-def test_an_unlink_that_fails_once_leaves_a_temporary_file_that_the_next_open_removes(tmp_path):
+def test_a_temporary_file_left_by_a_failed_unlink_goes_at_the_next_open(tmp_path):
     store = SnapshotStore(tmp_path / "chats", files=FaultyFiles)
     m = SessionManager(store)
     m.add_message(KEY, "user", "a")
@@ -92,7 +92,8 @@ def test_a_file_whose_sync_failed_is_never_synced_again_but_written_anew(faulty)
     assert stored(path) == ["saved", "unsaved"]
 
 
-def test_a_directory_that_cannot_be_synced_leaves_the_outcome_unknown_until_all_is_written_again(faulty):
+def test_a_failed_sync_of_the_directory_leaves_the_outcome_unknown(faulty):
+    """It stays unknown until all is written again."""
     m, files, path = faulty("one")
     m.save(KEY)
     m.add_message(KEY, "user", "next")
@@ -118,7 +119,8 @@ def probe(m, files):
     return log
 
 
-def test_a_fork_or_deletion_whose_outcome_is_unknown_is_settled_as_the_error_says(faulty):
+def test_a_fork_or_deletion_of_unknown_outcome_is_settled_as_promised(faulty):
+    """The error says what settles it."""
     m, files, path = faulty("one")
     m.save(KEY)
     for action, call in [("fork", lambda: m.fork(KEY, "copy")), ("delete", lambda: m.delete(KEY))]:
@@ -237,7 +239,7 @@ def test_a_file_that_cannot_be_read_does_not_keep_the_storage_from_opening(tmp_p
     store.close()
 
 
-def test_what_is_added_while_the_outcome_is_unknown_goes_out_with_the_next_save(faulty):
+def test_messages_added_during_an_unknown_outcome_go_with_the_next_save(faulty):
     m, files, path = faulty("one")
     files.fail(probe(m, files).index("sync_directory") + 1, os_error("EIO"))
     with pytest.raises(SaveOutcomeUnknownError):
@@ -303,7 +305,7 @@ def test_save_all_names_the_one_that_failed_and_saves_the_others(faulty):
     assert m.save_all() == 1
 
 
-def test_opening_fails_with_a_typed_error_at_every_call_and_leaves_nothing_locked(tmp_path):
+def test_opening_fails_typed_at_every_call_and_leaves_nothing_locked(tmp_path):
     with SessionManager(tmp_path / "chats") as m:
         m.add_message(KEY, "user", "a")
     (tmp_path / "chats" / "legacy.json").write_text('{"key":"legacy","messages":[]}')
@@ -327,7 +329,7 @@ def test_opening_fails_with_a_typed_error_at_every_call_and_leaves_nothing_locke
 
 
 @pytest.mark.parametrize("kind", ["snapshot", "log"])
-def test_a_reloaded_session_is_not_saved_over_what_another_program_put_in_its_place(kind, tmp_path):
+def test_a_reloaded_session_is_not_saved_over_another_programs_file(kind, tmp_path):
     """The bug: a reload made the store forget what it had just read, so that a file of the same version passed for it."""
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     with SessionManager(f"{kind}:{ours}") as m:

@@ -313,7 +313,7 @@ def test_the_place_of_a_bad_line_is_where_it_starts_in_the_file():
     ],
     ids=["header", "message", "line"],
 )
-def test_of_a_field_that_is_there_twice_the_last_counts_as_in_the_standard_library(data):
+def test_the_last_of_two_equal_fields_counts_as_in_the_standard_library(data):
     session, _ = decode(data, "path")
     assert session.key == json.loads(data)["key"] == "telegram:42"
     assert [message.to_dict() for message in session.messages] == [
@@ -378,7 +378,8 @@ def test_a_repr_shows_nothing_of_the_lines():
 # In a directory
 
 
-def test_a_damaged_file_is_an_error_with_its_path_and_place_that_shows_nothing_of_it(tmp_path):
+def test_a_damaged_file_is_an_error_that_names_its_path_and_place(tmp_path):
+    """The error shows nothing of the file's text."""
     path = tmp_path / f"telegram~3a42{SUFFIX}"
     good = forged(header(), TWO)
     path.write_bytes(good.replace(b"user", b"uzer"))

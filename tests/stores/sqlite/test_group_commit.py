@@ -187,7 +187,7 @@ def test_threads_of_different_sessions_and_readers_all_at_once(store):
     assert store.strays() == []
 
 
-def test_a_request_whose_thread_has_gone_is_settled_before_anything_is_said_of_it(store):
+def test_a_request_whose_thread_is_gone_is_settled_before_any_answer(store):
     """As an interrupt in the wrong place leaves it: still in line, and nobody waits for it."""
     commit = new("k")
     store._group._waiting[store._writing(commit)] = None
@@ -224,7 +224,7 @@ def test_an_interrupt_in_the_leaders_commit_is_no_business_of_the_others(path, w
         assert [store.landed(one) for one in commits] == [True] * 3
 
 
-def test_an_interrupt_before_the_commit_leaves_no_doubt_that_nothing_was_written(path):
+def test_an_interrupt_before_the_commit_is_known_to_have_written_nothing(path):
     with closing(SQLiteStore(path, connect=lambda *a, **o: sqlite3.connect(*a, factory=Interrupting, **o))) as store:
         before = write_new(store)
         one = commit_of(before, SetSummary(at=AT, text="s"))
@@ -236,7 +236,7 @@ def test_an_interrupt_before_the_commit_leaves_no_doubt_that_nothing_was_written
         assert facts(store.load("k")) == facts(before)
 
 
-def test_who_cannot_tell_whether_the_interrupted_commit_was_theirs_is_told_so(path):
+def test_an_interrupted_commit_that_may_be_its_own_is_told_as_unknown(path):
     with closing(SQLiteStore(path, connect=lambda *a, **o: sqlite3.connect(*a, factory=Interrupting, **o))) as store:
         write_new(store, key="old")
         Interrupting.armed = "after"
@@ -318,7 +318,7 @@ connection.close()
 @pytest.mark.parametrize(
     ("code", "suffix", "stop"), [(HOLD_LOCK, ".lock", False), (HOLD_LOCK, ".lock", True), (HOLD_TRANSACTION, "", False)]
 )
-def test_a_holder_in_another_process_is_not_waited_for_longer_than_was_said(path, code, suffix, stop):
+def test_a_holder_in_another_process_is_waited_for_as_long_as_set(path, code, suffix, stop):
     with closing(SQLiteStore(path, busy_timeout=0.2)) as store:
         session = write_new(store)
         command = [sys.executable, "-W", "error", "-c", code, path + suffix]

@@ -565,7 +565,7 @@ def test_a_journal_that_another_program_left_is_left_to_that_program(path):
     assert found(killed) == list("abc")
 
 
-def test_a_journal_of_a_database_that_was_being_created_is_not_rolled_back_over_a_backup(path, tmp_path):
+def test_a_journal_of_a_database_being_created_spares_a_backup(path, tmp_path):
     """It holds an empty database, and the backup became one."""
     with opened(tmp_path / "backup.db") as m:
         say(m, *"abc")
@@ -583,7 +583,7 @@ def test_a_journal_of_a_database_that_was_being_created_is_not_rolled_back_over_
     assert found(killed) == list("abc")
 
 
-def test_a_journal_of_a_first_page_with_other_free_pages_is_not_rolled_back(path, tmp_path):
+def test_a_journal_with_other_free_pages_is_not_rolled_back(path, tmp_path):
     """It took pages of sessions for free ones, and the backup was damaged: `verify` found a bad freelist."""
     with opened(path) as m:
         say(m, *("x" * 2000 for _ in range(20)), key="gone")

@@ -131,7 +131,7 @@ def count(store, table):
     return store._database.read(lambda connection: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
-def test_saves_leave_the_index_alone_and_the_next_search_catches_up_in_batches(store, monkeypatch):
+def test_saves_leave_the_index_and_the_next_search_catches_up_in_batches(store, monkeypatch):
     monkeypatch.setattr(sqlite_index, "_BATCH_MESSAGES", 7)
     session = write_new(store, attrs.evolve(session_of(*[f"needle {n}" for n in range(40)]), revision=1))
     assert count(store, "search") == 0
@@ -196,7 +196,7 @@ def test_damage_is_left_out_and_named_in_the_log_or_raised_for_its_session(path,
             store.search("needle", key="k")
 
 
-def test_without_trigrams_it_searches_all_the_same_and_what_was_indexed_is_purged_later(path, monkeypatch):
+def test_without_trigrams_it_searches_and_purges_the_old_index_later(path, monkeypatch):
     with reopened(path) as store:
         session = write_new(store, attrs.evolve(session_of("needle one", "needle two"), revision=1))
         store.search("needle")

@@ -248,7 +248,7 @@ def test_it_tells_what_landed_as_the_specification_does(tmp_path_factory, steps,
             assert stores[0].landed(commit) is stores[1].landed(commit)
 
 
-def test_it_tells_what_landed_also_after_another_process_deleted_and_created_it(path):
+def test_landed_is_right_after_another_process_deleted_and_created_it(path):
     with reopened(path) as store, reopened(path) as other:
         before = write_new(store)
         mine = commit_of(before, SetSummary(at=AT, text="mine"))
@@ -266,7 +266,7 @@ def test_it_tells_what_landed_also_after_another_process_deleted_and_created_it(
         assert store.landed(here) is False, "it would be among the last ones"
 
 
-def test_of_a_session_that_was_created_anew_nobody_can_tell_what_landed_long_ago(store):
+def test_old_writes_of_a_session_created_anew_may_have_landed(store):
     """The revisions are counted from 1 again, so that few of them mean nothing: it was said not to have landed."""
     before = write_new(store, attrs.evolve(session_of("a"), generation="first", revision=3))
     mine = commit_of(before, SetSummary(at=AT, text="mine"), token="mine")
@@ -382,7 +382,7 @@ def test_damaged_tokens_hinder_nobody(path):
         assert store.delete("k") is True
 
 
-def test_rows_that_are_missing_or_in_the_way_are_noticed_before_they_are_overwritten(path):
+def test_missing_or_unexpected_rows_are_noticed_and_not_overwritten(path):
     with reopened(path) as store:
         before = write_new(store, attrs.evolve(session_of(*"abc"), revision=1))
     raw(path, "DELETE FROM messages WHERE position = 0")

@@ -46,7 +46,7 @@ def faulty(path):
     "failing", ["BEGIN IMMEDIATE", "UPDATE sessions", "INSERT INTO messages", "DELETE FROM messages"]
 )
 @pytest.mark.parametrize("after", [False, True])
-def test_a_statement_that_fails_leaves_the_old_state_and_the_next_save_works(faulty, failing, after):
+def test_a_failing_statement_leaves_the_old_state_and_the_next_save_works(faulty, failing, after):
     before = write_new(faulty)
     one = commit_of(before, Truncate(at=AT, start=1), Append(at=AT, messages=(message(CANARY),)))
     Faulty.failing, Faulty.after = failing, after

@@ -366,7 +366,7 @@ def test_deleted_text_that_was_archived_is_in_no_file(path, how):
         assert store.strays() == []
 
 
-def test_deleted_text_that_a_reader_kept_in_the_log_is_gone_after_the_next_save(path):
+def test_deleted_text_kept_by_a_reader_is_gone_after_the_next_save(path):
     """SQLite cannot empty its log while a reader looks into it; the checkpoint is made up for later."""
     with reopened(path) as store:
         write_new(store, attrs.evolve(session_of(*[f"{CANARY} {n}" for n in range(50)]), revision=1))

@@ -49,7 +49,7 @@ def lines(path, who, word):
 
 @pytest.mark.long
 @pytest.mark.parametrize("deletes", ["deletes", "keep"])
-def test_four_processes_on_five_sessions_that_are_killed_lose_and_double_nothing(path, deletes):
+def test_four_killed_processes_on_five_sessions_lose_and_double_nothing(path, deletes):
     saves, kills, names = 120 if deletes == "keep" else 250, 6, "abcd"
     chance = random.Random(7)
     running = {who: writer(path, who, saves, deletes) for who in names}
