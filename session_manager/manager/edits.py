@@ -67,10 +67,20 @@ def removing_last(at: datetime) -> Make:
     return remove
 
 
-def editing(at: datetime, find: Callable[[Session], int | None], message: Message, *, keep_time: bool) -> Make:
-    """Replace the message that `find` finds.
+def editing(
+    at: datetime,
+    find: Callable[[Session], int | None],
+    message: Message,
+    check: Callable[[Message], None],
+    *,
+    keep_time: bool,
+) -> Make:
+    """Replace the message that `find` finds. Its time, metadata and ref stay where the new one was given none.
 
-    :param keep_time: give the new one the time of the old one.
+    What stays is decided here, when the call is made, and is part of the `Edit`: replayed, that means what it always meant.
+
+    :param check: raises if a message is too large.
+    :param keep_time: whether the time stays in any case.
     """
 
     def edit(session: Session) -> Change | None:
@@ -78,7 +88,9 @@ def editing(at: datetime, find: Callable[[Session], int | None], message: Messag
         old = None if position is None else session.at(position)
         if position is None or old is None:
             return None
-        new = message._placed(None, None, created_at=old.created_at) if keep_time else message
+        new = message._in_place_of(old, keep_time=keep_time)
+        if new._metadata is not message._metadata:
+            check(new)
         return Edit(at=at, position=position, message=new)
 
     return edit

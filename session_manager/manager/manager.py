@@ -452,17 +452,21 @@ class SessionManager(Resource):
     def update_last(self, key: str, message: object) -> bool:
         """Replace the last message (a reply that grows while it streams, say); `False` if there is none.
 
-        It keeps its position, its turn, and, unless the new one brings its own, its ref and time.
+        It keeps its position and its turn. It keeps its time, its metadata and its ref, too, unless the new one is a `Message`
+        that was given its own: ``Message("assistant", "…", metadata={})`` takes the metadata away.
 
-        :raises InvalidMessageError: as `add` does.
+        :raises InvalidMessageError: as `add` does; nothing has changed.
         """
         return self._edit(key, message, last_position)
 
     def update_message(self, key: str, where: int | str, message: object) -> bool:
         """Replace a message (one that was edited in the chat, say); `False` if it is not there.
 
+        What stays of the old one is what `update_last` says.
+
         :param where: its position (an int), or its ref (a string; the last message that has it).
-        :raises InvalidMessageError: as `add` does.
+        :raises TypeError: if `where` is neither.
+        :raises InvalidMessageError: as `add` does; nothing has changed.
         """
         check_type(where, (int, str), "where must be a position (int) or a ref (str)")
 
@@ -471,7 +475,7 @@ class SessionManager(Resource):
     def _edit(self, key: str, message: object, find: Callable[[Session], int | None]) -> bool:
         checked, at = self._writable(key), self._incoming.now()
         (new,) = self._incoming.messages((message,), at)
-        edit = editing(at, find, new, keep_time=not isinstance(message, Message))
+        edit = editing(at, find, new, self._incoming.check_size, keep_time=not isinstance(message, Message))
         changed = self._residents.change(checked, edit)
         return changed is not None and find(changed[0]) is not None
 

@@ -58,7 +58,7 @@ class Incoming:
             metadata=metadata,
             ref=ref,
         )
-        self._check_size(message)
+        self.check_size(message)
         return message
 
     def messages(self, values: tuple[object, ...], at: datetime) -> tuple[Message, ...]:
@@ -70,7 +70,7 @@ class Incoming:
         for number, value in enumerate(giving_way(values)):
             try:
                 message = Message.of(value, created_at=at)
-                self._check_size(message)
+                self.check_size(message)
                 messages.append(message)
             except InvalidMessageError as error:
                 if len(values) == 1:
@@ -79,6 +79,7 @@ class Incoming:
                 raise_alone(InvalidMessageError(f"messages[{number}]{separator}{error.path}", error.reason))
         return tuple(messages)
 
-    def _check_size(self, message: Message) -> None:
+    def check_size(self, message: Message) -> None:
+        """Raise `InvalidMessageError` if a message is too large."""
         if size_bound(message) > self.max_bytes and (size := encoded_size(message)) > self.max_bytes:
             raise InvalidMessageError("", f"{size:,} bytes, more than max_message_bytes={self.max_bytes:,}")

@@ -179,8 +179,7 @@ class Edit(Change):
     def edited(self, old: Message) -> Message:
         """Return what becomes of the message that is there: the very same one if nothing does."""
         new = self.message._placed(self.position, old.turn, ref=old.ref)
-        is_same = old == new and (old.ref, old.created_at) == (new.ref, new.created_at)
-        return old if is_same and same(old._metadata, new._metadata) else new
+        return old if old._is_as(new) else new
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)

@@ -60,8 +60,14 @@ def utc(value: object, path: str) -> datetime:
     return datetime.combine(moved.date(), moved.time(), timezone.utc)
 
 
+class _Marks:
+    """What a message knows about how it was built. Only the constructor sets it: it costs stored messages no time."""
+
+    __slots__ = ("_is_untimed",)
+
+
 @attrs.frozen(init=False, eq=False, repr=False, weakref_slot=False)
-class Message:
+class Message(_Marks):
     """A message as providers and frameworks exchange it, and what is ours about it.
 
     The object is any JSON object with a non-empty string ``role``, or without a role and with a
@@ -136,11 +142,13 @@ class Message:
         self.__attrs_init__(
             checked,
             utc_now() if created_at is None else utc(created_at, "created_at"),
-            EMPTY_OBJECT if metadata is None else json_object(metadata),
+            EMPTY_OBJECT if metadata is None else json_object(metadata) or JsonObject(),
             None if ref is None else checked_text(ref, "ref", empty=False),
             None,
             None,
         )
+        if created_at is None:
+            _set_is_untimed(self, True)
 
     @classmethod
     def from_dict(
@@ -219,6 +227,29 @@ class Message:
         _set_turn(message, turn)
         return message
 
+    def _in_place_of(self, old: Message, *, keep_time: bool) -> Message:
+        """Return this message with the time, metadata and ref of another one, where it was given none itself.
+
+        :param keep_time: take the other's time, whether this one was given a time or not.
+        """
+        message = _new_message(Message)
+        _set_object(message, self._object)
+        keep_time = keep_time or getattr(self, "_is_untimed", False)
+        _set_created_at(message, old.created_at if keep_time else self.created_at)
+        _set_metadata(message, old._metadata if self._metadata is EMPTY_OBJECT else self._metadata)
+        _set_ref(message, self.ref or old.ref)
+        _set_position(message, None)
+        _set_turn(message, None)
+        return message
+
+    def _is_as(self, other: Message) -> bool:
+        """Say whether two messages have the same object, time, metadata and ref, wherever they are."""
+        return self is other or (
+            self == other
+            and (self.created_at, self.ref) == (other.created_at, other.ref)
+            and same(self._metadata, other._metadata)
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the object, exactly as it was given, as a fresh copy."""
         copy: dict[str, Any] = copy_value(self._object)
@@ -281,6 +312,7 @@ _new_message = object.__new__
 _set_object, _set_created_at, _set_metadata, _set_ref, _set_position, _set_turn = (
     getattr(Message, field.name).__set__ for field in attrs.fields(Message)
 )
+_set_is_untimed = vars(_Marks)["_is_untimed"].__set__
 
 
 def _extra(extra: Mapping[str, Any]) -> Mapping[str, Any]:

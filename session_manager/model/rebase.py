@@ -21,8 +21,9 @@ Truncate       as it is within what was seen; else     spares everything: of its
                spares what was not seen                unsaved messages they go
 Remove, Edit   of an own message: follow it.           own: follow it. Other: dropped
                Of another: it must be there as it was
-               seen, else `ConflictError`, unless a
-               later Replace or Clear makes it moot
+               seen (object, time, metadata, ref), else
+               `ConflictError`, unless a later Replace
+               or Clear makes it moot
 Summarize           stays, if its digest still holds        dropped
 SetSummary,    stay                                    dropped
 UpdateMetadata
@@ -156,7 +157,7 @@ class _Rebase:
         position = change.position
         if self.gone or position >= self.seen_end:
             return self.own.get(position)
-        if position not in self.lost and self.after.at(position) == self.before.at(position):
+        if position not in self.lost and self._is_as_seen(position):
             return position
         if moot:
             self.lost.add(position)
@@ -167,3 +168,8 @@ class _Rebase:
             self.newer.version,
             f"the message at position {position} was changed or removed by another writer",
         )
+
+    def _is_as_seen(self, position: int) -> bool:
+        """Say whether a message is still there as it was seen: its object, time, metadata and ref."""
+        seen, there = self.before.at(position), self.after.at(position)
+        return seen is there or (seen is not None and there is not None and seen._is_as(there))

@@ -180,7 +180,7 @@ class SessionMachine(MachineBase):
 
     def _edited(self, key: str, target: Message | None, value: dict[str, Any]) -> None:
         if target is not None and target.position is not None:
-            message = Message.from_dict(value, created_at=target.created_at)
+            message = Message.from_dict(value, created_at=target.created_at, metadata=target.metadata, ref=target.ref)
             self.did(key, Edit(at=self.clock(), position=target.position, message=message))
 
     @rule(key=_known_keys, items=json_objects(), removed=st.lists(st.sampled_from(["a", "type", "text"]), max_size=2))

@@ -412,11 +412,11 @@ SQLITE = (
 
 MANAGER = (
     seeded(
-        "an edited message keeps its old metadata",
-        "manager/test_manager.py::test_a_message_that_takes_anothers_place_brings_its_own_metadata",
+        "an edited message loses its metadata",
+        "manager/test_manager.py::test_an_edit_keeps_time_metadata_and_ref",
         calls,
         "editing",
-        ("message=new)", "message=Message._restore(new._object, new.created_at, old._metadata, new.ref))"),
+        ("message=new)", "message=message)"),
     ),
     seeded(
         "a cut is taken for that of every history of the same length",

@@ -278,11 +278,46 @@ def test_a_message_is_updated_by_position_by_ref_or_as_the_last(m, clock):
         m.update_message(KEY, None, {"role": "user"})
 
 
-def test_a_message_that_takes_anothers_place_brings_its_own_metadata(m):
-    m.add(KEY, Message("user", "a", metadata={"draft": True}), Message("user", "b", metadata={"draft": True}))
-    m.update_message(KEY, 0, Message("user", "a", metadata={"sent": 1}))
-    m.update_last(KEY, {"role": "user", "content": "b"})
-    assert [message.metadata for message in m.get_history(KEY)] == [{"sent": 1}, {}]
+def facts_of(message):
+    return message.content, message.created_at, message.metadata, message.ref, message.position, message.turn
+
+
+@pytest.mark.parametrize(
+    "new", [{"role": "user", "content": "new"}, Message("user", "new")], ids=["a mapping", "a message without a time"]
+)
+@pytest.mark.parametrize("where", [0, "tg:1", None], ids=["position", "ref", "last"])
+def test_an_edit_keeps_time_metadata_and_ref(m, clock, new, where):
+    """An edit dropped the metadata; one by a `Message` without a time got the system clock's."""
+    with m.turn(KEY, "delivery") as turn:
+        turn.add(Message("user", "old", created_at=clock(), metadata={"draft": [1]}, ref="tg:1"))
+    (old,) = m.get_history(KEY)
+    clock.advance(hours=1)
+    assert m.update_last(KEY, new) if where is None else m.update_message(KEY, where, new)
+    assert facts_of(m.get_history(KEY)[0]) == ("new", *facts_of(old)[1:])
+    m.save(KEY)
+    assert facts_of(m.get_history(KEY)[0]) == ("new", *facts_of(old)[1:])
+
+
+def test_an_edit_takes_what_the_new_message_was_given(m, clock):
+    old = Message("user", "old", created_at=clock(), metadata={"draft": True}, ref="tg:1")
+    m.add(KEY, old, old)
+    later = clock() + timedelta(hours=1)
+    m.update_message(KEY, 0, Message("user", "a", created_at=later, metadata={"sent": 1}, ref="tg:2"))
+    m.update_last(KEY, Message("user", "b", metadata={}))
+    one, other = m.get_history(KEY)
+    assert facts_of(one) == ("a", later, {"sent": 1}, "tg:2", 0, None)
+    assert facts_of(other) == ("b", clock(), {}, "tg:1", 1, None)
+
+
+def test_an_edit_with_kept_metadata_is_refused_if_too_large(clock):
+    """The metadata of the old message counts, as the message is stored with it."""
+    with SessionManager(clock=clock, max_message_bytes=300) as m:
+        m.add(KEY, Message("user", "a", created_at=clock(), metadata={"note": "x" * 150}))
+        with pytest.raises(InvalidMessageError, match="max_message_bytes"):
+            m.update_last(KEY, {"role": "user", "content": "y" * 200})
+        assert texts(m) == ["a"]
+        m.update_last(KEY, Message("user", "y" * 200, metadata={}))
+        assert texts(m) == ["y" * 200]
 
 
 def test_clear_is_a_new_life_with_the_same_metadata(m):

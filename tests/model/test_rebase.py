@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from datetime import timedelta
 
 import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from session_manager import ConflictError
+from session_manager import ConflictError, Message
 from session_manager.model.changes import (
     Append,
     Clear,
@@ -139,6 +140,17 @@ def test_the_same_message_changed_by_two_is_a_conflict(change, theirs):
         rebase(OLD, newer, [change])
     assert (raised.value.expected, raised.value.actual) == (OLD.version, newer.version)
     assert "position 1" in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", ["metadata", "created_at", "ref"])
+@pytest.mark.parametrize("change", [Remove(at=AT, position=1), Edit(at=AT, position=1, message=message("mine"))])
+def test_a_note_or_time_changed_by_another_writer_is_a_conflict(kind, change):
+    """Only the object was compared: what another writer had noted on the message was overwritten in silence."""
+    theirs = {"metadata": {"seen": True}, "ref": "tg:1", "created_at": AT + timedelta(hours=1)}[kind]
+    edited = Message("user", "b", **{"created_at": AT, kind: theirs})
+    newer = saved(OLD, Edit(at=AT, position=1, message=edited))
+    with pytest.raises(ConflictError):
+        rebase(OLD, newer, [change])
 
 
 @pytest.mark.parametrize("later", [Replace(at=AT, messages=(message("new"),)), Clear(at=AT, generation="new")])
