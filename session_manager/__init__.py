@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from session_manager.manager.manager import Health, SessionManager
     from session_manager.manager.summaries import Summarized, SummaryPolicy
     from session_manager.manager.turn import Turn
+    from session_manager.model.key import join_key, key_prefix, split_key
     from session_manager.model.message import Message
     from session_manager.model.search import SearchHit
     from session_manager.model.session import Session, Version
@@ -90,7 +91,10 @@ __all__ = [
     "Version",
     "WouldWaitError",
     "converter",
+    "join_key",
+    "key_prefix",
     "open_store",
+    "split_key",
 ]
 
 __version__ = "0.1.0"
@@ -115,7 +119,10 @@ _HOMES = {
     "Turn": "manager.turn",
     "Version": "model",
     "converter": "codec.converter",
+    "join_key": "model.key",
+    "key_prefix": "model.key",
     "open_store": "stores",
+    "split_key": "model.key",
 }
 
 if not TYPE_CHECKING:  # else every name would be one of this module's

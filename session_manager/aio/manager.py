@@ -259,7 +259,10 @@ class AsyncSessionManager(Resource):
         return _InPieces(fetch)
 
     def list_sessions(self, prefix: str = "") -> Listing[SessionInfo]:
-        """Describe the sessions whose keys start with `prefix`: `SessionManager.list_sessions`."""
+        """Describe the sessions whose keys start with `prefix`: `SessionManager.list_sessions`.
+
+        ``"telegram:1"`` also means ``"telegram:10"``; `key_prefix` means whole parts.
+        """
 
         async def fetch() -> list[SessionInfo]:
             manager = await self._manager()
@@ -270,7 +273,8 @@ class AsyncSessionManager(Resource):
     async def search(self, text: str, *, key: str | None = None, prefix: str = "", limit: int = 20) -> list[SearchHit]:
         """Return the messages that contain a text, best first: `SessionManager.search`.
 
-        **Pass** `key` **whenever the user of a chat types the query**: without it they read everybody's chats.
+        **Pass** `key` **whenever the user of a chat types the query**: without it they read everybody's chats. The `prefix`
+        ``"telegram:1"`` also means ``"telegram:10"``; `key_prefix` means whole parts.
         """
         manager = await self._manager()
         return await self._workers.reading.run(partial(manager.search, text, key=key, prefix=prefix, limit=limit))
@@ -426,8 +430,19 @@ class AsyncSessionManager(Resource):
         manager = await self._manager()
         return await self._workers.writing.soon(key, partial(manager.delete, key))
 
+    async def delete_prefix(self, prefix: str, *, dry_run: bool = False) -> list[str]:
+        """Delete all sessions whose keys start with `prefix`, durably: `SessionManager.delete_prefix`.
+
+        ``"telegram:1"`` also means ``"telegram:10"``; `key_prefix` means whole parts.
+        """
+        manager = await self._manager()
+        return await self._workers.writing.run(partial(manager.delete_prefix, prefix, dry_run=dry_run))
+
     async def expire(self, older_than: timedelta | datetime, *, prefix: str = "", dry_run: bool = False) -> list[str]:
-        """Delete the sessions whose last message is too old: `SessionManager.expire`."""
+        """Delete the sessions whose last message is too old: `SessionManager.expire`.
+
+        The `prefix` ``"telegram:1"`` also means ``"telegram:10"``; `key_prefix` means whole parts.
+        """
         manager = await self._manager()
         return await self._workers.writing.run(partial(manager.expire, older_than, prefix=prefix, dry_run=dry_run))
 

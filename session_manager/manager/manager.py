@@ -245,6 +245,8 @@ class SessionManager(Resource):
 
         Histories are not loaded. A session without messages counts from its creation. A damaged one comes last,
         with its `SessionInfo.error`.
+
+        :param prefix: what the keys start with; ``"telegram:1"`` also means ``"telegram:10"``, `key_prefix` whole parts.
         """
         check_type(prefix, (str,), "prefix must be a str")
         return sorted(self._infos(prefix), key=lambda info: -_recency(info))
@@ -266,7 +268,8 @@ class SessionManager(Resource):
 
         :param text: what to look for: one character or more.
         :param key: look only in this session.
-        :param prefix: look only in sessions whose keys start so.
+        :param prefix: look only in sessions whose keys start with this text; ``"telegram:1"`` also means ``"telegram:10"``,
+            `key_prefix` whole parts.
         :param limit: how many hits at most; from 1.
         :raises ValueError: if `text` is empty, or `limit` is less than 1.
         :raises CorruptSessionError: if the session `key`, or its archive, is damaged.
@@ -545,6 +548,26 @@ class SessionManager(Resource):
         """
         return self._removal.delete(self._writable(key))
 
+    def delete_prefix(self, prefix: str, *, dry_run: bool = False) -> list[str]:
+        """Delete, durably, all sessions whose keys start with `prefix`, and their archives; each as `delete` does.
+
+        A session that is created meanwhile may stay.
+
+        :param prefix: not empty; ``"telegram:1"`` also means ``"telegram:10"``, `key_prefix` whole parts. The session that
+            the parts themselves name is not among them: `delete` it by its key.
+        :param dry_run: delete nothing, and return what would be deleted.
+        :returns: the keys of deleted sessions (of those that would be, with `dry_run`), sorted.
+        :raises ValueError: if the prefix is empty, which would mean every session.
+        :raises SaveError: one could not be deleted, as `delete` says; the others before it were.
+        """
+        self._residents.check_writable()
+        check_type(prefix, (str,), "prefix must be a str")
+        check_bool(dry_run, "dry_run")
+        if not prefix:
+            raise ValueError("prefix must not be empty: that would mean every session")
+        keys = self._overview.keys(prefix)
+        return keys if dry_run else [key for key in keys if self._removal.delete(key)]
+
     def expire(self, older_than: timedelta | datetime, *, prefix: str = "", dry_run: bool = False) -> list[str]:
         """Delete, for good and durably, the sessions whose last message is too old.
 
@@ -552,7 +575,8 @@ class SessionManager(Resource):
         does one whose newest message was removed, and is still stored.
 
         :param older_than: an age, not negative, such as ``timedelta(days=90)``, by the manager's clock; or a moment, aware.
-        :param prefix: only sessions whose keys start so.
+        :param prefix: only sessions whose keys start with this text; ``"telegram:1"`` also means ``"telegram:10"``,
+            `key_prefix` whole parts.
         :param dry_run: delete nothing, and return what would be deleted. It reads what is stored of these sessions.
         :returns: the keys of those that were deleted (would be, with `dry_run`), sorted.
         :raises ValueError: if the age is negative, or the moment naive.

@@ -1,13 +1,15 @@
-"""Session keys: what a key may be."""
+"""Session keys: what a key may be, and the parts that it is joined of."""
 
 from __future__ import annotations
 
 from session_manager.errors import InvalidKeyError
 
-__all__ = ["MAX_KEY_BYTES", "check_key"]
+__all__ = ["MAX_KEY_BYTES", "check_key", "join_key", "key_prefix", "split_key"]
 
 #: The longest key, in bytes of UTF-8.
 MAX_KEY_BYTES = 1024
+
+_SEPARATOR = ":"
 
 
 def check_key(key: object) -> str:
@@ -37,3 +39,56 @@ def _utf8_size(text: str) -> int | None:
         return len(text.encode())
     except UnicodeEncodeError:
         return None
+
+
+def join_key(*parts: str | int) -> str:
+    """Join the parts of a session key: a channel, a chat, perhaps a topic.
+
+    :param parts: one or more; each a text without ``:`` that is not empty, or an int.
+    :returns: a key that `split_key` takes apart again.
+    :raises InvalidKeyError: if a part is something else, there is none, or the key is too long. A part with ``:`` is
+        refused, for two chats might share a key then: replace the colons first.
+
+    >>> join_key("telegram", -100123, "7")
+    'telegram:-100123:7'
+    """
+    if not parts:
+        raise InvalidKeyError("", "has no parts")
+    return check_key(_SEPARATOR.join([_part(part) for part in parts]))
+
+
+def split_key(key: str) -> tuple[str, ...]:
+    """Return the parts of a session key, as `join_key` takes them.
+
+    :raises InvalidKeyError: if it is no key.
+
+    >>> split_key("telegram:42:7")
+    ('telegram', '42', '7')
+    """
+    return tuple(check_key(key).split(_SEPARATOR))
+
+
+def key_prefix(*parts: str | int) -> str:
+    """Return the ``prefix=`` of all sessions whose keys begin with these parts, and have further ones.
+
+    A prefix is compared character by character: ``"telegram:1"`` is also one of ``"telegram:10"``. The prefix that this
+    returns ends with ``:``, so it means whole parts. The session that these parts themselves name is not among them:
+    ``delete_prefix(key_prefix("telegram", "1"))`` deletes the topics of that chat, ``delete(join_key("telegram", "1"))``
+    the chat's own session.
+
+    :param parts: as for `join_key`.
+    :raises InvalidKeyError: as `join_key` does. No prefix means all sessions by mistake.
+
+    >>> key_prefix("telegram", "1")
+    'telegram:1:'
+    """
+    return join_key(*parts) + _SEPARATOR
+
+
+def _part(part: object) -> str:
+    if isinstance(part, bool) or not isinstance(part, str | int):
+        raise InvalidKeyError(part, f"a part must be a str or an int, not {type(part).__name__}")
+    text = str(part)
+    if not text or _SEPARATOR in text:
+        raise InvalidKeyError(text, "a part must not be empty, and must not have a colon in it")
+    return text

@@ -263,7 +263,11 @@ class Store(Resource, abc.ABC):
 
     @abc.abstractmethod
     def keys(self, prefix: str = "") -> Iterator[str]:
-        """Iterate over the keys that start with `prefix`, damaged sessions' too, in no order."""
+        """Iterate over the keys that start with `prefix`, damaged sessions' too, in no order.
+
+        It is compared character by character: ``"telegram:1"`` is also a prefix of ``"telegram:10"``
+        (`session_manager.model.key.key_prefix` makes one of whole parts).
+        """
 
     @abc.abstractmethod
     def version(self, key: str) -> Version | None:
@@ -352,7 +356,7 @@ class Store(Resource, abc.ABC):
 
         :param text: not empty; every character of it stands for itself.
         :param key: only this session's.
-        :param prefix: only those of sessions whose keys start so.
+        :param prefix: only those of sessions whose keys start with this text, as for `keys`.
         :param limit: how many at most.
         :param skip: keys of sessions that are left out.
         :raises CorruptSessionError: if the session `key`, or its archive, is damaged.

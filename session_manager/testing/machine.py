@@ -275,6 +275,16 @@ class SessionMachine(MachineBase):
         assert self.manager.delete(key) == (key in self.known)
         self.known.pop(key, None)
 
+    @rule(prefix=_keys, dry_run=st.booleans())
+    def delete_prefix(self, prefix: str, dry_run: bool) -> None:  # noqa: FBT001 - drawn
+        """Call `SessionManager.delete_prefix`."""
+        gone = sorted(key for key in self.known if key.startswith(prefix))
+        assert self.manager.delete_prefix(prefix, dry_run=dry_run) == gone
+        self._touched.update(gone)
+        if not dry_run:
+            for key in gone:
+                del self.known[key]
+
     @rule(key=_known_keys, new_key=_keys)
     def fork(self, key: str, new_key: str) -> None:
         """Call `SessionManager.fork`."""

@@ -55,6 +55,7 @@ CALLS = {
     "save_all": lambda m: m.save_all(),
     "reload": lambda m: m.reload(KEY),
     "delete": lambda m: m.delete(KEY),
+    "delete_prefix": lambda m: m.delete_prefix(KEY[:3]),
     "expire": lambda m: m.expire(timedelta(hours=12)),
     "fork": lambda m: m.fork(KEY, "new"),
     "compact": lambda m: m.compact(KEY),

@@ -35,6 +35,9 @@ SLIPS = [
     ("summarize", (KEY, summarizer), {"keep_last": 0, "when": 5}, TypeError, "when"),
     ("update_metadata", (KEY, {}), {"removed": "model"}, TypeError, "removed"),
     ("expire", (DAY,), {"dry_run": None}, TypeError, "dry_run"),
+    ("delete_prefix", ("",), {}, ValueError, "prefix"),
+    ("delete_prefix", (1,), {}, TypeError, "prefix"),
+    ("delete_prefix", (KEY,), {"dry_run": None}, TypeError, "dry_run"),
     ("close", (), {"save": None}, TypeError, "save"),
 ]
 slips = pytest.mark.parametrize(
