@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import logging
-import os
 import queue
 import threading
 import time
@@ -23,7 +21,6 @@ __all__ = ["Autosave", "Autosaver"]
 _log = logging.getLogger("session_manager")
 
 _LONGEST_WAIT = 60.0
-_EXIT_PATIENCE = 5.0
 #: Seconds before the thread looks again at a manager that was being closed. A close that cannot save all leaves it open.
 _RETRY = 1.0
 
@@ -85,15 +82,9 @@ class Autosaver(Resource):
         self._due: dict[str, float] = {}
         self._failed: dict[str, int] = {}
         self._stopping = False
-        self._flushing = False
         self._last: Callable[[], None] = _nothing
-        self._pid = os.getpid()
         self._thread = threading.Thread(target=self._run, name="session-manager-autosave", daemon=True)
         self._thread.start()
-        _running.add(self)
-        # The handlers that were registered last come first: what the store has registered is to come later.
-        atexit.unregister(_flush_all)
-        atexit.register(_flush_all)
 
     def watch(self, key: str, entry: Entry) -> None:
         """Take note of a change: costs a comparison, and never waits."""
@@ -110,17 +101,11 @@ class Autosaver(Resource):
         :param patience: how many seconds to wait for it; `None`: until the save that is under way is done.
         """
         self._last = last
-        self._tell(flush=False)
+        self._stopping = True
+        self._news.put(None)
         self._join(patience)
         if not self._thread.is_alive():
             last()
-
-    def _tell(self, *, flush: bool) -> None:
-        """Tell the thread to end, and whether to save what is dirty first."""
-        _running.discard(self)
-        self._flushing = flush
-        self._stopping = True
-        self._news.put(None)
 
     def _join(self, patience: float | None) -> None:
         if self._thread is not threading.current_thread():
@@ -133,9 +118,6 @@ class Autosaver(Resource):
                 self._listen()
                 if not self._stopping:
                     self._save_due(time.monotonic())
-            if self._flushing:
-                self._take_note()
-                self._save_due(float("inf"))
         finally:
             self._last()
 
@@ -192,17 +174,3 @@ class Autosaver(Resource):
 
 def _reason(failure: Exception) -> str:
     return str(failure) if isinstance(failure, SessionManagerError) else type(failure).__name__
-
-
-#: Those whose threads have not been told to end.
-_running: set[Autosaver] = set()
-
-
-def _flush_all() -> None:
-    """Let all of them save what is dirty, at once; wait for them together."""
-    end = time.monotonic() + _EXIT_PATIENCE
-    mine = [one for one in list(_running) if one._pid == os.getpid()]
-    for one in mine:
-        one._tell(flush=True)
-    for one in mine:
-        one._join(max(end - time.monotonic(), 0.0))

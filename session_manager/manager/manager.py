@@ -23,6 +23,7 @@ from session_manager.manager.cache.fair_lock import Claims
 from session_manager.manager.cache.residents import STORAGE, Residents
 from session_manager.manager.deletion import Removal, is_older
 from session_manager.manager.edits import editing, last_position, position_of, removing_last, truncating
+from session_manager.manager.ending import Ending
 from session_manager.manager.options import MAX_MESSAGE_BYTES, check_options, is_ram_only, warn_if_unset
 from session_manager.manager.queries import Overview
 from session_manager.manager.saving import Saving
@@ -151,6 +152,8 @@ class SessionManager(Resource):
             if autosave is not None and self._residents.store is not None:
                 self._autosaver = Autosaver(autosave, self._saving.save_some, self._saving.is_dirty)
                 self._residents.watch = self._autosaver.watch
+            self._ending = Ending(self._residents, self._saving, self._autosaver)
+            self._ending.watch()
             done = True
         finally:
             if not done:
@@ -656,6 +659,7 @@ class SessionManager(Resource):
         """
         check_bool(save, "save")
         self._residents.close(self._saving.flush if save else lambda: None)
+        self._ending.forget()
         if self._autosaver is not None:
             self._autosaver.stop()
 
@@ -669,11 +673,11 @@ class SessionManager(Resource):
         self.close()
 
     def __del__(self) -> None:
+        ending: Ending | None = getattr(self, "_ending", None)
         residents: Residents | None = getattr(self, "_residents", None)
-        saver: Autosaver | None = getattr(self, "_autosaver", None)
-        unsaved = 0 if residents is None else residents.abandon()
-        if residents is not None and saver is not None:
-            saver.stop(last=residents.let_go, patience=_PATIENCE)  # it may be in the middle of a save
+        unsaved = 0
+        if ending is not None:
+            unsaved = ending.collected(_PATIENCE)
         elif residents is not None:
             residents.let_go()
         if unsaved:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterable
 from datetime import datetime
@@ -10,11 +11,13 @@ import attrs
 
 from session_manager.errors import (
     ConflictError,
+    CorruptSessionError,
     SaveFailedError,
     SaveOutcomeUnknownError,
     SessionExistsError,
     SessionManagerError,
     SessionNotFoundError,
+    UnsupportedFormatError,
 )
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.residents import Residents
@@ -26,6 +29,8 @@ from session_manager.stores.contract import Commit, Store
 __all__ = ["Saving"]
 
 _BATCH = 64
+#: After these a save needs a decision, which only a caller can make.
+_NOT_UNASKED = (ConflictError, CorruptSessionError, UnsupportedFormatError)
 _ATTEMPTS = 100
 
 
@@ -79,6 +84,20 @@ class Saving(Resource):
     def flush(self) -> int:
         """Save every dirty session while the manager is being closed."""
         return self._raising(self._save_many(self._dirty(), closing=True))
+
+    def save_the_rest(self) -> None:
+        """Save every dirty session that can be saved, while a manager that its program left open is being closed.
+
+        A session whose last save met a conflict or damage stays as it is. So does one that cannot be saved now.
+        """
+        failures = self._residents.failures()
+        keys = [key for key in self._dirty() if not isinstance(failures.get(key), _NOT_UNASKED)]
+        try:
+            self._save_many(keys, closing=True)
+        except Exception:  # noqa: BLE001 - a store that fails in a way of its own; the other sessions are still to be saved
+            for key in keys:
+                with contextlib.suppress(Exception):
+                    self._save_many([key], closing=True)
 
     def save_some(self, keys: Iterable[str]) -> dict[str, Exception]:
         """Save the dirty ones of some sessions; return the keys that could not be saved, and why."""
@@ -150,20 +169,25 @@ class Saving(Resource):
     def _save(self, store: Store, key: str) -> bool:
         """Save a session, and say whether something was written. Requires its keyed lock."""
         conflict: ConflictError | None = None
-        for _ in range(_ATTEMPTS):
-            commit = self._begin(key)
-            if commit is None:
-                return False
-            if isinstance(commit, _Unknown):
-                if self._settle(store, commit.commit) and not self.is_dirty(key):
+        try:
+            for _ in range(_ATTEMPTS):
+                commit = self._begin(key)
+                if commit is None:
+                    return False
+                if isinstance(commit, _Unknown):
+                    if self._settle(store, commit.commit) and not self.is_dirty(key):
+                        return True
+                    continue
+                conflict = self._write(store, commit)
+                if conflict is None:
                     return True
-                continue
-            conflict = self._write(store, commit)
-            if conflict is None:
-                return True
-            self._residents.rebase(store, key)
-        assert conflict is not None
-        raise conflict
+                self._residents.rebase(store, key)
+            assert conflict is not None
+            raise conflict
+        except ConflictError as error:
+            with self._residents.lock.checked:
+                self._residents.note_failure(key, error)
+            raise
 
     def _begin(self, key: str) -> Commit | _Unknown | None:
         """Begin a write of a session; return its commit, or the one to settle first; `None` if the session is clean.

@@ -363,9 +363,8 @@ def test_what_was_due_during_a_close_that_failed_is_saved_later():
     saver = Autosaver(Autosave(interval=0.01), save, lambda key: False)
     entry = Entry.of(Session(key="k", generation="9f", created=utc_now(), updated=utc_now()))
     saver.watch("k", entry)
-    until(lambda: asked)
-    saver._tell(flush=True)  # as the end of the interpreter does, which saves what is due at any time
-    saver._join(DEADLINE)
+    until(lambda: len(asked) == 2)
+    saver.stop()
     assert asked == [["k"], ["k"]]
 
 
@@ -432,12 +431,13 @@ def test_a_manager_collected_during_a_save_closes_the_store_after_it(tmp_path, m
 
 @pytest.mark.parametrize("count", [1, 20])
 def test_managers_leave_no_thread_and_no_exit_handler_behind(count):
-    from session_manager.manager import autosave
+    from session_manager.manager import ending
 
+    before = len(ending._open)
     for _ in range(count):
         SessionManager(MemoryStore(), autosave=Autosave()).close()
     assert threads() == []
-    assert not autosave._running
+    assert len(ending._open) == before
 
 
 # Bad arguments
@@ -618,9 +618,9 @@ def test_a_forked_child_saves_nothing_and_hangs_nowhere(tmp_path):
                     call()
                 except ForkedError:
                     refused += 1
-            from session_manager.manager import autosave
+            from session_manager.manager import ending
 
-            autosave._flush_all()
+            ending._end_all()
             del m
             gc.collect()
             with SessionManager(MemoryStore(), autosave=Autosave(interval=0.01)) as own:

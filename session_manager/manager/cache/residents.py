@@ -395,12 +395,19 @@ class Residents(Resource):
             if self._state is _State.CLOSING:
                 self._state = _State.OPEN
 
-    def abandon(self) -> int:
-        """Refuse further calls, without waiting; return how many sessions were not saved."""
-        if not self.lock.is_of_this_process:
+    def unsaved(self) -> int:
+        """Return how many sessions a manager that is being dropped has to save: none, if it is closed, or another process's."""
+        if self._state is _State.CLOSED or not self.lock.is_of_this_process:
             return 0
-        was_open, self._state = self._state is not _State.CLOSED, _State.CLOSED
-        return sum(entry.dirty for entry in self.by_key.values()) if was_open and self.store is not None else 0
+        return self.left()
+
+    def left(self) -> int:
+        """Return how many sessions are not saved, without a lock: a finalizer may ask in the middle of any call."""
+        return 0 if self.store is None else sum(entry.dirty for entry in list(self.by_key.values()))
+
+    def abandon(self) -> None:
+        """Refuse further calls, without waiting."""
+        self._state = _State.CLOSED
 
     def let_go(self) -> None:
         """Give the store back, and close it if it is ours to close. No call may be using it."""
