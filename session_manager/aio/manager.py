@@ -20,8 +20,9 @@ from session_manager.aio.turn import AsyncTurn
 from session_manager.aio.workers import Workers, in_a_thread_of_its_own, to_the_end
 from session_manager.arguments import check_bool, check_type
 from session_manager.errors import ClosedError
-from session_manager.history.context import context
+from session_manager.history.context import OPTIONS, ContextOptions, context
 from session_manager.history.tokens import estimate_tokens
+from session_manager.keywords import Unpack, showing, unexpected
 from session_manager.manager.autosave import Autosave
 from session_manager.manager.manager import Health, SessionManager
 from session_manager.manager.options import MAX_MESSAGE_BYTES, check_options, warn_if_unset
@@ -29,7 +30,7 @@ from session_manager.manager.summaries import Summarized, Summarizer, SummaryPol
 from session_manager.manager.turn import Turn
 from session_manager.model.changes import Change
 from session_manager.model.ids import random_id
-from session_manager.model.message import Clock, Message, utc_now
+from session_manager.model.message import PARTS, Clock, Message, MessageParts, utc_now
 from session_manager.model.search import SearchHit
 from session_manager.model.session import Session
 from session_manager.resource import Resource
@@ -199,31 +200,19 @@ class AsyncSessionManager(Resource):
         manager = await self._manager()
         return await self._workers.reading.soon(key, partial(manager.get_history, key))
 
-    async def get_context(
-        self,
-        key: str,
-        *,
-        system: str | Mapping[str, Any] | Message | None = None,
-        max_messages: int | None = None,
-        max_tokens: int | None = None,
-        count: Callable[[Message], int] = estimate_tokens,
-        summary_role: str = "system",
-    ) -> list[dict[str, Any]]:
+    @showing(context)
+    async def get_context(self, key: str, **options: Unpack[ContextOptions]) -> list[dict[str, Any]]:
         """Return what to send to a model: `SessionManager.get_context`.
 
-        :param count: called in another thread.
+        :param system, max_messages, max_tokens, summary_role: as there.
+        :param count: likewise; called in another thread.
         """
+        if not OPTIONS.issuperset(options):
+            raise unexpected("AsyncSessionManager.get_context", options, OPTIONS)
         session = await self.get(key)
-        build = partial(
-            context,
-            session,
-            system=system,
-            max_messages=max_messages,
-            max_tokens=max_tokens,
-            count=count,
-            summary_role=summary_role,
-        )
-        return await self._workers.computing.run(build) if is_long(session, (), count) else build()
+        build = partial(context, session, **options)
+        in_a_thread = is_long(session, (), options.get("count", estimate_tokens))
+        return await self._workers.computing.run(build) if in_a_thread else build()
 
     def get_archive(self, key: str) -> Listing[Message]:
         """List what was archived of a session, oldest first: `SessionManager.get_archive`."""
@@ -281,36 +270,17 @@ class AsyncSessionManager(Resource):
 
     # Writing
 
-    async def add_message(
-        self,
-        key: str,
-        role: str,
-        content: Any = "",
-        *,
-        name: str | None = None,
-        tool_calls: Any = None,
-        tool_call_id: str | None = None,
-        extra: Mapping[str, Any] | None = None,
-        created_at: datetime | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        ref: str | None = None,
-    ) -> Message:
-        """Append a message, built of these parts: `SessionManager.add_message`."""
+    @showing(Message)
+    async def add_message(self, key: str, role: str, content: Any = "", **parts: Unpack[MessageParts]) -> Message:
+        """Append a message, built of these parts: `SessionManager.add_message`.
+
+        :param name, tool_calls, tool_call_id, extra, created_at, metadata, ref: as there.
+        """
+        if not PARTS.issuperset(parts):
+            raise unexpected("AsyncSessionManager.add_message", parts, PARTS)
         manager = await self._manager()
-        add = partial(
-            manager.add_message,
-            key,
-            role,
-            content,
-            name=name,
-            tool_calls=tool_calls,
-            tool_call_id=tool_call_id,
-            extra=extra,
-            created_at=created_at,
-            metadata=metadata,
-            ref=ref,
-        )
-        return await self._change(key, add, is_heavy=are_heavy([content, tool_calls, extra, metadata]))
+        add = partial(manager.add_message, key, role, content, **parts)
+        return await self._change(key, add, is_heavy=are_heavy([content, *parts.values()]))
 
     async def add(self, key: str, *messages: object) -> list[Message]:
         """Append messages, all or none: `SessionManager.add`."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from collections.abc import Awaitable, Callable
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -13,11 +12,12 @@ import anyio
 
 from session_manager.aio.offloading import is_long
 from session_manager.aio.workers import Signal, Workers
-from session_manager.history.context import context
+from session_manager.history.context import OPTIONS, ContextOptions, context
 from session_manager.history.tokens import estimate_tokens
+from session_manager.keywords import Unpack, showing, unexpected
 from session_manager.manager.cache.fair_lock import PATIENCE, Claim
 from session_manager.manager.turn import Turn, late
-from session_manager.model.message import Message
+from session_manager.model.message import PARTS, Message, MessageParts
 from session_manager.resource import Resource
 
 __all__ = ["AsyncTurn"]
@@ -103,63 +103,33 @@ class AsyncTurn(Resource):
         """
         return self._turn.add(*messages)
 
-    def add_message(
-        self,
-        role: str,
-        content: Any = "",
-        *,
-        name: str | None = None,
-        tool_calls: Any = None,
-        tool_call_id: str | None = None,
-        extra: Mapping[str, Any] | None = None,
-        created_at: datetime | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        ref: str | None = None,
-    ) -> Message:
+    @showing(Message)
+    def add_message(self, role: str, content: Any = "", **parts: Unpack[MessageParts]) -> Message:
         """Buffer a message, built of these parts (see `Message`): `Turn.add_message`. Not to be awaited.
 
+        :param name, tool_calls, tool_call_id, extra, created_at, metadata, ref: as for `SessionManager.add_message`.
         :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
         :raises RuntimeError: outside of the block.
         """
-        return self._turn.add_message(
-            role,
-            content,
-            name=name,
-            tool_calls=tool_calls,
-            tool_call_id=tool_call_id,
-            extra=extra,
-            created_at=created_at,
-            metadata=metadata,
-            ref=ref,
-        )
+        if not PARTS.issuperset(parts):
+            raise unexpected("AsyncTurn.add_message", parts, PARTS)
+        return self._turn.add_message(role, content, **parts)
 
-    async def get_context(
-        self,
-        *,
-        system: str | Mapping[str, Any] | Message | None = None,
-        max_messages: int | None = None,
-        max_tokens: int | None = None,
-        count: Callable[[Message], int] = estimate_tokens,
-        summary_role: str = "system",
-    ) -> list[dict[str, Any]]:
+    @showing(context)
+    async def get_context(self, **options: Unpack[ContextOptions]) -> list[dict[str, Any]]:
         """Return what to send to a model: `AsyncSessionManager.get_context`, with the messages of this turn behind the others.
 
+        :param system, max_messages, max_tokens, count, summary_role: as there.
         :raises RuntimeError: outside of the block.
         """
+        if not OPTIONS.issuperset(options):
+            raise unexpected("AsyncTurn.get_context", options, OPTIONS)
         turn = self._turn
         session = await self._workers.reading.soon(turn.key, turn._shown)
         added = turn._added()
-        build = partial(
-            context,
-            session,
-            added,
-            system=system,
-            max_messages=max_messages,
-            max_tokens=max_tokens,
-            count=count,
-            summary_role=summary_role,
-        )
-        return await self._workers.computing.run(build) if is_long(session, added, count) else build()
+        build = partial(context, session, added, **options)
+        in_a_thread = is_long(session, added, options.get("count", estimate_tokens))
+        return await self._workers.computing.run(build) if in_a_thread else build()
 
 
 async def _acquired(turn: Turn) -> Claim:

@@ -7,9 +7,10 @@ Pure functions on sequences of messages. They change nothing, touch no store, an
 * `estimate_tokens` says about how many tokens a message is.
 """
 
+from session_manager.history.context import ContextOptions
 from session_manager.history.cuts import fit, safe_start, turns
 from session_manager.history.problems import Problem, head, problems
 from session_manager.history.repair import repair
 from session_manager.history.tokens import estimate_tokens
 
-__all__ = ["Problem", "estimate_tokens", "fit", "head", "problems", "repair", "safe_start", "turns"]
+__all__ = ["ContextOptions", "Problem", "estimate_tokens", "fit", "head", "problems", "repair", "safe_start", "turns"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from session_manager.arguments import check_callable
 from session_manager.history.cuts import fit
@@ -15,10 +15,27 @@ from session_manager.model.message import Message
 from session_manager.model.session import Session
 from session_manager.model.view import View
 
-__all__ = ["SUMMARY_PREFACE", "context"]
+__all__ = ["OPTIONS", "SUMMARY_PREFACE", "ContextOptions", "context"]
 
 #: What stands before the summary, in the message that brings it.
 SUMMARY_PREFACE = "Summary of the conversation so far:\n"
+
+
+class ContextOptions(TypedDict, total=False):
+    """What calls that make a context take. `SessionManager.get_context` says what each means.
+
+    A call of your own takes the same by ``**options: Unpack[ContextOptions]``.
+    """
+
+    system: str | Mapping[str, Any] | Message | None
+    max_messages: int | None
+    max_tokens: int | None
+    count: Callable[[Message], int]
+    summary_role: str
+
+
+#: Their names.
+OPTIONS = ContextOptions.__optional_keys__
 
 
 def context(

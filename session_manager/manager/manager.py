@@ -15,8 +15,8 @@ import attrs
 
 from session_manager.arguments import check_bool, check_int, check_type
 from session_manager.as_dict import AsDict
-from session_manager.history.context import context
-from session_manager.history.tokens import estimate_tokens
+from session_manager.history.context import OPTIONS, ContextOptions, context
+from session_manager.keywords import Unpack, showing, unexpected
 from session_manager.manager.autosave import Autosave, Autosaver
 from session_manager.manager.cache.eviction import Budget
 from session_manager.manager.cache.fair_lock import Claims
@@ -34,7 +34,7 @@ from session_manager.model.changes import Append, Change, Clear, Replace, SetSum
 from session_manager.model.ids import Ids, cleared, random_id
 from session_manager.model.json_value import checked_text
 from session_manager.model.key import check_key
-from session_manager.model.message import Clock, Message, utc, utc_now
+from session_manager.model.message import PARTS, Clock, Message, MessageParts, utc, utc_now
 from session_manager.model.search import SearchHit
 from session_manager.model.session import Session
 from session_manager.resource import Resource
@@ -178,16 +178,8 @@ class SessionManager(Resource):
         session = self.get(key)
         return [] if session is None else session.messages.to_list()
 
-    def get_context(
-        self,
-        key: str,
-        *,
-        system: str | Mapping[str, Any] | Message | None = None,
-        max_messages: int | None = None,
-        max_tokens: int | None = None,
-        count: Callable[[Message], int] = estimate_tokens,
-        summary_role: str = "system",
-    ) -> list[dict[str, Any]]:
+    @showing(context)
+    def get_context(self, key: str, **options: Unpack[ContextOptions]) -> list[dict[str, Any]]:
         """Return what to send to a model, as fresh dicts: a history that its provider accepts.
 
         First `system`; then the system and developer messages that lead the stored history, which are never cut; the
@@ -199,22 +191,17 @@ class SessionManager(Resource):
         ``summary_role="user"``.
 
         :param system: a system prompt: its text, or the message.
-        :param max_messages: how many messages the end of the history may have.
-        :param max_tokens: how many tokens, by `count`.
+        :param max_messages: how many messages the end of the history may have; `None`, the default: all.
+        :param max_tokens: how many tokens, by `count`; `None`, the default: all.
         :param count: how many tokens a message is; an estimate by default (see `session_manager.history.tokens`).
-        :param summary_role: the role of the message that brings the summary.
+        :param summary_role: the role of the message that brings the summary; ``"system"`` by default.
         :raises TypeError: if a bound is no int, or `count` is not callable.
         :raises ValueError: if a bound is negative.
         :raises InvalidMessageError: if `summary_role` is no text, or `count` returns anything but an int of 0 or more.
         """
-        return context(
-            self.get(key),
-            system=system,
-            max_messages=max_messages,
-            max_tokens=max_tokens,
-            count=count,
-            summary_role=summary_role,
-        )
+        if not OPTIONS.issuperset(options):
+            raise unexpected("SessionManager.get_context", options, OPTIONS)
+        return context(self.get(key), **options)
 
     def get_archive(self, key: str) -> Iterator[Message]:
         """Iterate over what was archived of a session, oldest first: none if there is none, or no such session.
@@ -287,38 +274,22 @@ class SessionManager(Resource):
 
     # Writing
 
-    def add_message(
-        self,
-        key: str,
-        role: str,
-        content: Any = "",
-        *,
-        name: str | None = None,
-        tool_calls: Any = None,
-        tool_call_id: str | None = None,
-        extra: Mapping[str, Any] | None = None,
-        created_at: datetime | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        ref: str | None = None,
-    ) -> Message:
+    @showing(Message)
+    def add_message(self, key: str, role: str, content: Any = "", **parts: Unpack[MessageParts]) -> Message:
         """Append a message, built of these parts (see `Message`); the session is created if it is missing.
 
+        :param name, tool_calls, tool_call_id: put into the object unless `None`.
+        :param extra: further fields of the object.
+        :param created_at: when it was written, aware; the clock's time if it is missing.
+        :param metadata: your own notes, a JSON object; never sent to a model.
+        :param ref: the channel's own id of the message, such as Telegram's.
         :returns: the message, with its position.
         :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
         """
+        if not PARTS.issuperset(parts):
+            raise unexpected("SessionManager.add_message", parts, PARTS)
         checked, at = self._writable(key), self._incoming.now()
-        message = self._incoming.message(
-            at,
-            role,
-            content,
-            name=name,
-            tool_calls=tool_calls,
-            tool_call_id=tool_call_id,
-            extra=extra,
-            created_at=created_at,
-            metadata=metadata,
-            ref=ref,
-        )
+        message = self._incoming.message(at, role, content, parts)
         return self._append(checked, (message,), at)[-1]
 
     def add(self, key: str, *messages: object) -> list[Message]:

@@ -9,22 +9,20 @@ cleared or deleted meanwhile stays as it is, and a delivery that came twice is a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from datetime import datetime
 from types import TracebackType
 from typing import Any, TypeVar
 
 import attrs
 
-from session_manager.history.context import context
-from session_manager.history.tokens import estimate_tokens
+from session_manager.history.context import OPTIONS, ContextOptions, context
+from session_manager.keywords import Unpack, showing, unexpected
 from session_manager.manager.cache.bonds import Bond
 from session_manager.manager.cache.fair_lock import PATIENCE, Claim, Claims
 from session_manager.manager.cache.residents import Residents
 from session_manager.manager.saving import Saving
 from session_manager.manager.validation import Incoming
 from session_manager.model.changes import Append
-from session_manager.model.message import Message
+from session_manager.model.message import PARTS, Message, MessageParts
 from session_manager.model.session import Session
 from session_manager.resource import Resource
 from session_manager.threads import in_event_loop
@@ -182,63 +180,32 @@ class Turn(Resource):
         self._buffer = [*self._buffer, *new]
         return new
 
-    def add_message(
-        self,
-        role: str,
-        content: Any = "",
-        *,
-        name: str | None = None,
-        tool_calls: Any = None,
-        tool_call_id: str | None = None,
-        extra: Mapping[str, Any] | None = None,
-        created_at: datetime | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        ref: str | None = None,
-    ) -> Message:
+    @showing(Message)
+    def add_message(self, role: str, content: Any = "", **parts: Unpack[MessageParts]) -> Message:
         """Buffer a message, built of these parts (see `Message`), for the end of the turn.
 
+        :param name, tool_calls, tool_call_id, extra, created_at, metadata, ref: as for `SessionManager.add_message`.
         :returns: it, without a position.
         :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
         :raises RuntimeError: outside of the block.
         """
+        if not PARTS.issuperset(parts):
+            raise unexpected("Turn.add_message", parts, PARTS)
         self._check_open()
-        message = self._incoming.message(
-            self._incoming.now(),
-            role,
-            content,
-            name=name,
-            tool_calls=tool_calls,
-            tool_call_id=tool_call_id,
-            extra=extra,
-            created_at=created_at,
-            metadata=metadata,
-            ref=ref,
-        )
+        message = self._incoming.message(self._incoming.now(), role, content, parts)
         self._buffer = [*self._buffer, message]
         return message
 
-    def get_context(
-        self,
-        *,
-        system: str | Mapping[str, Any] | Message | None = None,
-        max_messages: int | None = None,
-        max_tokens: int | None = None,
-        count: Callable[[Message], int] = estimate_tokens,
-        summary_role: str = "system",
-    ) -> list[dict[str, Any]]:
+    @showing(context)
+    def get_context(self, **options: Unpack[ContextOptions]) -> list[dict[str, Any]]:
         """Return what to send to a model: as `SessionManager.get_context`, with the messages of this turn behind the others.
 
+        :param system, max_messages, max_tokens, count, summary_role: as there.
         :raises RuntimeError: outside of the block.
         """
-        return context(
-            self._shown(),
-            self._added(),
-            system=system,
-            max_messages=max_messages,
-            max_tokens=max_tokens,
-            count=count,
-            summary_role=summary_role,
-        )
+        if not OPTIONS.issuperset(options):
+            raise unexpected("Turn.get_context", options, OPTIONS)
+        return context(self._shown(), self._added(), **options)
 
     def _shown(self) -> Session | None:
         """Return the session as others see it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +9,7 @@ import attrs
 
 from session_manager.codec.lines import encoded_size, size_bound
 from session_manager.errors import InvalidMessageError, raise_alone
-from session_manager.model.message import Clock, Message, utc
+from session_manager.model.message import Clock, Message, MessageParts, utc
 from session_manager.threads import giving_way
 
 __all__ = ["Incoming"]
@@ -29,35 +28,15 @@ class Incoming:
         """Return the time, in UTC."""
         return utc(self.clock(), "clock()")
 
-    def message(
-        self,
-        at: datetime,
-        role: str,
-        content: Any,
-        *,
-        name: str | None,
-        tool_calls: Any,
-        tool_call_id: str | None,
-        extra: Mapping[str, Any] | None,
-        created_at: datetime | None,
-        metadata: Mapping[str, Any] | None,
-        ref: str | None,
-    ) -> Message:
+    def message(self, at: datetime, role: str, content: Any, parts: MessageParts) -> Message:
         """Build a message of its parts (see `Message`).
 
+        :param parts: gets the time, if it has none.
         :raises InvalidMessageError: with the place of what is not JSON.
         """
-        message = Message(
-            role,
-            content,
-            name=name,
-            tool_calls=tool_calls,
-            tool_call_id=tool_call_id,
-            extra=extra,
-            created_at=at if created_at is None else created_at,
-            metadata=metadata,
-            ref=ref,
-        )
+        if parts.get("created_at") is None:
+            parts["created_at"] = at
+        message = Message(role, content, **parts)
         self.check_size(message)
         return message
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import attrs
 
@@ -21,7 +21,7 @@ from session_manager.model.json_value import (
     shared,
 )
 
-__all__ = ["Clock", "Message", "utc", "utc_now"]
+__all__ = ["PARTS", "Clock", "Message", "MessageParts", "utc", "utc_now"]
 
 
 #: Gives the time: any callable that returns an aware `datetime`.
@@ -58,6 +58,25 @@ def utc(value: object, path: str) -> datetime:
     except OverflowError:
         raise_alone(InvalidMessageError(path, "out of range in UTC"))
     return datetime.combine(moved.date(), moved.time(), timezone.utc)
+
+
+class MessageParts(TypedDict, total=False):
+    """What calls that build a message take besides its role and content. `Message` says what each means.
+
+    A call of your own takes the same by ``**parts: Unpack[MessageParts]``.
+    """
+
+    name: str | None
+    tool_calls: Any
+    tool_call_id: str | None
+    extra: Mapping[str, Any] | None
+    created_at: datetime | None
+    metadata: Mapping[str, Any] | None
+    ref: str | None
+
+
+#: Their names.
+PARTS = MessageParts.__optional_keys__
 
 
 class _Marks:

@@ -1,7 +1,10 @@
 """A user's file, as type checkers see it: ``mypy --strict`` and ``pyright`` must accept it as it is.
 
 Every call of the public interface is here; `assert_type` holds what it returns.
+A line with ``type: ignore`` is a mistake: both report a comment that hides nothing.
 """
+
+# pyright: reportUnnecessaryTypeIgnoreComment=true
 
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +18,7 @@ from hypothesis import given
 from hypothesis.strategies import SearchStrategy
 
 from session_manager import (
+    AsyncSessionManager,
     Commit,
     Finding,
     Health,
@@ -29,6 +33,8 @@ from session_manager import (
     converter,
     open_store,
 )
+from session_manager.history import ContextOptions
+from session_manager.model import MessageParts
 from session_manager.model.changes import Change
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
@@ -45,9 +51,9 @@ from session_manager.testing import (
 )
 
 if sys.version_info >= (3, 11):
-    from typing import assert_type
+    from typing import Unpack, assert_type
 else:
-    from typing_extensions import assert_type
+    from typing_extensions import Unpack, assert_type
 
 
 def clock() -> datetime:
@@ -89,6 +95,48 @@ def use(path: Path) -> None:
         assert_type("k" in m, bool)
         m.compact("k")
         m.close(save=False)
+
+
+def say(m: SessionManager, text: str, **parts: Unpack[MessageParts]) -> Message:
+    return m.add_message("k", "user", text, **parts)
+
+
+def ask(m: SessionManager, **options: Unpack[ContextOptions]) -> list[dict[str, Any]]:
+    return m.get_context("k", **options)
+
+
+def name_parts(m: SessionManager) -> None:
+    assert_type(m.get_context("k", system="Be kind.", max_messages=3, count=lambda message: 1), list[dict[str, Any]])
+    assert_type(say(m, "hi", name="Ada", extra={"refusal": None}), Message)
+    m.add_message("k", "user", "hi", reff="tg:1")  # type: ignore[call-arg]
+    m.add_message("k", "user", "hi", ref=1)  # type: ignore[arg-type]
+    m.get_context("k", max_message=3)  # type: ignore[call-arg]
+    m.get_context("k", max_messages="3")  # type: ignore[arg-type]
+    say(m, "hi", reff="tg:1")  # type: ignore[call-arg]
+    ask(m, summary_role=None)  # type: ignore[arg-type]
+    with m.turn("k") as turn:
+        assert_type(turn.add_message("user", "hi", ref="tg:1", created_at=clock()), Message)
+        assert_type(turn.get_context(system="Be kind.", max_tokens=100), list[dict[str, Any]])
+        turn.add_message("user", "hi", reff="tg:1")  # type: ignore[call-arg]
+        turn.add_message("user", "hi", created_at="now")  # type: ignore[arg-type]
+        turn.get_context(key="k")  # type: ignore[call-arg]
+        turn.get_context(count=3)  # type: ignore[arg-type]
+
+
+async def name_parts_in_a_task(m: AsyncSessionManager) -> None:
+    assert_type(await m.add_message("k", "user", "hi", ref="tg:1"), Message)
+    assert_type(await m.get_context("k", max_messages=3), list[dict[str, Any]])
+    await m.add_message("k", "user", "hi", reff="tg:1")  # type: ignore[call-arg]
+    await m.add_message("k", "user", "hi", metadata=1)  # type: ignore[arg-type]
+    await m.get_context("k", max_message=3)  # type: ignore[call-arg]
+    await m.get_context("k", max_tokens="3")  # type: ignore[arg-type]
+    async with m.turn("k") as turn:
+        assert_type(turn.add_message("user", "hi", ref="tg:1"), Message)
+        assert_type(await turn.get_context(max_messages=3), list[dict[str, Any]])
+        turn.add_message("user", "hi", reff="tg:1")  # type: ignore[call-arg]
+        turn.add_message("user", "hi", name=1)  # type: ignore[arg-type]
+        await turn.get_context(max_message=3)  # type: ignore[call-arg]
+        await turn.get_context(system=3)  # type: ignore[arg-type]
 
 
 def look(session: Session, message: Message, info: SessionInfo) -> None:
