@@ -22,7 +22,7 @@ def keyword_only(function):
 
 
 @pytest.mark.parametrize(("name", "options", "source"), SHARED)
-def test_a_typed_dict_has_the_names_and_types_of_the_function_that_takes_them(name, options, source):
+def test_a_typed_dict_has_the_names_and_types_of_its_function(name, options, source):
     hints = get_type_hints(source.__init__ if isinstance(source, type) else source)
     names = [one.name for one in keyword_only(source)]
     assert list(options.__annotations__) == names

@@ -82,7 +82,7 @@ def test_a_deletion_of_everything_by_mistake_is_refused(m, arguments, options, e
     assert list(m) == before
 
 
-def test_a_deletion_by_prefix_that_fails_names_the_session_and_keeps_the_rest():
+def test_a_failed_deletion_by_prefix_names_the_session_and_keeps_the_rest():
     class Full(MemoryStore):
         def delete(self, key, expected=None):
             if key == "b:2":
@@ -105,7 +105,7 @@ def test_a_read_only_manager_deletes_nothing_by_prefix(tmp_path):
         m.delete_prefix("a")
 
 
-def test_an_unsaved_session_is_deleted_by_prefix_and_no_save_brings_it_back():
+def test_an_unsaved_session_deleted_by_prefix_does_not_come_back():
     store = FaultyStore(MemoryStore())
     m = SessionManager(store)
     m.add_message("a:1", "user", "x")
