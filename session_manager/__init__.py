@@ -10,96 +10,36 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from session_manager.errors import (
-    ClosedError,
-    ConflictError,
-    CorruptSessionError,
-    ForkedError,
-    InvalidDataError,
-    InvalidKeyError,
-    InvalidMessageError,
-    InvalidStorageError,
-    ReadOnlyError,
-    ReentrantCallError,
-    SaveError,
-    SaveFailedError,
-    SaveOutcomeUnknownError,
-    SessionBusyError,
-    SessionExistsError,
-    SessionManagerError,
-    SessionNotFoundError,
-    StorageError,
-    StorageLockedError,
-    StoreInUseError,
-    UnsupportedFormatError,
-    WouldWaitError,
-)
+from session_manager import errors
+from session_manager.errors import *  # noqa: F403 - an `except` must find each of them at any moment
 
 if TYPE_CHECKING:
-    from session_manager.aio.manager import AsyncSessionManager
-    from session_manager.aio.turn import AsyncTurn
-    from session_manager.codec.converter import converter
-    from session_manager.manager.autosave import Autosave
-    from session_manager.manager.manager import Health, SessionManager
-    from session_manager.manager.summaries import Summarized, SummaryPolicy
-    from session_manager.manager.turn import Turn
-    from session_manager.model.key import join_key, key_prefix, split_key
-    from session_manager.model.message import Message
-    from session_manager.model.search import SearchHit
-    from session_manager.model.session import Session, Version
-    from session_manager.stores import CopyReport, open_store
-    from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
-
-__all__ = [
-    "AsyncSessionManager",
-    "AsyncTurn",
-    "Autosave",
-    "ClosedError",
-    "Commit",
-    "ConflictError",
-    "CopyReport",
-    "CorruptSessionError",
-    "Finding",
-    "ForkedError",
-    "Health",
-    "InvalidDataError",
-    "InvalidKeyError",
-    "InvalidMessageError",
-    "InvalidStorageError",
-    "Message",
-    "ReadOnlyError",
-    "ReentrantCallError",
-    "SaveError",
-    "SaveFailedError",
-    "SaveOutcomeUnknownError",
-    "SearchHit",
-    "Session",
-    "SessionBusyError",
-    "SessionExistsError",
-    "SessionInfo",
-    "SessionManager",
-    "SessionManagerError",
-    "SessionNotFoundError",
-    "StorageError",
-    "StorageLockedError",
-    "Store",
-    "StoreInUseError",
-    "Summarized",
-    "SummaryPolicy",
-    "Turn",
-    "UnsupportedFormatError",
-    "Version",
-    "WouldWaitError",
-    "converter",
-    "join_key",
-    "key_prefix",
-    "open_store",
-    "split_key",
-]
+    from session_manager.aio.manager import AsyncSessionManager as AsyncSessionManager
+    from session_manager.aio.turn import AsyncTurn as AsyncTurn
+    from session_manager.codec.converter import converter as converter
+    from session_manager.manager.autosave import Autosave as Autosave
+    from session_manager.manager.manager import Health as Health
+    from session_manager.manager.manager import SessionManager as SessionManager
+    from session_manager.manager.summaries import Summarized as Summarized
+    from session_manager.manager.summaries import SummaryPolicy as SummaryPolicy
+    from session_manager.manager.turn import Turn as Turn
+    from session_manager.model.key import join_key as join_key
+    from session_manager.model.key import key_prefix as key_prefix
+    from session_manager.model.key import split_key as split_key
+    from session_manager.model.message import Message as Message
+    from session_manager.model.search import SearchHit as SearchHit
+    from session_manager.model.session import Session as Session
+    from session_manager.model.session import Version as Version
+    from session_manager.stores import CopyReport as CopyReport
+    from session_manager.stores import open_store as open_store
+    from session_manager.stores.contract import Commit as Commit
+    from session_manager.stores.contract import Finding as Finding
+    from session_manager.stores.contract import SessionInfo as SessionInfo
+    from session_manager.stores.contract import Store as Store
 
 __version__ = "0.1.0"
 
-#: Where the names are that are imported when they are asked for. Errors are not: an `except` must find them at any moment.
+#: Where the names are that are imported when they are asked for.
 _HOMES = {
     "AsyncSessionManager": "aio",
     "AsyncTurn": "aio",
@@ -126,6 +66,7 @@ _HOMES = {
 }
 
 if not TYPE_CHECKING:  # else every name would be one of this module's
+    __all__ = sorted([*errors.__all__, *_HOMES])  # noqa: PLE0605 - type checkers go by the aliases above
 
     def __getattr__(name: str) -> object:
         home = _HOMES.get(name)
@@ -143,4 +84,4 @@ if not TYPE_CHECKING:  # else every name would be one of this module's
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_HOMES})

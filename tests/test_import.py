@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import inspect
 import subprocess
 import sys
 
 import pytest
 
 import session_manager
+from session_manager import errors, testing
 
 #: What the package needs in any case: attrs, and msgspec, which uses typing_extensions if that is there.
 CORE = {"attr", "attrs", "msgspec", "typing_extensions"}
@@ -81,9 +84,31 @@ m.remove_last("k" * 300), m.delete("k"), m.close()
     assert {name for name in imported(code) if not name.startswith("encodings.")} == set()
 
 
-def test_every_name_that_is_imported_late_is_its_homes():
-    for name, home in session_manager._HOMES.items():
-        module = importlib.import_module(f"session_manager.{home}")
-        assert getattr(session_manager, name) is getattr(module, name)
+FACES = [session_manager, testing]
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_every_name_that_is_imported_late_is_its_homes(face):
+    for name, home in face._HOMES.items():
+        module = importlib.import_module(f"{face.__name__}.{home}")
+        assert getattr(face, name) is getattr(module, name)
         assert name in module.__all__
-    assert not {name for name in session_manager._HOMES if name.endswith("Error")}
+    assert not {name for name in face._HOMES if name.endswith("Error")}
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_type_checkers_see_the_names_that_are_imported_late(face):
+    """They know no table: they follow ``import name as name``, which says that the name is public."""
+    tree = ast.parse(inspect.getsource(face))
+    (block,) = (one for one in tree.body if isinstance(one, ast.If) and isinstance(one.test, ast.Name))
+    assert block.test.id == "TYPE_CHECKING"
+    seen = {alias.name: (one.module, alias.asname) for one in block.body for alias in one.names}
+    assert seen.keys() == face._HOMES.keys()
+    for name, (module, public) in seen.items():
+        assert public == name
+        assert getattr(importlib.import_module(module), name) is getattr(face, name)
+
+
+def test_a_face_lists_each_name_once_and_sorted():
+    assert session_manager.__all__ == sorted({*errors.__all__, *session_manager._HOMES})
+    assert testing.__all__ == sorted({"Clock", "FaultyStore", "crash", *testing._HOMES})

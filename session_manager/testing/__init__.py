@@ -14,25 +14,17 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
-from session_manager.testing.clock import Clock
-from session_manager.testing.faults import FaultyStore, crash
+from session_manager.testing.clock import Clock as Clock
+from session_manager.testing.faults import FaultyStore as FaultyStore
+from session_manager.testing.faults import crash as crash
 
 if TYPE_CHECKING:
-    from session_manager.testing.contract import StoreContract
-    from session_manager.testing.machine import SessionMachine
-    from session_manager.testing.strategies import keys, messages, nasty_text, sessions
-
-__all__ = [
-    "Clock",
-    "FaultyStore",
-    "SessionMachine",
-    "StoreContract",
-    "crash",
-    "keys",
-    "messages",
-    "nasty_text",
-    "sessions",
-]
+    from session_manager.testing.contract import StoreContract as StoreContract
+    from session_manager.testing.machine import SessionMachine as SessionMachine
+    from session_manager.testing.strategies import keys as keys
+    from session_manager.testing.strategies import messages as messages
+    from session_manager.testing.strategies import nasty_text as nasty_text
+    from session_manager.testing.strategies import sessions as sessions
 
 _HOMES = {
     "SessionMachine": "machine",
@@ -46,6 +38,7 @@ _WITH_ASSERTS = ("contract", "machine", "machine_base")
 _NEEDED = ("hypothesis", "pytest")
 
 if not TYPE_CHECKING:  # else every name would be one of this module's
+    __all__ = sorted(["Clock", "FaultyStore", "crash", *_HOMES])  # noqa: PLE0605 - as in the package's face
 
     def __getattr__(name: str) -> object:
         home = _HOMES.get(name)
@@ -73,4 +66,4 @@ def _explain_asserts() -> None:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_HOMES})
