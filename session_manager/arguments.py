@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Collection, Mapping
 
 from session_manager.errors import InvalidStorageError
 
-__all__ = ["check_bool", "check_callable", "check_int", "check_path", "check_seconds", "check_type"]
+__all__ = ["check_bool", "check_callable", "check_int", "check_path", "check_seconds", "check_texts", "check_type"]
 
 
 def check_type(value: object, types: tuple[type, ...], rule: str) -> None:
@@ -47,6 +48,20 @@ def check_seconds(value: object, name: str, *, most: float) -> None:
     check_type(value, (int, float), f"{name} must be a number of seconds")
     if isinstance(value, int | float) and (math.isnan(value) or not 0 <= value <= most):
         raise ValueError(f"{name} must be from 0 to {most:,.0f} seconds, not {value}")
+
+
+def check_texts(value: object, name: str) -> None:
+    """Raise unless a value is a collection of strings that are not empty. One string is none: each letter would be one.
+
+    :raises TypeError: if it is something else.
+    :raises ValueError: if one of them is empty.
+    """
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Collection):
+        raise TypeError(f"{name} must be several strings, such as a list, not {type(value).__name__}")
+    for one in value:
+        check_type(one, (str,), f"{name} must be strings")
+        if not one:
+            raise ValueError(f"{name} must not be empty strings")
 
 
 def check_callable(value: object, name: str) -> None:

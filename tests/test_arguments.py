@@ -56,6 +56,7 @@ MANAGER = {
     "autosave": {TypeError: [5, True, "5s", {}]},
     "read_only": NO_BOOL,
     "archive": NO_BOOL,
+    "roles": {TypeError: ["narrator", b"narrator", 5, None, [5], [None], {"narrator": 1}], ValueError: [[""]]},
 }
 #: For each constructor its other arguments, and for each of its parameters values that it must refuse, by error.
 CONSTRUCTORS = {

@@ -6,7 +6,7 @@ import inspect
 import os
 import threading
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Generator, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
@@ -120,6 +120,7 @@ class AsyncSessionManager(Resource):
         autosave: Autosave | None = None,
         read_only: bool = False,
         archive: bool = False,
+        roles: Collection[str] = (),
     ) -> None:
         warn_if_unset(storage, stacklevel=2)
         check_options(
@@ -131,6 +132,7 @@ class AsyncSessionManager(Resource):
             autosave=autosave,
             read_only=read_only,
             archive=archive,
+            roles=roles,
         )
         self._open = partial(
             SessionManager,
@@ -142,6 +144,7 @@ class AsyncSessionManager(Resource):
             autosave=autosave,
             read_only=read_only,
             archive=archive,
+            roles=roles,
         )
         self._wrapped: SessionManager | None = None
         self._owns_manager = True

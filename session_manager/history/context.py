@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from session_manager.arguments import check_callable
+from session_manager.errors import InvalidMessageError
 from session_manager.history.cuts import fit
 from session_manager.history.problems import head
 from session_manager.history.repair import repair
 from session_manager.history.tokens import estimate_tokens
 from session_manager.model.json_value import checked_text
 from session_manager.model.message import Message
+from session_manager.model.roles import KNOWN_ROLES
 from session_manager.model.session import Session
 from session_manager.model.view import View
 
@@ -53,12 +55,14 @@ def context(
     :param buffered: further messages, behind those of the session.
     :raises TypeError: if a bound is no int, or `count` is not callable.
     :raises ValueError: if a bound is negative.
-    :raises InvalidMessageError: if `summary_role` is no text, or `count` returns anything but an int of 0 or more.
+    :raises InvalidMessageError: if `summary_role` is no known role, or `count` returns anything but an int of 0 or more.
     """
     for bound in (max_messages, max_tokens):
         _check_bound(bound)
     check_callable(count, "count")
     checked_text(summary_role, "summary_role", empty=False)
+    if summary_role not in KNOWN_ROLES:
+        raise InvalidMessageError("summary_role", "is no role that a provider knows, such as system, developer or user")
     stored = View[Message]() if session is None else session.messages
     whole = stored.to_list() + list(buffered)
     first = head(whole)

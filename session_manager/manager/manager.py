@@ -6,7 +6,7 @@ import inspect
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from types import TracebackType
 from typing import Any, TypeVar
@@ -35,6 +35,7 @@ from session_manager.model.ids import Ids, cleared, random_id
 from session_manager.model.json_value import checked_text
 from session_manager.model.key import check_key
 from session_manager.model.message import PARTS, Clock, Message, MessageParts, utc, utc_now
+from session_manager.model.roles import KNOWN_ROLES
 from session_manager.model.search import SearchHit
 from session_manager.model.session import Session
 from session_manager.resource import Resource
@@ -93,6 +94,8 @@ class SessionManager(Resource):
     :param read_only: only read, beside whoever writes, and see what they save. Writing raises `ReadOnlyError`.
     :param archive: keep what `truncate_history` and `summarize` drop, for `get_archive` and `search`. Without it that is gone, and
         an archive that is there stays as it is, but for `clear` and `delete`, which remove it in any case.
+    :param roles: roles that `add_message` takes besides those that providers and frameworks know, such as ``["narrator"]``.
+        Mappings and `Message.from_dict` take any.
     :raises TypeError: if an argument is of another type than it says; like every error, before anything is opened or locked.
     :raises ValueError: if a limit is less than 1; if there is a limit, but no storage to forget sessions to; if `autosave`
         and `read_only` are both given; or if there is to be an archive, and the `Store` keeps none.
@@ -118,6 +121,7 @@ class SessionManager(Resource):
         autosave: Autosave | None = None,
         read_only: bool = False,
         archive: bool = False,
+        roles: Collection[str] = (),
     ) -> None:
         warn_if_unset(storage, stacklevel=2)
         check_options(
@@ -129,8 +133,9 @@ class SessionManager(Resource):
             autosave=autosave,
             read_only=read_only,
             archive=archive,
+            roles=roles,
         )
-        self._incoming = Incoming(clock, max_message_bytes)
+        self._incoming = Incoming(clock, max_message_bytes, KNOWN_ROLES.union(roles))
         budget = None if max_resident_bytes is None else Budget(max_resident_bytes)
         self._residents = Residents(
             _store(storage, read_only=read_only),
@@ -197,7 +202,7 @@ class SessionManager(Resource):
         :param summary_role: the role of the message that brings the summary; ``"system"`` by default.
         :raises TypeError: if a bound is no int, or `count` is not callable.
         :raises ValueError: if a bound is negative.
-        :raises InvalidMessageError: if `summary_role` is no text, or `count` returns anything but an int of 0 or more.
+        :raises InvalidMessageError: if `summary_role` is no role that a provider knows, or `count` returns anything but an int of 0 or more.
         """
         if not OPTIONS.issuperset(options):
             raise unexpected("SessionManager.get_context", options, OPTIONS)
@@ -284,7 +289,8 @@ class SessionManager(Resource):
         :param metadata: your own notes, a JSON object; never sent to a model.
         :param ref: the channel's own id of the message, such as Telegram's.
         :returns: the message, with its position.
-        :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
+        :raises InvalidMessageError: with the place of what is not JSON; or if no provider knows the role, nor `SessionManager` by
+            ``roles=``. Nothing has changed.
         """
         if not PARTS.issuperset(parts):
             raise unexpected("SessionManager.add_message", parts, PARTS)

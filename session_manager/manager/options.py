@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from session_manager.arguments import check_bool, check_callable, check_int, check_path, check_type
+from session_manager.arguments import check_bool, check_callable, check_int, check_path, check_texts, check_type
 from session_manager.manager.autosave import Autosave
 from session_manager.stores.contract import Store
 
@@ -23,6 +23,7 @@ def check_options(
     autosave: object,
     read_only: object,
     archive: object,
+    roles: object,
 ) -> None:
     """Raise if a manager cannot be made with these options. Nothing is opened.
 
@@ -37,6 +38,7 @@ def check_options(
     check_int(max_message_bytes, "max_message_bytes", least=1)
     check_bool(read_only, "read_only")
     check_bool(archive, "archive")
+    check_texts(roles, "roles")
     if autosave is not None:
         check_type(autosave, (Autosave,), "autosave must be an Autosave")
         if read_only:

@@ -186,7 +186,8 @@ class Turn(Resource):
 
         :param name, tool_calls, tool_call_id, extra, created_at, metadata, ref: as for `SessionManager.add_message`.
         :returns: it, without a position.
-        :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
+        :raises InvalidMessageError: with the place of what is not JSON; or if no provider knows the role, nor `SessionManager` by
+            ``roles=``. Nothing has changed.
         :raises RuntimeError: outside of the block.
         """
         if not PARTS.issuperset(parts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -10,9 +11,15 @@ import attrs
 from session_manager.codec.lines import encoded_size, size_bound
 from session_manager.errors import InvalidMessageError, raise_alone
 from session_manager.model.message import Clock, Message, MessageParts, utc
+from session_manager.model.roles import KNOWN_ROLES
 from session_manager.threads import giving_way
 
 __all__ = ["Incoming"]
+
+_UNKNOWN_ROLE = (
+    'no provider knows it: was it forgotten, before the content? Give "user", "assistant", "system", "tool", …,'
+    " or allow more by SessionManager(roles=…)"
+)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -23,6 +30,8 @@ class Incoming:
     clock: Clock
     #: The largest message: the UTF-8 bytes of its encoded object and metadata.
     max_bytes: int
+    #: The roles that `message` takes.
+    roles: Collection[str] = KNOWN_ROLES
 
     def now(self) -> datetime:
         """Return the time, in UTC."""
@@ -32,8 +41,11 @@ class Incoming:
         """Build a message of its parts (see `Message`).
 
         :param parts: gets the time, if it has none.
-        :raises InvalidMessageError: with the place of what is not JSON.
+        :raises InvalidMessageError: with the place of what is not JSON; if no provider knows the role.
         """
+        given: object = role  # a type checker believes in its type
+        if isinstance(given, str) and given and given not in self.roles:
+            raise InvalidMessageError("role", _UNKNOWN_ROLE)
         if parts.get("created_at") is None:
             parts["created_at"] = at
         message = Message(role, content, **parts)

@@ -20,6 +20,7 @@ from session_manager.model.json_value import (
     same,
     shared,
 )
+from session_manager.model.roles import shown_kind
 
 __all__ = ["PARTS", "Clock", "Message", "MessageParts", "utc", "utc_now"]
 
@@ -98,7 +99,7 @@ class Message(_Marks):
 
     :param role: such as ``"user"``, ``"assistant"``, ``"tool"``; not empty.
     :param content: a string, a list of parts, …; `None` is null; without it there is no ``content``.
-    :param name, tool_calls, tool_call_id: put into the object unless `None`.
+    :param name, tool_calls, tool_call_id: a string, a list and a string: put into the object unless `None`.
     :param extra: further fields of the object.
     :param created_at: when it was written, aware; now by the system's clock if it is missing.
     :param metadata: the user's own notes, a JSON object; never sent to a model.
@@ -136,6 +137,7 @@ class Message(_Marks):
         metadata: Mapping[str, Any] | None = None,
         ref: str | None = None,
     ) -> None:
+        _check_parts(name, tool_calls, tool_call_id)
         given: dict[str, Any] = {"role": role}
         if content is not _ABSENT:
             given["content"] = content
@@ -321,9 +323,9 @@ class Message(_Marks):
     def __repr__(self) -> str:
         content = self._object.get("content")
         size = f"{len(content)} characters" if isinstance(content, str) else f"content {type(content).__name__}"
-        kind = self._object.get("role") or self._object["type"]
+        kind = shown_kind(self._object.get("role"), self._object.get("type"))
         place = "" if self.position is None else f", position {self.position}"
-        return f"<Message {kind[:40]!a}: {size}{place}>"
+        return f"<Message {kind}: {size}{place}>"
 
 
 # The slots' own setters: reading a session makes thousands of messages, at a third of what the frozen constructor costs.
@@ -332,6 +334,15 @@ _set_object, _set_created_at, _set_metadata, _set_ref, _set_position, _set_turn 
     getattr(Message, field.name).__set__ for field in attrs.fields(Message)
 )
 _set_is_untimed = vars(_Marks)["_is_untimed"].__set__
+
+
+def _check_parts(name: object, tool_calls: object, tool_call_id: object) -> None:
+    """Refuse parts that no provider takes; `Message.from_dict` takes any."""
+    if tool_calls is not None and not isinstance(tool_calls, list):
+        raise InvalidMessageError("tool_calls", f"must be a list, not {type(tool_calls).__name__}")
+    for field, value in (("name", name), ("tool_call_id", tool_call_id)):
+        if value is not None and not isinstance(value, str):
+            raise InvalidMessageError(field, f"must be a string, not {type(value).__name__}")
 
 
 def _extra(extra: Mapping[str, Any]) -> Mapping[str, Any]:
