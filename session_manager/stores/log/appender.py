@@ -120,7 +120,6 @@ class LogAppender(Resource):
 
         :returns: a descriptor; `None` if the file has another name besides.
         """
-        failure = None
         try:
             for _ in range(_ATTEMPTS):
                 fd, is_right = self._files.open_append(file.name), False
@@ -139,11 +138,9 @@ class LogAppender(Resource):
                         self._close(fd)
                 self._reader.current(file, (base,))
         except OSError as error:
-            failure = error
-        if failure is not None and failure.errno in NOT_A_FILE:
-            self._reader.current(file, (base,))  # says what is there instead
-        if failure is not None:
-            raise SaveFailedError(file.key, f"{failure.strerror}") from failure
+            if error.errno in NOT_A_FILE:
+                self._reader.current(file, (base,))  # says what is there instead
+            raise SaveFailedError(file.key, f"{error.strerror}") from error
         raise ConflictError(file.key, base, base, "another program keeps writing the file")
 
     def _cut_torn(self, file: LogFile, fd: int, facts: Facts, torn: int) -> None:

@@ -114,17 +114,14 @@ class LogReader(Resource):
         name = file.name
         if self.mark is None or name not in self.mark.unsynced:
             return
-        failure = None
         try:
             self.mark.sync(name)
         except OSError as error:
-            failure = error
-        if failure is None or failure.errno in NOT_A_FILE:
-            return  # reading it says so
-        if name not in self.mark.unsynced:
-            file.distrust()
-        path = self._directory.path_of(name)
-        raise StorageError(path, f"cannot be synced: {failure.strerror}") from failure
+            if error.errno in NOT_A_FILE:
+                return  # reading it says so
+            if name not in self.mark.unsynced:
+                file.distrust()
+            raise StorageError(self._directory.path_of(name), f"cannot be synced: {error.strerror}") from error
 
     def is_still(self, name: str, known: Signature) -> bool:
         """Say whether a file is what it was.

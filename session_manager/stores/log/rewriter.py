@@ -156,18 +156,15 @@ class LogRewriter(Resource):
             check()
             before = file.replacing()
 
-        failure: OSError | None = None
         unknown: BaseException | None = None
         try:
             written = replace(self._files, file.name, encoded.buffers, checked)
         except OSError as error:
-            failure = error
-        except OutcomeUnknownError as error:
-            unknown = error.__cause__
-        if failure is not None:
             if before is not None:
                 file.undone(*before)
-            raise SaveFailedError(file.key, f"{failure.strerror}") from failure
+            raise SaveFailedError(file.key, f"{error.strerror}") from error
+        except OutcomeUnknownError as error:
+            unknown = error.__cause__
         self._directory.names.add(file.name)
         self._directory.undeleted.discard(file.key)
         if unknown is not None:

@@ -113,14 +113,10 @@ class LogStore(Store):
         if found is None or file.status in BELIEVED:
             return found
         session, facts = found
-        failure: SaveError | ConflictError | None = None
         try:
-            facts = self._rewriter.compact(file, session, facts)
+            return session, self._rewriter.compact(file, session, facts)
         except (SaveError, ConflictError) as error:
-            failure = error
-        if failure is not None:
-            raise StorageError(self._directory.path_of(file.name), "cannot be made durable") from failure
-        return session, facts
+            raise StorageError(self._directory.path_of(file.name), "cannot be made durable") from error
 
     def _look(self, file: LogFile) -> tuple[Session, Facts] | None:
         """Return what a session's file holds, whether or not that is durable, and its facts."""
