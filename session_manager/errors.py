@@ -8,6 +8,7 @@
     ├── InvalidDataError (ValueError)
     ├── SessionNotFoundError (KeyError)
     ├── SessionExistsError (ValueError)
+    ├── MessageNotFoundError (KeyError)
     ├── InvalidStorageError (ValueError)
     ├── ClosedError (RuntimeError)
     ├── ForkedError (RuntimeError)
@@ -43,6 +44,7 @@ __all__ = [
     "InvalidKeyError",
     "InvalidMessageError",
     "InvalidStorageError",
+    "MessageNotFoundError",
     "ReadOnlyError",
     "ReentrantCallError",
     "SaveError",
@@ -149,6 +151,20 @@ class SessionExistsError(SessionManagerError, ValueError):
 
     def _sentence(self) -> str:
         return f"session {_shown(self.key)} exists already"
+
+
+class MessageNotFoundError(SessionManagerError, KeyError):
+    """No message of the session has the ref that was given."""
+
+    def __init__(self, key: str, argument: str) -> None:
+        super().__init__(key, argument)
+        #: The session's key.
+        self.key: str = key
+        #: Which argument named the message, such as ``before``.
+        self.argument: str = argument
+
+    def _sentence(self) -> str:
+        return f"session {_shown(self.key)} has no message with the ref that was given as {self.argument}"
 
 
 class InvalidStorageError(SessionManagerError, ValueError):

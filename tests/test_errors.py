@@ -34,6 +34,7 @@ TREE = {
     "InvalidMessageError": ("SessionManagerError", "ValueError"),
     "InvalidDataError": ("SessionManagerError", "ValueError"),
     "SessionNotFoundError": ("SessionManagerError", "KeyError"),
+    "MessageNotFoundError": ("SessionManagerError", "KeyError"),
     "SessionExistsError": ("SessionManagerError", "ValueError"),
     "InvalidStorageError": ("SessionManagerError", "ValueError"),
     "ClosedError": ("SessionManagerError", "RuntimeError"),

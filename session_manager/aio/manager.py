@@ -198,10 +198,28 @@ class AsyncSessionManager(Resource):
         manager = await self._manager()
         return await self._workers.writing.soon(key, partial(manager.get_or_create, key))
 
-    async def get_history(self, key: str) -> list[Message]:
-        """Return the messages as a new list: `SessionManager.get_history`."""
+    async def get_history(
+        self,
+        key: str,
+        *,
+        limit: int | None = None,
+        before: int | str | None = None,
+        after: int | str | None = None,
+    ) -> list[Message]:
+        """Return the messages, or a page of them, as a new list: `SessionManager.get_history`."""
         manager = await self._manager()
-        return await self._workers.reading.soon(key, partial(manager.get_history, key))
+        get = partial(manager.get_history, key, limit=limit, before=before, after=after)
+        return await self._workers.reading.soon(key, get)
+
+    async def get_message(self, key: str, where: int | str) -> Message | None:
+        """Return one message of the history: `SessionManager.get_message`."""
+        manager = await self._manager()
+        return await self._workers.reading.soon(key, partial(manager.get_message, key, where))
+
+    async def contains_ref(self, key: str, ref: str) -> bool:
+        """Say whether a delivery was answered, or a message is there: `SessionManager.contains_ref`."""
+        manager = await self._manager()
+        return await self._workers.reading.soon(key, partial(manager.contains_ref, key, ref))
 
     @showing(context)
     async def get_context(self, key: str, **options: Unpack[ContextOptions]) -> list[dict[str, Any]]:

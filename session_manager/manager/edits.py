@@ -23,7 +23,10 @@ def last_position(session: Session) -> int | None:
 
 
 def position_of(where: int | str) -> Callable[[Session], int | None]:
-    """Return what finds a message by its position, or by its ref: the last one that has it."""
+    """Return what finds a message by its position, or by its ref: the last one that has it.
+
+    It walks through the history for a ref. Of a session in RAM, `session_manager.manager.lookups.Lookups` need not.
+    """
 
     def find(session: Session) -> int | None:
         if isinstance(where, int):

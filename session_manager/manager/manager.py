@@ -22,8 +22,9 @@ from session_manager.manager.cache.eviction import Budget
 from session_manager.manager.cache.fair_lock import Claims
 from session_manager.manager.cache.residents import STORAGE, Residents
 from session_manager.manager.deletion import Removal, is_older
-from session_manager.manager.edits import editing, last_position, position_of, removing_last, truncating
+from session_manager.manager.edits import editing, last_position, removing_last, truncating
 from session_manager.manager.ending import Ending
+from session_manager.manager.lookups import Lookups
 from session_manager.manager.options import MAX_MESSAGE_BYTES, check_options, is_ram_only, warn_if_unset
 from session_manager.manager.queries import Overview
 from session_manager.manager.saving import Saving
@@ -154,6 +155,7 @@ class SessionManager(Resource):
             self._turn_locks = TurnLocks(Claims(self._residents.lock))
             self._summaries = Summaries(self._residents, self._saving, self._incoming)
             self._overview = Overview(self._residents)
+            self._lookups = Lookups(self._residents)
             if autosave is not None and self._residents.store is not None:
                 self._autosaver = Autosaver(autosave, self._saving.save_some, self._saving.is_dirty)
                 self._residents.watch = self._autosaver.watch
@@ -178,10 +180,56 @@ class SessionManager(Resource):
         """Return a picture of a session, which is created, unsaved, if there is none."""
         return self._residents.create(self._checked(key), self._incoming.now()).session
 
-    def get_history(self, key: str) -> list[Message]:
-        """Return the messages as a new list; ``[]`` if there is no such session."""
+    def get_history(
+        self,
+        key: str,
+        *,
+        limit: int | None = None,
+        before: int | str | None = None,
+        after: int | str | None = None,
+    ) -> list[Message]:
+        """Return the messages, or a page of them, as a new list, oldest first; ``[]`` if there is no such session.
+
+        The last page is ``get_history(key, limit=50)``. The page before it is
+        ``get_history(key, limit=50, before=page[0].position)``. A page costs the same however long the history is. What it
+        takes of a session that is not in RAM is read from SQLite alone, and the session is not loaded; unless a ref is
+        given, which loads it. Archived messages are in `get_archive`.
+
+        :param limit: how many messages at most, from 0: the newest ones; with `after` the first ones behind that.
+        :param before: only messages before this one: its position, which need not be there any more, or its ref (of several
+            messages that have it, the last).
+        :param after: only messages behind this one, likewise.
+        :raises TypeError: if an argument is of another type.
+        :raises ValueError: if `limit` is negative.
+        :raises MessageNotFoundError: if no message of the session has that ref.
+        :raises CorruptSessionError: if the session is damaged; of one that is not loaded, if what is read of it is.
+        """
+        if limit is not None or before is not None or after is not None:
+            return self._lookups.page(self._checked(key), limit, before, after)
         session = self.get(key)
         return [] if session is None else session.messages.to_list()
+
+    def get_message(self, key: str, where: int | str) -> Message | None:
+        """Return one message of the history; `None` if it is not there, or there is no such session.
+
+        It costs the same however long the history is, as a page of `get_history` does.
+
+        :param where: its position (an int), or its ref (a string; the last message that has it).
+        :raises TypeError: if `where` is neither.
+        :raises InvalidMessageError: if it is a text that no message can have as its ref.
+        """
+        return self._lookups.message(self._checked(key), where)
+
+    def contains_ref(self, key: str, ref: str) -> bool:
+        """Say whether a ref is known in a session: a delivery was answered, or a message is there.
+
+        `True` if ``turn(key, ref)`` would be `Turn.done`, if a message of the history has this `Message.ref`, or if one was
+        added by a turn of that ref (also if the session has answered 256 others since). What is not saved yet counts. Archived
+        and removed messages do not count, but the last 256 answered deliveries do, whatever became of their messages.
+
+        :raises InvalidMessageError: if it is no text, or empty.
+        """
+        return self._lookups.contains(self._checked(key), ref)
 
     @showing(context)
     def get_context(self, key: str, **options: Unpack[ContextOptions]) -> list[dict[str, Any]]:
@@ -451,16 +499,20 @@ class SessionManager(Resource):
         :raises TypeError: if `where` is neither.
         :raises InvalidMessageError: as `add` does; nothing has changed.
         """
-        check_type(where, (int, str), "where must be a position (int) or a ref (str)")
-
-        return self._edit(key, message, position_of(where))
+        return self._edit(key, message, self._lookups.finding(self._writable(key), where))
 
     def _edit(self, key: str, message: object, find: Callable[[Session], int | None]) -> bool:
         checked, at = self._writable(key), self._incoming.now()
+        target: int | None = None
+
+        def found(session: Session) -> int | None:
+            nonlocal target
+            target = find(session)
+            return target
+
         (new,) = self._incoming.messages((message,), at)
-        edit = editing(at, find, new, self._incoming.check_size, keep_time=not isinstance(message, Message))
-        changed = self._residents.change(checked, edit)
-        return changed is not None and find(changed[0]) is not None
+        edit = editing(at, found, new, self._incoming.check_size, keep_time=not isinstance(message, Message))
+        return self._residents.change(checked, edit) is not None and target is not None
 
     def update_metadata(self, key: str, items: Mapping[str, Any], removed: Iterable[str] = ()) -> bool:
         """Set keys of the session's metadata, and remove others; `False` if there is no such session.

@@ -31,6 +31,7 @@ from session_manager.model.json_value import EMPTY_OBJECT, JsonObject, copy_valu
 from session_manager.model.message import Message
 from session_manager.model.search import SearchHit, best
 from session_manager.model.session import Session, Version
+from session_manager.model.window import window
 from session_manager.resource import Resource
 
 __all__ = ["MAX_TOKENS", "Commit", "Finding", "SessionInfo", "Store"]
@@ -219,6 +220,8 @@ class Store(Resource, abc.ABC):
     indexed: bool = False
     #: Whether it keeps what truncation and summaries drop, so that a manager may be opened with ``archive=True``.
     archives: bool = False
+    #: Whether `window` reads no more than it returns, so that a manager need not load a session to show a page of it.
+    windowed: bool = False
     #: The manager that has the store, and its process.
     _holder: tuple[weakref.ref[object], int] | None = None
 
@@ -332,6 +335,22 @@ class Store(Resource, abc.ABC):
         """
         session = self.load(key)
         return None if session is None else SessionInfo.of(session)
+
+    def window(
+        self, key: str, *, limit: int | None = None, before: int | None = None, after: int | None = None
+    ) -> list[Message] | None:
+        """Return some messages of a session as it was last written, by position; `None` if there is no such session.
+
+        By default it loads the session. A store that reads no more than it returns says so by `windowed`. It need not notice
+        damage elsewhere in the session.
+
+        :param limit: how many at most, from 0: the first ones if `after` is given, else the newest.
+        :param before: only messages at lower positions; any int.
+        :param after: only messages at higher positions; any int.
+        :raises StorageError: as `load` does.
+        """
+        session = self.load(key)
+        return None if session is None else window(session, limit=limit, before=before, after=after)
 
     def has_archive(self, key: str) -> bool:  # noqa: ARG002 - it cannot tell
         """Say whether a session may have an archive: cheaply, and beside any other call."""

@@ -33,6 +33,7 @@ class MemoryStore(Store):
 
     shared = True
     archives = True
+    windowed = True
 
     def __init__(self) -> None:
         self._sessions: dict[str, Stored] = {}

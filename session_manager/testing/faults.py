@@ -54,6 +54,7 @@ class FaultyStore(Store):
         self.shared = store.shared
         self.indexed = store.indexed
         self.archives = store.archives
+        self.windowed = store.windowed
         self._faults: deque[BaseException | _Lost] = deque()
 
     def fail_next(self, error: BaseException) -> None:
@@ -130,6 +131,12 @@ class FaultyStore(Store):
     def describe(self, key: str) -> SessionInfo | None:
         """Call the wrapped store."""
         return self.store.describe(key)
+
+    def window(
+        self, key: str, *, limit: int | None = None, before: int | None = None, after: int | None = None
+    ) -> list[Message] | None:
+        """Call the wrapped store."""
+        return self.store.window(key, limit=limit, before=before, after=after)
 
     def has_archive(self, key: str) -> bool:
         """Ask the wrapped store."""

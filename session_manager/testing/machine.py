@@ -45,6 +45,13 @@ def _is_older(session: Session, than: datetime) -> bool:
     return (session.last_message_at or session.updated) < than
 
 
+def _position_in(messages: list[Message], where: int | str | None) -> int | None:
+    """Return the position that is meant: of several messages of a ref, the last one's."""
+    if not isinstance(where, str):
+        return where
+    return next(one.position for one in reversed(messages) if one.ref == where)
+
+
 class SessionMachine(MachineBase):
     """Makes calls in any order, and compares what the manager shows with what they mean.
 
@@ -328,6 +335,45 @@ class SessionMachine(MachineBase):
     def _is_stored_newer(self, key: str, than: datetime) -> bool:
         durable = self.known[key].durable
         return durable.revision > 0 and not _is_older(durable, than)
+
+    @rule(key=_known_keys, data=st.data())
+    def get_page(self, key: str, data: st.DataObject) -> None:
+        """Call `SessionManager.get_history` for a page, by positions and refs that are there."""
+        session = self.expected(key).session
+        messages = session.messages.to_list()
+        wheres: list[int | str | None] = [None, -1, session.end]
+        wheres += [where for one in messages for where in (one.position, one.ref)]
+        limit = data.draw(st.none() | st.integers(0, 3), label="limit")
+        before, after = (data.draw(st.sampled_from(wheres), label=name) for name in ("before", "after"))
+        low, high = (_position_in(messages, where) for where in (after, before))
+        expected = [
+            one
+            for one in messages
+            if one.position is not None
+            and (low is None or one.position > low)
+            and (high is None or one.position < high)
+        ]
+        if limit is not None:
+            expected = expected[:limit] if after is not None else expected[max(0, len(expected) - limit) :]
+        found = self.manager.get_history(key, limit=limit, before=before, after=after)
+        assert [one.position for one in found] == [one.position for one in expected]
+        assert not any(map(message_difference, found, expected))
+
+    @rule(key=_known_keys, ref=refs(), data=st.data())
+    def get_message(self, key: str, ref: str, data: st.DataObject) -> None:
+        """Call `SessionManager.get_message` and `SessionManager.contains_ref`."""
+        session = self.expected(key).session
+        messages = session.messages.to_list()
+        wheres: list[int | str] = [ref, 10**6]
+        wheres += [where for one in messages for where in (one.position, one.ref, one.turn) if where is not None]
+        where = data.draw(st.sampled_from(wheres), label="where")
+        target = next((one for one in reversed(messages) if where in (one.position, one.ref)), None)
+        found = self.manager.get_message(key, where)
+        assert (found is None) == (target is None)
+        assert found is None or target is None or message_difference(found, target) == ""
+        if isinstance(where, str):
+            known = where in session.refs or any(where in (one.ref, one.turn) for one in messages)
+            assert self.manager.contains_ref(key, where) == known
 
     @rule(text=_queries, key=st.none() | _keys, prefix=_prefixes, limit=st.integers(1, 5))
     def search(self, text: str, key: str | None, prefix: str, limit: int) -> None:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import pages
 from benchmarks.__main__ import main
 from benchmarks.environment import discards, file_system
 from benchmarks.harness import Case, Figure, Measured, Samples, Target, measure
@@ -196,3 +197,10 @@ def test_plots_are_drawn_of_what_was_measured(tmp_path):
     drawn = draw(found, str(tmp_path))
     assert [os.path.basename(path) for path in drawn] == ["save.svg", "reopen.svg"]
     assert all(re.search("session_manager log", Path(path).read_text()) for path in drawn)
+
+
+def test_the_cost_of_pages_is_measured(tmp_path):
+    found = list(pages.costs(str(tmp_path), cold=30, resident=300))
+    assert len(found) == 6
+    assert all(0 < one.median < 1 for one in found)
+    assert {one.bound for one in found} == {0.005, 0.0001}

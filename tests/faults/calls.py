@@ -31,6 +31,8 @@ CALLS = {
     "get": lambda m: m.get(KEY),
     "get_or_create": lambda m: m.get_or_create("new"),
     "get_history": lambda m: m.get_history(KEY),
+    "get_message": lambda m: m.get_message(KEY, 3),
+    "contains_ref": lambda m: m.contains_ref(KEY, "tg:9"),
     "get_context": lambda m: m.get_context(KEY),
     "get_archive": lambda m: list(m.get_archive(KEY)),
     "get_summary": lambda m: m.get_summary(OLD),

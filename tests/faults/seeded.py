@@ -450,7 +450,7 @@ MANAGER = (
         "a dirty session is evicted",
         "manager/test_eviction.py::test_dirty_sessions_stay_until_they_are_saved_and_then_go",
         residents.Residents,
-        "put",
+        "evict",
         (" and not self.by_key[oldest].dirty", ""),
     ),
     seeded(

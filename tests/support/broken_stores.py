@@ -92,7 +92,7 @@ class OverwritesWhatIsThere(Base):
         return base is None or there == base
 
 
-@noticed_by("test_a_write_on_a_session_that_is_not_there")
+@noticed_by("test_a_write_on_a_missing_session_is_a_conflict")
 class CreatesWhatIsNotThere(Base):
     def accepts(self, there, base):
         return there is None or there == base
@@ -465,7 +465,7 @@ class SearchesWords(Base):
         return [hit for hit in hits if word.search(searched_text(self.load(hit.key).at(hit.position)))][:limit]
 
 
-@noticed_by("test_sessions_that_are_skipped_are_left_out")
+@noticed_by("test_skipped_sessions_are_left_out")
 class SkipsAfterTheLimit(Base):
     def search(self, text, *, key=None, prefix="", limit=20, skip=()):
         return [hit for hit in super().search(text, key=key, prefix=prefix, limit=limit) if hit.key not in skip]
@@ -514,3 +514,58 @@ class WritesWhenItIsClosed(Base):
 
     def close(self):
         DISK.update(self._sessions)
+
+
+# Windows
+
+
+@noticed_by("test_a_window_is_the_newest_or_with_after_the_first")
+class ShowsTheOldest(Base):
+    def window(self, key, *, limit=None, before=None, after=None):
+        found = super().window(key, before=before, after=after)
+        return found if found is None or limit is None else found[:limit]
+
+
+@noticed_by("test_a_window_is_the_newest_or_with_after_the_first")
+class ShowsTheNewestBehind(Base):
+    def window(self, key, *, limit=None, before=None, after=None):
+        found = super().window(key, before=before, after=after)
+        return found if found is None or limit is None else found[max(0, len(found) - limit) :]
+
+
+@noticed_by("test_a_window_is_the_newest_or_with_after_the_first")
+class CountsItsBounds(Base):
+    def window(self, key, *, limit=None, before=None, after=None):
+        return super().window(key, limit=limit, before=None if before is None else before + 1, after=after)
+
+
+@noticed_by("test_a_window_is_the_newest_or_with_after_the_first")
+class TakesAPositionForAnIndex(Base):
+    def window(self, key, *, limit=None, before=None, after=None):
+        session = self.load(key)
+        if session is None:
+            return None
+        found = session.messages.to_list()[: None if before is None else max(before, 0)]
+        found = found[0 if after is None else max(after + 1, 0) :]
+        if limit is None:
+            return found
+        return found[:limit] if after is not None else found[max(0, len(found) - limit) :]
+
+
+@noticed_by("test_there_is_no_window_of_a_session_that_is_not_there")
+class ShowsNothingOfNothing(Base):
+    def window(self, key, *, limit=None, before=None, after=None):
+        return super().window(key, limit=limit, before=before, after=after) or []
+
+
+@noticed_by("test_a_window_shows_what_was_written_last")
+class ShowsAnOldWindow(Base):
+    def __init__(self):
+        super().__init__()
+        self._seen = {}
+
+    def window(self, key, *, limit=None, before=None, after=None):
+        asked = (key, limit, before, after)
+        if asked not in self._seen:
+            self._seen[asked] = super().window(key, limit=limit, before=before, after=after)
+        return self._seen[asked]

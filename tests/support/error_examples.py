@@ -11,6 +11,7 @@ from session_manager.errors import (
     InvalidKeyError,
     InvalidMessageError,
     InvalidStorageError,
+    MessageNotFoundError,
     ReadOnlyError,
     ReentrantCallError,
     SaveError,
@@ -54,6 +55,11 @@ EXAMPLES = [
     ),
     (InvalidDataError("", "is no object"), {"path": "", "reason": "is no object"}, "data: is no object"),
     (SessionNotFoundError("a:1"), {"key": "a:1"}, "no session 'a:1'"),
+    (
+        MessageNotFoundError("a:1", "before"),
+        {"key": "a:1", "argument": "before"},
+        "session 'a:1' has no message with the ref that was given as before",
+    ),
     (SessionExistsError("a:1"), {"key": "a:1"}, "session 'a:1' exists already"),
     (
         InvalidStorageError("x.db", "is a directory"),

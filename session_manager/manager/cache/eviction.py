@@ -33,6 +33,8 @@ class Budget:
         self.limit = limit
         self.size = 0
         self._sizes: OrderedDict[str, int] = OrderedDict()
+        #: Of the sessions that have a map of their refs.
+        self._maps: dict[str, int] = {}
 
     def used(self, key: str) -> None:
         """Note that a session was used now."""
@@ -60,6 +62,12 @@ class Budget:
     def drop(self, key: str) -> None:
         """Note that a session is not resident any more."""
         self.size -= self._sizes.pop(key, 0)
+
+    def note_map(self, key: str, size: int) -> None:
+        """Note how many bytes the map of a session's refs takes now; 0: there is none."""
+        self.size += size - self._maps.pop(key, 0)
+        if size:
+            self._maps[key] = size
 
     def oldest(self) -> Iterator[str]:
         """Give the keys of sessions, least recently used first, as long as there is too much.

@@ -16,6 +16,7 @@ from session_manager.manager.cache.bonds import Bond, Bonds
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.eviction import Budget, measure
 from session_manager.manager.cache.locks import KeyedLocks, RamLock
+from session_manager.manager.cache.refs import RefMaps
 from session_manager.model.changes import Change
 from session_manager.model.session import Session
 from session_manager.resource import Resource
@@ -72,6 +73,8 @@ class Residents(Resource):
         self.lock = RamLock()
         self.keyed = KeyedLocks(self.lock)
         self._bonds = Bonds()
+        #: Where the messages of a ref are. Requires the lock.
+        self.ref_maps = RefMaps(budget)
         self._closing = threading.RLock()
         self._state = _State.OPEN
         #: Called with every entry that a change made, by a thread that holds the lock.
@@ -151,16 +154,24 @@ class Residents(Resource):
         """
         if self._bonds.by_key:
             self._bonds.appeared(key, entry.session.generation)
+        if self.ref_maps.by_key:
+            self.ref_maps.put(key, self.by_key.get(key), entry, change)
         if self._budget is None:
             self.by_key[key] = entry
             return
         self._budget.put(key, self.by_key.get(key), entry, change, size)
         self.by_key[key] = entry
-        for oldest in self._budget.oldest():
+        self.evict(key)
+
+    def evict(self, key: str) -> None:
+        """Forget sessions if there are too many, but for one that is in use. Requires the lock."""
+        for oldest in () if self._budget is None else self._budget.oldest():
             if oldest != key and not self.by_key[oldest].dirty:
                 self._drop(oldest)
 
     def _drop(self, key: str) -> Entry | None:
+        if self.ref_maps.by_key:
+            self.ref_maps.drop(key)
         if self._budget is not None:
             self._budget.drop(key)
         entry = self.by_key.pop(key, None)

@@ -36,6 +36,7 @@ __all__ = [
     "keys",
     "load",
     "load_archive",
+    "load_window",
     "read_checked_version",
     "read_state",
     "read_tokens",
@@ -103,6 +104,13 @@ def _seed(key: str) -> int:
 
 _SELECT_STATE = "SELECT id, generation, revision, state, checksum FROM sessions WHERE key = ?"
 _SELECT_LINES = "SELECT position, line, checksum FROM messages WHERE session = ? ORDER BY position"
+_SELECT_WINDOW = """
+    SELECT position, line, checksum FROM messages
+    WHERE session = ? AND position > ? AND position < ? ORDER BY position {} LIMIT ?
+"""
+_SELECT_FIRST, _SELECT_NEWEST = _SELECT_WINDOW.format("ASC"), _SELECT_WINDOW.format("DESC")
+#: SQLite's integers are between these.
+_LEAST, _MOST = -(2**63), 2**63 - 1
 _SELECT_ARCHIVE = """
     SELECT position, line, archive.checksum FROM archive JOIN sessions ON sessions.id = archive.session
     WHERE key = ? ORDER BY position
@@ -140,6 +148,47 @@ def load(connection: sqlite3.Connection, key: str) -> Session | None:
     except DecodeError:
         reason = f"it has {len(messages)} messages, which are not the {state.count} that its state tells of"
         raise_alone(DamageError(reason))
+
+
+def load_window(
+    connection: sqlite3.Connection, key: str, *, limit: int | None, before: int | None, after: int | None
+) -> list[Message] | None:
+    """Return some messages of a session, checked, as `Store.window` says. Two statements: call it in a transaction.
+
+    :raises DamageError: if the session's state is damaged, or one of these messages is, or the newest one is missing.
+    """
+    found = read_state(connection, key)
+    if found is None:
+        return None
+    number, state = found
+    low, high = (
+        min(max(one, _LEAST), _MOST) for one in (-1 if after is None else after, _MOST if before is None else before)
+    )
+    most = -1 if limit is None else min(limit, _MOST)
+    rows = list(
+        giving_way(connection.execute(_SELECT_NEWEST if after is None else _SELECT_FIRST, (number, low, high, most)))
+    )
+    messages = _messages(rows[::-1] if after is None else rows, _seed(key)).to_list()
+    _check_window(state, messages, limit, before, after)
+    return messages
+
+
+def _check_window(
+    state: State, messages: list[Message], limit: int | None, before: int | None, after: int | None
+) -> None:
+    """Raise `DamageError` for messages that are not those that the state tells of, as far as it tells of them.
+
+    The state knows how many messages there are, between which positions they are, and when the last one was written.
+    """
+    from_start, to_end = after is None or after < state.start, before is None or before >= state.end
+    expected = state.count if limit is None else min(state.count, limit)
+    is_end = bool(messages) and to_end and (after is None or limit is None or len(messages) < limit)
+    if from_start and to_end and len(messages) != expected:
+        raise DamageError(f"{len(messages)} of its messages are there, not {expected}")
+    if any(one.position is None or not state.start <= one.position < state.end for one in messages[:1] + messages[-1:]):
+        raise DamageError("it has a message at a position that its state does not tell of")
+    if is_end and messages[-1].created_at != state.last_message_at:
+        raise DamageError("its last message is not the one that its state tells of")
 
 
 def load_archive(connection: sqlite3.Connection, key: str) -> View[Message]:

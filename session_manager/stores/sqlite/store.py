@@ -31,6 +31,7 @@ from session_manager.stores.sqlite.rows import (
     keys,
     load,
     load_archive,
+    load_window,
     read_state,
     read_tokens,
     read_version,
@@ -70,6 +71,7 @@ class SQLiteStore(Store):
     """
 
     archives = True
+    windowed = True
 
     def __init__(
         self,
@@ -98,6 +100,11 @@ class SQLiteStore(Store):
 
     def load(self, key: str) -> Session | None:
         return self._read(key, load)
+
+    def window(
+        self, key: str, *, limit: int | None = None, before: int | None = None, after: int | None = None
+    ) -> list[Message] | None:
+        return self._read(key, partial(load_window, limit=limit, before=before, after=after))
 
     def describe(self, key: str) -> SessionInfo | None:
         found = self._read(key, read_state)

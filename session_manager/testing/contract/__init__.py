@@ -8,12 +8,15 @@ from session_manager.testing.contract.deletes import DeleteContract
 from session_manager.testing.contract.keys import KeyContract
 from session_manager.testing.contract.life import LifeContract
 from session_manager.testing.contract.searches import SearchContract
+from session_manager.testing.contract.windows import WindowContract
 from session_manager.testing.contract.writes import WriteContract
 
 __all__ = ["OpenStore", "StoreContract"]
 
 
-class StoreContract(WriteContract, KeyContract, DeleteContract, ArchiveContract, SearchContract, LifeContract):
+class StoreContract(
+    WriteContract, KeyContract, DeleteContract, ArchiveContract, SearchContract, WindowContract, LifeContract
+):
     """The tests of `session_manager.stores.contract.Store`, for pytest: a store that passes them keeps its contract.
 
     Inherit from it in a class whose name starts with ``Test``, and override the fixture ``open_store``: it returns a

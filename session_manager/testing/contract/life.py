@@ -32,6 +32,7 @@ _CALLS: dict[str, Callable[[Store], object]] = {
     "keys": lambda store: list(store.keys()),
     "version": lambda store: store.version(KEY),
     "describe": lambda store: store.describe(KEY),
+    "window": lambda store: store.window(KEY, limit=1),
     "search": lambda store: store.search("a"),
     "verify": lambda store: store.verify(KEY),
 }
