@@ -8,7 +8,16 @@ from collections.abc import Collection, Mapping
 
 from session_manager.errors import InvalidStorageError
 
-__all__ = ["check_bool", "check_callable", "check_int", "check_path", "check_seconds", "check_texts", "check_type"]
+__all__ = [
+    "check_bool",
+    "check_callable",
+    "check_int",
+    "check_path",
+    "check_seconds",
+    "check_texts",
+    "check_type",
+    "expanded",
+]
 
 
 def check_type(value: object, types: tuple[type, ...], rule: str) -> None:
@@ -71,7 +80,7 @@ def check_callable(value: object, name: str) -> None:
 
 
 def check_path(value: object, name: str, rule: str = "must be a path") -> str:
-    """Return a path as text.
+    """Return a path as text, ``~`` at its start being the user's home.
 
     :param rule: what it must be, for the error of one that is empty, of bytes, or has a NUL in it.
     :raises TypeError: if it is nothing like a path.
@@ -83,7 +92,19 @@ def check_path(value: object, name: str, rule: str = "must be a path") -> str:
         raise InvalidStorageError(str(text), rule)
     if not _is_encodable(text):
         raise InvalidStorageError(text, "is not a name that a file system can hold")
-    return text
+    return expanded(text)
+
+
+def expanded(path: str) -> str:
+    """Return a path with the home of a user in place of a ``~`` at its start.
+
+    :raises InvalidStorageError: if there is no such user, nor a file or directory of that name.
+    """
+    found = os.path.expanduser(path)
+    first = found.partition(os.sep)[0]
+    if first.startswith("~") and not os.path.lexists(first):
+        raise InvalidStorageError(path, f"there is no home {first}: give ./{path} for a directory of that name")
+    return found
 
 
 def _is_encodable(text: str) -> bool:

@@ -232,7 +232,7 @@ def _unstructure_message(message: Message) -> dict[str, Any]:
         "position": message.position,
         "created_at": _unstructure_time(message.created_at),
         "message": message.to_dict(),
-        "metadata": message.metadata,
+        "metadata": copy_value(dict(message._metadata)),
         "ref": message.ref,
         "turn": message.turn,
     }

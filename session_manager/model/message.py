@@ -20,6 +20,7 @@ from session_manager.model.json_value import (
     same,
     shared,
 )
+from session_manager.model.read_only import read_only
 from session_manager.model.roles import shown_kind
 
 __all__ = ["PARTS", "Clock", "Message", "MessageParts", "utc", "utc_now"]
@@ -308,9 +309,9 @@ class Message(_Marks):
         return {key: copy_value(value) for key, value in self._object.items() if key not in _FIELDS}
 
     @property
-    def metadata(self) -> dict[str, Any]:
-        """The user's notes, a fresh copy."""
-        return {key: copy_value(value) for key, value in self._metadata.items()}
+    def metadata(self) -> Mapping[str, Any]:
+        """The user's notes: a read-only dict, and so are the dicts and lists in it."""
+        return read_only(self._metadata)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message):

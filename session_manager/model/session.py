@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
@@ -13,10 +13,10 @@ from session_manager.as_dict import AsDict
 from session_manager.model.json_value import (
     EMPTY_OBJECT,
     JsonObject,
-    copy_value,
     json_object,
 )
 from session_manager.model.message import Message
+from session_manager.model.read_only import read_only
 from session_manager.model.view import View
 
 __all__ = ["MAX_REFS", "Session", "Version"]
@@ -85,9 +85,12 @@ class Session(AsDict):
         return position
 
     @property
-    def metadata(self) -> dict[str, Any]:
-        """The user's notes on the session, a fresh copy."""
-        return {key: copy_value(value) for key, value in self._metadata.items()}
+    def metadata(self) -> Mapping[str, Any]:
+        """The user's notes on the session: a read-only dict, and so are the dicts and lists in it.
+
+        `SessionManager.update_metadata` changes them.
+        """
+        return read_only(self._metadata)
 
     @property
     def last_message_at(self) -> datetime | None:

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import chain
@@ -27,8 +27,9 @@ from session_manager.errors import (
 )
 from session_manager.model.archive import NOTHING, Dropped, kept
 from session_manager.model.changes import Change, Spare
-from session_manager.model.json_value import EMPTY_OBJECT, JsonObject, copy_value
+from session_manager.model.json_value import EMPTY_OBJECT, JsonObject
 from session_manager.model.message import Message
+from session_manager.model.read_only import read_only
 from session_manager.model.search import SearchHit, best
 from session_manager.model.session import Session, Version
 from session_manager.model.window import window
@@ -130,9 +131,9 @@ class SessionInfo(AsDict):
     error: SessionManagerError | None = None
 
     @property
-    def metadata(self) -> dict[str, object]:
-        """The user's notes on the session, a fresh copy."""
-        return {key: copy_value(value) for key, value in self._metadata.items()}
+    def metadata(self) -> Mapping[str, object]:
+        """The user's notes on the session: a read-only dict, and so are the dicts and lists in it."""
+        return read_only(self._metadata)
 
     @classmethod
     def of(cls, session: Session) -> SessionInfo:

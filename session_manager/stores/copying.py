@@ -111,7 +111,7 @@ def _agree(one: Session, other: Session) -> bool:
     """Say whether two sessions are the same in everything."""
     return (
         all(getattr(one, field) == getattr(other, field) for field in _STATE)
-        and same(one.metadata, other.metadata)
+        and same(dict(one._metadata), dict(other._metadata))
         and _same_messages(one.messages, other.messages)
     )
 
@@ -128,5 +128,5 @@ def _same_message(one: Message, other: Message) -> bool:
     return (
         one == other
         and all(getattr(one, field) == getattr(other, field) for field in _PLACE)
-        and same(one.metadata, other.metadata)
+        and same(dict(one._metadata), dict(other._metadata))
     )

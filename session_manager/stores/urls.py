@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 
-from session_manager.arguments import check_bool, check_path
+from session_manager.arguments import check_bool, check_path, expanded
 from session_manager.errors import InvalidStorageError, StorageError, raise_alone
 from session_manager.stores.contract import Store
 from session_manager.stores.files.kinds import (
     SUFFIXES,
     archives_in,
     databases_in,
+    is_json_name,
+    json_objection,
     marked_archive,
     objection,
     sessions_in,
@@ -22,6 +24,12 @@ __all__ = ["open_store"]
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):(.*)\Z", re.DOTALL)
 _DATABASE = (".db", ".sqlite", ".sqlite3")
 _PATHS = ("snapshot", "log", "sqlite")
+#: Words that mean a store, and no directory, and the URL to give.
+_WORDS = {
+    **dict.fromkeys(("memory", ":memory:"), "memory:"),
+    **{scheme: f"{scheme}:chats" for scheme in ("snapshot", "log")},
+    **dict.fromkeys(("sqlite", "sqlite3"), "sqlite:chats.db"),
+}
 
 
 def open_store(url: str | os.PathLike[str], *, read_only: bool = False) -> Store:
@@ -45,6 +53,7 @@ def open_store(url: str | os.PathLike[str], *, read_only: bool = False) -> Store
     text = check_path(url, "url", "must be a path, or a URL such as snapshot:PATH")
     match = _SCHEME.match(text) if isinstance(url, str) else None
     scheme, path = match.groups() if match else ("", text)
+    path = expanded(path)
     if scheme == "memory":
         return _memory(text, path)
     if scheme not in ("", *_PATHS):
@@ -56,16 +65,17 @@ def open_store(url: str | os.PathLike[str], *, read_only: bool = False) -> Store
         raise InvalidStorageError(text, f"takes a path, without //: give {scheme}:{bare} or {scheme}:/{bare}")
     if scheme == "sqlite" and path == ":memory:":
         raise InvalidStorageError(text, "would be a file of that name: give memory: to keep everything in RAM")
-    scheme = _settled(text, scheme, path, read_only=read_only)
+    scheme = _settled(text, scheme, path, read_only=read_only, is_text=isinstance(url, str))
     try:
         return _opened(scheme, path, read_only=read_only)
     except InvalidStorageError as error:
         raise_alone(InvalidStorageError(text, error.reason))
 
 
-def _settled(url: str, scheme: str, path: str, *, read_only: bool) -> str:
+def _settled(url: str, scheme: str, path: str, *, read_only: bool, is_text: bool) -> str:
     """Return the scheme of the store to open, by what was asked for and what is there.
 
+    :param is_text: whether it was given as a text, not as an object that is always a path.
     :raises InvalidStorageError: if the two contradict each other.
     :raises StorageError: if what is there cannot be looked at, or nothing is there to be read.
     """
@@ -73,8 +83,12 @@ def _settled(url: str, scheme: str, path: str, *, read_only: bool) -> str:
         there = _there(url, scheme, path)
     except OSError as error:
         raise StorageError(path, f"cannot be read: {error.strerror}") from error
+    if there == "sqlite" and scheme != there and is_json_name(path):
+        raise InvalidStorageError(url, json_objection(path))
     if there == "sqlite" and scheme not in ("", there):
         raise InvalidStorageError(url, f"is a file, as only a database is: open it as sqlite:{path}")
+    if not scheme and not there and is_text and url in _WORDS:
+        raise InvalidStorageError(url, f"would be a directory: give {_WORDS[url]}, or ./{url} if you mean a directory")
     is_new = not os.path.lexists(path)
     if is_new and not scheme and path.endswith(_DATABASE):
         raise InvalidStorageError(url, f"a new path with the name of a database: give sqlite:{path} or snapshot:{path}")

@@ -27,7 +27,7 @@ def difference(found: Session | None, expected: Session | None) -> str:
 
 def _differences(found: Session, expected: Session) -> Iterator[str]:
     yield from _in_fields(_SESSION, found, expected)
-    if text := value_difference("metadata", found.metadata, expected.metadata):
+    if text := value_difference("metadata", dict(found._metadata), dict(expected._metadata)):
         yield text
     if len(found.messages) != len(expected.messages):
         yield f"{len(found.messages)} messages, not {len(expected.messages)}"
@@ -43,7 +43,7 @@ def message_difference(found: Message, expected: Message) -> str:
 
 def _between_messages(found: Message, expected: Message) -> Iterator[str]:
     yield from _in_fields(_MESSAGE, found, expected)
-    if text := value_difference("metadata", found.metadata, expected.metadata):
+    if text := value_difference("metadata", dict(found._metadata), dict(expected._metadata)):
         yield text
     if text := value_difference("to_dict()", found.to_dict(), expected.to_dict()):
         yield text

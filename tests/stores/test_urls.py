@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import warnings
@@ -11,9 +12,18 @@ from typing import Any
 
 import pytest
 
-from session_manager import InvalidStorageError, SessionManager, StorageError, StorageLockedError, open_store
+from session_manager import (
+    AsyncSessionManager,
+    InvalidStorageError,
+    SessionManager,
+    StorageError,
+    StorageLockedError,
+    open_store,
+)
+from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
+from session_manager.stores.sqlite import SQLiteStore
 
 OURS = "telegram~3a42.session.json"
 
@@ -54,7 +64,7 @@ PATHS = [
     ("c:chats", "c:chats"),
     ("C:\\chats", "C:\\chats"),
     ("SNAPSHOT:chats", "SNAPSHOT:chats"),
-    ("~", "~"),
+    ("./~", "~"),
     ("漢 é", "漢 é"),
     ("chats.json", "chats.json"),
     ("chats.dbx", "chats.dbx"),
@@ -352,3 +362,105 @@ def test_what_was_refused_can_be_opened_under_its_right_url():
 def test_a_name_that_no_file_system_can_hold_is_refused():
     with pytest.raises(InvalidStorageError):
         open_store("\ud800")
+
+
+# Slips
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    place = tmp_path / "cwd" / "home"
+    place.mkdir()
+    monkeypatch.setenv("HOME", str(place))
+    return place
+
+
+@pytest.mark.parametrize("given", [str, Path], ids=["text", "path"])
+@pytest.mark.parametrize(
+    "make", [open_store, SnapshotStore, LogStore, SQLiteStore, SessionManager], ids=lambda make: make.__name__
+)
+def test_a_tilde_is_the_home(make, given, home):
+    """`~/chats` was a directory named `~`."""
+    made = make(given("~/chats"))
+    made.close()
+    assert os.listdir(home.parent) == ["home"]
+    assert (home / "chats").exists()
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "log", "sqlite"])
+def test_a_tilde_in_a_url_is_the_home(kind, home):
+    with SessionManager(f"{kind}:~/chats") as m:
+        m.add_message("k", "user", "hi")
+    assert os.listdir(home.parent) == ["home"]
+    with SessionManager(f"{kind}:~/chats", read_only=True) as m:
+        assert len(m.get_history("k")) == 1
+    with SessionManager(f"{kind}:./~") as m:
+        m.add_message("k", "user", "hi")
+    assert "~" in os.listdir(home.parent)
+
+
+@pytest.mark.anyio
+async def test_a_tilde_is_the_home_for_the_async_manager(home):
+    async with AsyncSessionManager("log:~/chats") as m:
+        await m.add_message("k", "user", "hi")
+    assert os.listdir(home.parent) == ["home"]
+
+
+@pytest.mark.parametrize("storage", ["~nobody-of-this-name/chats", "log:~nobody-of-this-name/chats"])
+def test_the_home_of_an_unknown_user_is_refused(storage, home):
+    with pytest.raises(InvalidStorageError, match=r"there is no home ~nobody-of-this-name: give \./~nobody"):
+        SessionManager(storage)
+    os.mkdir("~nobody-of-this-name")
+    SessionManager(storage).close()
+
+
+@pytest.mark.parametrize(
+    ("word", "right"),
+    [
+        ("memory", "memory:"),
+        (":memory:", "memory:"),
+        ("snapshot", "snapshot:chats"),
+        ("log", "log:chats"),
+        ("sqlite", "sqlite:chats.db"),
+        ("sqlite3", "sqlite:chats.db"),
+    ],
+)
+@pytest.mark.parametrize("make", [open_store, SessionManager], ids=["open_store", "manager"])
+def test_a_word_that_means_a_store_is_refused(make, word, right, home):
+    """`"memory"` made a directory of that name."""
+    with pytest.raises(InvalidStorageError, match=f"give {right},"):
+        make(word)
+    assert os.listdir() == ["home"]
+
+
+def test_a_directory_of_such_a_name_can_be_opened(home):
+    with SessionManager("./log") as m:
+        m.add_message("k", "user", "hi")
+    for storage in ("log", Path("log"), "snapshot:log"):
+        with SessionManager(storage) as m:
+            assert len(m.get_history("k")) == 1
+    SessionManager(Path("memory")).close()
+    assert os.path.isdir("memory")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("chats.json", "is a JSON file: sessions live in a directory"),
+        ("chats.jsonl", "is a JSON file"),
+        ("history", "is a JSON file"),
+        ("k.session.json", r"is the JSON file of one session: open its directory, [./]"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 100])
+def test_a_json_file_is_called_what_it_is(name, reason, size, home):
+    """It was told to be a database."""
+    content = json.dumps([{"role": "user", "content": "hi"}] * size)
+    with open(name, "w") as file:
+        file.write(content)
+    schemes = ["", "sqlite:"] + ["snapshot:", "log:"] * name.endswith(("json", "jsonl"))
+    for make in [SQLiteStore, *(lambda path, scheme=scheme: SessionManager(scheme + path) for scheme in schemes)]:
+        with pytest.raises(InvalidStorageError, match=reason):
+            make(name)
+    with open(name) as file:
+        assert file.read() == content

@@ -6,6 +6,7 @@ is a directory with both kinds, whichever of them is asked for. Hidden files (qu
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "archives_in",
     "databases_in",
     "deletion_mark",
+    "is_json_name",
+    "json_objection",
     "marked_archive",
     "objection",
     "sessions_in",
@@ -38,6 +41,18 @@ def deletion_mark(archive: str) -> str:
 def marked_archive(name: str) -> str | None:
     """Return the archive whose mark has this name; `None` if it is no mark."""
     return name.removeprefix(_MARK) if name.startswith(_MARK) and name.endswith(ARCHIVE_SUFFIX) else None
+
+
+def is_json_name(path: str) -> bool:
+    """Say whether a path is named like a JSON file."""
+    return path.lower().endswith((".json", ".jsonl"))
+
+
+def json_objection(path: str) -> str:
+    """Return why a JSON file is no storage."""
+    if path.endswith((*SUFFIXES.values(), ARCHIVE_SUFFIX)):
+        return f"is the JSON file of one session: open its directory, {os.path.dirname(path) or '.'}"
+    return "is a JSON file: sessions live in a directory (snapshot:PATH, log:PATH) or in a database (sqlite:PATH)"
 
 
 def sessions_in(names: Collection[str]) -> dict[str, list[str]]:

@@ -73,14 +73,14 @@ class LogStore(Store):
         read_only: bool = False,
         files: Callable[[str], Files] = Files,
     ) -> None:
-        check_path(path, "path")
+        place = check_path(path, "path")
         check_bool(read_only, "read_only")
         check_callable(files, "files")
         self.shared = read_only
         #: The files of which there is something to remember, by key.
         self._logs: dict[str, LogFile] = {}
         self._closed = False
-        self._directory = SessionDirectory(path, SUFFIX, _key_in, files=files, read_only=read_only)
+        self._directory = SessionDirectory(place, SUFFIX, _key_in, files=files, read_only=read_only)
         self.path, self._files = self._directory.path, self._directory.files
         try:
             self._reader = LogReader(self._directory)

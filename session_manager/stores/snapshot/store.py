@@ -106,7 +106,7 @@ class SnapshotStore(Store):
         cache_bytes: int = _CACHE_BYTES,
         files: Callable[[str], Files] = Files,
     ) -> None:
-        check_path(path, "path")
+        place = check_path(path, "path")
         check_bool(read_only, "read_only")
         check_int(cache_bytes, "cache_bytes", least=0)
         check_callable(files, "files")
@@ -115,7 +115,7 @@ class SnapshotStore(Store):
         self._known: dict[str, _Known] = {}
         #: Writes that were begun, and of which nobody knows whether they survive a power cut.
         self._doubtful: dict[str, Commit] = {}
-        self._directory = SessionDirectory(path, SUFFIX, _key_in, files=files, read_only=read_only)
+        self._directory = SessionDirectory(place, SUFFIX, _key_in, files=files, read_only=read_only)
         self.path, self._files = self._directory.path, self._directory.files
         try:
             self._legacy = LegacyFiles(self._files, self._directory.other_names)

@@ -14,6 +14,7 @@ import attrs
 
 from session_manager.errors import InvalidStorageError, StorageError, UnsupportedFormatError
 from session_manager.stores.files.filesystem import Files
+from session_manager.stores.files.kinds import json_objection
 from session_manager.stores.sqlite.leftovers import Known, holds_changes, is_strange_journal, is_strange_log, log_header
 from session_manager.stores.sqlite.schema import (
     APPLICATION_ID,
@@ -105,18 +106,25 @@ class Opener:
             raise StorageError(self.path, "there is no database")
         self._check_files()
         if 0 < status.st_size < _SMALLEST:
-            raise InvalidStorageError(self.path, "is not a SQLite database")
+            raise InvalidStorageError(self.path, self._what_else())
         connection = self._connection("mode=ro&immutable=1")
         try:
             self._check_format(connection)
         except sqlite3.DatabaseError as error:
             # A main file that a killed process left in the middle of a checkpoint may look torn by itself.
             if "not a database" in str(error):
-                raise InvalidStorageError(self.path, "is not a SQLite database") from error
+                raise InvalidStorageError(self.path, self._what_else()) from error
         except UnicodeDecodeError:
             pass  # SQLite has quoted a damaged schema
         finally:
             connection.close()
+
+    def _what_else(self) -> str:
+        """Say what a file is that is no database. Nobody has it open as one, so that no lock is lost."""
+        with contextlib.suppress(OSError), open(self.path, "rb") as file:
+            if file.read(_SMALLEST).lstrip()[:1] in (b"{", b"["):
+                return json_objection(self.path)
+        return "is not a SQLite database"
 
     def place(self) -> Place | None:
         """Return the device and the inode of what has the path now; `None` if nothing has."""

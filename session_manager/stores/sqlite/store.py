@@ -82,12 +82,12 @@ class SQLiteStore(Store):
         busy_timeout: float = 30.0,
         connect: Connect = sqlite3.connect,
     ) -> None:
-        check_path(path, "path")
+        place = check_path(path, "path")
         check_bool(read_only, "read_only")
         check_bool(exclusive, "exclusive")
         check_seconds(busy_timeout, "busy_timeout", most=_LONGEST_TIMEOUT)
         check_callable(connect, "connect")
-        self.path = real_path(path)
+        self.path = real_path(place)
         self._database = Database(self.path, read_only=read_only, busy_timeout=busy_timeout, connect=connect)
         self._group = GroupCommit(self._database)
         self.shared = not exclusive

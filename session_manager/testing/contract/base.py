@@ -109,7 +109,7 @@ def check_holds(store: Store, session: Session) -> None:
     assert store.version(key) == session.version
     info = store.describe(key)
     assert info == SessionInfo.of(session)
-    assert value_difference("describe().metadata", info.metadata, session.metadata) == ""
+    assert value_difference("describe().metadata", dict(info._metadata), dict(session._metadata)) == ""
     assert list(store.keys(key)).count(key) == 1
 
 
