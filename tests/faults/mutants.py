@@ -159,7 +159,7 @@ MUTANTS = (
             atomic,
             "replace_many",
             ("except Exception as error:", "except Exception:"),
-            ("outcomes[number] = error\n    finally", "outcomes[number] = known\n    finally"),
+            ("outcomes[number] = error\n    finally", "outcomes[number] = new\n    finally"),
         ),
     ),
     Mutant("no fsync of the file", "crash states (snapshot)", edited(atomic, "_written", ("files.sync(fd)", "pass"))),
@@ -380,7 +380,7 @@ MUTANTS = (
         edited(
             archive_files.ArchiveFiles,
             "concerns",
-            ("return commit.spared is not None or key not in self._known", "return False"),
+            ("return commit.spared is not None or key not in self._facts", "return False"),
         ),
     ),
     Mutant(

@@ -319,7 +319,7 @@ ARCHIVES = (
         "stores/archive/test_archive.py::test_an_archive_changed_at_the_last_moment_is_not_written_to",
         archive_files.ArchiveFiles,
         "_appended",
-        ("signature(status) != known.signature", "False"),
+        ("signature(status) != facts.signature", "False"),
     ),
     seeded(
         "an archive with a second name is appended to",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from session_manager import Session
 from session_manager.codec.changes import encode_changes
-from session_manager.stores.log.format import encode_first, encode_notes, encode_record, encode_state
+from session_manager.stores.log.format import encode_first, encode_metadata, encode_record, encode_state
 
 
 def first_line(session: Session) -> bytes:
@@ -14,4 +14,4 @@ def first_line(session: Session) -> bytes:
 
 def record(session: Session, changes) -> bytes:
     """The line of a save that leads to a session."""
-    return encode_record(encode_changes(changes), encode_state(session, encode_notes(session._metadata)[1]))
+    return encode_record(encode_changes(changes), encode_state(session, encode_metadata(session._metadata)[1]))

@@ -7,7 +7,7 @@ then is the session written. So a line counts from the moment on at which its me
 **Every write** of a session cuts first, also one that archives nothing: else the lines of a write that failed would count as
 soon as another one reaches their revision. What was cut or appended by this process, and landed, needs no second look.
 
-**A cut** replaces the file; only what is known to be whole is appended to. After an append that failed, or a replacement
+**A cut** replaces the file; only a file that is whole for certain is appended to. After an append that failed, or a replacement
 whose outcome is unknown, the file is not appended to, but replaced.
 
 **A clear** gives the session another generation, over which no line counts. Lines that it spares are appended anew, as of that
@@ -68,7 +68,7 @@ _ATTEMPTS = 5
 
 
 @attrs.frozen(eq=False, repr=False)
-class _Known:
+class _Facts:
     """The file of an archive, as it was last read or written: all of its lines count."""
 
     signature: Signature
@@ -87,9 +87,9 @@ class ArchiveFiles(Resource):
     def __init__(self, directory: SessionDirectory, suffix: str, elsewhere: Collection[str] = ()) -> None:
         self._directory = directory
         self._files = directory.files
-        self._known: dict[str, _Known] = {}
-        #: What the files will be known by when the writes land that they were prepared for.
-        self._prepared: dict[str, _Known] = {}
+        self._facts: dict[str, _Facts] = {}
+        #: The facts of files that were prepared for a write; they become true when it lands.
+        self._prepared: dict[str, _Facts] = {}
         #: Files whose last replacement or removal may not survive a power cut, though it is what is read.
         self._doubtful: set[str] = set()
         self._marks = ArchiveMarks(directory, suffix)
@@ -166,7 +166,7 @@ class ArchiveFiles(Resource):
         key = commit.session.key
         if not self._names or (name := file_name(key, SUFFIX)) not in self._names:
             return False
-        return commit.spared is not None or key not in self._known or name in self._marks.marked
+        return commit.spared is not None or key not in self._facts or name in self._marks.marked
 
     def prepare(self, commit: Commit, actual: Callable[[], Version | None]) -> None:
         """Make a session's archive what it must be when a commit is written, durably. Until then it counts as before.
@@ -194,10 +194,10 @@ class ArchiveFiles(Resource):
         if actual is not None and actual == session.version:
             return  # the write landed before, and so its archive is there
         self._prepared.pop(key, None)
-        known = self._known.pop(key, None)
+        facts = self._facts.pop(key, None)
         bodies: list[bytes] = []
-        if spare is not None or known is None or not self._is_still(name, known):
-            known, found = self._settled(key, name, actual, keeps=spare is None)
+        if spare is not None or facts is None or not self._is_still(name, facts):
+            facts, found = self._settled(key, name, actual, keeps=spare is None)
             if found is not None and spare is not None:
                 bodies = [body for _, body in found.lines if is_kept(position_of(body), spare)]
         bodies += [body_of(message) for _, message in commit.archived]
@@ -205,11 +205,11 @@ class ArchiveFiles(Resource):
             if actual is None:
                 self._marks.put(name)
             revised = [(session.revision, body) for body in bodies]
-            data = encode_lines(key, session.generation, 0 if known is None else known.count, revised)
-            written = self._created(key, name, data) if known is None else self._appended(name, known, data)
-            self._prepared[key] = _Known(written, (0 if known is None else known.count) + len(bodies))
-        elif known is not None and spare is None:
-            self._known[key] = known
+            data = encode_lines(key, session.generation, 0 if facts is None else facts.count, revised)
+            written = self._created(key, name, data) if facts is None else self._appended(name, facts, data)
+            self._prepared[key] = _Facts(written, (0 if facts is None else facts.count) + len(bodies))
+        elif facts is not None and spare is None:
+            self._facts[key] = facts
 
     def finish(self, commit: Commit) -> OSError | None:
         """Take note that a commit was written; return what kept the text of a cleared archive from being removed."""
@@ -221,13 +221,13 @@ class ArchiveFiles(Resource):
                 self._marks.remove(name)
         if commit.spared is None or commit.base is None:
             if prepared is not None:
-                self._known[key] = prepared
+                self._facts[key] = prepared
             return None
         failure: OSError | None = None
         try:
-            known = self._settled(key, name, commit.session.version, clear=True)[0]
-            if known is not None:
-                self._known[key] = known
+            facts = self._settled(key, name, commit.session.version, clear=True)[0]
+            if facts is not None:
+                self._facts[key] = facts
         except OSError as error:
             failure = error
         except OutcomeUnknownError as error:
@@ -244,9 +244,9 @@ class ArchiveFiles(Resource):
         if version is None:
             return
         try:
-            known = self._settled(key, file_name(key, SUFFIX), version, keeps=True)[0]
-            if known is not None:
-                self._known[key] = known
+            facts = self._settled(key, file_name(key, SUFFIX), version, keeps=True)[0]
+            if facts is not None:
+                self._facts[key] = facts
         except (OSError, OutcomeUnknownError) as error:
             _raise_failed(key, error)
         except NotRegularError:
@@ -254,8 +254,8 @@ class ArchiveFiles(Resource):
 
     def _settled(
         self, key: str, name: str, version: Version | None, *, clear: bool = False, keeps: bool = False
-    ) -> tuple[_Known | None, Found | None]:
-        """Cut off what does not count over a version; return what the file is known by then, and what is in it.
+    ) -> tuple[_Facts | None, Found | None]:
+        """Cut off what does not count over a version; return the facts and the content of the file that is then there.
 
         Where there is no session, an archive that is alone goes to quarantine.
 
@@ -264,7 +264,7 @@ class ArchiveFiles(Resource):
         """
         if name not in self._names:
             return None, None
-        self._known.pop(key, None)
+        self._facts.pop(key, None)
         if version is None:
             self._unlink(name, aside=not self._marks.is_marked(name))
             return None, None
@@ -284,17 +284,17 @@ class ArchiveFiles(Resource):
             keep_copy(self._files, name, data[found.torn :])
         if removes and (found.mixed or found.damage is not None):
             lines = encode_lines(key, version.generation, 0, found.lines)
-            return _Known(self._created(key, name, lines), len(found.lines)), found
-        known = signature(status)
+            return _Facts(self._created(key, name, lines), len(found.lines)), found
+        written = signature(status)
         stays = data[: found.end]
         whole = stays.endswith(b"\n")  # else something was cut off in its header
         if not whole or len(stays) != len(data) or name in self._doubtful:
-            known = self._replaced(name, [stays] if whole else [stays, b"\n"])
-        return _Known(known, found.count), found
+            written = self._replaced(name, [stays] if whole else [stays, b"\n"])
+        return _Facts(written, found.count), found
 
-    def _is_still(self, name: str, known: _Known) -> bool:
+    def _is_still(self, name: str, facts: _Facts) -> bool:
         status = self._files.stat(name)
-        return status is not None and signature(status) == known.signature
+        return status is not None and signature(status) == facts.signature
 
     def _created(self, key: str, name: str, lines: bytes) -> Signature:
         self._names.add(name)
@@ -307,11 +307,11 @@ class ArchiveFiles(Resource):
         self._doubtful.discard(name)
         return written
 
-    def _appended(self, name: str, known: _Known, lines: bytes) -> Signature:
+    def _appended(self, name: str, facts: _Facts, lines: bytes) -> Signature:
         fd = self._files.open_append(name)
         try:
             status = self._files.fstat(fd)
-            if signature(status) != known.signature:
+            if signature(status) != facts.signature:
                 raise OSError(0, "another program changed the file")
             # One that has a second name, as backups of hard links give it, is replaced.
             is_alone = status.st_nlink <= 1
@@ -359,7 +359,7 @@ class ArchiveFiles(Resource):
         :raises SaveOutcomeUnknownError: it may still be there.
         """
         name = file_name(key, SUFFIX)
-        self._known.pop(key, None)
+        self._facts.pop(key, None)
         self._prepared.pop(key, None)
         if name not in self._names and name not in self._marks.marked:
             return

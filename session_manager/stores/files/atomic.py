@@ -9,9 +9,8 @@ A sync that failed is never tried again on the same file: Linux has marked the p
 without having written them (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX
 ATC 2020). The file is thrown away, and one fresh attempt is made from memory.
 
-Several files are replaced by the same steps, each file's in the same order: but all temporary files are written and synced
-before the first rename, by several threads (a journal commits the syncs that come at once together), and one sync of the
-directory serves all renames.
+Several files at once take the same steps in the same order. All temporary files are written and synced before the first
+rename, by several threads, since a journal commits simultaneous syncs together. One sync of the directory serves all renames.
 """
 
 from __future__ import annotations
@@ -46,9 +45,9 @@ __all__ = [
 ]
 
 _ORPHAN = re.compile(r"\.tmp-[0-9a-f]{16}\Z")
-#: The largest read: more than a file has at once is read into one place, and nowhere else.
+#: The largest read, in bytes: a file of one read is not copied once more.
 _CHUNK = 1024 * 1024 * 1024
-#: Larger files are judged by so many of their first bytes before the rest is read.
+#: A larger file is judged by so many of its first bytes before the rest is read.
 _HEAD = 64 * 1024
 _PIECE = 8192
 #: How many files are synced at once.
@@ -57,7 +56,7 @@ _THREADS = 8
 #: A file's device, inode, size in bytes, and time of modification in nanoseconds.
 Signature = tuple[int, int, int, int]
 
-#: Returns what tells whether a file is still the one that it was.
+#: Returns the signature of a file, which tells whether it is still the same file with the same content.
 signature: Callable[[os.stat_result], Signature] = operator.attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns")
 
 
@@ -75,8 +74,8 @@ def read_whole(
     """Return a file's bytes, and its status.
 
     :param until: read no further than the chunk in which this byte first occurs.
-    :param judge: is called with the first bytes of a large file. If it raises, the rest is not read: a file
-        without end, or a sparse one, which has no right to its name, takes no memory.
+    :param judge: called with the first bytes of a large file. If it raises, the rest is not read. So an endless or a
+        sparse file that is no session takes no memory.
     :raises NotRegularError: if it is not a regular file.
     :raises OSError: if it cannot be read, or is not there.
     """
@@ -132,12 +131,12 @@ def replace(files: Files, name: str, buffers: Sequence[bytes], check: Callable[[
     """Replace a file, or create it; when this returns, it survives a power cut.
 
     :param buffers: the bytes of the new file.
-    :param check: called just before the rename; what it raises leaves the old file as it is.
-    :returns: what the new file is known by.
+    :param check: called just before the rename; if it raises, the old file stays as it is.
+    :returns: the signature of the new file.
     :raises OSError: the old file is untouched, and nothing else is left behind.
     :raises OutcomeUnknownError: the file was renamed, but the directory was not synced.
     """
-    temporary, known = _durable(files, buffers)
+    temporary, new = _durable(files, buffers)
     renamed = False
     try:
         check()
@@ -149,12 +148,12 @@ def replace(files: Files, name: str, buffers: Sequence[bytes], check: Callable[[
     failure = _sync_failure(files)
     if failure is not None:
         raise OutcomeUnknownError from failure
-    return known
+    return new
 
 
 @attrs.frozen
 class Replacement:
-    """A file that is to be replaced, or created: the arguments of `replace`."""
+    """The arguments of `replace` for one file."""
 
     name: str
     buffers: Sequence[bytes]
@@ -164,7 +163,7 @@ class Replacement:
 def replace_many(files: Files, wanted: Sequence[Replacement]) -> list[Signature | Exception]:
     """Replace several files, each as `replace` does.
 
-    :returns: of each what `replace` would return, or raise. After an interrupt each is the old one or the new one.
+    :returns: for each file, what `replace` would return or raise. After an interrupt each file is the old one or the new one.
     """
     written: dict[int, tuple[str, Signature]] = {}
     outcomes: list[Signature | Exception] = [OutcomeUnknownError()] * len(wanted)
@@ -178,12 +177,12 @@ def replace_many(files: Files, wanted: Sequence[Replacement]) -> list[Signature 
     renamed: list[int] = []
     try:
         _at_once(write, len(wanted))
-        for number, (temporary, known) in sorted(written.items()):
+        for number, (temporary, new) in sorted(written.items()):
             try:
                 wanted[number].check()
                 _rename(files, temporary, wanted[number].name)
                 renamed.append(number)
-                outcomes[number] = known
+                outcomes[number] = new
             except Exception as error:  # noqa: BLE001 - it is that file's outcome
                 outcomes[number] = error
     finally:
@@ -198,9 +197,10 @@ def replace_many(files: Files, wanted: Sequence[Replacement]) -> list[Signature 
 
 
 def _at_once(step: Callable[[int], None], count: int) -> None:
-    """Call a function with each number below `count`, in this thread and in others, if it is many and they can be started.
+    """Call a function with each number below `count`, in this thread and, for many numbers, in further threads.
 
-    What it raises in any of them comes out; then, and after an interrupt, no further number is begun. No thread is left.
+    Fewer threads do it if no more can be started. An exception of any of them comes out here; after it, and after an
+    interrupt, no further number is begun. No thread is left.
     """
     left = deque(range(count))
     failures: list[BaseException] = []
@@ -229,7 +229,7 @@ def _at_once(step: Callable[[int], None], count: int) -> None:
 
 
 def _join(threads: Sequence[threading.Thread]) -> None:
-    """Wait for threads to end, also after an interrupt: what they wrote is to be removed."""
+    """Wait for threads to end, also after an interrupt: the caller then removes the files that they wrote."""
     interrupt = None
     left = deque(threads)
     while left:
@@ -268,7 +268,7 @@ def _written(files: Files, buffers: Sequence[bytes]) -> tuple[str, Signature]:
                 files.sync(fd)
             except OSError as error:
                 raise _SyncFailedError(*error.args) from error
-            known = signature(files.fstat(fd))
+            new = signature(files.fstat(fd))
         except BaseException:
             with contextlib.suppress(OSError):
                 files.close(fd)
@@ -278,7 +278,7 @@ def _written(files: Files, buffers: Sequence[bytes]) -> tuple[str, Signature]:
     finally:
         if not complete:
             _discard(files, temporary)
-    return temporary, known
+    return temporary, new
 
 
 def write_all(files: Files, fd: int, buffers: Sequence[bytes]) -> None:
@@ -301,7 +301,7 @@ def write_all(files: Files, fd: int, buffers: Sequence[bytes]) -> None:
 
 
 def _rename(files: Files, temporary: str, name: str) -> None:
-    """Rename; an error after which the temporary name is gone leaves the outcome unknown."""
+    """Rename a temporary file. If that fails, but its name is gone, the outcome is unknown."""
     try:
         files.rename(temporary, name)
     except OSError as error:

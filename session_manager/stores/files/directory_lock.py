@@ -1,8 +1,8 @@
-"""One writer for a directory: an exclusive lock on ``.lock`` in it, held for as long as a store lives.
+"""The writer's lock of a directory: an exclusive lock on the file ``.lock`` in it, held for as long as a store lives.
 
-filelock locks the descriptor (ADR 19). The lock is the operating system's: a killed holder has let go of it. The file is
-never deleted, for two processes could then each hold one. It is opened in the open directory, whatever is at that path by
-now. Its holder is named in ``.holder`` beside it, ``{"pid":…,"host":…,"started":…}``, which is a courtesy, not a lock.
+filelock locks the descriptor (ADR 19). The operating system releases the lock of a killed process. The file is never deleted:
+otherwise two processes could each lock a file of that name. It is opened by the descriptor of the open directory, whatever
+has the directory's path by now. ``.holder`` beside it names the holder, ``{"pid":…,"host":…,"started":…}``, for errors only.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ __all__ = ["DirectoryLock", "WriterLock"]
 
 _LOCK = ".lock"
 _HOLDER = ".holder"
-#: More than any holder signs with.
+#: The largest ``.holder`` that is read, in bytes.
 _LONGEST_HOLDER = 4096
 
 
 class WriterLock(LockFile):
-    """A lock file with a lock that is taken once, by filelock."""
+    """A lock file that is locked once, by filelock."""
 
     def acquire(self) -> bool:
         """Take the lock at once; return whether it was free.
@@ -46,16 +46,16 @@ class WriterLock(LockFile):
             raise StorageError(self.path, f"cannot be locked: {error.strerror}") from error
 
     def release(self) -> None:
-        """Let go of the lock, if it is held, also where a child has the descriptor."""
+        """Let go of the lock, if it is held, even if a forked child has the descriptor, too."""
         if self.is_open:
             filelock.unlock_descriptor(self._fd)
 
 
 class DirectoryLock(Resource):
-    """The lock of an open directory, taken.
+    """The writer's lock of an open directory. Creating the object takes it.
 
     :param files: the directory.
-    :raises StorageLockedError: at once, if somebody else holds it, in this process or another.
+    :raises StorageLockedError: at once, if another store holds it, in this process or another.
     :raises StorageError: if the file cannot be opened, or the file system cannot lock.
     """
 
@@ -80,7 +80,7 @@ class DirectoryLock(Resource):
 
     @property
     def is_held(self) -> bool:
-        """Whether this process has it: not after `release`, nor in a child that was forked off."""
+        """Whether this process holds it: not after `release`, and not in a forked child."""
         return self._lock.is_open
 
     def release(self) -> None:
@@ -104,7 +104,7 @@ def _holder(files: Files) -> dict[str, Any]:
 
 
 def _is_gone(pid: object, host: object) -> bool:
-    """Say whether a process of this host has certainly ended: it left its name, and the holder could not sign."""
+    """Say whether the process that ``.holder`` names has certainly ended. It then left its name, and the new holder could not write."""
     if os.name != "posix" or host != socket.gethostname() or type(pid) is not int or pid < 1:
         return False
     try:

@@ -1,11 +1,11 @@
 """An open directory, and the dozen operations on it that all disk access goes through.
 
-A store is given the class (or a factory of it); tests give a faulting or a recording one. Every operation takes a plain
-name, never a path, and works on the directory's descriptor, so that nobody can swap the directory
-under it. Symbolic links are never followed.
+A store takes the class, or a factory of it; tests give one that fails or records. Every operation takes a plain name, never
+a path, and works on the directory's descriptor. So no other program can swap the directory under it. Symbolic links are
+never followed.
 
-POSIX is what this was written and tested for. Without ``dir_fd`` (Windows) the operations work on joined paths and the
-directory is not synced; macOS gets ``F_FULLFSYNC``. Both are untested.
+It is written and tested for POSIX. Without ``dir_fd`` (Windows) the operations work on joined paths, and the directory is not
+synced. macOS gets ``F_FULLFSYNC``. Both are untested.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ class Files(Resource):
         return os.listdir(self.path if self._fd is None else self._fd)
 
     def stat(self, name: str) -> os.stat_result | None:
-        """Return what a name is (a link itself, not its target); `None` if there is no such name."""
+        """Return the status of a name (of a link itself, not of its target); `None` if there is no such name."""
         try:
             return os.stat(self._at(name), dir_fd=self._fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
     def fstat(self, fd: int) -> os.stat_result:
-        """Return what an open file is."""
+        """Return the status of an open file."""
         return os.fstat(fd)
 
     def open_read(self, name: str) -> int:
@@ -91,7 +91,7 @@ class Files(Resource):
         return os.open(self._at(name), _APPEND | _BINARY, dir_fd=self._fd)
 
     def open_lock(self, name: str) -> int:
-        """Open a file that is there to be locked, without following a link; it is created if it is missing."""
+        """Open a lock file, without following a link; it is created if it is missing."""
         return os.open(self._at(name), _LOCK, 0o600, dir_fd=self._fd)
 
     def read(self, fd: int, size: int) -> bytes:
@@ -139,7 +139,7 @@ class Files(Resource):
         os.close(fd)
 
     def rename(self, source: str, target: str) -> None:
-        """Give a file another name, replacing what has it, atomically."""
+        """Give a file another name, atomically; a file that has the name is replaced."""
         os.replace(self._at(source), self._at(target), src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def unlink(self, name: str) -> None:
@@ -159,7 +159,7 @@ class Files(Resource):
 
 
 def real_path(path: str | os.PathLike[str]) -> str:
-    """Return the absolute path of a storage without links, so that all who open the storage name it alike.
+    """Return the absolute path of a storage without links, so that all its openers name it alike.
 
     :raises StorageError: if it is a link to nothing: no storage is created through a link.
     """
@@ -173,8 +173,7 @@ def real_path(path: str | os.PathLike[str]) -> str:
 def create_directory(path: str) -> None:
     """Create a directory and its missing parents, each 0700, and make their names durable.
 
-    The deepest directory that was there already is made durable as well: its creator may have
-    been killed before that.
+    The deepest existing directory is made durable as well: its creator may have been killed before that.
 
     :param path: an absolute path.
     :raises OSError: if it cannot be created, or is not a directory.

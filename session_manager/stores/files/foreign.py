@@ -1,4 +1,4 @@
-"""Sessions of another program in a directory: told by the names and the keys of its files."""
+"""Sessions of another program in a directory, recognized by the names of its files and the keys in them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from session_manager.stores.files.filesystem import Files
 
 __all__ = ["check_start", "checked_key", "holding_sessions", "is_candidate", "key_in", "key_or_damage"]
 
-#: What a JSON text begins with, after white space.
+#: The characters that a JSON text may begin with, after white space.
 _FIRST = b'{["-0123456789tfn'
 
 
 def is_candidate(name: str) -> bool:
-    """Say whether a file may be one of picoclaw's, by its name. Our own suffixes are ruled out before."""
+    """Say whether a file may be a session of picoclaw's, by its name. The caller has ruled out our own suffixes."""
     return name.endswith(".json") and not name.endswith(".meta.json") and not name.startswith(".")
 
 
@@ -30,9 +30,9 @@ def check_start(data: bytes) -> None:
 
 
 def key_in(data: bytes) -> str | None:
-    """Return the key of a file; `None` if it is another program's.
+    """Return the key in a file; `None` if the file is of neither program.
 
-    :raises DecodeError: if it does not parse, or its key is none.
+    :raises DecodeError: if the file does not parse, or the key in it is invalid.
     """
     value = decode_json(data)
     if not isinstance(value, dict) or "key" not in value or "messages" not in value:
@@ -52,9 +52,9 @@ def checked_key(value: dict[str, Any]) -> str:
 
 
 def holding_sessions(files: Files, names: Iterable[str]) -> list[str]:
-    """Return which files of a directory are sessions of picoclaw's, without a doubt.
+    """Return the files of a directory that are certainly sessions of picoclaw's.
 
-    :param names: what is in it, but for our own sessions.
+    :param names: the names in it, without our own sessions.
     """
     return [name for name in names if is_candidate(name) and key_or_damage(files, name)[0] is not None]
 

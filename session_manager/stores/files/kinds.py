@@ -1,7 +1,7 @@
-"""Kinds of directories: whose sessions a directory holds, as the names of its files tell.
+"""Kinds of directories: which store a directory belongs to, by the names of its files.
 
-A directory belongs to one kind of store. A store of another kind would not see the sessions in it, so it is refused, and so
-is a directory with both kinds, whichever of them is asked for. Hidden files (quarantine, locks, temporary files) do not count.
+A directory belongs to one kind of store. A store of another kind would not see its sessions, so it is refused. A directory
+with sessions of two kinds is refused to both. Hidden files (quarantine, locks, temporary files) do not count.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _DATABASES = (".db", ".sqlite", ".sqlite3")
 
 
 def deletion_mark(archive: str) -> str:
-    """Return the name of the file which says that an archive without a session is garbage (`session_manager.stores.archive.files`)."""
+    """Return the name of the mark that declares an archive without a session garbage (`session_manager.stores.archive.marks`)."""
     return _MARK + archive
 
 
 def marked_archive(name: str) -> str | None:
-    """Return the archive whose mark has this name; `None` if it is no mark."""
+    """Return the name of the archive that a mark of this name is for; `None` if it is no mark's name."""
     return name.removeprefix(_MARK) if name.startswith(_MARK) and name.endswith(ARCHIVE_SUFFIX) else None
 
 
@@ -65,11 +65,11 @@ def sessions_in(names: Collection[str]) -> dict[str, list[str]]:
 
 
 def objection(path: str, found: dict[str, list[str]], scheme: str) -> str:
-    """Return why a directory cannot be opened; ``""`` if it can.
+    """Say why a store must not open a directory; ``""`` if it may.
 
     :param path: the directory, as the caller names it.
     :param found: the sessions' files in it (`sessions_in`).
-    :param scheme: the store to open; ``""`` if any is right.
+    :param scheme: that of the store; ``""`` for any.
     """
     if len(found) > 1:
         (one, some), (other, others) = sorted(found.items(), reverse=True)
@@ -89,6 +89,6 @@ def archives_in(names: Iterable[str]) -> set[str]:
 
 
 def databases_in(names: Collection[str]) -> list[str]:
-    """Return the databases of sessions in a directory, sorted: each has a lock file beside it, which is never deleted."""
+    """Return the databases of sessions in a directory, sorted. Each is told by its lock file, which is never deleted."""
     there = set(names)
     return sorted(name for name in names if name.endswith(_DATABASES) and f"{name}.lock" in there)

@@ -1,4 +1,4 @@
-"""A file that exists to be locked: opened once, never deleted, and closed in a forked child."""
+"""A lock file: opened once, never deleted, and closed in a forked child."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def _open(path: str) -> int:
 
 
 class LockFile(Resource):
-    """An open lock file. A forked child has none of the locks of its parent, and keeps none of them when the parent ends.
+    """An open lock file. A forked child does not hold the lock, and does not keep it when its parent ends.
 
     :param path: the file; created, 0600, if it is missing.
-    :param open_file: opens it, in another way than by its path.
+    :param open_file: opens the file; by its path if this is missing.
     :raises StorageError: if it cannot be opened.
     """
 
@@ -37,13 +37,13 @@ class LockFile(Resource):
         try:
             self._fd = _open(path) if open_file is None else open_file()
             if hasattr(os, "fchmod") and os.fstat(self._fd).st_mode & 0o600 != 0o600:
-                os.fchmod(self._fd, 0o600)  # what a umask took away
+                os.fchmod(self._fd, 0o600)  # a umask may have removed bits
         except OSError as error:
             raise StorageError(path, f"cannot be opened: {error.strerror}") from error
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be locked: not after `close`, nor in a child that was forked off."""
+        """Whether it can be locked: not after `close`, and not in a forked child."""
         return self._fd >= 0
 
     @property
@@ -53,14 +53,14 @@ class LockFile(Resource):
         return status.st_dev, status.st_ino
 
     def close(self) -> None:
-        """Close the file, which lets go of the lock, unless a child has it, too; idempotent."""
+        """Close the file; idempotent. That releases the lock, unless a forked child has the descriptor, too."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             with contextlib.suppress(OSError):
                 os.close(fd)
 
     def __del__(self) -> None:
-        """Close it: a caller that was interrupted while it was opened could not."""
+        """Close the file: a caller that was interrupted during the opening could not."""
         self.close()
 
 

@@ -1,12 +1,12 @@
-"""Session keys, and the names of their files.
+"""The file name of a session key, and the key of a file name.
 
 A key becomes a file's stem in the manner of Mercurial's store encoding: ``a-z 0-9 -`` stay, ``_`` becomes ``__``,
 ``A`` becomes ``_a``, and every other UTF-8 byte ``~xx`` (lowercase hex). The first letter of a
 Windows device's name (the whole stem is ``con``, ``nul``, ``com1``, …) becomes ``~xx`` as well. So the stem is
 ASCII in one case, without dots: the same name on file systems that fold case or normalize Unicode.
 
-A stem over 200 bytes becomes its first 120 bytes, ``~~`` and the SHA-256 of the key in hex. That is
-not reversible; the key is in the file.
+A stem over 200 bytes becomes its first 120 bytes, ``~~`` and the SHA-256 of the key in hex. Such a name does not tell the key;
+the file does.
 
 >>> file_name("telegram:42", ".session.json"), file_name("Slack_C01", ".session.json")
 ('telegram~3a42.session.json', '_slack___c01.session.json')
@@ -61,12 +61,12 @@ def file_name(key: str, suffix: str) -> str:
 
 
 def is_hashed(name: str, suffix: str) -> bool:
-    """Say whether a file's name is that of a long key, which only the file itself tells."""
+    """Say whether a file's name is that of a long key, which only the file's content tells."""
     return name.endswith(suffix) and _HASHED.match(name[: -len(suffix)]) is not None
 
 
 def key_of(name: str, suffix: str) -> str | None:
-    """Return the key whose file has this name; `None` if it is no key's, or that of a long one."""
+    """Return the key whose file has this name; `None` if no key's file has it, or a long key's."""
     if not name.endswith(suffix):
         return None
     stem = name[: -len(suffix)]

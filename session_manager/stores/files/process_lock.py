@@ -1,7 +1,8 @@
 """A lock between processes that is taken for each commit of a database.
 
-It is ``flock`` on a descriptor that stays open, two system calls a use. A killed holder has let go of it. A caller says how
-long it waits at most: a stopped holder must not stop the others. Without ``flock``, filelock locks the descriptor.
+It is ``flock`` on a descriptor that stays open: two system calls for each use. The operating system releases the lock of a
+killed process. A caller limits its wait, since a stopped holder must not stop the others. Without ``flock``, filelock locks
+the descriptor.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ _LONGEST_PAUSE = 0.002
 
 
 class ProcessLock(LockFile):
-    """A lock file with a lock that is taken often. One thread at a time may use it: the caller sees to that.
+    """A lock file that is locked often. One thread at a time may use it; the caller sees to that.
 
     `release` is harmless when the lock is not held, so that an interrupt at any point is mended by calling it again.
     """
 
     def acquire(self, timeout: float) -> bool:
-        """Take the lock; return whether it was free, or became so in time.
+        """Take the lock; return whether it was free in time.
 
         :param timeout: how many seconds to wait, at most.
         :raises StorageError: if the file system cannot lock.
@@ -50,7 +51,7 @@ class ProcessLock(LockFile):
     def _attempt(self) -> bool:
         try:
             if not _HAS_FLOCK:  # pragma: no cover - Windows
-                import filelock  # elsewhere, a database needs none of it
+                import filelock  # elsewhere a database needs no such lock
 
                 return filelock.lock_descriptor(self._fd, blocking=False)
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

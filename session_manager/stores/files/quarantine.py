@@ -1,7 +1,7 @@
-"""Quarantine: what is damaged is moved aside, never deleted and never overwritten.
+"""Quarantine: damaged files are moved aside, never deleted and never overwritten.
 
-A quarantined file stays in its directory as ``.quarantine-<16 hex digits>-<its name>`` (of a
-name over 220 bytes, the end). So does the torn end of a log, before it is cut off. Nothing reads it again.
+A quarantined file stays in its directory as ``.quarantine-<16 hex digits>-<its name>``; of a name over 220 bytes, only the end
+is kept. The torn end of a log is copied there, too, before it is cut off. No call reads these files again.
 """
 
 from __future__ import annotations

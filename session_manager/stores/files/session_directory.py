@@ -39,7 +39,7 @@ T = TypeVar("T")
 class SessionDirectory(Resource):
     """The files of a store in a directory.
 
-    The writer knows which files there are from listing them once; a reader beside it looks each time.
+    The writer lists the files once, and then knows them. A reader beside it looks each time.
 
     :param path: the directory; the writer creates it, 0700, if it is missing.
     :param suffix: how the names of sessions' files end.
@@ -70,7 +70,7 @@ class SessionDirectory(Resource):
         self._closed = False
         self._pid = os.getpid()
         self._lock: DirectoryLock | None = None
-        #: Sessions whose deletion was begun, and may not survive a power cut.
+        #: Keys of sessions whose deletion may not survive a power cut.
         self.undeleted: set[str] = set()
         try:
             if not read_only:
@@ -88,9 +88,9 @@ class SessionDirectory(Resource):
             raise
 
     def _open(self) -> None:
-        """List the directory. What a killed process renamed is made durable before it is believed."""
+        """List the directory. Renames of a killed process are made durable first."""
         if not self.read_only:
-            self.listed(InvalidStorageError)  # a directory of another kind is left as it is
+            self.listed(InvalidStorageError)  # which leaves a directory of another kind as it is
             self._lock = DirectoryLock(self.files)
         self.other_names = self.listed(InvalidStorageError)
         if self.read_only:
@@ -102,7 +102,7 @@ class SessionDirectory(Resource):
             raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
 
     def listed(self, refused: Callable[[str, str], Exception] = StorageError) -> list[str]:
-        """Take note of the sessions' files that are in the directory now, and return the other names.
+        """Note the sessions' files that are in the directory now, and return the other names.
 
         :param refused: makes the error that is raised if the directory holds sessions that stores of another kind read.
         :raises StorageError: if it cannot be read.
@@ -124,7 +124,7 @@ class SessionDirectory(Resource):
         """Raise if no call may be made.
 
         :raises ClosedError: after `close`.
-        :raises ForkedError: in a child that was forked off, which has no lock on the directory.
+        :raises ForkedError: in a forked child, which has no lock on the directory.
         """
         if self._closed:
             raise ClosedError
@@ -132,7 +132,7 @@ class SessionDirectory(Resource):
             raise ClosedError if os.getpid() == self._pid else ForkedError
 
     def check_writable(self) -> None:
-        """Raise unless it may be written to.
+        """Raise unless the directory may be written to.
 
         :raises ClosedError: after `close`.
         :raises ReadOnlyError: if it was opened so.
@@ -154,13 +154,13 @@ class SessionDirectory(Resource):
         return self.read_only or name in self.names
 
     def look_for(self, name: str) -> None:
-        """Take note of a file that an interrupted write has left, if there is one."""
+        """Note the file that an interrupted write has left, if there is one."""
         with contextlib.suppress(OSError):
             if self.files.stat(name) is not None:
                 self.names.add(name)
 
     def keys(self) -> set[str]:
-        """Return the keys of the sessions' files that were listed, the damaged ones' too."""
+        """Return the keys of the listed sessions' files, damaged files included."""
         return {key for name in list(self.names) if (key := self._key_of(name)) is not None}
 
     def _key_of(self, name: str) -> str | None:
@@ -177,7 +177,7 @@ class SessionDirectory(Resource):
         return self._hashed[name]
 
     def strays(self) -> list[Finding]:
-        """Return the files that have the suffix, but whose key nobody can tell."""
+        """Return the files that have the suffix, but neither a key's name nor a key in them."""
         reason = "its name or its header is not that of a session"
         names = sorted(name for name in list(self.names) if self._key_of(name) is None)
         return [Finding(None, self.path_of(name), 0, reason) for name in names]
@@ -185,9 +185,9 @@ class SessionDirectory(Resource):
     def remove(self, key: str, older: Iterator[None], *, damaged: bool, mark: str | None = None) -> None:
         """Remove a session's file, durably.
 
-        :param older: before that, removes files that would come back in its place; gives `None` after each.
+        :param older: first removes files that would otherwise show up in its place; yields after each.
         :param damaged: move it to quarantine instead.
-        :param mark: give it this name instead, unless it is damaged.
+        :param mark: rename it to this instead, unless `damaged`.
         :raises SaveFailedError: nothing was removed.
         :raises SaveOutcomeUnknownError: it was, but may come back after a power cut.
         """
@@ -222,7 +222,7 @@ class SessionDirectory(Resource):
             pass
 
     def _is_there(self, name: str) -> bool:
-        """Say whether a file that could not be removed is there still: the error may have come after the fact."""
+        """Say whether a file that could not be removed is still there: the error may have come after the removal."""
         try:
             return self.files.stat(name) is not None
         except OSError:
@@ -240,7 +240,7 @@ class SessionDirectory(Resource):
 def reading(files: Files, key: str, name: str, decoded: Callable[[str], tuple[str, T]]) -> T | None:
     """Read a file, and check that it is the key's; return `None` if there is no file.
 
-    :param decoded: reads it, given its path for errors; returns the key in it, and the value.
+    :param decoded: reads the file, given its path for errors; returns the key in the file, and the value.
     :raises CorruptSessionError: if it is damaged, not a regular file, or another key's.
     :raises UnsupportedFormatError: if a newer version wrote it.
     :raises StorageError: if it cannot be read.

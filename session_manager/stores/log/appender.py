@@ -1,8 +1,8 @@
-"""Appending a record to a session's log file, and cutting off what does not belong to it: a torn record, a failed append.
+"""Appends of records to a session's log file, and cuts of a torn record or a failed append at its end.
 
-A save opens the file, looks at what it has opened, writes one line, and syncs. The descriptor serves one save only: a sync
-that failed spoils it (Linux forgets the failure, see `session_manager.stores.files.atomic`), and a compaction puts another file in its
-place. All that a save computes it computes before the sync, because what runs after a sync runs with cold caches.
+A save opens the file, checks what it has opened, writes one line, and syncs. The descriptor serves one save only. A failed
+sync spoils it, since Linux forgets the failure (`session_manager.stores.files.atomic`). A compaction puts another file in its
+place. A save computes everything before the sync: code that runs after a sync runs with cold caches.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from session_manager.stores.contract import Commit
 from session_manager.stores.files.atomic import Signature, signature
 from session_manager.stores.files.session_directory import SessionDirectory
 from session_manager.stores.log.file import Facts, LogFile
-from session_manager.stores.log.format import encode_notes, encode_record, encode_state, next_fingerprint
+from session_manager.stores.log.format import encode_metadata, encode_record, encode_state, next_fingerprint
 from session_manager.stores.log.reader import NOT_A_FILE, LogReader
 
 __all__ = ["LogAppender"]
@@ -43,22 +43,22 @@ class LogAppender(Resource):
         self._reader = reader
 
     def append(self, file: LogFile, commit: Commit, base: Version) -> OSError | None:
-        """Append the record of a commit, durably. The file then is clean (unread, if the system does not tell its facts).
+        """Append the record of a commit, durably. The file then is clean, or unread if the system does not tell its facts.
 
-        The file is spent instead, and nothing was written, if it has another name besides, as backups of hard links give it.
+        If the file has a second name (a backup by hard links), nothing is written, and it is spent.
 
         :param base: the version that the commit is based on.
-        :returns: why it failed; the file is spent if what that left is cut off, else suspect.
+        :returns: why it failed; `None` otherwise. After a failure the file is spent if the failed append was cut off, else suspect.
         :raises ConflictError: if the file is at another version; nothing has changed.
         :raises CorruptSessionError: if it is damaged; nothing has changed.
         :raises SaveFailedError: if it cannot be opened, or a torn record cannot be cut off; nothing has changed.
         """
         session, facts, changes = commit.session, file.facts, encode_changes(commit.changes)
         if facts is not None and session._metadata is facts.metadata:
-            notes = facts.notes
+            metadata = facts.encoded_metadata
         else:
-            notes = encode_notes(session._metadata)
-        line = encode_record(changes, encode_state(session, notes[1]))
+            metadata = encode_metadata(session._metadata)
+        line = encode_record(changes, encode_state(session, metadata[1]))
         fd = self._opened(file, base)
         if fd is None:
             return None
@@ -67,7 +67,7 @@ class LogAppender(Resource):
         try:
             file.appending()
             written = self._written(fd, line)
-            after = None if written is None else self._facts_after(facts, commit, notes, line, len(changes), written)
+            after = None if written is None else self._facts_after(facts, commit, metadata, line, len(changes), written)
             self._files.sync_data(fd)
             file.appended(after)
         except OSError as error:
@@ -81,7 +81,7 @@ class LogAppender(Resource):
         return failure
 
     def _written(self, fd: int, line: bytes) -> Signature | None:
-        """Write a line, and return what the file is then; `None` if the system does not tell.
+        """Write a line, and return the file's signature then; `None` if the system does not tell it.
 
         :raises OSError: if not all of it was written.
         """
@@ -93,7 +93,7 @@ class LogAppender(Resource):
             return None
 
     def _facts_after(
-        self, facts: Facts, commit: Commit, notes: tuple[bytes, bytes], line: bytes, changes: int, written: Signature
+        self, facts: Facts, commit: Commit, metadata: tuple[bytes, bytes], line: bytes, changes: int, written: Signature
     ) -> Facts:
         """Return the facts of a file to which the line of a commit was written.
 
@@ -104,10 +104,10 @@ class LogAppender(Resource):
             is_of_messages = _OF_MESSAGES.issuperset(map(type, commit.changes))
             overhead += len(line) - changes if is_of_messages else len(line)
         fingerprint = next_fingerprint(line, facts.fingerprint)
-        return Facts(written, session.version, fingerprint, session._metadata, notes, None, facts.skipped, overhead)
+        return Facts(written, session.version, fingerprint, session._metadata, metadata, None, facts.skipped, overhead)
 
     def _cut_back(self, file: LogFile, fd: int, facts: Facts) -> None:
-        """Cut off what a failed append left, durably, if that works."""
+        """Cut off a failed append, durably, if possible."""
         try:
             self._files.truncate(fd, facts.signature[2])
             self._files.sync(fd)  # of bytes that were synced before
@@ -116,9 +116,9 @@ class LogAppender(Resource):
         file.cut_back()
 
     def _opened(self, file: LogFile, base: Version) -> int | None:
-        """Open the file to append to it; it must be the one that was last read or written, at a version.
+        """Open the file to append to it. It must be the file that was last read or written, at a version.
 
-        :returns: a descriptor; `None` if the file has another name besides.
+        :returns: a descriptor; `None` if the file has a second name.
         """
         try:
             for _ in range(_ATTEMPTS):
@@ -139,14 +139,14 @@ class LogAppender(Resource):
                 self._reader.current(file, (base,))
         except OSError as error:
             if error.errno in NOT_A_FILE:
-                self._reader.current(file, (base,))  # says what is there instead
+                self._reader.current(file, (base,))  # tells what is there instead
             raise SaveFailedError(file.key, f"{error.strerror}") from error
         raise ConflictError(file.key, base, base, "another program keeps writing the file")
 
     def _cut_torn(self, file: LogFile, fd: int, facts: Facts, torn: int) -> None:
         """Cut off a torn record, durably. It goes to quarantine first.
 
-        :raises OSError: what is durable has not changed.
+        :raises OSError: the durable session has not changed.
         """
         self._reader.keep_torn(file, torn)
         file.cutting()
@@ -155,6 +155,6 @@ class LogAppender(Resource):
         file.cut(msgspec.structs.replace(facts, signature=signature(self._files.fstat(fd)), torn=None))
 
     def _close(self, fd: int) -> None:
-        """Close a descriptor. What it wrote was synced before, or its save has failed: an error says nothing new."""
+        """Close a descriptor. An error tells nothing new: the bytes were synced before, or the save has failed."""
         with contextlib.suppress(OSError):
             self._files.close(fd)

@@ -1,10 +1,9 @@
-"""Whether what is read back is durable: the file ``.clean``.
+"""The clean-shutdown marker ``.clean``: whether the logs of a directory are durable as they are read.
 
-A process that is killed between its write and its sync leaves a record in the page cache, which the next process would
-read, answer for, and lose with the power. ``.clean`` says that nothing of the kind is there. It is removed when a writer
-opens the directory, and created when that writer has closed it, with everything synced and no torn record. If it is missing,
-each file is synced before its first load is believed. (After a power cut nothing is in the page cache, so the mark itself
-needs no sync.)
+A process that is killed between its write and its sync leaves a record in the page cache. The next process would read it, and
+lose it with the power. ``.clean`` says that there is no such record. A writer that opens the directory removes the marker, and
+creates it again when it closes, with everything synced and no torn record. If the marker is missing, each file is synced
+before its first load. After a power cut the page cache is empty, so the marker itself needs no sync.
 """
 
 from __future__ import annotations
@@ -17,16 +16,16 @@ from session_manager.stores.files.filesystem import Files
 __all__ = ["CleanMark"]
 
 _NAME = ".clean"
-#: How many files are synced at the end that nobody touched since a crash; of more, the next process syncs what it loads.
+#: How many files that no call has touched since a crash are synced at the end. If there are more, the next process syncs what it loads.
 _SYNCED_AT_CLOSE = 1000
 
 
 class CleanMark:
-    """The mark of a directory that is opened for writing, under its lock. Taken away, until `put_back`.
+    """The marker of a directory that is opened for writing, under its lock. Creating the object removes it, until `put_back`.
 
     :param files: the directory.
-    :param other_names: what is in it besides.
-    :param names: the files that may hold what was not synced.
+    :param other_names: the other names in it.
+    :param names: the files that may hold bytes which were not synced.
     :raises OSError: if it cannot be taken away.
     """
 
@@ -42,7 +41,7 @@ class CleanMark:
     def sync(self, name: str) -> None:
         """Sync a file, if it may need that.
 
-        :raises OSError: if that fails. It is not to be tried again: the file must be written anew.
+        :raises OSError: if that fails. Do not try again: write the file anew.
         """
         if name not in self.unsynced:
             return
@@ -55,13 +54,13 @@ class CleanMark:
                 self._files.close(fd)
 
     def put_back(self, ends_whole: Callable[[str], bool]) -> None:
-        """Create the mark: everything that was written is synced. What was not touched is synced now, unless it is much.
+        """Create the marker: all writes are synced. Untouched files are synced now, unless they are many.
 
-        :param ends_whole: says whether a file's last line is whole. Without the mark the next process looks at it, too.
+        :param ends_whole: says whether a file's last line is whole. If one is not, there is no marker, and the next process looks, too.
         """
         if len(self.unsynced) > _SYNCED_AT_CLOSE:
             return
-        with contextlib.suppress(OSError):  # without it, the next process takes what is here for what a crash left
+        with contextlib.suppress(OSError):  # without the marker, the next process expects the leftovers of a crash
             for name in sorted(self.unsynced):
                 self.sync(name)
                 if not ends_whole(name):

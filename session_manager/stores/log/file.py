@@ -1,6 +1,6 @@
-"""The log file of one session, as the store knows it: what it was when last read or written, and whether to trust it.
+"""The log file of one session, as the store remembers it: its facts when it was last read or written, and its status.
 
-`LogFile` is the only thing that a log store remembers of a session. Its docstring has the statuses and their transitions.
+A log store remembers nothing else of a session. The docstring of `LogFile` has the statuses and their transitions.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _COMPACT_FROM = 64 * 1024
 
 Status = Literal["unread", "clean", "torn", "spent", "suspect", "doubtful"]
 
-#: The end of a file of these statuses tells the truth about the rest.
+#: The last record of a file of these statuses is true of the whole file.
 WHOLE: frozenset[Status] = frozenset(("unread", "clean"))
 #: A save appends to a file of these statuses. It writes the session whole otherwise.
 APPENDABLE: frozenset[Status] = WHOLE | {"torn"}
-#: What is read back from a file of these statuses survives a power cut.
+#: The content of a file of these statuses survives a power cut.
 BELIEVED: frozenset[Status] = APPENDABLE | {"spent"}
 
 
@@ -37,12 +37,12 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     version: Version | None
     #: Tells the content from any other content of the same version.
     fingerprint: int
-    #: The session's metadata, and its encoding (`session_manager.stores.log.format.encode_notes`).
+    #: The session's metadata, and what `session_manager.stores.log.format.encode_metadata` made of it.
     metadata: JsonObject
-    notes: tuple[bytes, bytes]
+    encoded_metadata: tuple[bytes, bytes]
     #: Where a torn record begins; `None` if there is none.
     torn: int | None = None
-    #: How many of the session's positions had no message when the file was written whole. Each other one was written to the file.
+    #: How many of the session's positions had no message when the file was written whole. Messages of all others were written to it.
     skipped: int = 0
     #: How many bytes of the records are not messages; `None` until that is measured.
     overhead: int | None = None
@@ -97,10 +97,10 @@ class LogFile:
     gone          any                                           unread
     ============  ============================================  ==========================================
 
-    A step that precedes a system call expects the worst, because an interrupt of that call leaves the file in this status.
+    A step before a system call expects the worst, because an interrupt of that call leaves the file in this status.
 
-    A file that has something to remember puts itself into the table of its store. One call at a time uses it; only
-    `release` may come at any moment.
+    A file with something to remember puts itself into the table of its store. One call at a time uses it; only `release` may
+    come at any moment.
 
     :param key: the session.
     :param name: the name of the file.
@@ -111,22 +111,22 @@ class LogFile:
     name: str
     _table: dict[str, LogFile]
     status: Status = "unread"
-    #: What the file was. Before it is believed, its signature is compared with that of the file that is there.
+    #: The facts. Before they are believed, their signature is compared with that of the file on the disk.
     facts: Facts | None = None
-    #: The write of which nobody knows whether it survives a power cut; there is one if, and only if, the status is doubtful.
+    #: The write that may or may not survive a power cut; there is one exactly if the status is doubtful.
     commit: Commit | None = None
-    #: A compaction failed; do not try again before the file has so many bytes.
+    #: How many bytes the file must have before compaction is tried again, after one has failed.
     patience: int = 0
 
     def looked_at(self, *, torn: bool) -> None:
-        """Note whether the file ends with a torn record, whether or not the facts are noted then."""
+        """Note whether the file ends with a torn record. The caller may or may not note the facts, too."""
         if torn and self.status in WHOLE:
             self._enter("torn")
         elif not torn and self.status == "torn":
             self._enter("unread" if self.facts is None else "clean")
 
     def read(self, facts: Facts | None) -> None:
-        """Note what the file is, as it was just read; `None` if there is none."""
+        """Note the facts of the file, which was just read; `None` if there is no file."""
         self.facts = facts
         if self.status not in APPENDABLE:
             self._enter(self.status)
@@ -165,7 +165,7 @@ class LogFile:
         self._enter("clean")
 
     def cut_back(self) -> None:
-        """Note that what a failed append left is cut off, durably."""
+        """Note that a failed append is cut off, durably."""
         self._enter("spent")
 
     def link_found(self) -> None:
@@ -173,7 +173,7 @@ class LogFile:
         self._enter("spent")
 
     def replacing(self) -> tuple[Status, Facts | None]:
-        """Note that the file is about to be replaced; return what `undone` needs."""
+        """Note that the file is about to be replaced; return the arguments of `undone`."""
         before = self.status, self.facts
         self._enter("doubtful" if self.status == "doubtful" else "suspect")
         self.facts = None
@@ -187,13 +187,13 @@ class LogFile:
     def replaced(self, facts: Facts | None) -> None:
         """Note that the session was written whole, durably.
 
-        :param facts: of the new file; of an older one, or `None`, if a write is to notice that the content is not known.
+        :param facts: of the new file; of an older one, or `None`, if the next write must notice that it has not seen this content.
         """
         self.facts, self.commit, self.patience = facts, None, 0
         self._enter("clean" if facts is not None else "unread")
 
     def doubt(self, commit: Commit) -> None:
-        """Note that a write may be lost with the power, or come back with it."""
+        """Note that a power cut may take a write back, or bring it back."""
         self.commit = commit
         self._enter("doubtful")
 
@@ -203,10 +203,10 @@ class LogFile:
         self._enter("unread")
 
     def release(self) -> None:
-        """Forget the facts, which are read again when a call needs them. A status that says more than that stays."""
+        """Forget the facts, which are read again when a call needs them. A status that holds more than the facts stays."""
         if self.status in WHOLE:
             self._table.pop(self.key, None)
-            if self.status not in WHOLE:  # a write has begun meanwhile, in another thread
+            if self.status not in WHOLE:  # another thread has begun a write meanwhile
                 self._table[self.key] = self
 
     def _enter(self, status: Status) -> None:
@@ -219,10 +219,10 @@ class LogFile:
     # How much of it is dead
 
     def is_wasteful(self, session: Session) -> bool:
-        """Say whether more than half of the file looks dead, or nobody knows yet.
+        """Say whether more than half of the file looks dead, or was never measured.
 
-        Two counters decide: the messages that were written to the file, all taken for equally long, and those that are
-        alive. The session itself counts as one message. The overhead is dead.
+        Two counters decide: messages written to the file, all taken for equally long, and messages alive. The session itself
+        counts as one message. The overhead is dead.
 
         :param session: what the file holds.
         """
@@ -235,14 +235,14 @@ class LogFile:
         return 2 * (size - facts.overhead) * alive < size * written
 
     def measured(self, session: Session, whole: int) -> None:
-        """Note how much of the file is alive. It is at least half.
+        """Note how much of the file is alive: at least half.
 
         :param whole: how many bytes the session's first line would be.
         """
         facts = self.facts
         assert facts is not None
         size = facts.signature[2]
-        # An eighth is forgiven, or a file that stays half dead would be measured at each save.
+        # An eighth is forgiven: otherwise a file that stays half dead would be measured at each save.
         overhead = size - whole - size // 8
         skipped = session.end - len(session.messages)
         self.facts = msgspec.structs.replace(facts, overhead=overhead, skipped=skipped)

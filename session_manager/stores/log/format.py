@@ -1,4 +1,4 @@
-r"""Log format 1: a session as a line of what it was, and a line for each save since (``*.session.jsonl``).
+r"""Log format 1: one line for a whole session, and one line for each save since (``*.session.jsonl``).
 
 The bytes, UTF-8, ``⏎`` being one line feed (0x0A) at the end of each line and nowhere else, ``⇥`` one tab (0x09)::
 
@@ -9,17 +9,16 @@ The bytes, UTF-8, ``⏎`` being one line feed (0x0A) at the end of each line and
 
 * The **first line** is a whole session; its messages are as in `session_manager.codec.lines`, with their positions. It is only
   ever written by replacing the file.
-* A **record** is what one save appended: its changes (`session_manager.codec.changes`), which lead from the session before
-  it to the session after it.
-* The **state** stands last in both, and says what a list of sessions shows, so that the end of the file is enough for
-  that: ``{"generation":…,"revision":…,"created":…,"updated":…,"last_message_at":…,"start":…,"end":…,"count":…,
+* A **record** is the line of one save: its changes (`session_manager.codec.changes`), which lead from the session before the
+  save to the session after it.
+* The **state** stands last in both. It has what a list of sessions shows, so that a list reads only the end of the file: ``{"generation":…,"revision":…,"created":…,"updated":…,"last_message_at":…,"start":…,"end":…,"count":…,
   "has_summary":…,"archived":…,"metadata":{…}}``. ``archived`` is absent if it is 0; ``metadata`` is null if it is more than 1,024 bytes. A tab, as a byte, is nowhere
   else in a line (JSON texts escape it): the last one in a file is where its last state begins.
 * ``state_crc32`` is the CRC-32 of the state's object; ``crc32`` that of every byte of the line before its own
   ``,"crc32"``. They are those of zlib, IEEE 802.3, in eight lowercase hex digits, and are compared as bytes.
 
 ``format`` is judged first: a file of another number is an `UnsupportedFormatError`, whatever else is in it. Readers
-ignore fields that they do not know; what an older reader would misread, a kind of change say, needs a new number.
+ignore unknown fields. Anything that an older reader would misread, such as a new kind of change, needs a new number.
 
 Lines end at a line feed only. **A torn record** is a last line that has no line feed, or is not JSON: the write of a save
 that was never acknowledged. Readers leave it out (`session_manager.stores.log.replay` says what they do about the rest).
@@ -57,7 +56,7 @@ __all__ = [
     "check_format",
     "damaged",
     "encode_first",
-    "encode_notes",
+    "encode_metadata",
     "encode_record",
     "encode_state",
     "is_whole",
@@ -71,10 +70,10 @@ __all__ = [
 #: How the name of a log's file ends.
 SUFFIX = SUFFIXES["log"]
 
-#: Larger than any state that holds metadata; the end of a file that is read to find one.
+#: How many bytes at the end of a file are read to find a state: more than any state with metadata has.
 MAX_STATE = 4096
 
-#: More than the start of any first line, up to its key's end: of which each byte may be six characters.
+#: More bytes than any first line has up to the end of its key. Each byte of a key may take six characters.
 MAX_KEY = 8192
 
 _MAX_METADATA = 1024
@@ -87,7 +86,7 @@ _STATE_CRC = b',"state_crc32":"%08x"'
 _CRC_START = b',"crc32":"'
 _CRC = _CRC_START + b'%08x"}'
 
-#: How many bytes of a line, without its line feed, its CRC does not cover.
+#: How many bytes at the end of a line, without its line feed, its CRC does not cover.
 CRC_SIZE = len(_CRC % 0)
 
 _STATE_CRC_SIZE = len(_STATE_CRC % 0)
@@ -95,7 +94,7 @@ _NO_METADATA = b"{}"
 
 
 class Numbers(msgspec.Struct, gc=False):
-    """What a record's state must agree in with the session that its changes lead to."""
+    """The fields of a record's state that must agree with the session after its changes."""
 
     generation: str
     revision: int
@@ -139,18 +138,18 @@ _decode_state = decoder_of(LogState)
 _decode_text = decoder_of(str)
 
 
-def encode_notes(metadata: JsonObject) -> tuple[bytes, bytes]:
-    """Return a session's metadata as JSON, and as a state has it: null, if it is large."""
+def encode_metadata(metadata: JsonObject) -> tuple[bytes, bytes]:
+    """Encode a session's metadata twice: for the first line, and for a state, where null stands for large metadata."""
     if not metadata:
         return _NO_METADATA, _NO_METADATA
-    notes = encode_json(dict(metadata))
-    return notes, notes if len(notes) <= _MAX_METADATA else b"null"
+    whole = encode_json(dict(metadata))
+    return whole, whole if len(whole) <= _MAX_METADATA else b"null"
 
 
-def encode_state(session: Session, notes: bytes) -> bytes:
+def encode_state(session: Session, metadata: bytes) -> bytes:
     """Return the object of a session's state.
 
-    :param notes: its metadata, as `encode_notes` gives it for a state.
+    :param metadata: as `encode_metadata` encodes it for a state.
     """
     messages = session.messages
     count = len(messages)
@@ -166,7 +165,7 @@ def encode_state(session: Session, notes: bytes) -> bytes:
         bool(session.summary),
         session._archived,
     )
-    return encode_json(written)[:-1] + b',"metadata":%b}' % notes
+    return encode_json(written)[:-1] + b',"metadata":%b}' % metadata
 
 
 def encode_record(changes: bytes, state: bytes) -> bytes:
@@ -179,15 +178,15 @@ def encode_record(changes: bytes, state: bytes) -> bytes:
     return line + b',"crc32":"%08x"}\n' % zlib.crc32(line)
 
 
-def encode_first(session: Session, notes: tuple[bytes, bytes] | None = None) -> Encoded:
+def encode_first(session: Session, metadata: tuple[bytes, bytes] | None = None) -> Encoded:
     """Return the first line of a session's file, in pieces.
 
-    :param notes: its metadata, if it was encoded before.
+    :param metadata: as `encode_metadata` gives it, if that was called before.
     """
-    metadata, short = encode_notes(session._metadata) if notes is None else notes
+    whole, short = encode_metadata(session._metadata) if metadata is None else metadata
     refs, summary = encode_json(session.refs), encode_json(session.summary)
     messages = list(encode_messages(session.messages, b","))
-    head = start_of(session.key) + b'%b,"summary":%b,"metadata":%b,"messages":[' % (refs, summary, metadata)
+    head = start_of(session.key) + b'%b,"summary":%b,"metadata":%b,"messages":[' % (refs, summary, whole)
     state = encode_state(session, short)
     tail = b"]" + _STATE + state + _STATE_CRC % zlib.crc32(state)
     end = tail + _CRC % reduce(lambda crc, piece: zlib.crc32(piece, crc), (*messages, tail), zlib.crc32(head)) + b"\n"
@@ -196,7 +195,7 @@ def encode_first(session: Session, notes: tuple[bytes, bytes] | None = None) -> 
 
 
 def next_fingerprint(line: bytes, fingerprint: int) -> int:
-    """Return what tells a file's content from any other's: the CRC of its lines' last 20 bytes, without line feeds.
+    """Return the fingerprint of a file's content: the CRC of its lines' last 20 bytes, without line feeds.
 
     :param line: a line, or its end.
     :param fingerprint: that of the lines before it; 0 if it is the first.
@@ -205,12 +204,12 @@ def next_fingerprint(line: bytes, fingerprint: int) -> int:
 
 
 def is_whole(line: bytes | memoryview) -> bool:
-    """Say whether a line, without its line feed, is what was written."""
+    """Say whether a line, without its line feed, has its CRC."""
     return line[-CRC_SIZE:] == _CRC % zlib.crc32(line[:-CRC_SIZE])
 
 
 def starts_whole(data: bytes, start: int, stop: int) -> bool:
-    """Say whether some bytes of a file begin with a whole line, and something follows it. In one pass."""
+    """Say, in one pass, whether some bytes of a file begin with a whole line that something follows."""
     whole = memoryview(data)
     crc, done = 0, start
     place = data.find(_CRC_START, start, stop)
@@ -224,9 +223,9 @@ def starts_whole(data: bytes, start: int, stop: int) -> bool:
 
 
 def damaged(lines: Sequence[bytes | memoryview]) -> int | None:
-    """Return the number of the first of some lines, without their line feeds, that is not what was written.
+    """Return the number of the first damaged line of some lines, without their line feeds.
 
-    All of them are looked at in one go, which takes half the time.
+    One call for all lines takes half the time of a call for each.
     """
     crcs = (
         () if min(map(len, lines)) < CRC_SIZE else tuple([zlib.crc32(line[:-CRC_SIZE]) for line in giving_way(lines)])
@@ -237,7 +236,7 @@ def damaged(lines: Sequence[bytes | memoryview]) -> int | None:
 
 
 def start_of(key: str) -> bytes:
-    """Return what the file of a key starts with."""
+    """Return the first bytes of a key's file."""
     return _START + b'"key":%b,"refs":' % encode_json(key)
 
 
@@ -271,7 +270,7 @@ def key_in(data: bytes, path: str) -> str:
 
 
 def state_at_end(data: bytes) -> LogState | None:
-    """Return the state in the end of a file; `None` if it takes more than that to tell.
+    """Return the state at the end of a file; `None` if the whole file must be read to tell it.
 
     :param data: some bytes up to the end of the file.
     """

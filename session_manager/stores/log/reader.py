@@ -19,7 +19,7 @@ from session_manager.stores.log.format import (
     MAX_STATE,
     LogState,
     check_format,
-    encode_notes,
+    encode_metadata,
     is_whole,
     start_of,
     state_at_end,
@@ -29,7 +29,7 @@ from session_manager.stores.log.replay import Log, decode
 __all__ = ["NOT_A_FILE", "LogReader"]
 
 _ATTEMPTS = 5
-#: What opening a name says that is no regular file. Reading it raises the error for users.
+#: The errors of opening a name that is no regular file. Reading it raises the error for users.
 NOT_A_FILE = (errno.ENOENT, errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR)
 
 
@@ -60,7 +60,7 @@ class LogReader(Resource):
 
         :raises CorruptSessionError: if it is damaged.
         :raises UnsupportedFormatError: if a newer version wrote it.
-        :raises StorageError: if it cannot be read, or not be synced when that is due.
+        :raises StorageError: if it cannot be read, or cannot be synced when it must be.
         """
         self._believe(file)
         key, name = file.key, file.name
@@ -90,8 +90,8 @@ class LogReader(Resource):
         file.looked_at(torn=log.torn is not None)
         if log.torn is not None and not self._directory.read_only:
             self._repairs[self.torn(file, log.torn)] = None
-        notes = encode_notes(session._metadata)
-        return session, Facts(read, session.version, log.fingerprint, session._metadata, notes, log.torn)
+        encoded = encode_metadata(session._metadata)
+        return session, Facts(read, session.version, log.fingerprint, session._metadata, encoded, log.torn)
 
     def current(self, file: LogFile, bases: tuple[Version | None, ...]) -> Facts:
         """Read a file again, and note the facts.
@@ -118,18 +118,18 @@ class LogReader(Resource):
             self.mark.sync(name)
         except OSError as error:
             if error.errno in NOT_A_FILE:
-                return  # reading it says so
+                return  # reading the file tells
             if name not in self.mark.unsynced:
                 file.distrust()
             raise StorageError(self._directory.path_of(name), f"cannot be synced: {error.strerror}") from error
 
-    def is_still(self, name: str, known: Signature) -> bool:
-        """Say whether a file is what it was.
+    def is_still(self, name: str, seen: Signature) -> bool:
+        """Say whether a file still has a signature.
 
         :raises OSError: if it cannot be looked at.
         """
         status = self._files.stat(name)
-        return status is not None and signature(status) == known
+        return status is not None and signature(status) == seen
 
     def _changed(self, name: str, seen: Signature) -> bool:
         try:
@@ -138,7 +138,7 @@ class LogReader(Resource):
             return False
 
     def state(self, file: LogFile) -> LogState | None:
-        """Return the state at the end of a file; `None` if it takes the whole file to tell."""
+        """Return the state at the end of a file; `None` if the whole file must be read to tell it."""
         name = file.name
         if file.status not in WHOLE or (self.mark is not None and name in self.mark.unsynced):
             return None  # after a power cut the end of a record may be there without its beginning
@@ -152,11 +152,11 @@ class LogReader(Resource):
             finally:
                 self._files.close(fd)
         except OSError:
-            return None  # reading it says why
+            return None  # reading the file tells why
         return state_at_end(tail) if head == start else None
 
     def put_mark_back(self) -> None:
-        """Create the mark of a clean end, unless a file that nobody looked at ends with a torn record."""
+        """Create the clean-shutdown marker, unless a file that no call has read ends with a torn record."""
         if self.mark is not None:
             self.mark.put_back(self._ends_whole)
 
@@ -169,7 +169,7 @@ class LogReader(Resource):
         return end == len(data) - 1 and is_whole(data[data.rfind(b"\n", 0, end) + 1 : end])
 
     def torn(self, file: LogFile, offset: int) -> Finding:
-        """Return what there is to say of a torn record."""
+        """Return the finding for a torn record."""
         return Finding(file.key, self._directory.path_of(file.name), offset, "a torn record: a save that was cut short")
 
     def keep_torn(self, file: LogFile, offset: int) -> None:
@@ -181,10 +181,10 @@ class LogReader(Resource):
         keep_copy(self._files, file.name, data[offset:])
 
     def repairs(self) -> list[Finding]:
-        """Return the torn records that were found."""
+        """Return a finding for each torn record found."""
         return list(self._repairs)
 
     def rewritten(self, file: LogFile) -> None:
-        """Take note that a file was written whole, or is gone: it needs no sync."""
+        """Note that a file was written whole, or is gone: it needs no sync."""
         if self.mark is not None:
             self.mark.unsynced.discard(file.name)

@@ -1,10 +1,10 @@
 """Reading a log: its first line is a session, and each record's changes are applied to it.
 
 After each record the session must be at the next revision, and agree with the record's state in generation, start, end and
-count. What is not so is **damage**, as is a line that is not what was written, wherever it stands. Only the last line may be
-**torn** (`session_manager.stores.log.format`): then the session is what the lines before it say. A last line that begins with a
-whole record is damage, not torn: its line feed was lost, and what it says was acknowledged. (With nothing but NULs behind the
-record it is torn: a power cut may leave a file's length, and zeros for its last page.)
+count. Anything else is **damage**; so is any line without its CRC. Only the last line may be **torn**
+(`session_manager.stores.log.format`): the lines before it then make the session. A last line that begins with a whole record is
+damage, not torn: its line feed was lost, and its save was acknowledged. If only NULs follow the record, it is torn, because a
+power cut may leave a file's length, and zeros for its last page.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from session_manager.threads import give_way, gives_way, giving_way
 
 __all__ = ["Log", "decode"]
 
-#: What stands around the messages of a first line, and what each of them begins with.
+#: The bytes around the messages of a first line, and the first bytes of each message.
 _MESSAGES, _MESSAGES_END, _LINE_START = b'"messages":[', b'],\t"state":', b',{"position":'
 #: How many bytes of lines are split at once.
 _PIECE = 16 * 1024
-#: How many messages are taken before they are made of what was decoded.
+#: How many decoded messages are gathered before they are built.
 _AT_ONCE = 4096
-#: How many summaries may be of other messages than there are. No writer writes any, and each takes reading all messages.
+#: How many summaries may be of missing messages. No writer writes any, and each makes the reader look at all messages.
 _MAX_VAIN = 10
 _NOT_NEXT = "a record does not follow on the one before it"
 
@@ -60,29 +60,29 @@ _fast_record = msgspec.json.Decoder(Record).decode
 
 @attrs.frozen(eq=False, repr=False)
 class Log:
-    """What a log says."""
+    """The content of a log."""
 
     session: Session
-    #: What tells its content from any other's (`session_manager.stores.log.format.next_fingerprint`).
+    #: The fingerprint of the content (`session_manager.stores.log.format.next_fingerprint`).
     fingerprint: int
     #: Where a torn record begins; `None` if there is none.
     torn: int | None
 
 
 def decode(data: bytes, path: str) -> Log:
-    """Return the session of a file. What that takes is in proportion to the file, whatever is in it.
+    """Return the session of a file. Time and memory are in proportion to the file, whatever is in it.
 
     :param data: the whole file.
     :param path: the file, for the error.
     :raises UnsupportedFormatError: if it is of another format.
-    :raises DecodeError: if it is damaged: if a single bit of it, but in a torn record, is not what was written.
+    :raises DecodeError: if it is damaged: if a single bit of it, outside of a torn record, has changed.
     """
     check_format(data, path)
     end = data.find(b"\n")
     if end < 0:
         raise DecodeError(0, "the first line is cut off")
     stop, torn = _whole_lines(data, end + 1)
-    first = memoryview(data)[:end]  # not copied: it may be all there is
+    first = memoryview(data)[:end]  # not copied: it may be the whole file
     if not is_whole(first):
         raise DecodeError(0, "a line is damaged")
     replay = _Replay(_first_session(data, end))
@@ -119,14 +119,14 @@ def _whole_lines(data: bytes, start: int) -> tuple[int, int | None]:
 
 
 def _without_nuls(data: bytes, start: int, stop: int) -> int:
-    """Return where some bytes end without the NULs at their end."""
+    """Return how long some bytes are without the NULs at their end."""
     while stop > start and not (left := data[max(stop - _PIECE, start) : stop].rstrip(b"\0")):
         stop = max(stop - _PIECE, start)
     return max(stop - _PIECE, start) + len(left) if stop > start else start
 
 
 def _pieces(data: bytes, start: int, stop: int) -> Iterator[tuple[int, list[bytes]]]:
-    """Give the lines between two places in short lists, and where each list begins."""
+    """Yield the lines between two places in short lists, each with its place."""
     while start < stop:
         cut = data.find(b"\n", min(start + _PIECE, stop - 1))
         yield start, data[start:cut].split(b"\n")
@@ -190,18 +190,18 @@ def _first_session(data: bytes, end: int) -> Session:
 
 
 class _WrongRecordError(DecodeError):
-    """A record that is whole, but does not follow on what came before it."""
+    """A whole record that does not follow on the lines before it."""
 
 
 class _Replay:
-    """A session, and the messages that further records appended to it, which it gets in one go.
+    """A session that records are applied to. Messages of records that only append are gathered, and appended together.
 
-    Most records append messages and do nothing else; making a session of each would cost several times their decoding.
-    The session is of no one else until the end, so that a message and the metadata are changed where they are:
-    each such change costs what is in it, however long the history is.
+    Most records only append messages; a session for each of them would cost several times their decoding.
+    No other code has the session until the end, so that messages and metadata are changed in place.
+    Each such change then costs its own size, however long the history is.
 
-    :param session: what the first line says, decoded for this alone.
-    :param at_once: whether the messages of all such records are checked together; then nobody knows which one is wrong.
+    :param session: the session of the first line, decoded for this alone.
+    :param at_once: whether the messages of all appending records are checked together. An error then does not tell the record.
     """
 
     def __init__(self, session: Session, *, at_once: bool = True) -> None:
@@ -219,7 +219,7 @@ class _Replay:
     def take(self, lines: Sequence[bytes]) -> None:
         """Apply further records, without their line feeds.
 
-        :raises _WrongRecordError: if one is not a record, or does not follow on what came before; its offset means nothing.
+        :raises _WrongRecordError: if one is no record, or does not follow on the lines before it; its offset means nothing.
         """
         try:
             self._take(lines)
@@ -259,7 +259,7 @@ class _Replay:
     def session(self) -> Session:
         """Return the session after the records that were taken.
 
-        :raises _WrongRecordError: if one of them holds what is no message; its offset means nothing.
+        :raises _WrongRecordError: if one of them holds an invalid message; its offset means nothing.
         """
         try:
             return self._merged()._with(revision=self._revision, _archived=self._archived)
@@ -267,7 +267,7 @@ class _Replay:
             raise_alone(_WrongRecordError(0, error.reason))
 
     def _append(self, change: AppendStruct) -> int:
-        """Take the messages of a change that does nothing but append; return how many."""
+        """Gather the messages of a change that only appends; return how many."""
         if change.at.tzinfo is not _UTC:
             raise DecodeError(0, "a time that is not UTC")
         if change.messages:

@@ -1,4 +1,4 @@
-"""Writing a session whole: its log is replaced by one line. Saves that cannot append do so, and compaction."""
+"""Whole writes of a session, which replace its log by one line: for compaction, and for saves that cannot append."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from session_manager.stores.contract import Commit
 from session_manager.stores.files.atomic import OutcomeUnknownError, replace, signature
 from session_manager.stores.files.session_directory import SessionDirectory
 from session_manager.stores.log.file import Facts, LogFile
-from session_manager.stores.log.format import Encoded, encode_first, encode_notes
+from session_manager.stores.log.format import Encoded, encode_first, encode_metadata
 from session_manager.stores.log.reader import LogReader
 
 __all__ = ["LogRewriter"]
@@ -37,7 +37,7 @@ class LogRewriter(Resource):
     def write(self, file: LogFile, commit: Commit, bases: tuple[Version | None, ...]) -> None:
         """Make a commit durable by writing its session whole.
 
-        :param bases: the versions, one of which the file must have; `None` stands for no file.
+        :param bases: the versions that the file may have; `None` stands for no file.
         :raises ConflictError: if it has another one; nothing has changed.
         :raises SaveFailedError: nothing has changed.
         :raises SaveOutcomeUnknownError: the file is doubtful.
@@ -54,7 +54,7 @@ class LogRewriter(Resource):
         """Make a commit durable after its append failed. The file is spent or suspect.
 
         :param failure: why.
-        :raises SaveFailedError: if that fails, too, and the append is cut off; the old state is there.
+        :raises SaveFailedError: if that fails as well, and the append is cut off; the old session is there.
         :raises SaveOutcomeUnknownError: the file is doubtful.
         """
         facts, is_cut_back = file.facts, file.status == "spent"
@@ -85,7 +85,7 @@ class LogRewriter(Resource):
             raise
 
     def verified(self, file: LogFile, bases: tuple[Version | None, ...]) -> Facts | None:
-        """Return the facts of a file that has one of these versions; `None` if there is no file, and `None` is one of them.
+        """Return the facts of a file at one of these versions; `None` if there is no file, and `None` is among them.
 
         :raises ConflictError: if it has another one, or another content.
         """
@@ -102,13 +102,13 @@ class LogRewriter(Resource):
     # Compaction
 
     def compact(self, file: LogFile, session: Session, found: Facts, encoded: Encoded | None = None) -> Facts:
-        """Replace a log by its first line, if it is still what was found; return its facts.
+        """Replace a log by its first line, if it has not changed since it was read; return its facts.
 
-        They are noted only if the content was known: a write still tells that another program wrote the file.
+        They are noted only if this store wrote or loaded the content. So the next write still notices another program's file.
 
-        :param session: what was found in the file.
+        :param session: the session that was read.
         :param encoded: its first line, if it was encoded before.
-        :raises ConflictError: if it is not what was found any more.
+        :raises ConflictError: if it has changed since.
         :raises SaveFailedError: nothing has changed.
         :raises SaveOutcomeUnknownError: the file is suspect.
         """
@@ -125,10 +125,10 @@ class LogRewriter(Resource):
         return facts
 
     def reclaim(self, file: LogFile, session: Session) -> None:
-        """Compact a log that looks wasteful, if more than half of it is dead. Its session is saved, whatever becomes of that."""
+        """Compact a log that looks wasteful, if more than half of it is dead. A failure is logged: the session is saved anyway."""
         facts = file.facts
         assert facts is not None
-        encoded, size = encode_first(session, facts.notes), facts.signature[2]
+        encoded, size = encode_first(session, facts.encoded_metadata), facts.signature[2]
         if encoded.size * 2 >= size:
             file.measured(session, encoded.size)
             return
@@ -143,12 +143,12 @@ class LogRewriter(Resource):
     def _put(self, file: LogFile, session: Session, check: Callable[[], None], encoded: Encoded | None = None) -> Facts:
         """Replace a session's file by its first line; return its facts, which the caller notes.
 
-        :param check: called before the file is replaced; what it raises leaves the old one as it is.
+        :param check: called before the file is replaced; if it raises, the old file stays as it is.
         :raises SaveFailedError: nothing has changed.
         :raises SaveOutcomeUnknownError: it was replaced, but that may not survive a power cut.
         """
-        notes = encode_notes(session._metadata)
-        encoded = encoded or encode_first(session, notes)
+        metadata = encode_metadata(session._metadata)
+        encoded = encoded or encode_first(session, metadata)
         before = None
 
         def checked() -> None:
@@ -171,4 +171,4 @@ class LogRewriter(Resource):
             raise SaveOutcomeUnknownError(file.key, f"{getattr(unknown, 'strerror', '')}") from unknown
         self._reader.rewritten(file)
         skipped = session.end - len(session.messages)
-        return Facts(written, session.version, encoded.fingerprint, session._metadata, notes, None, skipped, 0)
+        return Facts(written, session.version, encoded.fingerprint, session._metadata, metadata, None, skipped, 0)

@@ -4,15 +4,14 @@ A save is one write of one line, and one sync, whatever the session's length. Yo
 one by ``cp``. One process writes.
 
 **A save** looks at the status of the session's `LogFile` (`session_manager.stores.log.file`). It appends a record
-(`session_manager.stores.log.appender`), or writes the session whole, by replacing the file (`session_manager.stores.log.rewriter`): a
-new session, one that was cleared, and one whose file must not be appended to. An append that failed is cut off, and
-followed by a whole write.
+(`session_manager.stores.log.appender`). A new session, a cleared one, and one whose file must not be appended to are written
+whole, by replacing the file (`session_manager.stores.log.rewriter`). A failed append is cut off, and followed by a whole write.
 
-**Another program's content is never overwritten.** The file must be the one that was last read or written (device, inode, size,
-time of modification), else it is read again: another version in it, or another content, is a `ConflictError`.
+**Another program's content is never overwritten.** If the file is not the one that was last read or written (device, inode,
+size, time of modification), it is read again. Another version, or another content, is a `ConflictError`.
 
 **What a load returns is durable.** After a process was killed, each file is synced before its first reading
-(`session_manager.stores.log.clean_shutdown`). A file that was being written when that failed is written whole before it is shown.
+(`session_manager.stores.log.clean_shutdown`). A file whose write has failed is written whole before its session is shown.
 
 **Compaction** replaces a log by its first line. It happens when more than half of a file over 64 KiB is dead, and on
 `compact`. It changes neither content nor revision.
@@ -77,7 +76,7 @@ class LogStore(Store):
         check_bool(read_only, "read_only")
         check_callable(files, "files")
         self.shared = read_only
-        #: The files of which there is something to remember, by key.
+        #: The files with something to remember, by key.
         self._logs: dict[str, LogFile] = {}
         self._closed = False
         self._directory = SessionDirectory(place, SUFFIX, _key_in, files=files, read_only=read_only)
@@ -92,7 +91,7 @@ class LogStore(Store):
             raise
 
     def _file(self, key: str) -> LogFile:
-        """Return what is known of a session's file, if only that nothing is."""
+        """Return the `LogFile` of a session; a new one if there is nothing to remember."""
         return self._logs.get(key) or LogFile(key, self._directory.name(key), self._logs)
 
     # Reading
@@ -106,7 +105,7 @@ class LogStore(Store):
         return session
 
     def _shown(self, file: LogFile) -> tuple[Session, Facts] | None:
-        """Return what a session's file holds, once that is durable, and its facts. They are not noted: a load does that."""
+        """Return the session in a file, once that is durable, and the facts. They are not noted: a load does that."""
         if file.commit is not None:
             self.landed(file.commit)
         found = self._look(file)
@@ -119,7 +118,7 @@ class LogStore(Store):
             raise StorageError(self._directory.path_of(file.name), "cannot be made durable") from error
 
     def _look(self, file: LogFile) -> tuple[Session, Facts] | None:
-        """Return what a session's file holds, whether or not that is durable, and its facts."""
+        """Return the session in a file, durable or not, and the facts."""
         found = self._reader.read(file) if self._directory.may_have(file.name) else None
         if found is None:
             self._directory.names.discard(file.name)
@@ -172,9 +171,9 @@ class LogStore(Store):
         return True
 
     def _settled_version(self, file: LogFile, bases: tuple[Version | None, ...]) -> Version | None:
-        """Return the version of a file, which is one of these, and survives a power cut.
+        """Return the version of a file, which must be one of these, and survive a power cut.
 
-        What a failed append left might come back with the power otherwise, and find its archive cut.
+        Otherwise a power cut could bring a failed append back, whose archive has been cut by then.
         """
         facts = self._rewriter.verified(file, bases)
         if facts is not None and file.status not in APPENDABLE:
@@ -265,7 +264,7 @@ class LogStore(Store):
         )
 
     def verify(self, key: str) -> list[Finding]:
-        """Check a session. What is only checked does not count as read: a write still tells that another program wrote the file."""
+        """Check a session. The check notes no facts, so that the next write still notices another program's file."""
         torn: list[Finding] = []
 
         def shown(key: str) -> Session | None:

@@ -64,7 +64,7 @@ _CROWDED = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
 
 
 @attrs.frozen
-class _Known:
+class _Facts:
     """The file of a session as it was last read or written."""
 
     signature: Signature
@@ -112,7 +112,7 @@ class SnapshotStore(Store):
         check_callable(files, "files")
         self.shared = read_only
         self._cache = LineCache(cache_bytes)
-        self._known: dict[str, _Known] = {}
+        self._facts: dict[str, _Facts] = {}
         #: Writes that were begun, and of which nobody knows whether they survive a power cut.
         self._doubtful: dict[str, Commit] = {}
         self._directory = SessionDirectory(place, SUFFIX, _key_in, files=files, read_only=read_only)
@@ -125,23 +125,23 @@ class SnapshotStore(Store):
             raise
 
     def load(self, key: str) -> Session | None:
-        session, known = self._shown(key)
+        session, facts = self._shown(key)
         name = self._directory.name(key)
-        if known is None:
-            self._known.pop(name, None)
+        if facts is None:
+            self._facts.pop(name, None)
         else:
-            self._known[name] = known
+            self._facts[name] = facts
         return session
 
-    def _shown(self, key: str) -> tuple[Session | None, _Known | None]:
-        """Return what a session's file holds, once that is durable, and what the file is known by. A load notes that."""
+    def _shown(self, key: str) -> tuple[Session | None, _Facts | None]:
+        """Return what a session's file holds, once that is durable, and its facts. They are not noted: a load does that."""
         self._directory.check_open()
         if key in self._doubtful:
             self.landed(self._doubtful[key])
         return self._look(key)
 
-    def _look(self, key: str) -> tuple[Session | None, _Known | None]:
-        """Return what a session's file holds, whether or not that is durable, and what the file is known by."""
+    def _look(self, key: str) -> tuple[Session | None, _Facts | None]:
+        """Return what a session's file holds, whether or not that is durable, and what the file is facts by."""
         self._cache.forget(key)
         name = self._directory.name(key)
         found = self._read(key, name) if self._directory.may_have(name) else None
@@ -157,13 +157,13 @@ class SnapshotStore(Store):
             return None if found is None else found[0]
         return session
 
-    def _read(self, key: str, name: str) -> tuple[Session, _Known] | None:
-        """Return the session in a file, and what the file is known by; `None` if there is no file."""
+    def _read(self, key: str, name: str) -> tuple[Session, _Facts] | None:
+        """Return the session in a file, and what the file is facts by; `None` if there is no file."""
 
-        def decoded(path: str) -> tuple[str, tuple[Session, _Known]]:
+        def decoded(path: str) -> tuple[str, tuple[Session, _Facts]]:
             data, status = read_whole(self._files, name, judge=partial(check_format, path=path))
             session, fingerprint = decode(data, path)
-            return session.key, (session, _Known(signature(status), session.version, fingerprint))
+            return session.key, (session, _Facts(signature(status), session.version, fingerprint))
 
         return reading(self._files, key, name, decoded)
 
@@ -265,7 +265,7 @@ class SnapshotStore(Store):
             self._doubtful[session.key] = commit
             reason = getattr(outcome.__cause__, "strerror", "")
             raise SaveOutcomeUnknownError(session.key, f"{reason}") from outcome.__cause__
-        self._known[name] = _Known(outcome, session.version, fingerprint(begun.replacement.buffers[0], begun.lines.crc))
+        self._facts[name] = _Facts(outcome, session.version, fingerprint(begun.replacement.buffers[0], begun.lines.crc))
         self._cache.keep(commit, begun.lines)
         self._doubtful.pop(session.key, None)
         generations = {session.generation, *(base.generation for base in begun.bases if base)}
@@ -283,20 +283,20 @@ class SnapshotStore(Store):
             if (None if legacy is None else legacy.version) not in bases:
                 raise ConflictError(key, bases[0], None if legacy is None else legacy.version)
             return
-        known = self._known.get(name)
-        if known is not None and known.signature == signature(status) and known.version in bases:
+        facts = self._facts.get(name)
+        if facts is not None and facts.signature == signature(status) and facts.version in bases:
             return
         found = self._read(key, name)
         if found is None:
             raise ConflictError(key, bases[0], None)
         self._directory.names.add(name)
         there = found[1]
-        changed = known is not None and known.version == there.version and known.fingerprint != there.fingerprint
+        changed = facts is not None and facts.version == there.version and facts.fingerprint != there.fingerprint
         if there.version not in bases or changed:
             raise ConflictError(key, bases[0], there.version, "another program wrote the file" if changed else "")
 
     def release(self, key: str) -> None:
-        self._known.pop(self._directory.name(key), None)
+        self._facts.pop(self._directory.name(key), None)
 
     def delete(self, key: str, expected: Version | None = None) -> bool:
         self._directory.check_writable()
@@ -324,7 +324,7 @@ class SnapshotStore(Store):
             self._directory.remove(key, older, damaged=damaged, mark=mark)
         finally:
             if name not in self._directory.names:
-                self._known.pop(name, None)
+                self._facts.pop(name, None)
                 self._doubtful.pop(key, None)
         self._archives.remove(key, damaged=damaged)
         return True
@@ -344,19 +344,19 @@ class SnapshotStore(Store):
         return iter([key for key in found if key.startswith(prefix)])
 
     def version(self, key: str) -> Version | None:
-        known = self._known.get(self._directory.name(key))
-        if known is not None and self._is_still(key, known):
-            return known.version
+        facts = self._facts.get(self._directory.name(key))
+        if facts is not None and self._is_still(key, facts):
+            return facts.version
         info = self.describe(key)
         return None if info is None else info.version
 
-    def _is_still(self, key: str, known: _Known) -> bool:
+    def _is_still(self, key: str, facts: _Facts) -> bool:
         self._directory.check_open()
         try:
             status = self._files.stat(self._directory.name(key))
         except OSError:
             return False
-        return status is not None and signature(status) == known.signature
+        return status is not None and signature(status) == facts.signature
 
     def describe(self, key: str) -> SessionInfo | None:
         self._directory.check_open()

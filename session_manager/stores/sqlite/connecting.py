@@ -15,7 +15,13 @@ import attrs
 from session_manager.errors import InvalidStorageError, StorageError, UnsupportedFormatError
 from session_manager.stores.files.filesystem import Files
 from session_manager.stores.files.kinds import json_objection
-from session_manager.stores.sqlite.leftovers import Known, holds_changes, is_strange_journal, is_strange_log, log_header
+from session_manager.stores.sqlite.leftovers import (
+    MainFile,
+    holds_changes,
+    is_strange_journal,
+    is_strange_log,
+    log_header,
+)
 from session_manager.stores.sqlite.schema import (
     APPLICATION_ID,
     MIGRATIONS,
@@ -180,16 +186,16 @@ class Opener:
             if holds_changes(log):
                 return _LEFT_ALONE
             return _STRANGE_JOURNAL if is_strange_journal(journal, None) else None
-        known = self._known()
-        if known is None:
+        main = self._main_file()
+        if main is None:
             return None
-        if is_strange_journal(journal, known):
+        if is_strange_journal(journal, main):
             return _STRANGE_JOURNAL
-        is_strange = is_strange_log(log, header, known)
+        is_strange = is_strange_log(log, header, main)
         # A log that was begun anew meanwhile is that of a program that has the database open.
         return _STRANGE_LOG if is_strange and log_header(log) == header else None
 
-    def _known(self) -> Known | None:
+    def _main_file(self) -> MainFile | None:
         """Return what the database says without its log; `None` if a killed process has left it torn."""
         connection = self._connection("mode=ro&immutable=1")
         try:
@@ -204,7 +210,7 @@ class Opener:
             connection.close()
         place = (*found, *row) if row else (None, None)
         is_whole = isinstance(place[0], int) and isinstance(place[1], bytes)
-        return Known(user_version, schema, pages, free, (place[0], place[1]) if is_whole else None)
+        return MainFile(user_version, schema, pages, free, (place[0], place[1]) if is_whole else None)
 
     def _check_format(self, connection: sqlite3.Connection) -> int:
         """Return the number of the format, 0 for an empty file."""

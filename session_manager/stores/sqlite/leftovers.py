@@ -27,7 +27,7 @@ import attrs
 
 from session_manager.stores.sqlite.schema import APPLICATION_ID
 
-__all__ = ["Known", "holds_changes", "is_strange_journal", "is_strange_log", "log_header"]
+__all__ = ["MainFile", "holds_changes", "is_strange_journal", "is_strange_log", "log_header"]
 
 _LOG_HEADER = struct.Struct(">8I")
 _FRAME = struct.Struct(">6I")
@@ -47,8 +47,8 @@ _BUFFER = 1024 * 1024
 
 
 @attrs.frozen
-class Known:
-    """What a database says of itself, without its log and its journal."""
+class MainFile:
+    """What the main file of a database says, without its log and its journal."""
 
     user_version: int
     schema: int
@@ -157,16 +157,16 @@ def holds_changes(path: str) -> bool:
         return bool(header) and next(_checked_frames(file, header), None) is not None
 
 
-def is_strange_log(path: str, header: bytes, known: Known) -> bool:
+def is_strange_log(path: str, header: bytes, main: MainFile) -> bool:
     """Say whether a log is certainly not that of a database.
 
-    :param header: of the log, from before `known` was read.
+    :param header: of the log, from before `main` was read.
     :raises OSError: if it cannot be read.
     """
-    file = _opened(path) if header and known.last_commit is not None else None
-    if file is None or known.last_commit is None:
+    file = _opened(path) if header and main.last_commit is not None else None
+    if file is None or main.last_commit is None:
         return False
-    page, latest = known.last_commit
+    page, latest = main.last_commit
     with file:
         ids: set[bytes] = set()
         newest = -1
@@ -176,7 +176,7 @@ def is_strange_log(path: str, header: bytes, known: Known) -> bool:
                 newest = max(newest, mark.schema)
             if frame.page == 1:
                 newest = max(newest, int.from_bytes(frame.data[40:44], "big"))
-        if latest in ids and known.schema <= newest:
+        if latest in ids and main.schema <= newest:
             return False
         return _needs_the_database(file, header, page)
 
@@ -211,10 +211,10 @@ def _mark(data: bytes) -> _Mark | None:
 # Journals
 
 
-def is_strange_journal(path: str, known: Known | None) -> bool:
+def is_strange_journal(path: str, main: MainFile | None) -> bool:
     """Say whether a journal would be rolled back over a database that it is not of.
 
-    :param known: what the database says of itself; `None`: it is empty.
+    :param main: what the database says of itself; `None` if it is empty.
     :raises OSError: if it cannot be read.
     """
     file = _opened(path)
@@ -225,22 +225,22 @@ def is_strange_journal(path: str, known: Known | None) -> bool:
         if len(header) < _JOURNAL_HEADER.size or not header.startswith(_JOURNAL):
             return False
         _, count, _, pages, sector, size = _JOURNAL_HEADER.unpack(header)
-        if known is None:
+        if main is None:
             return bool(pages)
-        if not known.user_version:
+        if not main.user_version:
             return False
         if count == _UNTOLD:
             count = (os.fstat(file.fileno()).st_size - sector) // (size + 8)
         file.seek(sector)
         record = file.read(4 + size)
-    if count > 1 or pages != known.pages:
+    if count > 1 or pages != main.pages:
         return True
-    return bool(count) and not _agrees(record, known)
+    return bool(count) and not _agrees(record, main)
 
 
-def _agrees(record: bytes, known: Known) -> bool:
+def _agrees(record: bytes, main: MainFile) -> bool:
     """Say whether a record of a journal is the first page of a database, but for its mode and its counters."""
     page = record[4:]
     fields = [int.from_bytes(page[place : place + 4], "big") for place in (68, 60, 40, 28, 36)]
     is_first = record[:4] == b"\0\0\0\1"
-    return is_first and fields == [APPLICATION_ID, known.user_version, known.schema, known.pages, known.free]
+    return is_first and fields == [APPLICATION_ID, main.user_version, main.schema, main.pages, main.free]
