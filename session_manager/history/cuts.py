@@ -5,17 +5,23 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
+import attrs
+
 from session_manager.arguments import check_callable
 from session_manager.history.pairing import (
+    is_of_the_model,
+    is_reasoning,
     pair,
     starts,
     turn_starts,
 )
+from session_manager.history.problems import head
 from session_manager.history.repair import repair
 from session_manager.history.tokens import counted, estimate_tokens
+from session_manager.history.tool_calls import calls
 from session_manager.model.message import Message
 
-__all__ = ["fit", "safe_start", "turns"]
+__all__ = ["Cut", "cut", "fit", "safe_start", "turns"]
 
 #: How many messages of the end are looked at first, where the end is asked for.
 _FIRST_TAIL = 64
@@ -56,6 +62,64 @@ def safe_start(messages: Sequence[Message], keep_last: int) -> int:
         if start <= last:
             return next((start + one for one in reversed(turn_starts(messages[start:])) if start + one <= last), 0)
     return 0
+
+
+@attrs.frozen
+class Cut:
+    """Which messages of a history may go, by their indexes: from `start` to before `stop`."""
+
+    start: int
+    stop: int
+    #: Whether they are a part of one turn, whose first message and newest rounds stay.
+    in_turn: bool = False
+
+
+def cut(messages: Sequence[Message], keep_last: int) -> Cut | None:
+    """Return which messages may go, so that at least `keep_last` of the last ones stay; `None` if none may.
+
+    Those are whole turns, where one ends: all before `safe_start`, but for leading system and developer messages. Where none
+    does, one turn has become too long, such as one question with 300 calls of tools. Then its first part may go, but for its
+    first message, the question. What stays begins where the model goes on: behind the results of all calls before that,
+    never right behind a reasoning item, and, in a turn that has reasoning items, with one. So each call keeps its result, and
+    each reasoning item all that it led to. A cut there makes no new problem.
+
+    >>> def use(name: str) -> list[Message]:
+    ...     call = {"id": name, "type": "function", "function": {"name": "now", "arguments": "{}"}}
+    ...     return [Message("assistant", None, tool_calls=[call]), Message("tool", "12:00", tool_call_id=name)]
+    >>> said = [Message("user", "What time is it?"), *use("a"), *use("b"), *use("c"), Message("assistant", "Noon.")]
+    >>> cut(said, keep_last=3)
+    Cut(start=1, stop=5, in_turn=True)
+    >>> cut([*said, Message("user", "Thanks.")], keep_last=1)
+    Cut(start=0, stop=8, in_turn=False)
+    """
+    first, stop = head(messages), safe_start(messages, keep_last)
+    if stop > first:
+        return Cut(first, stop)
+    pairing = pair(messages)
+    asked = first < len(messages) and first in starts(messages, pairing)
+    start = first + 1 if asked else first
+    last, is_open = len(messages) - keep_last, [0] * (len(messages) + 1)
+    for (answer, _), (call, _) in pairing.answers.items():
+        is_open[call + 1] += 1
+        is_open[answer + 1] -= 1
+    parted, reasons, found = 0, False, None
+    for index in range(min(last, len(messages) - 1) + 1):
+        parted += is_open[index]
+        if index > start and not parted and _goes_on(messages, index, reasons=reasons):
+            found = index
+        reasons = reasons or (index >= start and is_reasoning(messages[index]))
+    return None if found is None else Cut(start, found, in_turn=True)
+
+
+def _goes_on(messages: Sequence[Message], index: int, *, reasons: bool) -> bool:
+    """Say whether a message is where the model goes on by itself.
+
+    :param reasons: whether there are reasoning items before it, which may have led to it.
+    """
+    message = messages[index]
+    if is_reasoning(message):
+        return not is_reasoning(messages[index - 1])
+    return not reasons and is_of_the_model(message) and (message.role is not None or bool(calls(message)))
 
 
 def fit(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from session_manager.history.cuts import safe_start
+from session_manager.history.cuts import Cut, cut, safe_start
 from session_manager.model.changes import Change, Edit, Remove, Truncate
 from session_manager.model.message import Message
 from session_manager.model.session import Session
@@ -39,23 +39,26 @@ def position_of(where: int | str) -> Callable[[Session], int | None]:
 def truncating(at: datetime, keep_last: int, *, whole_turns: bool) -> Make:
     """Drop all but the last messages, or all but the last whole turns that have so many.
 
+    Where no whole turn can go, the first part of one does, but for its question: the change spares that one position.
     Where a turn starts takes long to find out; what is asked again of the same messages is known.
     """
-    known: tuple[View[Message], int] | None = None
+    known: tuple[View[Message], Cut] | None = None
 
-    def turn_start(messages: View[Message]) -> int:
+    def turn_cut(messages: View[Message]) -> Cut:
         nonlocal known
         if known is None or known[0] is not messages:
-            known = messages, safe_start(messages, keep_last)
+            known = messages, cut(messages, keep_last) or Cut(0, safe_start(messages, keep_last))
         return known[1]
 
     def truncate(session: Session) -> Change | None:
-        drop = turn_start(session.messages) if whole_turns else len(session.messages) - max(keep_last, 0)
-        if drop <= 0:
+        count = len(session.messages)
+        made = turn_cut(session.messages) if whole_turns else Cut(0, count - max(keep_last, 0))
+        if made.stop <= 0:
             return None
-        first = session.messages[drop].position if drop < len(session.messages) else session.end
+        first = session.messages[made.stop].position if made.stop < count else session.end
         assert first is not None
-        return Truncate(at=at, start=first)
+        asked = session.messages[made.start - 1].position if made.in_turn and made.start else None
+        return Truncate(at=at, start=first, spare=None if asked is None else (asked, asked + 1))
 
     return truncate
 

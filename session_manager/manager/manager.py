@@ -426,7 +426,8 @@ class SessionManager(Resource):
         """Drop all but the last `keep_last` messages, to the archive if there is one.
 
         :param whole_turns: keep whole turns, as few as have so many messages: no turn is parted, and no tool call from
-            its result. Without it exactly so many messages stay.
+            its result. Without it exactly so many messages stay. If no whole turn can go, because the last one is longer
+            than that, its first tool calls go with their results: its question stays, and its newest calls.
         :returns: how many were dropped; 0 if the session is missing or not longer than that, and then
             ``updated`` stays. With `keep_last` of 0, all are.
         :raises ValueError: if `keep_last` is negative; nothing has changed.
@@ -450,7 +451,9 @@ class SessionManager(Resource):
         arrives meanwhile stays, behind it. If meanwhile the session was cleared, replaced, deleted, or summarized by somebody
         else, or one of these messages edited or dropped, in this process or another, nothing is changed.
 
-        The messages go to the archive, if there is one. Leading system and developer messages stay. The summarizer gets messages with tool calls and results, too.
+        The messages go to the archive, if there is one. Leading system and developer messages stay. The summarizer gets
+        messages with tool calls and results, too. If no turn ends before the cut, a long turn is cut inside: its question
+        stays, and its newest tool calls with their results. `Summarized.cut_turn` says so.
 
         :param summarizer: called with the previous summary (``""`` if there is none) and the messages; returns the new
             summary. If it raises, that comes out, and nothing has changed.

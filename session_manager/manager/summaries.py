@@ -16,7 +16,7 @@ import attrs
 from session_manager.arguments import check_callable, check_int
 from session_manager.as_dict import AsDict
 from session_manager.errors import InvalidMessageError
-from session_manager.history.cuts import safe_start
+from session_manager.history.cuts import Cut, cut
 from session_manager.history.problems import head
 from session_manager.history.tokens import counted, estimate_tokens
 from session_manager.manager.cache.entry import Entry
@@ -50,6 +50,8 @@ class Summarized(AsDict):
     count: int
     #: Why it was not applied; ``""`` if it was.
     reason: str = ""
+    #: Whether they were a part of one turn: no turn ended, so that its question and its newest messages stay.
+    cut_turn: bool = False
 
 
 def _threshold(_: object, attribute: Any, value: object) -> None:
@@ -96,6 +98,8 @@ class Picked:
     start: int
     stop: int
     digest: str
+    #: Whether they are a part of one turn.
+    in_turn: bool
 
 
 @attrs.define(eq=False, repr=False)
@@ -140,11 +144,11 @@ class Summaries(Resource):
             if entry is None:
                 return None
             session, first = entry.session, head(entry.session.messages)
-            stop = safe_start(session.messages, keep_last)
-            if stop <= first or (when is not None and not when.is_reached(session.messages[first:].to_list())):
+            made = cut(session.messages, keep_last)
+            if made is None or (when is not None and not when.is_reached(session.messages[first:].to_list())):
                 return None
-            if self._residents.store is None or _is_durable(entry, first, stop):
-                return _picked(session, first, stop)
+            if self._residents.store is None or _is_durable(entry, made.start, made.stop):
+                return _picked(session, made)
         return None
 
     def apply(self, key: str, picked: Picked, summary: object) -> Summarized:
@@ -153,7 +157,8 @@ class Summaries(Resource):
         try:
             text = checked_text(summary, "summary", empty=False)
         except InvalidMessageError as error:
-            return Summarized(False, "", count, f"the summarizer returned no summary: {error.reason}")
+            reason = f"the summarizer returned no summary: {error.reason}"
+            return Summarized(False, "", count, reason, picked.in_turn)
         at, start, stop = self._incoming.now(), picked.start, picked.stop
         entry = self._residents.touch(key)
         seen = picked.seen
@@ -161,8 +166,8 @@ class Summaries(Resource):
             seen = entry.session  # read again meanwhile, perhaps: compared here, without the lock
         change = Summarize(at=at, summary=text, start=start, stop=stop, digest=picked.digest, seen=seen)
         if self._saving.carry_out(key, change):
-            return Summarized(True, text, count)
-        return Summarized(False, text, count, "the session was changed meanwhile")
+            return Summarized(True, text, count, cut_turn=picked.in_turn)
+        return Summarized(False, text, count, "the session was changed meanwhile", picked.in_turn)
 
 
 def _is_durable(entry: Entry, first: int, stop: int) -> bool:
@@ -173,10 +178,10 @@ def _is_durable(entry: Entry, first: int, stop: int) -> bool:
     return all(durable.at(message.position or 0) is message for message in shown.messages[first:stop])
 
 
-def _picked(session: Session, first: int, stop: int) -> Picked:
-    messages = session.messages[first:stop]
+def _picked(session: Session, made: Cut) -> Picked:
+    messages = session.messages[made.start : made.stop]
     start = messages[0].position
-    end = session.messages[stop].position if stop < len(session.messages) else session.end
+    end = session.messages[made.stop].position if made.stop < len(session.messages) else session.end
     assert start is not None
     assert end is not None
-    return Picked(session, messages.to_list(), start, end, digest(session, start, end))
+    return Picked(session, messages.to_list(), start, end, digest(session, start, end), made.in_turn)

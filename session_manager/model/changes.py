@@ -5,7 +5,8 @@ A change says what one call did. Each is a small immutable value that carries th
 keeps the pending ones, and `session_manager.model.rebase` reconciles those of two writers.
 
 ``spare`` is a range of positions (first, one past the last) that stay although the change would drop
-them: messages of another writer that the call did not see. Only rebasing gives one.
+them: messages of another writer that the call did not see, which rebasing gives; and the question of a turn that a
+`Truncate` cuts.
 """
 
 from __future__ import annotations

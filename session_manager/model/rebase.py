@@ -140,14 +140,17 @@ class _Rebase:
                 return None if position is None else attrs.evolve(change, position=position)
             case Summarize() | SetSummary() | UpdateMetadata() if self.gone:
                 return None
-            case Truncate(start=start, spare=spare) if start > self.seen_end or spare is not None:
+            case Truncate(start=start, spare=spare) if start > self.seen_end:
                 return Truncate(at=change.at, start=self._own_start(start), spare=self._spare(spare))
             case _:
                 return change
 
     def _spare(self, earlier: Spare | None) -> Spare | None:
-        first = self.seen_end if earlier is None else min(earlier[0], self.seen_end)
-        return (first, self.newer.end) if first < self.newer.end else None
+        first, last = self.seen_end, self.newer.end
+        if earlier is not None:
+            first = min(earlier[0], first)
+            last = max(last, self.own.get(earlier[1] - 1, -1) + 1)
+        return (first, last) if first < last else None
 
     def _own_start(self, start: int) -> int:
         beyond = max(start - self.before.end, 0)

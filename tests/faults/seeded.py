@@ -113,7 +113,7 @@ MODEL = (
         "model/test_rebase.py::test_an_earlier_lower_bound_of_a_spare_stays",
         rebase._Rebase,
         "_spare",
-        ("self.seen_end if earlier is None else min(earlier[0], self.seen_end)", "self.seen_end"),
+        ("min(earlier[0], first)", "first"),
     ),
 )
 
@@ -549,7 +549,7 @@ MANAGER = (
         "manager/test_summaries.py::test_what_is_changed_during_the_save_is_saved_before_it_is_summarized",
         summarize.Summaries,
         "pick",
-        ("_is_durable(entry, first, stop)", "True"),
+        ("_is_durable(entry, made.start, made.stop)", "True"),
     ),
     seeded(
         "autosave forgets what was due during a close",

@@ -55,7 +55,9 @@ def test_recorded_conversations_truncated_at_whole_turns_to_every_length(convers
             kept = m.get_history("k")
             assert problems(kept) == []
             assert len(kept) >= keep_last
-            assert kept == said[len(said) - len(kept) :]
+            end = said[len(said) - len(kept) :]
+            # Of a turn that is longer than that the question stays, and the end.
+            assert kept == end or (kept[1:] == end[1:] and kept[0] == before[0] and kept[0].role == "user")
             assert kept in (said, []) or kept[0].role == "user"
             inner = kept[next((at for at, one in enumerate(kept) if at and one.role == "user"), len(kept)) :]
             assert len(inner) < keep_last or not keep_last or kept == before, "a turn more than it must"

@@ -962,12 +962,12 @@ def test_turns_are_found_without_the_lock(monkeypatch):
     with SessionManager() as m:
         m.add("k", *({"role": "user", "content": str(number)} for number in range(10)))
         locked = []
-        find = calls.safe_start
+        find = calls.cut
 
         def asked(messages, keep_last):
             locked.append(m._residents.lock.is_mine)
             return find(messages, keep_last)
 
-        monkeypatch.setattr(calls, "safe_start", asked)
+        monkeypatch.setattr(calls, "cut", asked)
         assert m.truncate_history("k", 4, whole_turns=True) == 6
         assert locked == [False]
