@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 import threading
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Generator, Iterable, Iterator, Mapping
@@ -473,6 +474,13 @@ class AsyncSessionManager(Resource):
             self._wrapped._residents.lock.check_process()
         await to_the_end(partial(self._shut, save=save))
 
+    def _kill(self) -> SessionManager | None:
+        """Close it without saving, also a manager that it wraps, and return that: see `session_manager.testing.crash`."""
+        self._shut(save=False)
+        if self._wrapped is not None:
+            self._wrapped.close(save=False)
+        return self._wrapped
+
     def _shut(self, *, save: bool) -> None:
         with self._changing:
             if not self._is_closed and self._wrapped is not None and self._owns_manager:
@@ -494,9 +502,9 @@ class AsyncSessionManager(Resource):
     ) -> None:
         await self.close()
 
-    def __del__(self) -> None:
+    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         workers: Workers | None = getattr(self, "_workers", None)
-        if workers is None or self._is_closed:
+        if workers is None or self._is_closed or _is_finalizing():
             return
         workers.stop(wait=False)
         if self._wrapped is not None and self._owns_manager:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import sys
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
@@ -704,7 +705,9 @@ class SessionManager(Resource):
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
+    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if _is_finalizing():  # the modules are being emptied, and `Ending` has done it
+            return
         ending: Ending | None = getattr(self, "_ending", None)
         residents: Residents | None = getattr(self, "_residents", None)
         unsaved = 0

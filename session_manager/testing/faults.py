@@ -6,6 +6,7 @@ import enum
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
+from typing import Protocol
 
 from session_manager.arguments import check_type
 from session_manager.errors import SaveFailedError, SaveOutcomeUnknownError, SessionManagerError
@@ -176,14 +177,23 @@ class FaultyStore(Store):
         return f"<FaultyStore of {self.store!r}>"
 
 
-def crash(manager: SessionManager) -> None:
-    """End a manager as a kill of its process would: what is not saved is lost, and the storage can be opened again.
+class _AsyncManager(Protocol):
+    """`AsyncSessionManager`, which is in a room beside this one, and needs an extra."""
+
+    def _kill(self) -> SessionManager | None: ...
+
+
+def crash(manager: SessionManager | _AsyncManager) -> None:
+    """End a manager, sync or async, as a kill of its process would: what is not saved is lost, and the storage can be opened again.
 
     Nothing is saved, nor said about it. The manager's store is closed, also one that it was given, and with it the
     storage's locks are released; for a `MemoryStore` that means nothing, so that it can stand for a disk: give
     it to the next manager. Calls of the manager raise `ClosedError`. Calls that other threads are in the
     middle of come to their end first, for a thread cannot be killed. Idempotent.
 
+    :param manager: an `AsyncSessionManager`, too, inside of a running loop or outside; it is not awaited. Turns of its tasks that are
+        open write nothing.
+    :raises TypeError: if it is no manager.
     :raises ReentrantCallError: from a signal handler, in the middle of a call of the manager.
 
     >>> from session_manager import SessionManager
@@ -196,7 +206,12 @@ def crash(manager: SessionManager) -> None:
     >>> [message.content for message in SessionManager(disk).get_history("telegram:42")]
     ['saved']
     """
-    manager.close(save=False)
-    store = manager._residents.store
+    if not isinstance(manager, SessionManager) and not hasattr(manager, "_kill"):
+        raise TypeError(f"manager must be a SessionManager or an AsyncSessionManager, not {type(manager).__name__}")
+    crashed = manager if isinstance(manager, SessionManager) else manager._kill()
+    if crashed is None:  # it was never opened
+        return
+    crashed.close(save=False)
+    store = crashed._residents.store
     if store is not None:
         store.close()

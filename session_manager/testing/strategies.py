@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, ParamSpec, TypeVar, cast
 
+from hypothesis import HealthCheck, currently_in_test_context, find, settings
 from hypothesis import strategies as st
 
 from session_manager.model.json_value import copy_value
@@ -95,6 +96,17 @@ def _unpaired(text: str) -> str:
     return _PAIR.sub(r"\1-", text)
 
 
+@functools.cache
+def _warm_up() -> None:
+    """Let hypothesis build its tables now, which takes it seconds once in each checkout.
+
+    It would do so at the first draw, and then its health check would find that draw too slow.
+    """
+    if not currently_in_test_context():
+        quietly = settings(max_examples=1, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+        find(st.tuples(st.text(), st.text(st.characters()), st.integers()), lambda _: True, settings=quietly)
+
+
 def _once(function: Callable[P, R]) -> Callable[P, R]:
     """Build each strategy once: building them costs hypothesis more than drawing from them."""
     return cast("Callable[P, R]", functools.cache(function))
@@ -106,6 +118,7 @@ def nasty_text(*, min_size: int = 0, max_size: int = 30) -> st.SearchStrategy[st
 
     :param min_size, max_size: in characters, roughly (a nasty piece counts as one).
     """
+    _warm_up()
     texts = [text for text in NASTY_TEXTS if text or not min_size]
     anything = st.text(st.characters(), min_size=min_size, max_size=max_size)
     joined = st.builds("{}{}{}".format, anything, st.sampled_from(texts), st.sampled_from(NASTY_TEXTS))

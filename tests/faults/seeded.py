@@ -585,7 +585,7 @@ MANAGER = (
         "stores/test_copying.py::test_another_state_in_the_target_is_reported_and_left",
         copying,
         "_same_message",
-        ("\n        and same(one.metadata, other.metadata)", ""),
+        ("\n        and same(dict(one._metadata), dict(other._metadata))", ""),
     ),
 )
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import inspect
+import os
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from datetime import datetime, timedelta, timezone
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 
 from session_manager import (
+    AsyncSessionManager,
     ClosedError,
     SaveFailedError,
     SaveOutcomeUnknownError,
@@ -32,6 +35,7 @@ from session_manager.testing import Clock, FaultyStore, SessionMachine, crash
 from session_manager.testing.comparison import difference, message_difference, value_difference
 from session_manager.testing.machine import some_key
 from tests.support import broken_stores
+from tests.support.places import ROOT
 
 pytest_plugins = ["pytester"]
 
@@ -383,3 +387,96 @@ def test_a_subclass_adds_rules_of_its_own_and_switches_others_off():
 def test_a_machine_without_a_store_asks_for_one():
     with pytest.raises(NotImplementedError, match="override open_store or open"):
         SessionMachine().open()
+
+
+def test_a_fresh_checkout_has_no_slow_first_draw(tmp_path):
+    """Hypothesis built its tables at the first draw of `nasty_text()`, and its health check failed the first run."""
+    script = """
+        from hypothesis import HealthCheck, settings
+        from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+        from session_manager import SessionManager
+        from session_manager.testing import nasty_text
+
+        class Machine(RuleBasedStateMachine):
+            @rule(text=nasty_text())
+            def writes(self, text):
+                pass
+
+        m = SessionManager()  # and its finalizer runs when the modules are being emptied
+        strict = settings(max_examples=5, database=None, deadline=None)
+        run_state_machine_as_test(Machine, settings=strict)
+    """
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(script)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / ".hypothesis").exists()
+
+
+async def _killed_in_a_turn(m):
+    async with m.turn("k") as turn:
+        turn.add_message("user", "never")
+        crash(m)
+
+
+@pytest.mark.anyio
+async def test_crash_ends_an_async_manager():
+    disk = MemoryStore()
+    m = AsyncSessionManager(disk)
+    await m.add_message("k", "user", "saved")
+    await m.save("k")
+    await m.add_message("k", "user", "unsaved")
+    with pytest.raises(ClosedError):
+        await _killed_in_a_turn(m)
+    crash(m)
+    with pytest.raises(ClosedError):
+        await m.get("k")
+    async with AsyncSessionManager(disk) as again:
+        assert [message.content for message in await again.get_history("k")] == ["saved"]
+
+
+@pytest.mark.anyio
+async def test_crash_ends_an_async_manager_that_wraps_another(tmp_path):
+    manager = SessionManager(tmp_path / "chats")
+    m = AsyncSessionManager.wrap(manager)
+    await m.add_message("k", "user", "unsaved")
+    crash(m)
+    with pytest.raises(ClosedError):
+        manager.get("k")
+    with SessionManager(tmp_path / "chats") as again:
+        assert list(again) == []
+
+
+@pytest.mark.anyio
+async def test_crash_of_an_async_manager_that_was_never_opened(tmp_path):
+    m = AsyncSessionManager(tmp_path / "chats")
+    crash(m)
+    with pytest.raises(ClosedError):
+        await m.get("k")
+    assert not (tmp_path / "chats").exists()
+
+
+def test_only_a_manager_crashes():
+    with pytest.raises(TypeError, match="manager must be a SessionManager or an AsyncSessionManager, not MemoryStore"):
+        crash(MemoryStore())
+
+
+@pytest.mark.parametrize("name", ["SessionManager", "AsyncSessionManager"])
+@pytest.mark.parametrize("kind", ["snapshot", "sqlite"])
+def test_no_finalizer_complains_at_the_end(name, kind, tmp_path):
+    """`Exception ignored in: SessionManager.__del__` stood at the end of each run."""
+    script = f"""
+        import asyncio, sys
+        import session_manager
+        kept = session_manager.{name}("{kind}:chats")
+        got = kept.get("k")
+        if asyncio.iscoroutine(got):
+            asyncio.run(got)
+        sys.modules["kept"] = kept  # so it goes late
+        cycle = [kept]
+        cycle.append(cycle)
+    """
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(script)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -7,7 +7,7 @@ A line with ``type: ignore`` is a mistake: both report a comment that hides noth
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,7 @@ async def name_parts_in_a_task(m: AsyncSessionManager) -> None:
 def look(session: Session, message: Message, info: SessionInfo) -> None:
     assert_type(session.messages[0], Message)
     assert_type(list(session.messages), list[Message])
-    assert_type(session.metadata, dict[str, Any])
+    assert_type(session.metadata, Mapping[str, Any])
     assert_type(session.version, Version | None)
     assert_type(session.refs, tuple[str, ...])
     assert_type(message.role, str | None)

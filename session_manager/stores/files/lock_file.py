@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import weakref
 from collections.abc import Callable
 
@@ -59,9 +60,10 @@ class LockFile(Resource):
             with contextlib.suppress(OSError):
                 os.close(fd)
 
-    def __del__(self) -> None:
+    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         """Close the file: a caller that was interrupted during the opening could not."""
-        self.close()
+        if not _is_finalizing():  # then the system does it
+            self.close()
 
 
 def _after_in_child() -> None:

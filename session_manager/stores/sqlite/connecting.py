@@ -64,6 +64,16 @@ _LEFT_ALONE = (
     "is not there, or is empty, but its -wal holds changes: put the database back that the -wal belongs to, or move the"
     " -wal and the -shm away to begin a new one"
 )
+#: What SQLite says where it cannot create its files beside a database.
+_CANNOT_CREATE = ("readonly database", "unable to open database file")
+_DIRECTORY = (
+    "while no writer has it open, SQLite must create its -shm beside it, also to read, and this user cannot write the directory"
+    " {}: allow that, or copy the database to a directory that you can write, or keep it on a file system that is mounted read-only"
+)
+_UNREAD_LOG = (
+    "its -wal holds changes, which cannot be read on a read-only file system: copy the database with its -wal to a"
+    " directory that you can write, and open it there"
+)
 #: How often a file that looks strange is looked at, for another program may be in the middle of writing a page.
 _LOOKS = 3
 
@@ -323,13 +333,30 @@ class Opener:
         """Return a connection that reads.
 
         :param place: the file that the caller has looked at.
-        :raises StorageError: if another file is there now, or, with `read_only`, if a log beside it is not its own.
+        :raises StorageError: if another file is there now, or, with `read_only`, if a log beside it is not its own, or the directory
+            cannot be written, where nobody has it open: unless its file system is read-only, and nothing can change.
         :raises sqlite3.Error: if it cannot be opened.
         """
+        if not self.read_only:
+            return self._reader(place, "mode=rw")
+        try:
+            return self._reader(place, "mode=ro")
+        except sqlite3.OperationalError as error:
+            # A reader, too, creates the files beside a database in WAL mode, unless its writer has them open.
+            directory = os.path.dirname(self.path)
+            if os.access(directory, os.W_OK) or not any(text in str(error) for text in _CANNOT_CREATE):
+                raise
+            if not os.statvfs(self.path).f_flag & os.ST_RDONLY:
+                raise StorageError(self.path, _DIRECTORY.format(directory)) from error
+            if holds_changes(f"{self.path}-wal"):
+                raise StorageError(self.path, _UNREAD_LOG) from error
+        return self._reader(place, "mode=ro&immutable=1")
+
+    def _reader(self, place: Place | None, query: str) -> sqlite3.Connection:
         self._check_place(place)
         if self.read_only:
             self._check_beside()
-        connection = self._connection("mode=ro" if self.read_only else "mode=rw")
+        connection = self._connection(query)
         done = False
         try:
             self._check_place(place)
