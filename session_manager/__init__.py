@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from session_manager.aio.turn import AsyncTurn as AsyncTurn
     from session_manager.codec.converter import converter as converter
     from session_manager.manager.autosave import Autosave as Autosave
+    from session_manager.manager.draft import LAST as LAST
     from session_manager.manager.manager import Health as Health
     from session_manager.manager.manager import SessionManager as SessionManager
     from session_manager.manager.summaries import Summarized as Summarized
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from session_manager.model.key import split_key as split_key
     from session_manager.model.message import Message as Message
     from session_manager.model.search import SearchHit as SearchHit
+    from session_manager.model.session import ANY as ANY
     from session_manager.model.session import Session as Session
     from session_manager.model.session import Version as Version
     from session_manager.stores import CopyReport as CopyReport
@@ -41,6 +43,7 @@ __version__ = "0.1.0"
 
 #: Where the names are that are imported when they are asked for.
 _HOMES = {
+    "ANY": "model.session",
     "AsyncSessionManager": "aio",
     "AsyncTurn": "aio",
     "Autosave": "manager.autosave",
@@ -48,6 +51,7 @@ _HOMES = {
     "CopyReport": "stores",
     "Finding": "stores.contract",
     "Health": "manager",
+    "LAST": "manager.draft",
     "Message": "model",
     "SearchHit": "model.search",
     "Session": "model",

@@ -9,6 +9,7 @@
     ├── SessionNotFoundError (KeyError)
     ├── SessionExistsError (ValueError)
     ├── MessageNotFoundError (KeyError)
+    ├── TurnNotFoundError (LookupError)
     ├── InvalidStorageError (ValueError)
     ├── ClosedError (RuntimeError)
     ├── ForkedError (RuntimeError)
@@ -57,6 +58,7 @@ __all__ = [
     "StorageError",
     "StorageLockedError",
     "StoreInUseError",
+    "TurnNotFoundError",
     "UnsupportedFormatError",
     "WouldWaitError",
 ]
@@ -165,6 +167,21 @@ class MessageNotFoundError(SessionManagerError, KeyError):
 
     def _sentence(self) -> str:
         return f"session {_shown(self.key)} has no message with the ref that was given as {self.argument}"
+
+
+class TurnNotFoundError(SessionManagerError, LookupError):
+    """The turn that is to be replaced is not in the session. Nothing has changed."""
+
+    def __init__(self, key: str, ref: str | None) -> None:
+        super().__init__(key, ref)
+        #: The session's key.
+        self.key: str = key
+        #: The turn that was asked for, by its ref; `None`: the last one.
+        self.ref: str | None = ref
+
+    def _sentence(self) -> str:
+        what = "no turn" if self.ref is None else f"no turn {_shown(self.ref)}"
+        return f"session {_shown(self.key)} has {what} to replace"
 
 
 class InvalidStorageError(SessionManagerError, ValueError):

@@ -36,6 +36,7 @@ TREE = {
     "SessionNotFoundError": ("SessionManagerError", "KeyError"),
     "MessageNotFoundError": ("SessionManagerError", "KeyError"),
     "SessionExistsError": ("SessionManagerError", "ValueError"),
+    "TurnNotFoundError": ("SessionManagerError", "LookupError"),
     "InvalidStorageError": ("SessionManagerError", "ValueError"),
     "ClosedError": ("SessionManagerError", "RuntimeError"),
     "ForkedError": ("SessionManagerError", "RuntimeError"),

@@ -25,6 +25,7 @@ from session_manager.history.context import OPTIONS, ContextOptions, context
 from session_manager.history.tokens import estimate_tokens
 from session_manager.keywords import Unpack, showing, unexpected
 from session_manager.manager.autosave import Autosave
+from session_manager.manager.draft import Last
 from session_manager.manager.manager import Health, SessionManager
 from session_manager.manager.options import MAX_MESSAGE_BYTES, check_options, warn_if_unset
 from session_manager.manager.summaries import Summarized, Summarizer, SummaryPolicy
@@ -33,7 +34,7 @@ from session_manager.model.changes import Change
 from session_manager.model.ids import random_id
 from session_manager.model.message import PARTS, Clock, Message, MessageParts, utc_now
 from session_manager.model.search import SearchHit
-from session_manager.model.session import Session
+from session_manager.model.session import ANY, Anything, Session, Version
 from session_manager.resource import Resource
 from session_manager.stores.contract import Finding, SessionInfo, Store
 
@@ -310,7 +311,15 @@ class AsyncSessionManager(Resource):
         return await self._change(key, partial(manager.add, key, *messages), is_heavy=are_heavy(messages))
 
     def turn(
-        self, key: str, ref: str | None = None, timeout: float | None = None, *, max_waiting: int | None = None
+        self,
+        key: str,
+        ref: str | None = None,
+        timeout: float | None = None,
+        *,
+        max_waiting: int | None = None,
+        expected: Version | Anything | None = ANY,
+        keep: bool = True,
+        replacing: str | Last | None = None,
     ) -> AsyncTurn:
         """Write a turn at once or not at all: `SessionManager.turn`, in ``async with``.
 
@@ -322,20 +331,48 @@ class AsyncSessionManager(Resource):
 
         async def make() -> Turn:
             manager = await self._manager()
-            return manager.turn(key, ref, timeout, max_waiting=max_waiting)
+            return manager.turn(
+                key, ref, timeout, max_waiting=max_waiting, expected=expected, keep=keep, replacing=replacing
+            )
 
         return AsyncTurn(key, ref, make, self._workers)
+
+    async def undo(
+        self,
+        key: str,
+        turns: int = 1,
+        *,
+        ref: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - as `turn` has it
+    ) -> list[Message]:
+        """Remove the last whole turns, durably: `SessionManager.undo`.
+
+        :raises RuntimeError: this task has a turn of the session.
+        """
+
+        async def make() -> Turn:
+            manager = await self._manager()
+            return manager._turn(manager._undoing(key, turns, ref, timeout))
+
+        async with AsyncTurn(key, ref, make, self._workers) as turn:
+            pass
+        return turn.undone
 
     async def set_summary(self, key: str, text: str) -> bool:
         """Set the summary: `SessionManager.set_summary`."""
         manager = await self._manager()
         return await self._change(key, partial(manager.set_summary, key, text), is_heavy=are_heavy([text]))
 
-    async def set_history(self, key: str, messages: Iterable[object]) -> bool:
+    async def set_history(
+        self, key: str, messages: Iterable[object], *, expected: Version | Anything | None = ANY
+    ) -> bool:
         """Replace all messages: `SessionManager.set_history`."""
         manager = await self._manager()
         given = tuple(messages)
-        return await self._change(key, partial(manager.set_history, key, given), is_heavy=are_heavy(given))
+        replace = partial(manager.set_history, key, given, expected=expected)
+        if expected is ANY:
+            return await self._change(key, replace, is_heavy=are_heavy(given))
+        return await self._workers.writing.run(replace, key)
 
     async def _change(self, key: str, change: Callable[[], T], *, is_heavy: bool) -> T:
         """Change a session; what is heavy is not done in the event loop."""
@@ -377,6 +414,11 @@ class AsyncSessionManager(Resource):
         manager = await self._manager()
         return await self._workers.writing.soon(key, partial(manager.remove_last, key))
 
+    async def remove_message(self, key: str, where: int | str) -> Message | None:
+        """Remove a message, and return it: `SessionManager.remove_message`."""
+        manager = await self._manager()
+        return await self._workers.writing.soon(key, partial(manager.remove_message, key, where))
+
     async def update_last(self, key: str, message: object) -> bool:
         """Replace the last message: `SessionManager.update_last`."""
         manager = await self._manager()
@@ -395,10 +437,10 @@ class AsyncSessionManager(Resource):
         names = removed if isinstance(removed, str) else tuple(removed)
         return await self._change(key, partial(manager.update_metadata, key, items, names), is_heavy=are_heavy([items]))
 
-    async def clear(self, key: str) -> int:
+    async def clear(self, key: str, *, ref: str | None = None) -> int:
         """Drop all messages, the summary and the archive: `SessionManager.clear`."""
         manager = await self._manager()
-        return await self._workers.writing.soon(key, partial(manager.clear, key))
+        return await self._workers.writing.soon(key, partial(manager.clear, key, ref=ref))
 
     # Saving
 
@@ -417,10 +459,10 @@ class AsyncSessionManager(Resource):
         manager = await self._manager()
         return await self._workers.writing.soon(key, partial(manager.reload, key))
 
-    async def delete(self, key: str) -> bool:
+    async def delete(self, key: str, *, expected: Version | Anything | None = ANY) -> bool:
         """Delete a session and its archive for good, durably: `SessionManager.delete`."""
         manager = await self._manager()
-        return await self._workers.writing.soon(key, partial(manager.delete, key))
+        return await self._workers.writing.soon(key, partial(manager.delete, key, expected=expected))
 
     async def delete_prefix(self, prefix: str, *, dry_run: bool = False) -> list[str]:
         """Delete all sessions whose keys start with `prefix`, durably: `SessionManager.delete_prefix`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -16,12 +16,15 @@ from session_manager.history.context import OPTIONS, ContextOptions, context
 from session_manager.history.tokens import estimate_tokens
 from session_manager.keywords import Unpack, showing, unexpected
 from session_manager.manager.cache.fair_lock import PATIENCE, Claim
-from session_manager.manager.turn import Turn, late
+from session_manager.manager.turn import Turn
+from session_manager.manager.turn_locks import late
 from session_manager.model.message import PARTS, Message, MessageParts
+from session_manager.model.session import Version
 from session_manager.resource import Resource
 
 __all__ = ["AsyncTurn"]
 
+R = TypeVar("R")
 T = TypeVar("T", bound="AsyncTurn")
 
 
@@ -51,6 +54,21 @@ class AsyncTurn(Resource):
     def applied(self) -> bool:
         """Whether leaving the block has written the messages, durably; see `Turn.applied`."""
         return self._made is not None and self._made.applied
+
+    @property
+    def version(self) -> Version | None:
+        """The version that leaving the block gave to the session; `None` if nothing was written."""
+        return None if self._made is None else self._made.version
+
+    @property
+    def replaced(self) -> list[Message]:
+        """The messages that the turn takes away because of ``replacing=``, from when the block is entered."""
+        return [] if self._made is None else self._made.replaced
+
+    @property
+    def undone(self) -> list[Message]:
+        """The messages that the turn has taken away, durably."""
+        return [] if self._made is None else self._made.undone
 
     @property
     def messages(self) -> list[Message]:
@@ -115,6 +133,35 @@ class AsyncTurn(Resource):
             raise unexpected("AsyncTurn.add_message", parts, PARTS)
         return self._turn.add_message(role, content, **parts)
 
+    async def remove(self, where: int | str) -> Message | None:
+        """Remove a message: `Turn.remove`."""
+        return await self._change(partial(self._turn.remove, where))
+
+    async def edit(self, where: int | str, message: object) -> bool:
+        """Replace a message: `Turn.edit`."""
+        return await self._change(partial(self._turn.edit, where, message))
+
+    async def truncate(self, keep_last: int) -> int:
+        """Drop all but the last messages: `Turn.truncate`."""
+        return await self._change(partial(self._turn.truncate, keep_last))
+
+    async def replace_history(self, messages: Iterable[object]) -> list[Message]:
+        """Put messages in the place of all that the turn sees: `Turn.replace_history`."""
+        return await self._change(partial(self._turn.replace_history, tuple(messages)))
+
+    async def set_summary(self, text: str) -> None:
+        """Set the summary: `Turn.set_summary`."""
+        await self._change(partial(self._turn.set_summary, text))
+
+    async def set_metadata(self, items: Mapping[str, Any], removed: Iterable[str] = ()) -> None:
+        """Set keys of the session's metadata, and remove others: `Turn.set_metadata`."""
+        names = removed if isinstance(removed, str) else tuple(removed)
+        await self._change(partial(self._turn.set_metadata, items, names))
+
+    async def _change(self, change: Callable[[], R]) -> R:
+        """Change more than to add: the first of these calls saves the session."""
+        return await self._workers.writing.run(change, self.key)
+
     @showing(context)
     async def get_context(self, **options: Unpack[ContextOptions]) -> list[dict[str, Any]]:
         """Return what to send to a model: `AsyncSessionManager.get_context`, with the messages of this turn behind the others.
@@ -136,17 +183,17 @@ async def _acquired(turn: Turn) -> Claim:
     """Wait for the lock of a turn, as `TurnLocks.acquire` does, while other tasks go on."""
     claim = Claim(("task", anyio.get_current_task().id))
     try:
-        with anyio.move_on_after(turn._timeout):
+        with anyio.move_on_after(turn._options.timeout):
             await _until_first(turn, claim)
             return claim
-        raise late(turn.key, turn._timeout)
+        raise late(turn.key, turn._options.timeout)
     except BaseException:
         claim.give_back()
         raise
 
 
 async def _until_first(turn: Turn, claim: Claim) -> None:
-    before = turn._locks.claims.queue(turn.key, claim, turn._max_waiting)
+    before = turn._locks.claims.queue(turn.key, claim, turn._options.max_waiting)
     if before is not None:
         turn._locks.check_has_none(turn.key, claim, "task")
     watched: weakref.ref[Claim] | None = None

@@ -21,7 +21,7 @@ from session_manager.history.tokens import counted, estimate_tokens
 from session_manager.history.tool_calls import calls
 from session_manager.model.message import Message
 
-__all__ = ["Cut", "cut", "fit", "safe_start", "turns"]
+__all__ = ["Cut", "cut", "fit", "safe_start", "tails", "turns"]
 
 #: How many messages of the end are looked at first, where the end is asked for.
 _FIRST_TAIL = 64
@@ -58,7 +58,7 @@ def safe_start(messages: Sequence[Message], keep_last: int) -> int:
     if keep_last <= 0:
         return len(messages)
     last = len(messages) - keep_last
-    for start in _tails(messages):
+    for start in tails(messages):
         if start <= last:
             return next((start + one for one in reversed(turn_starts(messages[start:])) if start + one <= last), 0)
     return 0
@@ -143,7 +143,7 @@ def fit(
     check_callable(count, "count")
     totals = [0]  # of the last 0, 1, 2, … messages of the repaired history
     valid: list[Message] = []
-    for start in _tails(messages):
+    for start in tails(messages):
         valid = repair(messages[start:])
         while len(totals) <= len(valid) and totals[-1] <= max_tokens:
             totals.append(totals[-1] + counted(count, valid[-len(totals)]))
@@ -157,7 +157,7 @@ def fit(
     return valid[best:]
 
 
-def _tails(messages: Sequence[Message]) -> Iterator[int]:
+def tails(messages: Sequence[Message]) -> Iterator[int]:
     """Yield where longer and longer ends of a history start, the last one at 0.
 
     Each but the last starts with a turn, and has no result that may belong to a call before it. So what `pair`, `repair` and

@@ -9,6 +9,7 @@ from datetime import datetime
 import attrs
 
 from session_manager.errors import (
+    ConflictError,
     CorruptSessionError,
     SaveOutcomeUnknownError,
     SessionManagerError,
@@ -16,6 +17,7 @@ from session_manager.errors import (
 )
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.residents import Residents
+from session_manager.model.session import ANY, Anything, Version
 from session_manager.resource import Resource
 from session_manager.stores.contract import SessionInfo, Store
 
@@ -68,18 +70,45 @@ class Removal(Resource):
 
     _residents: Residents
 
-    def delete(self, key: str) -> bool:
-        """Delete a session from RAM and from the store; say whether there was one."""
+    def delete(self, key: str, expected: Version | Anything | None = ANY) -> bool:
+        """Delete a session from RAM and from the store; say whether there was one.
+
+        :raises ConflictError: if it is in another version than `expected`, or dirty.
+        """
         with self._residents.lock_of(key):
             self._residents.check_state()
-            return self._delete(key)
+            return self._delete(key) if isinstance(expected, Anything) else self._delete_expected(key, expected)
 
-    def _delete(self, key: str) -> bool:
-        """Delete a session. Requires its keyed lock."""
+    def _delete_expected(self, key: str, expected: Version | None) -> bool:
+        """Delete a session in one version. Requires its keyed lock. A message that comes now waits, and starts a new one."""
+        residents, store = self._residents, self._residents.store
+        with residents.lock.checked:
+            entry = residents.by_key.get(key)
+            there = None if entry is None else entry.durable.version
+            if entry is not None and (entry.dirty or (store is None and there != expected)):
+                reason = "it has unsaved changes" if entry.dirty else "it was changed"
+                raise ConflictError(key, expected, there, reason)
+            if store is None:
+                if there != expected:
+                    raise ConflictError(key, expected, there, "there is no such session")
+                return residents.deleted(key, stored=False)
+            residents.leave(key)
+        try:
+            if expected is None and (there := store.version(key)) is not None:
+                raise ConflictError(key, None, there, "there is such a session")
+            return expected is not None and self._delete(key, expected)
+        finally:
+            with residents.lock.checked:
+                residents.stay(key)
+
+    def _delete(self, key: str, expected: Version | None = None) -> bool:
+        """Delete a session, in one version if that is given. Requires its keyed lock."""
         residents, store = self._residents, self._residents.store
         gone, stored, resident = store is None, False, False
         try:
-            stored = store is not None and store.delete(key)
+            stored = store is not None and store.delete(key, expected)
+            if store is not None and expected is not None and not stored:
+                raise ConflictError(key, expected, store.version(key), "it was saved meanwhile")
             gone = True
         except SaveOutcomeUnknownError:
             gone = stored = True

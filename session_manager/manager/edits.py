@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
 from session_manager.history.cuts import Cut, cut, safe_start
-from session_manager.model.changes import Change, Edit, Remove, Truncate
+from session_manager.manager.cache.residents import Make
+from session_manager.model.batch import Batch
+from session_manager.model.changes import Append, Change, Clear, Edit, Remove, Truncate, UpdateMetadata
+from session_manager.model.json_value import checked_text
 from session_manager.model.message import Message
 from session_manager.model.session import Session
 from session_manager.model.view import View
 
-__all__ = ["Make", "editing", "last_position", "position_of", "removing_last", "truncating"]
-
-#: Gives the change that a call means for a session; `None` if it means none.
-Make = Callable[[Session], Change | None]
+__all__ = [
+    "clearing",
+    "editing",
+    "last_position",
+    "position_of",
+    "removing",
+    "truncating",
+    "updating",
+]
 
 
 def last_position(session: Session) -> int | None:
@@ -63,16 +72,6 @@ def truncating(at: datetime, keep_last: int, *, whole_turns: bool) -> Make:
     return truncate
 
 
-def removing_last(at: datetime) -> Make:
-    """Remove the last message."""
-
-    def remove(session: Session) -> Change | None:
-        last = last_position(session)
-        return None if last is None else Remove(at=at, position=last)
-
-    return remove
-
-
 def editing(
     at: datetime,
     find: Callable[[Session], int | None],
@@ -100,3 +99,38 @@ def editing(
         return Edit(at=at, position=position, message=new)
 
     return edit
+
+
+def removing(at: datetime, find: Callable[[Session], int | None], removed: list[Message]) -> Make:
+    """Remove the message that `find` finds.
+
+    :param removed: gets the message.
+    """
+
+    def remove(session: Session) -> Change | None:
+        position = find(session)
+        message = None if position is None else session.at(position)
+        if position is None or message is None:
+            return None
+        removed.append(message)
+        return Remove(at=at, position=position)
+
+    return remove
+
+
+def updating(at: datetime, items: Mapping[str, Any], removed: Iterable[str]) -> UpdateMetadata:
+    """Set keys of a session's metadata, and remove others.
+
+    :raises TypeError: if `removed` is a string: each of its letters would be a key.
+    :raises InvalidMessageError: with the place of what is not JSON.
+    """
+    if isinstance(removed, str):
+        raise TypeError(f"removed must be several keys, not a str: use [{removed[:40]!a}]")
+    names = tuple(checked_text(name, "removed") for name in removed)
+    return UpdateMetadata(at=at, items=items, removed=names)
+
+
+def clearing(at: datetime, generation: str, ref: str | None) -> Change:
+    """Clear a session, once for a delivery."""
+    clear = Clear(at=at, generation=generation)
+    return clear if ref is None else Batch(at=at, changes=(clear, Append(at=at, turn=ref)), ref=ref)

@@ -23,23 +23,32 @@ from session_manager.manager.cache.eviction import Budget
 from session_manager.manager.cache.fair_lock import Claims
 from session_manager.manager.cache.residents import STORAGE, Residents
 from session_manager.manager.deletion import Removal, is_older
-from session_manager.manager.edits import editing, last_position, removing_last, truncating
+from session_manager.manager.draft import Last
+from session_manager.manager.edits import (
+    clearing,
+    editing,
+    last_position,
+    removing,
+    truncating,
+    updating,
+)
 from session_manager.manager.ending import Ending
 from session_manager.manager.lookups import Lookups
 from session_manager.manager.options import MAX_MESSAGE_BYTES, check_options, is_ram_only, warn_if_unset
 from session_manager.manager.queries import Overview
 from session_manager.manager.saving import Saving
 from session_manager.manager.summaries import Summaries, Summarized, Summarizer, SummaryPolicy
-from session_manager.manager.turn import Turn, TurnLocks
+from session_manager.manager.turn import Turn, TurnOptions
+from session_manager.manager.turn_locks import TurnLocks
 from session_manager.manager.validation import Incoming
-from session_manager.model.changes import Append, Change, Clear, Replace, SetSummary, UpdateMetadata
+from session_manager.model.changes import Append, Change, Replace, SetSummary
 from session_manager.model.ids import Ids, cleared, random_id
 from session_manager.model.json_value import checked_text
 from session_manager.model.key import check_key
 from session_manager.model.message import PARTS, Clock, Message, MessageParts, utc, utc_now
 from session_manager.model.roles import KNOWN_ROLES
 from session_manager.model.search import SearchHit
-from session_manager.model.session import Session
+from session_manager.model.session import ANY, Anything, Session, Version
 from session_manager.resource import Resource
 from session_manager.stores import open_store
 from session_manager.stores.contract import Finding, SessionInfo, Store
@@ -364,12 +373,20 @@ class SessionManager(Resource):
         return changed[1].messages.last(len(messages))
 
     def turn(
-        self, key: str, ref: str | None = None, timeout: float | None = None, *, max_waiting: int | None = None
+        self,
+        key: str,
+        ref: str | None = None,
+        timeout: float | None = None,
+        *,
+        max_waiting: int | None = None,
+        expected: Version | Anything | None = ANY,
+        keep: bool = True,
+        replacing: str | Last | None = None,
     ) -> Turn:
         """Write a turn, the user's message and all that answers it, at once or not at all: the recommended way to write.
 
-        A context manager. In its block nobody else has a turn of the session (other calls go on); what `Turn.add` and
-        `Turn.add_message` are given waits. Leaving the block appends it in one piece, and saves it: neither a crash nor
+        A context manager. In its block nobody else has a turn of the session (other calls go on); what the block does by
+        the calls of `Turn` waits. Leaving the block makes it durable in one piece: neither a crash nor
         another process leaves half a turn. An exception that leaves the block writes nothing. Nor is anything written if the
         session was cleared or deleted meanwhile, also if it was created only then; then `Turn.applied` is `False`.
 
@@ -379,30 +396,77 @@ class SessionManager(Resource):
             and nothing is written.
         :param timeout: how many seconds to wait for another turn to end, 0 or less: not at all; `None`: as long as it takes.
         :param max_waiting: how many may be waiting already, from 0: a flood for one session is refused. `None`: any number.
+        :param expected: the version that the session must have, as `Session.version` says; `None`: there must be no such
+            session. Changes of other calls that are not saved yet are saved first, and make it another version. It is looked
+            at when the block is entered, and again when it is left.
+        :param keep: what happens to a turn whose save fails. `True`: it stays in RAM, unsaved; the next save stores it, or
+            a turn with the same `ref`. `False`: it is taken back, as if the block had not been; others may have read it
+            meanwhile. A turn with `expected` or `replacing` is taken back in any case. While it is not known whether a save
+            went through, the turn stays.
+        :param replacing: the turn that this one takes the place of, with all behind it: `LAST`, or a ref, of the turn or
+            of a message in it. `Turn.replaced` has its messages. They go when the block is left, not to the archive, and the
+            new ones come at new positions. A block that adds nothing replaces nothing.
+        :raises ValueError: if `replacing` is `ref`: a delivery cannot take the place of itself.
         :raises SessionBusyError: entering the block: more are waiting.
         :raises TimeoutError: entering the block: it did not end in time.
+        :raises TurnNotFoundError: entering the block: the turn to replace is not there.
         :raises RuntimeError: entering it: this thread has a turn of the session already, or would have to wait for
             another one inside of a running event loop.
-        :raises SaveError: leaving it: the messages are in RAM, and are to be saved again; a turn with the same `ref` does.
+        :raises ConflictError: entering or leaving it: the session has another version than `expected`, which nothing
+            changes; or leaving it: a message that the turn edits or removes was edited meanwhile.
+        :raises SaveError: leaving it: it could not be saved; see `keep`.
         """
-        checked = self._writable(key)
-        if timeout is not None:
-            check_type(timeout, (int, float), "timeout must be a number of seconds")
-            if math.isnan(timeout):
-                raise ValueError("timeout must be a number of seconds, not nan")
+        options = TurnOptions(
+            key=self._writable(key),
+            ref=None if ref is None else checked_text(ref, "ref", empty=False),
+            timeout=None if timeout is None else _checked_timeout(timeout),
+            max_waiting=max_waiting,
+            expected=expected if expected is ANY else _checked_version(expected),
+            keep=keep and expected is ANY and replacing is None,
+            replacing=replacing,
+        )
+        check_bool(keep, "keep")
         if max_waiting is not None:
             check_int(max_waiting, "max_waiting", least=0)
-        answered = None if ref is None else checked_text(ref, "ref", empty=False)
+        if replacing is not None and not isinstance(replacing, Last):
+            checked_text(replacing, "replacing", empty=False)
+            if replacing == ref:
+                raise ValueError(
+                    f"replacing must not be the turn's own ref {replacing[:80]!a}: an edit has a ref of its own"
+                )
+        return self._turn(options)
+
+    def _turn(self, options: TurnOptions) -> Turn:
         return Turn(
-            checked,
-            answered,
-            timeout,
-            max_waiting=max_waiting,
-            locks=self._turn_locks,
-            residents=self._residents,
-            saving=self._saving,
-            incoming=self._incoming,
+            options, locks=self._turn_locks, residents=self._residents, saving=self._saving, incoming=self._incoming
         )
+
+    def undo(self, key: str, turns: int = 1, *, ref: str | None = None, timeout: float | None = None) -> list[Message]:
+        """Remove the last whole turns, durably: the user's message, and all that answers it.
+
+        It waits for a turn that is open, and so removes the answer that is under way. The messages do not go to the archive.
+        A summary stays, and so does what precedes the first turn. A turn with the ref of a removed one is `Turn.done`, without
+        messages: its delivery is not answered again.
+
+        :param turns: how many, from 1; all if there are fewer.
+        :param ref: names the delivery of this call: if it comes again, nothing more is removed.
+        :param timeout: as for `turn`.
+        :returns: the messages that were removed, in order; ``[]`` if there was nothing to remove, or if the session was
+            cleared or deleted meanwhile.
+        :raises TimeoutError: another turn did not end in time.
+        :raises RuntimeError: this thread has a turn of the session, or would have to wait inside of an event loop.
+        :raises ConflictError: a message was edited meanwhile; nothing is removed.
+        :raises SaveError: it could not be saved, and nothing is removed (see `turn`, ``keep=False``).
+        """
+        with self._turn(self._undoing(key, turns, ref, timeout)) as turn:
+            pass
+        return turn.undone
+
+    def _undoing(self, key: str, turns: int, ref: str | None, timeout: float | None) -> TurnOptions:
+        checked = self._writable(key)
+        check_int(turns, "turns", least=1)
+        answered = None if ref is None else checked_text(ref, "ref", empty=False)
+        return TurnOptions(key=checked, ref=answered, timeout=_checked_timeout(timeout), keep=False, undoing=turns)
 
     def set_summary(self, key: str, text: str) -> bool:
         """Set the summary; `False` and no effect if there is no such session.
@@ -413,15 +477,23 @@ class SessionManager(Resource):
         summary = checked_text(text, "summary")
         return self._residents.change(checked, SetSummary(at=at, text=summary)) is not None
 
-    def set_history(self, key: str, messages: Iterable[object]) -> bool:
+    def set_history(self, key: str, messages: Iterable[object], *, expected: Version | Anything | None = ANY) -> bool:
         """Replace all messages; the summary stays. `False` and no effect if there is no such session.
 
         :param messages: as for `add`.
+        :param expected: the version that the session must have, as for `turn`; `None`: there must be none, and it is
+            created. Then the new history is durable when this returns.
         :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
+        :raises ConflictError: if the session has another version than `expected`; nothing has changed.
+        :raises SaveError: with `expected`: it could not be saved; nothing has changed (see `turn`, ``keep=False``).
         """
         checked, at = self._writable(key), self._incoming.now()
         new = self._incoming.messages(tuple(messages), at)
-        return self._residents.change(checked, Replace(at=at, messages=new)) is not None
+        version, change = _checked_version(expected), Replace(at=at, messages=new)
+        if isinstance(version, Anything):
+            return self._residents.change(checked, change) is not None
+        self._saving.carry_out_expected(checked, version, change)
+        return True
 
     def truncate_history(self, key: str, keep_last: int, *, whole_turns: bool = False) -> int:
         """Drop all but the last `keep_last` messages, to the archive if there is one.
@@ -479,10 +551,21 @@ class SessionManager(Resource):
 
     def remove_last(self, key: str) -> Message | None:
         """Remove the last message, and return it; `None` if there is none."""
-        checked, at = self._writable(key), self._incoming.now()
+        return self._remove(self._writable(key), last_position)
 
-        changed = self._residents.change(checked, removing_last(at))
-        return changed[0].messages[-1] if changed is not None and changed[0].messages else None
+    def remove_message(self, key: str, where: int | str) -> Message | None:
+        """Remove a message, and return it; `None` if it is not there. It does not go to the archive.
+
+        :param where: its position (an int), or its ref (a string; the last message that has it).
+        :raises TypeError: if `where` is neither.
+        """
+        checked = self._writable(key)
+        return self._remove(checked, self._lookups.finding(checked, where))
+
+    def _remove(self, key: str, find: Callable[[Session], int | None]) -> Message | None:
+        removed: list[Message] = []
+        self._residents.change(key, removing(self._incoming.now(), find, removed))
+        return removed[0] if removed else None
 
     def update_last(self, key: str, message: object) -> bool:
         """Replace the last message (a reply that grows while it streams, say); `False` if there is none.
@@ -526,20 +609,20 @@ class SessionManager(Resource):
         :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
         """
         checked, at = self._writable(key), self._incoming.now()
-        if isinstance(removed, str):
-            raise TypeError(f"removed must be several keys, not a str: use [{removed[:40]!a}]")
-        names = tuple(checked_text(name, "removed") for name in removed)
-        change = UpdateMetadata(at=at, items=items, removed=names)
+        change = updating(at, items, removed)
         return self._residents.change(checked, change) is not None
 
-    def clear(self, key: str) -> int:
+    def clear(self, key: str, *, ref: str | None = None) -> int:
         """Drop all messages, the summary and the archive; metadata and creation time stay.
 
+        :param ref: names the delivery of this call: if it comes again, nothing more is dropped. Save the session before you
+            acknowledge the delivery.
         :returns: how many messages there were.
         """
         checked, at = self._writable(key), self._incoming.now()
         generation = cleared(self._residents.new_id())
-        return _dropped(self._residents.change(checked, Clear(at=at, generation=generation)))
+        answered = None if ref is None else checked_text(ref, "ref", empty=False)
+        return _dropped(self._residents.change(checked, clearing(at, generation, answered)))
 
     # Saving
 
@@ -575,14 +658,16 @@ class SessionManager(Resource):
         """
         return self._saving.reload(self._checked(key))
 
-    def delete(self, key: str) -> bool:
+    def delete(self, key: str, *, expected: Version | Anything | None = ANY) -> bool:
         """Delete a session and its archive for good, durably; a damaged one is moved to quarantine.
 
+        :param expected: the version that it must have, as `Session.version` says; `None`: there must be none.
         :returns: whether there was one.
+        :raises ConflictError: if it has another version than `expected`, or changes that are not saved; it is still there.
         :raises SaveFailedError: it could not be deleted, and is still there.
         :raises SaveOutcomeUnknownError: it is gone, but may come back after a power cut: delete it again.
         """
-        return self._removal.delete(self._writable(key))
+        return self._removal.delete(self._writable(key), _checked_version(expected))
 
     def delete_prefix(self, prefix: str, *, dry_run: bool = False) -> list[str]:
         """Delete, durably, all sessions whose keys start with `prefix`, and their archives; each as `delete` does.
@@ -741,6 +826,22 @@ def _store(storage: str | os.PathLike[str] | Store | None, *, read_only: bool) -
     if storage is None or is_ram_only(storage):
         return None
     return open_store(storage, read_only=read_only)
+
+
+def _checked_timeout(timeout: float | None) -> float | None:
+    if timeout is not None:
+        check_type(timeout, (int, float), "timeout must be a number of seconds")
+        if math.isnan(timeout):
+            raise ValueError("timeout must be a number of seconds, not nan")
+    return timeout
+
+
+def _checked_version(expected: Version | Anything | None) -> Version | Anything | None:
+    if expected is not None:
+        check_type(
+            expected, (Version, Anything), "expected must be a Version (session.version), or None for no session"
+        )
+    return expected
 
 
 def _moment(now: datetime, older_than: timedelta | datetime) -> datetime:

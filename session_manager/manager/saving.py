@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterable
 from datetime import datetime
+from typing import NamedTuple
 
 import attrs
 
@@ -20,9 +21,10 @@ from session_manager.errors import (
     UnsupportedFormatError,
 )
 from session_manager.manager.cache.entry import Entry
-from session_manager.manager.cache.residents import Residents
+from session_manager.manager.cache.residents import Make, Residents
+from session_manager.model.batch import Batch
 from session_manager.model.changes import Change, Witness
-from session_manager.model.session import Session
+from session_manager.model.session import ANY, Anything, Session, Version
 from session_manager.resource import Resource
 from session_manager.stores.contract import Commit, Store
 
@@ -41,6 +43,17 @@ class _Unknown:
     commit: Commit
 
 
+class Outcome(NamedTuple):
+    """What became of a change that was carried out."""
+
+    #: The session in RAM before it, and after it.
+    before: Session
+    after: Session
+    #: The state that made it durable; in RAM only, the one after it. `None` if it had no effect, or has none on top of what
+    #: another writer saved. Later changes of the session do not matter.
+    saved: Session | None = None
+
+
 @attrs.define(eq=False, repr=False)
 class Saving(Resource):
     """Writes the resident sessions to their store. Every method may be called from any thread."""
@@ -56,25 +69,101 @@ class Saving(Resource):
             self._residents.check_state()
             return self._save(store, key)
 
-    def carry_out(self, key: str, change: Change, *, blind: bool = False) -> bool | None:
-        """Make a change and save it; say whether it is durable, or `None` if there is no such session.
+    def carry_out(self, key: str, change: Change | Make, *, blind: bool = False, keep: bool = True) -> Outcome | None:
+        """Make a change and save it; `None` if there is no such session.
 
-        `False`: it had no effect, or has none on top of what another writer saved. Later changes of the session do not
-        matter.
-
+        :param change: the change, or a function that makes it, as for `Residents.change`.
         :param blind: as for `Residents.change`.
+        :param keep: whether the change stays in RAM, unsaved, if the save fails. If not, it is taken back once it is certain
+            that it was not written.
         :raises ReentrantCallError: where the save would be refused; nothing has changed.
         """
         if self._residents.store is not None:
             self._residents.keyed.check_none_is_mine()
         witness = Witness()
-        changed = self._residents.change(key, attrs.evolve(change, witness=witness), blind=blind)
+        made = attrs.evolve(change, witness=witness) if isinstance(change, Change) else _witnessed(change, witness)
+        changed = self._residents.change(key, made, blind=blind)
         if changed is None or changed[0] is changed[1]:
-            return None if changed is None else False
+            return None if changed is None else Outcome(*changed)
         if self._residents.store is None:
-            return True
+            return Outcome(*changed, changed[1])
+        try:
+            self.save(key)
+        except SessionManagerError as error:
+            if keep:
+                raise
+            is_certain = self._take_back(key, witness)
+            if witness.saved is None and is_certain and isinstance(error, SaveOutcomeUnknownError):
+                raise SaveFailedError(key, error.reason) from error
+            if witness.saved is None:
+                raise
+        return Outcome(*changed, witness.saved)
+
+    def _take_back(self, key: str, witness: Witness) -> bool:
+        """Take a call back whose save failed, as if it had not been made. Say whether its outcome is certain.
+
+        A write whose outcome is unknown is asked for once. While that cannot be told, the call stays.
+        """
+        residents, store = self._residents, self._residents.store
+        assert store is not None
+        with residents.lock_of(key):
+            entry = residents.peek(key)
+            if entry is not None and entry.unknown is not None:
+                with contextlib.suppress(SessionManagerError):
+                    self._settle(store, entry.unknown)
+            with residents.lock.checked:
+                entry = residents.by_key.get(key)
+                if entry is None or entry.unknown is not None:
+                    return entry is None
+                without = entry.without(witness)
+                if without is not entry:
+                    residents.put(key, without)
+                return True
+
+    def carry_out_expected(self, key: str, expected: Version | None, change: Change) -> None:
+        """Make a change of a session in one version, durably, or not at all; `None`: create the session for it.
+
+        :raises ConflictError: if it is in another version.
+        """
+        residents = self._residents
         self.save(key)
-        return witness.durable
+        blank = None if residents.touch(key) else residents.blank(key, change.at)
+        if blank is not None and expected is None:
+            residents.created(key, blank)
+
+        def make(session: Session) -> Change:
+            left = self.check_expected(key, expected, blank)
+            return Batch(at=change.at, changes=(change,), generation=session.generation, expected=left)
+
+        outcome = None
+        try:
+            outcome = self.carry_out(key, make, keep=False)
+        finally:
+            if blank is not None and (outcome is None or outcome.saved is None):
+                residents.uncreate(key, blank)
+        if outcome is None:
+            raise ConflictError(key, expected, None, "there is no such session")
+
+    def check_expected(
+        self, key: str, expected: Version | None, blank: Session | None = None
+    ) -> Version | Anything | None:
+        """Raise unless a session is in the version that a caller expects. Requires the lock.
+
+        :param blank: the session, if the caller has just created it.
+        :returns: what is to be expected when the change is written: in RAM only it is never written.
+        :raises ConflictError: if it is in another one, or has unsaved changes.
+        """
+        entry = self._residents.by_key.get(key)
+        if entry is None or entry.session is blank:
+            there, reason = None, "there is no such session"
+        elif entry.dirty:
+            there, reason = entry.durable.version, "it was changed meanwhile"
+        else:
+            there, reason = entry.durable.version, "it was saved meanwhile" if expected else "there is such a session"
+        is_dirty = entry is not None and entry.dirty and entry.session is not blank
+        if is_dirty or there != expected:
+            raise ConflictError(key, expected, there, reason)
+        return ANY if self._residents.store is None else expected
 
     def save_all(self) -> int:
         """Save every dirty session; try all, then raise `SaveFailedError`."""
@@ -315,7 +404,13 @@ class Saving(Resource):
             raise SessionExistsError(new_key)
         blank = residents.blank(new_key, at)
         copy = attrs.evolve(
-            source.session, key=new_key, generation=blank.generation, created=at, updated=at, revision=0, archived=0
+            source.session,
+            key=new_key,
+            generation=blank.generation,
+            created=at,
+            updated=at,
+            revision=blank.revision,
+            archived=0,
         )
         if store is None:
             with residents.lock.checked:
@@ -336,4 +431,14 @@ def _testify(commit: Commit) -> None:
     """Mark the changes of a commit as durable for the calls that wait for them."""
     for change in commit.changes:
         if change.witness is not None:
-            change.witness.durable = True
+            change.witness.saved = commit.session
+
+
+def _witnessed(change: Make, witness: Witness) -> Make:
+    """Return what makes a change, with a witness."""
+
+    def make(session: Session) -> Change | None:
+        made = change(session)
+        return None if made is None else attrs.evolve(made, witness=witness)
+
+    return make

@@ -165,7 +165,8 @@ class Summaries(Resource):
         if entry is not None and digest(entry.session, start, stop) == picked.digest:
             seen = entry.session  # read again meanwhile, perhaps: compared here, without the lock
         change = Summarize(at=at, summary=text, start=start, stop=stop, digest=picked.digest, seen=seen)
-        if self._saving.carry_out(key, change):
+        outcome = self._saving.carry_out(key, change)
+        if outcome is not None and outcome.saved is not None:
             return Summarized(True, text, count, cut_turn=picked.in_turn)
         return Summarized(False, text, count, "the session was changed meanwhile", picked.in_turn)
 

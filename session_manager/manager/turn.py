@@ -1,140 +1,116 @@
 """The turn: a user's message and all that answers it, written at once or not at all.
 
-A turn holds its session's *turn lock*: one turn at a time for a session, while other calls go on. Its messages wait in a
-buffer until the block is left, and then become one `Append`, which is saved. The append is bound to the generation that the
-session had when the turn began, or when it appeared, and to the ref of the delivery that it answers. So a session that was
-cleared or deleted meanwhile stays as it is, and a delivery that came twice is answered once, by whichever process.
+A turn holds its session's *turn lock*: one turn at a time for a session, while other calls go on. What it does waits in a
+`session_manager.manager.draft.Draft` until the block is left, and then becomes one change, which is saved: an `Append` if it
+only adds, else a `Batch`. The change is bound to the generation that the session had when the turn began, or when it
+appeared, and to the ref of the delivery that it answers. So a session that was cleared or deleted meanwhile stays as it is,
+and a delivery that came twice is answered once, by whichever process.
+
+A turn that does more than add is a second writer. Its changes are made over the durable session that it has seen, and
+`session_manager.model.rebase` says what they mean over what the session has become.
 """
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import attrs
 
+from session_manager.arguments import check_int
+from session_manager.errors import ConflictError, TurnNotFoundError
 from session_manager.history.context import OPTIONS, ContextOptions, context
 from session_manager.keywords import Unpack, showing, unexpected
 from session_manager.manager.cache.bonds import Bond
-from session_manager.manager.cache.fair_lock import PATIENCE, Claim, Claims
-from session_manager.manager.cache.residents import Residents
+from session_manager.manager.cache.fair_lock import Claim
+from session_manager.manager.cache.residents import Make, Residents
+from session_manager.manager.draft import Draft, Last
+from session_manager.manager.edits import updating
+from session_manager.manager.lookups import check_where
 from session_manager.manager.saving import Saving
+from session_manager.manager.turn_locks import TurnLocks
 from session_manager.manager.validation import Incoming
-from session_manager.model.changes import Append
+from session_manager.model.batch import Batch
+from session_manager.model.changes import Append, Change, SetSummary
+from session_manager.model.json_value import checked_text
 from session_manager.model.message import PARTS, Message, MessageParts
-from session_manager.model.session import Session
+from session_manager.model.rebase import rebase
+from session_manager.model.session import ANY, Anything, Session, Version
 from session_manager.resource import Resource
-from session_manager.threads import in_event_loop
 
-__all__ = ["Turn", "TurnLocks"]
+__all__ = ["Turn", "TurnOptions"]
 
 T = TypeVar("T", bound="Turn")
 
 
-@attrs.define(eq=False, repr=False)
-class TurnLocks(Resource):
-    """A fair lock for each session that has a turn.
+class TurnOptions(NamedTuple):
+    """How one turn goes: the arguments of `SessionManager.turn`, checked, and of `SessionManager.undo`."""
 
-    A turn that is dropped without being left lets go of its lock.
-    """
-
-    claims: Claims
-
-    def acquire(self, key: str, timeout: float | None, max_waiting: int | None) -> Claim:
-        """Wait for a session's lock, and take it.
-
-        :param timeout: how many seconds to wait; `None`: as long as it takes.
-        :param max_waiting: how many may wait already.
-        :raises RuntimeError: if this thread has a turn of the session, or would have to wait in an event loop.
-        :raises TimeoutError: if it was not free in time.
-        :raises SessionBusyError: if too many wait for it.
-        """
-        claim = Claim()
-        try:
-            before = self.claims.queue(key, claim, max_waiting)
-            if before is not None:
-                self._check_may_wait(key, claim, timeout)
-            end = None if timeout is None else time.monotonic() + timeout
-            while before is not None:
-                left = PATIENCE if end is None else end - time.monotonic()
-                if left <= 0:
-                    raise late(key, timeout)
-                over, before = before.over, None  # to hold on to one that is dropped would keep it
-                over.wait(min(left, PATIENCE))
-                before = self.claims.queue(key, claim)
-        except BaseException:
-            claim.give_back()
-            raise
-        return claim
-
-    def check_has_none(self, key: str, claim: Claim, who: str) -> None:
-        """Raise if the thread or task of a claim has a turn of the session already, and would wait for itself.
-
-        :param who: what it is called in the error.
-        """
-        if self.claims.owns(key, claim.owner, claim):
-            raise RuntimeError(f"this {who} has a turn of session {key[:80]!a} already")
-
-    def _check_may_wait(self, key: str, claim: Claim, timeout: float | None) -> None:
-        if not in_event_loop():
-            self.check_has_none(key, claim, "thread")
-        elif timeout is None or timeout > 0:
-            raise RuntimeError(
-                f"another turn of session {key[:80]!a} is open, and waiting for it would stop the event loop: "
-                "use AsyncSessionManager there"
-            )
-
-
-def late(key: str, timeout: float | None) -> TimeoutError:
-    """Return the error of a turn that was not free in time."""
-    return TimeoutError(f"another turn of session {key[:80]!a} was open for {timeout} s")
+    key: str
+    ref: str | None = None
+    timeout: float | None = None
+    max_waiting: int | None = None
+    expected: Version | Anything | None = ANY
+    #: Whether it stays in RAM, unsaved, if its save fails.
+    keep: bool = True
+    #: The turn that it replaces, with all behind it.
+    replacing: str | Last | None = None
+    #: How many of the last turns it takes away, and no more.
+    undoing: int = 0
 
 
 class Turn(Resource):
     """One turn of a session: a context manager, for one block in one thread. See `SessionManager.turn`.
 
-    Inside of the block `add` and `add_message` buffer; nobody else sees it. Leaving it writes and saves the buffer at once;
+    What its calls do inside of the block is seen by nobody else. Leaving the block writes and saves it at once;
     an exception that leaves it writes nothing.
+
+    `add` and `add_message` touch only RAM. The first call of another kind (`edit`, `remove`, `replace_history`,
+    `set_metadata`, `set_summary`, `truncate`) saves what other calls have left unsaved of the session, and looks at it as it
+    is durable then. So it may wait for the disk, and raises what `SessionManager.save` raises. What others add after that stays,
+    whatever the turn removes. A message that the turn edits or removes, and others edited since, is a conflict.
     """
 
     def __init__(
-        self,
-        key: str,
-        ref: str | None,
-        timeout: float | None,
-        *,
-        max_waiting: int | None,
-        locks: TurnLocks,
-        residents: Residents,
-        saving: Saving,
-        incoming: Incoming,
+        self, options: TurnOptions, *, locks: TurnLocks, residents: Residents, saving: Saving, incoming: Incoming
     ) -> None:
         #: The session's key.
-        self.key: str = key
+        self.key: str = options.key
         #: The delivery that the turn answers, or `None`.
-        self.ref: str | None = ref
+        self.ref: str | None = options.ref
         #: Whether the delivery was answered before, durably: then there is nothing to do but to send `messages` again.
         self.done: bool = False
-        #: Whether leaving the block has written the messages, durably. `False` if the session was cleared or deleted since
-        #: the turn began, if the delivery was answered meanwhile, or if there was nothing to write.
+        #: Whether leaving the block has written what the turn does, durably. `False` if the session was cleared or deleted
+        #: since the turn began, if the delivery was answered meanwhile, or if there was nothing to write.
         self.applied: bool = False
-        self._timeout, self._max_waiting = timeout, max_waiting
+        #: The version that leaving the block gave to the session; `None` if nothing was written.
+        self.version: Version | None = None
+        #: The messages that the turn takes away because of ``replacing=``, from when the block is entered.
+        self.replaced: list[Message] = []
+        self._options = options
         self._locks, self._residents, self._saving, self._incoming = locks, residents, saving, incoming
         self._claim: Claim | None = None
         self._bond = Bond()
         self._answer: list[Message] = []
-        self._buffer: list[Message] = []
+        self._draft = Draft()
         self._is_open = False
 
     @property
     def messages(self) -> list[Message]:
         """What was added in this turn; of one that is `done`, what is still there of what answered the delivery."""
-        return list(self._answer if self.done else self._buffer)
+        return list(self._answer if self.done else self._draft.added)
+
+    @property
+    def undone(self) -> list[Message]:
+        """The messages that the turn has taken away, durably."""
+        return list(self.replaced) if self.applied else []
 
     def __enter__(self: T) -> T:
         self._check_is_new()
-        claim = self._locks.acquire(self.key, self._timeout, self._max_waiting)
+        options = self._options
+        claim = self._locks.acquire(self.key, options.timeout, options.max_waiting)
         try:
             self._begin()
         except BaseException:
@@ -177,7 +153,7 @@ class Turn(Resource):
         """
         self._check_open()
         new = list(self._incoming.messages(messages, self._incoming.now()))
-        self._buffer = [*self._buffer, *new]
+        self._draft.add(*new)
         return new
 
     @showing(Message)
@@ -194,12 +170,83 @@ class Turn(Resource):
             raise unexpected("Turn.add_message", parts, PARTS)
         self._check_open()
         message = self._incoming.message(self._incoming.now(), role, content, parts)
-        self._buffer = [*self._buffer, message]
+        self._draft.add(message)
         return message
+
+    def remove(self, where: int | str) -> Message | None:
+        """Remove a message. It does not go to the archive.
+
+        :param where: its position (an int), or its ref (a string; the last message that has it).
+        :returns: the message; `None` if it is not there.
+        :raises RuntimeError: outside of the block.
+        :raises SaveError: if other calls have left the session unsaved, and it could not be saved.
+        """
+        check_where(where)
+        return self._drafted().remove(where, self._incoming.now())
+
+    def edit(self, where: int | str, message: object) -> bool:
+        """Replace a message; see `SessionManager.update_message`. `False` if it is not there.
+
+        :param where: as for `remove`.
+        :raises InvalidMessageError: as `add` does.
+        :raises RuntimeError: outside of the block.
+        :raises SaveError: as `remove` does.
+        """
+        check_where(where)
+        at = self._incoming.now()
+        (new,) = self._incoming.messages((message,), at)
+        keep_time = not isinstance(message, Message)
+        return self._drafted().edit(where, new, self._incoming.check_size, at, keep_time=keep_time)
+
+    def truncate(self, keep_last: int) -> int:
+        """Drop all but the last messages, to the archive if there is one. Messages that the turn added count.
+
+        :param keep_last: how many stay, from 0.
+        :returns: how many are dropped.
+        :raises RuntimeError: outside of the block.
+        :raises SaveError: as `remove` does.
+        """
+        check_int(keep_last, "keep_last", least=0)
+        return self._drafted().truncate(keep_last, self._incoming.now())
+
+    def replace_history(self, messages: Iterable[object]) -> list[Message]:
+        """Put messages in the place of all that the turn sees, its own included; the summary stays.
+
+        :param messages: as for `add`.
+        :returns: them, without positions.
+        :raises InvalidMessageError: as `add` does.
+        :raises RuntimeError: outside of the block.
+        :raises SaveError: as `remove` does.
+        """
+        at = self._incoming.now()
+        new = self._incoming.messages(tuple(messages), at)
+        self._drafted().replace(new, at)
+        return list(new)
+
+    def set_summary(self, text: str) -> None:
+        """Set the summary.
+
+        :raises InvalidMessageError: if it is not a string that JSON can hold.
+        :raises RuntimeError: outside of the block.
+        :raises SaveError: as `remove` does.
+        """
+        summary = checked_text(text, "summary")
+        self._drafted().change(SetSummary(at=self._incoming.now(), text=summary))
+
+    def set_metadata(self, items: Mapping[str, Any], removed: Iterable[str] = ()) -> None:
+        """Set keys of the session's metadata, and remove others; see `SessionManager.update_metadata`.
+
+        :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
+        :raises TypeError: if `removed` is a string.
+        :raises RuntimeError: outside of the block.
+        :raises SaveError: as `remove` does.
+        """
+        change = updating(self._incoming.now(), items, removed)
+        self._drafted().change(change)
 
     @showing(context)
     def get_context(self, **options: Unpack[ContextOptions]) -> list[dict[str, Any]]:
-        """Return what to send to a model: as `SessionManager.get_context`, with the messages of this turn behind the others.
+        """Return what to send to a model: as `SessionManager.get_context`, with what this turn does.
 
         :param system, max_messages, max_tokens, count, summary_role: as there.
         :raises RuntimeError: outside of the block.
@@ -209,21 +256,68 @@ class Turn(Resource):
         return context(self._shown(), self._added(), **options)
 
     def _shown(self) -> Session | None:
-        """Return the session as others see it."""
+        """Return the session as the turn sees it, without what it adds."""
         self._check_open()
+        if self._draft.session is not None:
+            return self._draft.session
         entry = self._residents.touch(self.key)
         return None if entry is None else entry.session
 
     def _added(self) -> list[Message]:
         """Return what the block has added to it."""
-        return [] if self.done else self._buffer
+        return [] if self.done else list(self._draft.added)
 
     def _check_open(self) -> None:
         if not self._is_open:
             raise RuntimeError("this turn is not open: use it inside of its with block")
 
+    def _drafted(self) -> Draft:
+        """Return the draft, for a change that is more than adding."""
+        self._check_open()
+        self._look()
+        return self._draft
+
+    def _look(self) -> None:
+        """Take the session as it is durable, unless that was done: the changes are made over it."""
+        if self._draft.base is not None:
+            return
+        self._saving.save(self.key)
+        entry = self._residents.touch(self.key)
+        if entry is None:
+            self._draft.start(self._residents.blank(self.key, self._incoming.now())._with(revision=0))
+        else:
+            self._draft.start(entry.session if self._residents.store is None else entry.durable)
+
     def _begin(self) -> None:
-        """Look at the session as it is now.
+        """Look at the session as it is when the block is entered.
+
+        :raises ConflictError: if it is not in the version that is expected.
+        :raises TurnNotFoundError: if the turn that is replaced is not there.
+        """
+        self._settle()
+        options = self._options
+        if self.done:
+            return
+        if options.expected is not ANY:
+            self._saving.save(self.key)
+            self._residents.touch(self.key)
+            with self._residents.lock.checked:
+                self._saving.check_expected(self.key, options.expected)
+        if options.undoing or options.replacing is not None:
+            self._look()
+            self._take_away(options)
+
+    def _take_away(self, options: TurnOptions) -> None:
+        """Remove the turns that this one replaces, or undoes."""
+        which = Last.LAST if options.replacing is None else options.replacing
+        start = self._draft.start_of(which, options.undoing or 1)
+        if start is not None:
+            self.replaced = self._draft.remove_end(start, self._incoming.now())
+        elif options.replacing is not None:
+            raise TurnNotFoundError(self.key, None if isinstance(which, Last) else which)
+
+    def _settle(self) -> None:
+        """Bind to the session, or find out that its delivery is answered.
 
         An answer that is only in RAM is made durable first; so is a session that others may create meanwhile, and whose
         generation would then be another one.
@@ -238,7 +332,8 @@ class Turn(Resource):
                 self._saving.save(self.key)
                 continue
             elif answered:
-                self._settle(entry.session)
+                self.done = True
+                self._answer = [message for message in entry.session.messages if message.turn == self.ref]
             elif store is not None and store.shared and not entry.durable.revision:
                 self._saving.save(self.key)
                 continue
@@ -252,21 +347,72 @@ class Turn(Resource):
         """Bind to a session that may get another generation: that is missing, or was never saved."""
         self._bond = self._residents.bind(self.key, session)
 
-    def _settle(self, session: Session) -> None:
-        self.done = True
-        self._answer = [message for message in session.messages if message.turn == self.ref]
-
     def _apply(self) -> None:
-        """Append what is buffered, and save it."""
-        if not self._buffer and self.ref is None:
+        """Write what the turn does, and save it."""
+        options, draft = self._options, self._draft
+        if options.replacing is not None and not draft.added:
+            draft.changes = ()
+        if self.ref is None and not draft.added and not draft.changes:
             return
-        at = self._incoming.now()
+        at, blank = self._incoming.now(), None
         if self._bond.generation is None and not self._bond.is_broken:
-            self._bond.meet(self._residents.create(self.key, at).session.generation)
-        applied: bool | None = False
-        if not self._bond.is_broken:
-            change = Append(at=at, messages=tuple(self._buffer), turn=self.ref, guard=self._bond.generation)
-            applied = self._saving.carry_out(self.key, change, blind=True)
+            blank = self._appear(at)
+            if blank is None and options.undoing and self._bond.generation is None:
+                return
+        applied: bool | None = None
+        try:
+            if self._bond.is_broken and options.expected is not ANY:
+                raise ConflictError(self.key, options.expected, None, "it was cleared or deleted meanwhile")
+            applied = False if self._bond.is_broken else self._carry_out(at, blank)
+            if applied is None and options.expected is not ANY:
+                raise ConflictError(self.key, options.expected, None, "it was deleted meanwhile")
+        finally:
+            if blank is not None and not applied:
+                self._residents.uncreate(self.key, blank)
         self.applied = bool(applied)
         if applied is False and self.ref is not None:
-            self._begin()
+            self._settle()
+
+    def _appear(self, at: datetime) -> Session | None:
+        """Bind to the session, which was missing when the turn began; return it if it is created here.
+
+        A turn that only takes away creates none.
+        """
+        entry = self._residents.touch(self.key)
+        blank = None
+        if entry is None and not self._options.undoing:
+            blank = self._residents.blank(self.key, at)
+            entry = self._residents.created(self.key, blank)
+        if entry is not None:
+            self._bond.meet(entry.session.generation)
+        return blank if entry is not None and entry.session is blank else None
+
+    def _carry_out(self, at: datetime, blank: Session | None) -> bool | None:
+        """Make the change, and save it; say whether it is durable, `None` if there is no session any more."""
+        append = Append(at=at, messages=self._draft.added, turn=self.ref, guard=self._bond.generation)
+        only_adds = self._draft.base is None and self._options.expected is ANY
+        change = append if only_adds else self._batching(at, attrs.evolve(append, guard=None), blank)
+        keep = self._options.keep
+        outcome = self._saving.carry_out(self.key, change, blind=only_adds, keep=keep)
+        if outcome is None:
+            return None
+        self.version = None if outcome.saved is None else outcome.saved.version
+        return outcome.saved is not None
+
+    def _batching(self, at: datetime, append: Append, blank: Session | None) -> Make:
+        """Return what makes the batch, over the session as it has become. It is called by a thread that holds the lock."""
+        base, expected, generation = self._draft.base, self._options.expected, self._bond.generation
+        changes = (*self._draft.changes, append) if append.messages or self.ref is not None else self._draft.changes
+
+        def make(session: Session) -> Change | None:
+            checked = expected
+            if not isinstance(expected, Anything):
+                checked = self._saving.check_expected(self.key, expected, blank)
+            if session.generation != generation or (self.ref is not None and self.ref in session.refs):
+                return None
+            seen = session if base is None else base if base.revision else base._with(generation=generation)
+            left = rebase(seen, session, changes).pending
+            batch = Batch(at=at, changes=left, ref=self.ref, generation=generation, expected=checked)
+            return batch if left else None
+
+        return make

@@ -66,9 +66,10 @@ def _shown(field: Any, value: object) -> str:
 
 @attrs.define(eq=False, repr=False)
 class Witness:
-    """Sees whether a change becomes durable: by whosever save, and however often it is rebased before."""
+    """Sees whether a change becomes durable: by any thread's save, and after any number of rebases."""
 
-    durable: bool = False
+    #: The state that the first commit with the change made durable; `None` until then.
+    saved: Session | None = None
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -76,7 +77,7 @@ class Change:
     """What one call did to a session, and when.
 
     :param at: the time of the call, aware, UTC. ``updated`` never goes back behind it.
-    :param witness: who waits to see it durable; never written.
+    :param witness: sees it durable, for the call that waits; never written.
     """
 
     at: datetime

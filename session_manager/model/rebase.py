@@ -23,23 +23,29 @@ Remove, Edit   of an own message: follow it.           own: follow it. Other: dr
                Of another: it must be there as it was
                seen (object, time, metadata, ref), else
                `ConflictError`, unless a later Replace
-               or Clear makes it moot
-Summarize           stays, if its digest still holds        dropped
+               or Clear makes it moot. A Remove of one
+               that is gone: dropped
+Summarize      stays, if its digest still holds        dropped
 SetSummary,    stay                                    dropped
 UpdateMetadata
+Batch          its changes by this table, if its       dropped, if it names a generation
+               conditions hold; else dropped whole.
+               Not the version that it expects:
+               `ConflictError`
 ============== ======================================= =================================
 
-A change that loses its effect is dropped, and with it what names its messages. Of a session that is gone a Clear makes what
-Truncates before it dropped go without being archived: own unsaved messages, which the `Replace` drops as well.
+A change that loses its effect is dropped, and with it every change that names its messages. Of a session that is gone, a
+Clear also drops the own unsaved messages of the Truncates before it: they do not go to the archive.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import attrs
 
 from session_manager.errors import ConflictError
+from session_manager.model.batch import Batch, flattened
 from session_manager.model.changes import (
     Append,
     Change,
@@ -52,13 +58,14 @@ from session_manager.model.changes import (
     Summarize,
     Truncate,
     UpdateMetadata,
+    Witness,
     apply,
     fold,
 )
 from session_manager.model.ids import began_by_clear
-from session_manager.model.session import Session
+from session_manager.model.session import ANY, Session
 
-__all__ = ["Rebased", "rebase"]
+__all__ = ["Rebased", "rebase", "taken_back"]
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -84,10 +91,28 @@ def rebase(old: Session, newer: Session, pending: Sequence[Change]) -> Rebased:
     return _Rebase(old, newer).run(pending)
 
 
+def taken_back(durable: Session, pending: Sequence[Change], witness: Witness) -> Rebased:
+    """Return pending changes as if the call with a witness had not been made. A pure function; it never conflicts.
+
+    A later change of a message that the call wrote is dropped; one of a message that the call changed stays.
+
+    :param durable: the state that the changes were made on.
+    """
+    return _Rebase(durable, durable, witness).run(pending)
+
+
+def _with_moot(changes: Sequence[Change]) -> Iterator[tuple[Change, bool]]:
+    """Yield each change, and whether a later one takes all messages away, so that a conflict would not matter."""
+    last = max((number for number, one in enumerate(changes) if isinstance(one, Replace | Clear)), default=-1)
+    return ((change, number < last) for number, change in enumerate(changes))
+
+
 @attrs.define(eq=False, repr=False)
 class _Rebase:
     old: Session
     newer: Session
+    #: Of the call that is taken back, if one is: then both states are the same.
+    taken_back: Witness | None = None
     #: The two states, side by side.
     before: Session = attrs.field(init=False)
     after: Session = attrs.field(init=False)
@@ -102,7 +127,7 @@ class _Rebase:
 
     def __attrs_post_init__(self) -> None:
         self.before, self.after = self.old, self.newer
-        created_here = self.old.revision == 0
+        created_here = self.old.revision == 0 and self.taken_back is None
         self.gone = not created_here and self.newer.generation != self.old.generation
         self.seen_end = 0 if created_here or self.gone else self.old.end
         if created_here and not began_by_clear(self.newer.generation):
@@ -110,21 +135,41 @@ class _Rebase:
 
     def run(self, pending: Sequence[Change]) -> Rebased:
         kept: list[Change] = []
-        last = max((number for number, one in enumerate(pending) if isinstance(one, Replace | Clear)), default=-1)
-        for number, change in enumerate(pending):
-            if isinstance(change, Clear) and self.gone:
+        for change, moot in _with_moot(pending):
+            if self.gone and any(isinstance(one, Clear) for one in flattened((change,))):
                 kept = [one for one in kept if not isinstance(one, Truncate)]
                 self.after = fold(self.newer, kept)
-            rebased = self._rebased(change, moot=number < last)
-            old_end, new_end = self.before.end, self.after.end
-            self.before = apply(self.before, change)
-            after = self.after if rebased is None else apply(self.after, rebased)
-            if rebased is None or after is self.after:
-                continue
-            kept.append(rebased)
-            self.after = after
-            self.own.update(zip(range(old_end, self.before.end), range(new_end, after.end), strict=True))
+            left = self._batch(change) if isinstance(change, Batch) else self._single(change, moot=moot)
+            if left is not None:
+                kept.append(left)
         return Rebased(self.newer, tuple(kept), self.after)
+
+    def _batch(self, batch: Batch) -> Batch | None:
+        """Make a batch on both sides, and return what is left of it; on the newer side all of it, or nothing."""
+        if batch.expected is not ANY and batch.expected != self.after.version:
+            raise ConflictError(self.old.key, batch.expected, self.newer.version, "another writer has saved it")
+        generation = None if batch.generation is None else self.stands_for.get(batch.generation, batch.generation)
+        if self._is_taken_back(batch) or not attrs.evolve(batch, generation=generation).meets(self.after):
+            self.before = apply(self.before, batch)
+            return None
+        left = (self._single(change, moot=moot) for change, moot in _with_moot(batch.changes))
+        changes = tuple(change for change in left if change is not None)
+        return attrs.evolve(batch, generation=generation, changes=changes) if changes else None
+
+    def _single(self, change: Change, *, moot: bool) -> Change | None:
+        """Make a change on both sides, and return what is left of it; `None`: it has lost its effect."""
+        rebased = None if self._is_taken_back(change) else self._rebased(change, moot=moot)
+        old_end, new_end = self.before.end, self.after.end
+        self.before = apply(self.before, change)
+        after = self.after if rebased is None else apply(self.after, rebased)
+        if rebased is None or after is self.after:
+            return None
+        self.after = after
+        self.own.update(zip(range(old_end, self.before.end), range(new_end, after.end), strict=True))
+        return rebased
+
+    def _is_taken_back(self, change: Change) -> bool:
+        return self.taken_back is not None and change.witness is self.taken_back
 
     def _rebased(self, change: Change, *, moot: bool) -> Change | None:
         match change:
@@ -147,9 +192,9 @@ class _Rebase:
 
     def _spare(self, earlier: Spare | None) -> Spare | None:
         first, last = self.seen_end, self.newer.end
-        if earlier is not None:
+        if earlier is not None:  # it may spare own messages: those that a turn did not see
             first = min(earlier[0], first)
-            last = max(last, self.own.get(earlier[1] - 1, -1) + 1)
+            last = max([last, *(new + 1 for old, new in self.own.items() if earlier[0] <= old < earlier[1])])
         return (first, last) if first < last else None
 
     def _own_start(self, start: int) -> int:
@@ -162,14 +207,17 @@ class _Rebase:
             return self.own.get(position)
         if position not in self.lost and self._is_as_seen(position):
             return position
-        if moot:
+        there = self.after.at(position)
+        if self.taken_back is not None and there is not None:
+            return position
+        if moot or self.taken_back is not None or (there is None and isinstance(change, Remove)):
             self.lost.add(position)
             return None
         raise ConflictError(
             self.old.key,
             self.old.version,
             self.newer.version,
-            f"the message at position {position} was changed or removed by another writer",
+            f"another writer changed or removed the message at position {position}",
         )
 
     def _is_as_seen(self, position: int) -> bool:

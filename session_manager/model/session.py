@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -19,7 +20,7 @@ from session_manager.model.message import Message
 from session_manager.model.read_only import read_only
 from session_manager.model.view import View
 
-__all__ = ["MAX_REFS", "Session", "Version"]
+__all__ = ["ANY", "MAX_REFS", "Anything", "Session", "Version"]
 
 #: How many answered deliveries a session remembers.
 MAX_REFS = 256
@@ -34,6 +35,19 @@ class Version(AsDict):
     generation: str
     #: How many durable states there were, from 1.
     revision: int
+
+
+class Anything(enum.Enum):
+    """The type of `ANY`."""
+
+    ANY = "any"
+
+    def __repr__(self) -> str:
+        return "ANY"
+
+
+#: What `expected` is by default: a call takes the session in any version, or none at all.
+ANY: Final = Anything.ANY
 
 
 def _view(messages: Iterable[Message]) -> View[Message]:

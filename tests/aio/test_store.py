@@ -40,7 +40,9 @@ CALLS = {
     "set_history": lambda m, key: m.set_history(key, [MESSAGE]),
     "truncate_history": lambda m, key: m.truncate_history(key, 1),
     "summarize": lambda m, key: m.summarize(key, lambda *_: "summary", keep_last=1),
+    "undo": lambda m, key: m.undo(key, ref="undo:1"),
     "remove_last": lambda m, key: m.remove_last(key),
+    "remove_message": lambda m, key: m.remove_message(key, 0),
     "update_last": lambda m, key: m.update_last(key, MESSAGE),
     "update_message": lambda m, key: m.update_message(key, 0, MESSAGE),
     "update_metadata": lambda m, key: m.update_metadata(key, {"a": 1}),
@@ -66,6 +68,8 @@ async def take_turn(m, key):
     async with m.turn(key, "tg:1") as turn:
         turn.add_message("user", "hi")
         await turn.get_context()
+        await turn.set_metadata({"a": 1})
+        await turn.edit(0, MESSAGE)
 
 
 @pytest.fixture(params=["memory", "shared", "snapshot", "log", "sqlite"])

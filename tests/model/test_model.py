@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from session_manager import Commit, InvalidMessageError, Message, Session, SessionInfo, Version
 from session_manager.model import changes, utc
+from session_manager.model.batch import Batch
 from session_manager.model.json_value import same
 from session_manager.model.read_only import ReadOnlyDict
 from session_manager.model.view import View
@@ -446,6 +447,7 @@ CHANGES = [
     changes.Summarize(at=NOW, summary=CANARY, start=0, stop=2, digest=changes.digest(SESSION, 0, 2)),
     changes.SetSummary(at=NOW, text=CANARY),
     changes.UpdateMetadata(at=NOW, items={CANARY: CANARY}, removed=(CANARY,)),
+    Batch(at=NOW, changes=(changes.SetSummary(at=NOW, text=CANARY),), ref=CANARY),
 ]
 COMMIT = Commit(SESSION, tuple(CHANGES), Version("9f", 2), tuple(enumerate(SAYING)), "token")
 

@@ -130,10 +130,11 @@ def test_edit_and_remove_follow_an_own_message():
     assert texts(rebase(OLD, newer, pending).session) == ["a", "b", "theirs", "x2"]
 
 
-@pytest.mark.parametrize("change", [Remove(at=AT, position=1), Edit(at=AT, position=1, message=message("mine"))])
-@pytest.mark.parametrize(
-    "theirs", [Remove(at=AT, position=1), Edit(at=AT, position=1, message=message("theirs"))], ids=["removed", "edited"]
-)
+EDIT, REMOVE = Edit(at=AT, position=1, message=message("mine")), Remove(at=AT, position=1)
+THEIR_EDIT = Edit(at=AT, position=1, message=message("theirs"))
+
+
+@pytest.mark.parametrize(("change", "theirs"), [(EDIT, THEIR_EDIT), (EDIT, REMOVE), (REMOVE, THEIR_EDIT)])
 def test_the_same_message_changed_by_two_is_a_conflict(change, theirs):
     newer = saved(OLD, theirs)
     with pytest.raises(ConflictError) as raised:
@@ -142,8 +143,16 @@ def test_the_same_message_changed_by_two_is_a_conflict(change, theirs):
     assert "position 1" in str(raised.value)
 
 
+def test_a_remove_of_a_message_that_is_gone_has_no_effect():
+    """Two processes that had removed the same message: one of them could not save the session until `reload`."""
+    newer = saved(OLD, REMOVE)
+    result = rebase(OLD, newer, [REMOVE, add("mine")])
+    assert texts(result.session) == ["a", "mine"]
+    assert result.pending == (add("mine"),)
+
+
 @pytest.mark.parametrize("kind", ["metadata", "created_at", "ref"])
-@pytest.mark.parametrize("change", [Remove(at=AT, position=1), Edit(at=AT, position=1, message=message("mine"))])
+@pytest.mark.parametrize("change", [REMOVE, EDIT])
 def test_a_note_or_time_changed_by_another_writer_is_a_conflict(kind, change):
     """Only the object was compared: what another writer had noted on the message was overwritten in silence."""
     theirs = {"metadata": {"seen": True}, "ref": "tg:1", "created_at": AT + timedelta(hours=1)}[kind]

@@ -23,6 +23,7 @@ from session_manager.errors import (
     StorageError,
     StorageLockedError,
     StoreInUseError,
+    TurnNotFoundError,
     UnsupportedFormatError,
     WouldWaitError,
 )
@@ -61,6 +62,7 @@ EXAMPLES = [
         "session 'a:1' has no message with the ref that was given as before",
     ),
     (SessionExistsError("a:1"), {"key": "a:1"}, "session 'a:1' exists already"),
+    (TurnNotFoundError("a:1", "tg:7"), {"key": "a:1", "ref": "tg:7"}, "session 'a:1' has no turn 'tg:7' to replace"),
     (
         InvalidStorageError("x.db", "is a directory"),
         {"url": "x.db", "reason": "is a directory"},

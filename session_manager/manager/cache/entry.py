@@ -17,9 +17,10 @@ from itertools import chain
 import attrs
 
 from session_manager.model.archive import archived, dropped, kept
-from session_manager.model.changes import Change, Clear, apply
+from session_manager.model.batch import Batch, flattened
+from session_manager.model.changes import Change, Clear, Witness, apply
 from session_manager.model.message import Message
-from session_manager.model.rebase import rebase
+from session_manager.model.rebase import rebase, taken_back
 from session_manager.model.session import Session
 from session_manager.model.thinning import is_thinnable, thinned
 from session_manager.model.view import View
@@ -49,6 +50,8 @@ class Entry:
     archive: View[Message] = attrs.field(factory=View)
     #: How many pending changes were left when they were thinned out last.
     least: int = 0
+    #: How many pending changes that write carries, a batch as one.
+    frozen: int = 0
 
     @classmethod
     def of(cls, session: Session) -> Entry:
@@ -70,23 +73,22 @@ class Entry:
         if session is self.session:
             return self
         if not keep:
-            left: View[Message] = View() if isinstance(change, Clear) else self.archive
-            new = [one for _, one in dropped(self.session, (change,))] if archive else []
+            session = session._with(revision=self.session.revision + 1)
+            changes = change.changes if isinstance(change, Batch) else (change,)
+            is_cleared = isinstance(change, Clear) or (len(changes) > 1 and Clear in map(type, changes))
+            left: View[Message] = View() if is_cleared else self.archive
+            new = [one for _, one in dropped(self.session, changes)] if archive else []
             return Entry(session, session, self.pending, archive=left.appended(new) if new else left)
         pending = self.pending.appended((change,))
-        after = Entry(session, self.durable, pending, self.unknown, self.archive, self.least)
-        is_due = is_thinnable(change) and len(pending) - self._frozen > 2 * self.least + _SLACK
+        after = Entry(session, self.durable, pending, self.unknown, self.archive, self.least, self.frozen)
+        is_due = is_thinnable(change) and len(pending) - self.frozen > 2 * self.least + _SLACK
         return after.thinned() if is_due else after
-
-    @property
-    def _frozen(self) -> int:
-        return 0 if self.unknown is None else len(self.unknown.changes)
 
     def thinned(self) -> Entry:
         """Return the entry without pending changes that later ones supersede; frozen ones stay."""
         if len(self.pending) < _FEWEST:
             return self
-        frozen, changes = self.pending[: self._frozen], self.pending[self._frozen :]
+        frozen, changes = self.pending[: self.frozen], self.pending[self.frozen :]
         left = thinned(changes)
         if len(left) == len(changes):
             return attrs.evolve(self, least=len(left))
@@ -97,7 +99,7 @@ class Entry:
 
         :param archive: whether what they drop is archived.
         """
-        changes = tuple(self.pending.to_list())
+        changes = flattened(tuple(self.pending.to_list()))
         new = dropped(self.durable, changes) if archive else ()
         count = (self.durable._archived if kept(changes) is None else 0) + len(new)
         session = self.session._with(revision=self.durable.revision + 1, _archived=count)
@@ -109,24 +111,33 @@ class Entry:
         :param stored: as the store has it.
         :param archive: whether what they drop is archived.
         """
-        changes = tuple(self.pending)
+        changes = flattened(tuple(self.pending))
         return archived(chain(stored, self.archive), changes, dropped(self.durable, changes) if archive else ())
 
     def landed(self, commit: Commit) -> Entry:
         """Return the entry after a write landed."""
-        count = len(commit.changes)
-        if len(self.pending) == count:
+        if len(self.pending) == self.frozen:
             return Entry(commit.session, commit.session, archive=self.archive)
         session = self.session._with(revision=commit.session.revision)
-        return Entry(session, commit.session, self.pending[count:], archive=self.archive)
+        return Entry(session, commit.session, self.pending[self.frozen :], archive=self.archive)
 
     def writing(self, commit: Commit) -> Entry:
         """Return the entry while a write is under way, or its outcome is unknown."""
-        return Entry(self.session, self.durable, self.pending, commit, self.archive)
+        return Entry(self.session, self.durable, self.pending, commit, self.archive, frozen=len(self.pending))
 
     def not_landed(self) -> Entry:
         """Return the entry after a write that did not happen."""
         return Entry(self.session, self.durable, self.pending)
+
+    def without(self, witness: Witness) -> Entry:
+        """Return the entry as if the call with a witness had not been made; itself if its change is not pending.
+
+        No write may be under way.
+        """
+        if not any(change.witness is witness for change in self.pending):
+            return self
+        result = taken_back(self.durable, self.pending, witness)
+        return Entry(result.session, self.durable, View(result.pending))
 
     def rebased(self, newer: Session | None, blank: Session) -> Entry | None:
         """Return the entry over what the store holds now; `None` if nothing is left to keep.

@@ -8,7 +8,18 @@ from sys import getsizeof
 from typing import Any
 
 from session_manager.manager.cache.entry import Entry
-from session_manager.model.changes import Append, Change, Edit, Remove, SetSummary, Summarize, Truncate, UpdateMetadata
+from session_manager.model.batch import Batch
+from session_manager.model.changes import (
+    Append,
+    Change,
+    Edit,
+    Remove,
+    SetSummary,
+    Summarize,
+    Truncate,
+    UpdateMetadata,
+    apply,
+)
 from session_manager.model.message import Message
 from session_manager.model.session import Session
 
@@ -98,6 +109,10 @@ def _resized(before: int, old: Session, new: Session, change: Change | None) -> 
     """Return a session's size after a change, given that before: at a cost like that of the change."""
     count, left = len(old.messages), len(new.messages)
     match change:
+        case Batch():
+            for one in change.changes:
+                before, old = _resized(before, old, after := apply(old, one), one), after
+            return before
         case Append():
             return before + sum(map(weight, new.messages.last(left - count))) + _REF * (len(new.refs) - len(old.refs))
         case Edit(position=position) | Remove(position=position):

@@ -23,7 +23,10 @@ from session_manager.resource import Resource
 from session_manager.stores.contract import Store
 from session_manager.threads import check_may_wait, is_mine
 
-__all__ = ["STORAGE", "Residents"]
+__all__ = ["STORAGE", "Make", "Residents"]
+
+#: Gives the change that a call means for a session; `None` if it means none.
+Make = Callable[[Session], Change | None]
 
 #: Stands for the whole storage, and is no session's key: a thread that holds its lock keeps the store from being closed.
 STORAGE = ""
@@ -141,8 +144,8 @@ class Residents(Resource):
             return self._failures.copy()
 
     def blank(self, key: str, at: datetime) -> Session:
-        """Return a new session, of a new generation."""
-        return Session(key=key, generation=self.new_id(), created=at, updated=at)
+        """Return a new session, of a new generation. In RAM only, every state is as good as saved, and counts as a revision."""
+        return Session(key=key, generation=self.new_id(), created=at, updated=at, revision=int(self.store is None))
 
     # In RAM
 
@@ -274,18 +277,29 @@ class Residents(Resource):
 
         :raises ReadOnlyError: if it would have to be.
         """
-        entry = self.touch(key)
-        if entry is not None:
-            return entry
+        return self.touch(key) or self.created(key, self.blank(key, at))
+
+    def created(self, key: str, blank: Session) -> Entry:
+        """Return a session's entry, which is created from a new session if there is none. Call it if `touch` finds none.
+
+        :returns: an entry whose session is `blank` itself if it was created by this call.
+        """
         self.check_writable()
-        created = Entry.of(self.blank(key, at))
+        entry = Entry.of(blank)
         with self.lock_of(key):
             self.check_state()
             loaded = None if self.store is None else self.fetch(self.store, key)
             if loaded is not None:
                 return loaded
             with self.lock.checked:
-                return self.put_watched(key, created)
+                return self.put_watched(key, entry)
+
+    def uncreate(self, key: str, blank: Session) -> None:
+        """Forget a session that `created` created, unless a call has changed it since, or a write of it is under way."""
+        with self.lock.checked:
+            entry = self.by_key.get(key)
+            if entry is not None and entry.session is blank and entry.unknown is None:
+                self.forget(key)
 
     def put_watched(self, key: str, created: Entry) -> Entry:
         """Put an entry that is dirty into RAM, as `put_new` does. Requires the lock."""
@@ -320,9 +334,7 @@ class Residents(Resource):
                 self.note_failure(key, None)
             return rebased
 
-    def change(
-        self, key: str, change: Change | Callable[[Session], Change | None], *, blind: bool = False
-    ) -> tuple[Session, Session] | None:
+    def change(self, key: str, change: Change | Make, *, blind: bool = False) -> tuple[Session, Session] | None:
         """Change a session.
 
         :param change: the change, or a function that gives it. The function is called by a thread that holds the lock.
@@ -339,9 +351,7 @@ class Residents(Resource):
             if self.touch(key) is None:
                 return None
 
-    def _changed(
-        self, key: str, entry: Entry, change: Change | Callable[[Session], Change | None]
-    ) -> tuple[Session, Session]:
+    def _changed(self, key: str, entry: Entry, change: Change | Make) -> tuple[Session, Session]:
         """Put the entry that a change makes into RAM, and return the session before and after. Requires the lock."""
         made = change if isinstance(change, Change) else change(entry.session)
         if made is None:

@@ -90,7 +90,7 @@ class Chat:
 
     def written(self, commit: Commit) -> Session:
         """Note that a commit is durable; return the session that a store must hold now."""
-        self.entry = self.entry.landed(commit)
+        self.entry = self.entry.writing(commit).landed(commit)
         return commit.session
 
     def write(self, store: Store) -> Session:

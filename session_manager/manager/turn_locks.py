@@ -1,0 +1,72 @@
+"""Turn locks: one turn at a time for a session, in the order in which they were asked for."""
+
+from __future__ import annotations
+
+import time
+
+import attrs
+
+from session_manager.manager.cache.fair_lock import PATIENCE, Claim, Claims
+from session_manager.resource import Resource
+from session_manager.threads import in_event_loop
+
+__all__ = ["TurnLocks", "late"]
+
+
+@attrs.define(eq=False, repr=False)
+class TurnLocks(Resource):
+    """A fair lock for each session that has a turn.
+
+    A turn that is dropped without being left lets go of its lock.
+    """
+
+    claims: Claims
+
+    def acquire(self, key: str, timeout: float | None, max_waiting: int | None) -> Claim:
+        """Wait for a session's lock, and take it.
+
+        :param timeout: how many seconds to wait; `None`: as long as it takes.
+        :param max_waiting: how many may wait already.
+        :raises RuntimeError: if this thread has a turn of the session, or would have to wait in an event loop.
+        :raises TimeoutError: if it was not free in time.
+        :raises SessionBusyError: if too many wait for it.
+        """
+        claim = Claim()
+        try:
+            before = self.claims.queue(key, claim, max_waiting)
+            if before is not None:
+                self._check_may_wait(key, claim, timeout)
+            end = None if timeout is None else time.monotonic() + timeout
+            while before is not None:
+                left = PATIENCE if end is None else end - time.monotonic()
+                if left <= 0:
+                    raise late(key, timeout)
+                over, before = before.over, None  # to hold on to one that is dropped would keep it
+                over.wait(min(left, PATIENCE))
+                before = self.claims.queue(key, claim)
+        except BaseException:
+            claim.give_back()
+            raise
+        return claim
+
+    def check_has_none(self, key: str, claim: Claim, who: str) -> None:
+        """Raise if the thread or task of a claim has a turn of the session already, and would wait for itself.
+
+        :param who: what it is called in the error.
+        """
+        if self.claims.owns(key, claim.owner, claim):
+            raise RuntimeError(f"this {who} has a turn of session {key[:80]!a} already")
+
+    def _check_may_wait(self, key: str, claim: Claim, timeout: float | None) -> None:
+        if not in_event_loop():
+            self.check_has_none(key, claim, "thread")
+        elif timeout is None or timeout > 0:
+            raise RuntimeError(
+                f"another turn of session {key[:80]!a} is open, and waiting for it would stop the event loop: "
+                "use AsyncSessionManager there"
+            )
+
+
+def late(key: str, timeout: float | None) -> TimeoutError:
+    """Return the error of a turn that was not free in time."""
+    return TimeoutError(f"another turn of session {key[:80]!a} was open for {timeout} s")
