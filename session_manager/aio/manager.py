@@ -37,6 +37,7 @@ from session_manager.model.search import SearchHit
 from session_manager.model.session import ANY, Anything, Session, Version
 from session_manager.resource import Resource
 from session_manager.stores.contract import Finding, SessionInfo, Store
+from session_manager.stores.order import Order
 
 __all__ = ["AsyncSessionManager", "AsyncSummarizer", "Listing"]
 
@@ -270,15 +271,24 @@ class AsyncSessionManager(Resource):
 
         return _InPieces(fetch)
 
-    def list_sessions(self, prefix: str = "") -> Listing[SessionInfo]:
-        """Describe the sessions whose keys start with `prefix`: `SessionManager.list_sessions`.
+    def list_sessions(
+        self,
+        prefix: str = "",
+        *,
+        where: Mapping[str, Any] | None = None,
+        order: Order = "recent",
+        limit: int | None = None,
+        after: SessionInfo | str | None = None,
+    ) -> Listing[SessionInfo]:
+        """Describe the sessions whose keys start with `prefix`, or a page of them: `SessionManager.list_sessions`.
 
         ``"telegram:1"`` also means ``"telegram:10"``; `key_prefix` means whole parts.
         """
 
         async def fetch() -> list[SessionInfo]:
             manager = await self._manager()
-            return await self._workers.reading.run(partial(manager.list_sessions, prefix))
+            listed = partial(manager.list_sessions, prefix, where=where, order=order, limit=limit, after=after)
+            return await self._workers.reading.run(listed)
 
         return Listing(fetch)
 

@@ -13,7 +13,17 @@ from session_manager.model.message import Message
 from session_manager.model.session import Session
 from session_manager.model.view import View
 
-__all__ = ["LogState", "State", "Texts", "check_state", "decode_state", "encode_state", "session_of"]
+__all__ = [
+    "Described",
+    "LogState",
+    "State",
+    "Texts",
+    "check_state",
+    "decode_described",
+    "decode_state",
+    "encode_state",
+    "session_of",
+]
 
 
 class Texts(msgspec.Struct):
@@ -77,7 +87,28 @@ class State(msgspec.Struct, kw_only=True):
         return f"<state of {self.key[:80]!a}: {self.count} messages, revision {self.revision}>"
 
 
+class Described(msgspec.Struct, kw_only=True, gc=False):
+    """What a list of sessions shows of a `State`, which may have many refs."""
+
+    key: str
+    generation: str
+    revision: int
+    created: datetime
+    updated: datetime
+    last_message_at: datetime | None = None
+    start: int
+    end: int
+    summary: str = ""
+    metadata: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies an empty default
+    count: int
+    archived: int | msgspec.UnsetType = msgspec.UNSET
+
+    def __repr__(self) -> str:
+        return f"<description of {self.key[:80]!a}>"
+
+
 _decode_state = msgspec.json.Decoder(State).decode
+_decode_described = msgspec.json.Decoder(Described).decode
 
 
 def encode_state(session: Session) -> State:
@@ -109,13 +140,23 @@ def decode_state(data: bytes) -> State:
     return state
 
 
-def check_state(state: State | LogState) -> None:
+def decode_described(data: bytes) -> Described:
+    """Return what a list shows of the state that some bytes encode.
+
+    :raises DecodeError: if they encode none, or an impossible one.
+    """
+    described: Described = decoded(_decode_described, lambda value: msgspec.convert(value, Described), data)
+    check_state(described)
+    return described
+
+
+def check_state(state: State | LogState | Described) -> None:
     """Raise `DecodeError` for an impossible state."""
-    gap = state.end - state.start - state.count
-    if min(state.revision - 1, state.start, state.count, gap, state.archived or 0) < 0:
+    revision, start, count = state.revision, state.start, state.count
+    if revision < 1 or start < 0 or count < 0 or state.end - start < count or (state.archived or 0) < 0:
         raise DecodeError(0, "impossible numbers")
-    times = [state.created, state.updated, *([state.last_message_at] if state.last_message_at else [])]
-    if any(time.tzinfo is not timezone.utc for time in times):
+    utc, last = timezone.utc, state.last_message_at
+    if state.created.tzinfo is not utc or state.updated.tzinfo is not utc or (last and last.tzinfo is not utc):
         raise DecodeError(0, "a time that is not UTC")
     if state.metadata and not within_levels(state.metadata):
         raise DecodeError(0, f"more than {MAX_LEVELS} levels")

@@ -20,6 +20,7 @@ from session_manager.manager.cache.residents import Residents
 from session_manager.model.session import ANY, Anything, Version
 from session_manager.resource import Resource
 from session_manager.stores.contract import SessionInfo, Store
+from session_manager.stores.order import recency
 
 __all__ = ["Removal", "is_older"]
 
@@ -27,9 +28,9 @@ _log = logging.getLogger("session_manager")
 
 
 def is_older(info: SessionInfo, than: datetime) -> bool:
-    """Say whether a session's last message is older than a moment; of a session without messages, its last change."""
-    time = info.last_message_at or info.updated
-    return time is not None and time < than
+    """Say whether a session's last message is older than a moment; of one without messages, its last change; of a damaged one, no."""
+    time = recency(info)
+    return info.error is None and time is not None and time < than
 
 
 def _may_go(entry: Entry, than: datetime) -> bool:

@@ -43,7 +43,7 @@ from session_manager.manager.turn_locks import TurnLocks
 from session_manager.manager.validation import Incoming
 from session_manager.model.changes import Append, Change, Replace, SetSummary
 from session_manager.model.ids import Ids, cleared, random_id
-from session_manager.model.json_value import checked_text
+from session_manager.model.json_value import EMPTY_OBJECT, checked_text, json_object
 from session_manager.model.key import check_key
 from session_manager.model.message import PARTS, Clock, Message, MessageParts, utc, utc_now
 from session_manager.model.roles import KNOWN_ROLES
@@ -52,6 +52,7 @@ from session_manager.model.session import ANY, Anything, Session, Version
 from session_manager.resource import Resource
 from session_manager.stores import open_store
 from session_manager.stores.contract import Finding, SessionInfo, Store
+from session_manager.stores.order import Order
 
 __all__ = ["Health", "SessionManager"]
 
@@ -293,20 +294,54 @@ class SessionManager(Resource):
         """Iterate over the keys that there are now, sorted; damaged sessions' too."""
         return iter(self._overview.keys(""))
 
-    def list_sessions(self, prefix: str = "") -> list[SessionInfo]:
-        """Describe the sessions whose keys start with `prefix`, the one with the most recent message first.
+    def list_sessions(
+        self,
+        prefix: str = "",
+        *,
+        where: Mapping[str, Any] | None = None,
+        order: Order = "recent",
+        limit: int | None = None,
+        after: SessionInfo | str | None = None,
+    ) -> list[SessionInfo]:
+        """Describe the sessions whose keys start with `prefix`, the one with the most recent message first, unsaved ones too.
 
-        Histories are not loaded. A session without messages counts from its creation. A damaged one comes last,
-        with its `SessionInfo.error`.
+        Histories are not loaded. A session without messages counts from its last change, as for `expire`. A damaged one has its
+        `SessionInfo.error`; it comes last, or where it was, if the store can tell.
+
+        With `limit` you get a page: SQLite reads no more than that, the other stores describe every session first. Give the
+        last `SessionInfo` of a page as `after` for the next one::
+
+            page = manager.list_sessions(limit=50)
+            while page:
+                page = manager.list_sessions(limit=50, after=page[-1])
+
+        If nothing changes meanwhile, the pages have every session once. A session that gets a message meanwhile moves to the
+        front: it is not listed a second time, or not at all if it had not been listed yet. If the session `after` changes or
+        is deleted, the next page still begins where it was.
 
         :param prefix: what the keys start with; ``"telegram:1"`` also means ``"telegram:10"``, `key_prefix` whole parts.
+        :param where: values that the session's metadata must have, by key, such as ``{"language": "de"}``; ``1``, ``1.0`` and
+            ``True`` are three. A damaged session has none.
+        :param order: ``"recent"``, or ``"key"``: by key.
+        :param limit: how many at most; from 1.
+        :param after: the last session of the page before, of which the key, `last_message_at` and `updated` count; with
+            ``order="key"`` a key will do.
+        :raises TypeError: if an argument is of another type; if `after` is a key, but the order is not ``"key"``.
+        :raises ValueError: if `order` is another one, or `limit` less than 1.
+        :raises InvalidMessageError: with the place of what is not JSON in `where`.
         """
         check_type(prefix, (str,), "prefix must be a str")
-        return sorted(self._infos(prefix), key=lambda info: -_recency(info))
-
-    def _infos(self, prefix: str) -> list[SessionInfo]:
-        infos = [self._overview.describe(key) for key in self._overview.keys(prefix)]
-        return [info for info in infos if info is not None]
+        check_type(order, (str,), 'order must be "recent" or "key"')
+        if order not in ("recent", "key"):
+            raise ValueError(f'order must be "recent" or "key", not {order[:40]!a}')
+        if limit is not None:
+            check_int(limit, "limit", least=1)
+        if after is not None:
+            types = (SessionInfo, str) if order == "key" else (SessionInfo,)
+            check_type(after, types, f"after must be a SessionInfo{' or a key' if order == 'key' else ''}")
+        start = SessionInfo(key=after) if isinstance(after, str) else after
+        wanted = EMPTY_OBJECT if where is None else json_object(where, "where")
+        return self._overview.infos(prefix, where=wanted, order=order, limit=limit, after=start)
 
     def search(self, text: str, *, key: str | None = None, prefix: str = "", limit: int = 20) -> list[SearchHit]:
         """Return the messages that contain a text, best first; unsaved ones, and archived ones, too.
@@ -707,7 +742,7 @@ class SessionManager(Resource):
         check_type(prefix, (str,), "prefix must be a str")
         check_bool(dry_run, "dry_run")
         than = _moment(self._incoming.now(), older_than)
-        old = sorted(info.key for info in self._infos(prefix) if is_older(info, than))
+        old = sorted(info.key for info in self._overview.infos(prefix) if is_older(info, than))
         return [key for key in old if self._removal.expire(key, than, dry_run=dry_run)]
 
     def fork(self, key: str, new_key: str) -> Session:
@@ -853,11 +888,6 @@ def _moment(now: datetime, older_than: timedelta | datetime) -> datetime:
         raise ValueError("older_than must not be negative")
     age = now - datetime.min.replace(tzinfo=timezone.utc)
     return now - min(older_than, age)
-
-
-def _recency(info: SessionInfo) -> float:
-    time = info.last_message_at or info.created
-    return float("-inf") if time is None else time.timestamp()
 
 
 def _dropped(changed: tuple[Session, Session] | None) -> int:

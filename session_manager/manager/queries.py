@@ -11,14 +11,19 @@ import attrs
 from session_manager.errors import CorruptSessionError, StorageError, UnsupportedFormatError
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.residents import STORAGE, Residents
+from session_manager.model.json_value import EMPTY_OBJECT, JsonObject, same
 from session_manager.model.message import Message
 from session_manager.model.search import SearchHit, best, merged
 from session_manager.resource import Resource
 from session_manager.stores.contract import SessionInfo, Store
+from session_manager.stores.order import Order, in_order, page
 
 __all__ = ["Overview"]
 
 _log = logging.getLogger("session_manager")
+
+#: So many sessions are described at once to find those that are wanted.
+_AT_ONCE = 500
 
 
 @attrs.define(eq=False, repr=False)
@@ -51,14 +56,74 @@ class Overview(Resource):
             self._residents.check_state()
             return sorted(own.keys() | store.keys(prefix))
 
+    def infos(
+        self,
+        prefix: str = "",
+        *,
+        where: JsonObject = EMPTY_OBJECT,
+        order: Order = "key",
+        limit: int | None = None,
+        after: SessionInfo | None = None,
+    ) -> list[SessionInfo]:
+        """Describe sessions, a page of them in order: as they are in RAM, or else in the store.
+
+        :param where: metadata that a session must have.
+        """
+        self._residents.check_open()
+        store = self._residents.store
+        if store is not None and store.ordered:
+            return self._merged(store, prefix, where, order, limit, after)
+
+        def described(key: str) -> SessionInfo | None:
+            info = self.describe(key)
+            return info if info is not None and _matches(info, where) else None
+
+        return page(self.keys(prefix), described, order, after, limit)
+
+    def _merged(
+        self,
+        store: Store,
+        prefix: str,
+        where: JsonObject,
+        order: Order,
+        limit: int | None,
+        after: SessionInfo | None,
+    ) -> list[SessionInfo]:
+        """Describe sessions of a store that gives pages: dirty ones as they are in RAM, at the places that they have there."""
+        mine = {key: SessionInfo.of(entry.session) for key, entry in self._dirty(store, prefix).items()}
+        found: list[SessionInfo] = []
+        start, count = after, limit
+        while True:
+            with self._residents.lock_of(STORAGE):
+                self._residents.check_state()
+                stored = store.infos(prefix, after=start, limit=count, order=order)
+            found += (
+                [one for one in stored if one.key not in mine and _matches(one, where)] if mine or where else stored
+            )
+            if limit is None or count is None or len(stored) < count or len(found) >= limit:
+                break
+            start, count = stored[-1], max(limit, _AT_ONCE)
+        own = [info for info in mine.values() if _matches(info, where)]
+        return in_order([*own, *found], order, after, limit) if own else found[:limit]
+
+    def _dirty(self, store: Store, prefix: str) -> dict[str, Entry]:
+        """Return the sessions that a store does not have as they are."""
+        dirty = {
+            key: entry
+            for key, entry in self._residents.entries().items()
+            if (entry.pending or entry.dirty) and key.startswith(prefix)
+        }
+        if not store.shared:
+            return dirty
+        current = {key: self._current(key, entry) for key, entry in dirty.items()}
+        return {key: entry for key, entry in current.items() if entry is not None}
+
     def _own(self, prefix: str) -> dict[str, Entry]:
         """Return what is in RAM and need not be asked of the store: of a shared one, what is unsaved."""
         store = self._residents.store
-        own = {key: entry for key, entry in self._residents.entries().items() if key.startswith(prefix)}
-        if store is None or not store.shared:
-            return own
-        current = {key: self._current(key, entry) for key, entry in own.items() if entry.dirty}
-        return {key: entry for key, entry in current.items() if entry is not None}
+        if store is not None and store.shared:
+            return self._dirty(store, prefix)
+        return {key: entry for key, entry in self._residents.entries().items() if key.startswith(prefix)}
 
     def _current(self, key: str, entry: Entry) -> Entry | None:
         """Return a dirty session's entry as it is now: over what others have saved, if that can be read."""
@@ -184,6 +249,12 @@ class Overview(Resource):
             _log.warning("left out of a search: %s", error)
         # What another process has archived since is still shown here.
         return chain(session.messages, (one for one in old if session.at(one.position or 0) is None))
+
+
+def _matches(info: SessionInfo, where: JsonObject) -> bool:
+    """Say whether a session has these values in its metadata; of a damaged one nobody knows."""
+    metadata = info._metadata
+    return all(key in metadata and same(value, metadata[key]) for key, value in where.items())
 
 
 def _tells(store: Store, entry: Entry | None) -> bool:

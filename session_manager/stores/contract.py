@@ -16,7 +16,7 @@ from typing import TypeVar
 import attrs
 
 from session_manager.as_dict import AsDict
-from session_manager.codec.state import State
+from session_manager.codec.state import Described, State
 from session_manager.errors import (
     CorruptSessionError,
     ForkedError,
@@ -34,6 +34,7 @@ from session_manager.model.search import SearchHit, best
 from session_manager.model.session import Session, Version
 from session_manager.model.window import window
 from session_manager.resource import Resource
+from session_manager.stores.order import Order, page
 
 __all__ = ["MAX_TOKENS", "Commit", "Finding", "SessionInfo", "Store"]
 
@@ -114,7 +115,7 @@ class SessionInfo(AsDict):
     count: int = 0
     #: When it was created: aware, UTC; `None` if it is damaged.
     created: datetime | None = None
-    #: When it was last changed: aware, UTC; `None` if it is damaged.
+    #: When it was last changed: aware, UTC; `None` if it is damaged, and the store cannot tell.
     updated: datetime | None = None
     #: When the last message was written: aware, UTC; `None` if there is none.
     last_message_at: datetime | None = None
@@ -152,7 +153,7 @@ class SessionInfo(AsDict):
         )
 
     @classmethod
-    def of_state(cls, state: State) -> SessionInfo:
+    def of_state(cls, state: State | Described) -> SessionInfo:
         """Describe a session by what is stored of it besides its messages."""
         return cls(
             key=state.key,
@@ -163,7 +164,7 @@ class SessionInfo(AsDict):
             start=state.start,
             end=state.end,
             has_summary=bool(state.summary),
-            metadata=JsonObject(state.metadata),
+            metadata=JsonObject(state.metadata) if state.metadata else EMPTY_OBJECT,
             version=Version(state.generation, state.revision),
         )
 
@@ -219,6 +220,8 @@ class Store(Resource, abc.ABC):
     shared: bool = False
     #: Whether `search` answers for all sessions at once from an index, beside any other call.
     indexed: bool = False
+    #: Whether `infos` answers from an index, beside any other call.
+    ordered: bool = False
     #: Whether it keeps what truncation and summaries drop, so that a manager may be opened with ``archive=True``.
     archives: bool = False
     #: Whether `window` reads no more than it returns, so that a manager need not load a session to show a page of it.
@@ -353,6 +356,27 @@ class Store(Resource, abc.ABC):
         session = self.load(key)
         return None if session is None else window(session, limit=limit, before=before, after=after)
 
+    def infos(
+        self,
+        prefix: str = "",
+        *,
+        after: SessionInfo | None = None,
+        limit: int | None = None,
+        order: Order = "recent",
+    ) -> list[SessionInfo]:
+        """Describe sessions, a page of them in order (`session_manager.stores.order`); damaged ones with their error.
+
+        The default describes every session whose key starts so. Unless the store is `ordered`, a caller with several threads
+        asks for one key at a time, by `describe`.
+
+        :param prefix: what the keys start with, as for `keys`.
+        :param after: the last one of the page before, of which only the key and the times count. The page begins behind the
+            place that they give, whether or not that session is still there.
+        :param limit: how many at most; `None`: all.
+        :raises StorageError: if the storage cannot be read.
+        """
+        return page(self.keys(prefix), partial(_described, self), order, after, limit)
+
     def has_archive(self, key: str) -> bool:  # noqa: ARG002 - it cannot tell
         """Say whether a session may have an archive: cheaply, and beside any other call."""
         return self.archives
@@ -445,6 +469,13 @@ def missing(archived: int, count: int) -> str:
 
 def _overlap(session: Session, archive: list[Message]) -> bool:
     return any(one.position is not None and session.at(one.position) is not None for one in archive)
+
+
+def _described(store: Store, key: str) -> SessionInfo | None:
+    try:
+        return store.describe(key)
+    except StorageError as error:
+        return SessionInfo(key=key, error=error)
 
 
 def _messages(store: Store, key: str) -> Iterable[Message]:

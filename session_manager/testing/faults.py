@@ -15,6 +15,7 @@ from session_manager.model.message import Message
 from session_manager.model.search import SearchHit
 from session_manager.model.session import Session, Version
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
+from session_manager.stores.order import Order
 
 __all__ = ["FaultyStore", "crash"]
 
@@ -54,6 +55,7 @@ class FaultyStore(Store):
         self.delay: float = 0.0
         self.shared = store.shared
         self.indexed = store.indexed
+        self.ordered = store.ordered
         self.archives = store.archives
         self.windowed = store.windowed
         self._faults: deque[BaseException | _Lost] = deque()
@@ -138,6 +140,17 @@ class FaultyStore(Store):
     ) -> list[Message] | None:
         """Call the wrapped store."""
         return self.store.window(key, limit=limit, before=before, after=after)
+
+    def infos(
+        self,
+        prefix: str = "",
+        *,
+        after: SessionInfo | None = None,
+        limit: int | None = None,
+        order: Order = "recent",
+    ) -> list[SessionInfo]:
+        """Call the wrapped store."""
+        return self.store.infos(prefix, after=after, limit=limit, order=order)
 
     def has_archive(self, key: str) -> bool:
         """Ask the wrapped store."""

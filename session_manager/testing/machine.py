@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 import attrs
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, precondition, rule
+from hypothesis.stateful import initialize, rule
 
 from session_manager.errors import SessionExistsError, SessionManagerError, SessionNotFoundError
 from session_manager.model.changes import (
@@ -25,7 +26,8 @@ from session_manager.model.message import Message
 from session_manager.model.search import best
 from session_manager.model.session import Session
 from session_manager.stores.contract import SessionInfo
-from session_manager.testing.comparison import difference, message_difference
+from session_manager.stores.order import Order, in_order
+from session_manager.testing.comparison import difference, message_difference, value_difference
 from session_manager.testing.known import Known, known_key, some_key
 from session_manager.testing.machine_base import MachineBase
 from session_manager.testing.strategies import json_objects, message_objects, nasty_text, refs
@@ -410,12 +412,24 @@ class SessionMachine(MachineBase):
             self._gave_up(key)
         self._opened_again(look=look)
 
-    @precondition(lambda machine: bool(machine.known))
-    @rule(prefix=_prefixes)
-    def list_sessions(self, prefix: str) -> None:
-        """Call `SessionManager.list_sessions`: the most recent message comes first."""
-        infos = self.manager.list_sessions(prefix)
-        described = {key: SessionInfo.of(known.session) for key, known in self.known.items() if key.startswith(prefix)}
-        assert {info.key: info for info in infos} == described
-        times = [info.last_message_at or info.created for info in infos]
-        assert times == sorted((time for time in times if time is not None), reverse=True)
+    @rule(prefix=_prefixes, order=st.sampled_from(["recent", "key"]), size=st.integers(1, 5), data=st.data())
+    def list_sessions(self, prefix: str, order: Order, size: int, data: st.DataObject) -> None:
+        """Call `SessionManager.list_sessions`: as a whole, by pages, and by metadata."""
+        described = [SessionInfo.of(known.session) for key, known in self.known.items() if key.startswith(prefix)]
+        expected = in_order(described, order)
+        assert self.manager.list_sessions(prefix, order=order) == expected
+        pages: list[SessionInfo] = []
+        after = None
+        while page := self.manager.list_sessions(prefix, order=order, limit=size, after=after):
+            pages += page
+            after = page[-1]
+        assert pages == expected
+        items = [{key: value} for info in expected for key, value in info.metadata.items()]
+        where: dict[str, Any] = data.draw(st.sampled_from([{"a": 1}, *items]), label="where")
+        wanted = [info for info in expected if all(key in info.metadata for key in where)]
+        wanted = [info for info in wanted if not value_difference("", _part(info.metadata, where), where)]
+        assert self.manager.list_sessions(prefix, where=where, order=order, limit=size) == wanted[:size]
+
+
+def _part(metadata: Mapping[str, object], where: dict[str, Any]) -> dict[str, object]:
+    return {key: metadata[key] for key in where}

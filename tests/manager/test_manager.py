@@ -740,13 +740,14 @@ def test_list_sessions_sorts_by_newest_message_and_reads_no_history(stored, tmp_
     stored.close()
     with SessionManager(tmp_path / "chats", clock=clock) as m:
         infos = m.list_sessions()
-        assert [info.key for info in infos] == ["b:1", "a:2", "a:1"]
-        assert [info.count for info in infos] == [2, 1, 0]
-        assert [info.has_summary for info in infos] == [False, False, True]
-        assert [info.key for info in m.list_sessions("a:")] == ["a:2", "a:1"]
+        assert [info.key for info in infos] == ["a:1", "b:1", "a:2"]  # without messages, the last change counts
+        assert [info.count for info in infos] == [0, 2, 1]
+        assert [info.has_summary for info in infos] == [True, False, False]
+        assert [info.key for info in m.list_sessions("a:")] == ["a:1", "a:2"]
         assert m.health().resident == 0
-        m.add_message("a:1", "user", "new")
-        assert m.list_sessions()[0].key == "a:1"
+        clock.advance(seconds=1)
+        m.add_message("a:2", "user", "new")
+        assert m.list_sessions()[0].key == "a:2"
 
 
 def test_a_long_key_is_listed_by_the_key_in_its_file(stored, tmp_path):

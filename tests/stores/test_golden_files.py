@@ -25,7 +25,7 @@ NASTY = SESSIONS["nasty"]
 EXPECTED = {session.key: session for session in [*STORED, SAVED]}
 
 
-@pytest.fixture(params=[1, 2])
+@pytest.fixture(params=[1, 2, 3])
 def database(request, tmp_path):
     """A copy of a golden database, and its format."""
     shutil.copy(GOLDEN / f"format_{request.param}.sqlite", tmp_path / "chats.db")

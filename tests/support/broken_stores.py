@@ -14,6 +14,7 @@ from session_manager.model.changes import Append, Clear, Edit, Replace, Truncate
 from session_manager.model.search import best, searched_text
 from session_manager.stores.contract import Doubt
 from session_manager.stores.memory import MemoryStore, Stored
+from session_manager.stores.order import place
 
 #: The store's class → which test notices, as pytest's ``-k`` names it.
 BROKEN: dict[type[MemoryStore], str] = {}
@@ -288,6 +289,96 @@ class TakesPrefixesForPatterns(Base):
 class IteratesOverWhatChanges(Base):
     def keys(self, prefix=""):
         return (key for key in self._sessions if key.startswith(prefix))
+
+
+# Lists
+
+
+class Lists(Base):
+    """A store that gives pages itself, of which a broken one changes one step."""
+
+    ordered = True
+
+    def place(self, info, order):
+        return place(info, order)
+
+    def begins_with(self, key, prefix):
+        return key.startswith(prefix)
+
+    def infos(self, prefix="", *, after=None, limit=None, order="recent"):
+        infos = [self.describe(key) for key in self.keys() if self.begins_with(key, prefix)]
+        infos.sort(key=lambda info: self.place(info, order))
+        if after is not None:
+            infos = [info for info in infos if self.place(info, order) > self.place(after, order)]
+        return infos[:limit]
+
+
+@noticed_by("test_pages_of_a_list")
+class ListsByPatterns(Lists):
+    def begins_with(self, key, prefix):
+        pattern = "".join({"%": ".*", "_": "."}.get(one, re.escape(one)) for one in prefix)
+        return re.match(pattern, key, re.DOTALL) is not None
+
+
+@noticed_by("test_pages_of_a_list")
+class ListsWithoutCase(Lists):
+    def begins_with(self, key, prefix):
+        return key.lower().startswith(prefix.lower())
+
+
+@noticed_by("test_pages_of_a_list")
+class SortsWithoutCase(Lists):
+    def place(self, info, order):
+        number, key = place(info, order)
+        return number, key.lower(), key
+
+
+@noticed_by("test_pages_of_a_list")
+class SortsByUTF16(Lists):
+    def place(self, info, order):
+        number, key = place(info, order)
+        return number, key.encode("utf-16-be", "surrogatepass")
+
+
+@noticed_by("test_pages_of_a_list")
+class ForgetsEquallyOldSessions(Lists):
+    def place(self, info, order):
+        return place(info, order)[:1] if order == "recent" else place(info, order)
+
+
+@noticed_by("test_pages_of_a_list")
+class ListsTheOldestFirst(Lists):
+    def place(self, info, order):
+        number, key = place(info, order)
+        return -number, key
+
+
+@noticed_by("test_a_session_is_listed_by_its_last_message")
+class CountsFromTheCreation(Lists):
+    def place(self, info, order):
+        return place(info if info.count else attrs.evolve(info, updated=info.created), order)
+
+
+@noticed_by("test_a_session_is_listed_by_its_last_message")
+class CountsFromTheLastChange(Lists):
+    def place(self, info, order):
+        return place(attrs.evolve(info, last_message_at=None), order)
+
+
+@noticed_by("test_a_page_begins_where_the_one_before_ended")
+class LooksForTheSessionBefore(Lists):
+    def infos(self, prefix="", *, after=None, limit=None, order="recent"):
+        infos = super().infos(prefix, order=order)
+        names = [info.key for info in infos]
+        start = names.index(after.key) + 1 if after is not None and after.key in names else 0
+        return infos[start:][:limit]
+
+
+@noticed_by("test_pages_of_a_list")
+class RepeatsTheLastOfAPage(Lists):
+    def infos(self, prefix="", *, after=None, limit=None, order="recent"):
+        infos = super().infos(prefix, order=order)
+        return [info for info in infos if after is None or place(info, order) >= place(after, order)][:limit]
 
 
 # Deletions and outcomes

@@ -212,15 +212,14 @@ class Opener:
             user_version, schema, pages, free = (
                 _number(connection, name) for name in ("user_version", "schema_version", "page_count", "freelist_count")
             )
-            found = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'last_commit'").fetchone()
+            found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'last_commit'").fetchone()
             row = connection.execute("SELECT latest FROM last_commit WHERE id = 1").fetchone() if found else None
         except (sqlite3.Error, UnicodeDecodeError):
             return None
         finally:
             connection.close()
-        place = (*found, *row) if row else (None, None)
-        is_whole = isinstance(place[0], int) and isinstance(place[1], bytes)
-        return MainFile(user_version, schema, pages, free, (place[0], place[1]) if is_whole else None)
+        latest = row[0] if row else None
+        return MainFile(user_version, schema, pages, free, latest if isinstance(latest, bytes) else None)
 
     def _check_format(self, connection: sqlite3.Connection) -> int:
         """Return the number of the format, 0 for an empty file."""

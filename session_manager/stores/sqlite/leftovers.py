@@ -55,8 +55,8 @@ class MainFile:
     pages: int
     #: How many of its pages are free.
     free: int
-    #: The page of ``last_commit``, and the id of the newest commit; `None` if that cannot be read.
-    last_commit: tuple[int, bytes] | None
+    #: The id of the newest commit; `None` if that cannot be read.
+    latest: bytes | None
 
 
 @attrs.frozen
@@ -163,25 +163,24 @@ def is_strange_log(path: str, header: bytes, main: MainFile) -> bool:
     :param header: of the log, from before `main` was read.
     :raises OSError: if it cannot be read.
     """
-    file = _opened(path) if header and main.last_commit is not None else None
-    if file is None or main.last_commit is None:
+    file = _opened(path) if header and main.latest is not None else None
+    if file is None:
         return False
-    page, latest = main.last_commit
     with file:
         ids: set[bytes] = set()
         newest = -1
         for frame in _frames(file, header):
-            if frame.page == page and (mark := _mark(frame.data)):
+            if mark := _mark(frame.data):  # of whatever page: ``VACUUM INTO`` gives the table another
                 ids |= {mark.earlier, mark.latest}
                 newest = max(newest, mark.schema)
             if frame.page == 1:
                 newest = max(newest, int.from_bytes(frame.data[40:44], "big"))
-        if latest in ids and main.schema <= newest:
+        if main.latest in ids and main.schema <= newest:
             return False
-        return _needs_the_database(file, header, page)
+        return _needs_the_database(file, header)
 
 
-def _needs_the_database(file: BinaryIO, header: bytes, page: int) -> bool:
+def _needs_the_database(file: BinaryIO, header: bytes) -> bool:
     """Say whether a log has a marked commit, up to which it does not write every page of the database."""
     pages: set[int] = set()
     is_marked = False
@@ -189,7 +188,7 @@ def _needs_the_database(file: BinaryIO, header: bytes, page: int) -> bool:
         if number >= _MOST_CHECKED:
             return False
         pages.add(frame.page)
-        is_marked = is_marked or (frame.page == page and _mark(frame.data) is not None)
+        is_marked = is_marked or _mark(frame.data) is not None
         if is_marked and frame.size:
             return len(pages) < frame.size
     return False

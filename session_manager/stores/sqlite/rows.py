@@ -9,18 +9,19 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, repeat
-from typing import Any
+from typing import Any, TypeVar
 
 from session_manager.codec.json import DecodeError, encode_json
 from session_manager.codec.lines import decode_messages, encode_message
-from session_manager.codec.state import State, decode_state, encode_state, session_of
+from session_manager.codec.state import Described, State, decode_state, encode_state, session_of
 from session_manager.errors import raise_alone
 from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
 from session_manager.model.view import View
 from session_manager.stores.contract import MAX_TOKENS, missing
+from session_manager.stores.order import recency, recent_first
 from session_manager.threads import giving_way, pieces
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "EncodedState",
     "Line",
     "all_keys",
+    "checked_state",
     "damages",
     "decode_line",
     "encode_lines",
@@ -45,6 +47,8 @@ __all__ = [
     "tombstone_key",
 ]
 
+S = TypeVar("S", State, Described)
+
 #: How many bytes of a write's token are kept.
 TOKEN_BYTES = 8
 
@@ -53,8 +57,8 @@ _ONLY_BYTES = frozenset((bytes,))
 
 #: What is bound for a message: the session's key, position, line, checksum.
 Line = tuple[str, int, bytes, int]
-#: What is bound for a state: generation, revision, state, checksum.
-EncodedState = tuple[str, int, bytes, int]
+#: What is bound for a state: generation, revision, state, checksum, place, and the revision that it is the place of.
+EncodedState = tuple[str, int, bytes, int, int, int]
 
 
 class DamageError(Exception):
@@ -67,7 +71,8 @@ class DamageError(Exception):
 def encode_state_row(session: Session) -> EncodedState:
     """Return what is stored of a session besides its messages."""
     data = encode_json(encode_state(session))
-    return session.generation, session.revision, data, zlib.crc32(data, _seed(session.key))
+    checksum, revision = zlib.crc32(data, _seed(session.key)), session.revision
+    return session.generation, revision, data, checksum, recent_first(recency(session)), revision
 
 
 def encode_line(key: str, message: Message, seed: int) -> Line:
@@ -207,18 +212,33 @@ def read_state(connection: sqlite3.Connection, key: str) -> tuple[int, State] | 
     row = connection.execute(_SELECT_STATE, (key,)).fetchone()
     if row is None:
         return None
-    number, generation, revision, data, checksum = row
-    if not isinstance(data, bytes) or zlib.crc32(data, _seed(key)) != checksum:
+    return row[0], checked_state(key, *row[1:])
+
+
+def checked_state(
+    key: str,
+    generation: object,
+    revision: object,
+    data: object,
+    checksum: object,
+    decode: Callable[[bytes], S] = decode_state,  # type: ignore[assignment]
+) -> S:
+    """Return the state in a row.
+
+    :param decode: gives it, or as much of it as the caller needs.
+    :raises DamageError: if it is damaged.
+    """
+    if not isinstance(data, bytes) or zlib.crc32(data, zlib.crc32(key.encode())) != checksum:
         raise DamageError("its state is damaged: the checksum differs")
     try:
-        state = decode_state(data)
+        state = decode(data)
     except DecodeError as error:
         raise_alone(DamageError(f"its state is damaged: {error.reason}"))
     if state.key != key:
         raise DamageError("its state is that of another session")
     if (state.generation.encode(), state.revision) != (generation, revision):
         raise DamageError("its state is of another version than its row")
-    return number, state
+    return state
 
 
 def _messages(rows: Sequence[Any], seed: int) -> View[Message]:

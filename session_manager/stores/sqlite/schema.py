@@ -1,4 +1,4 @@
-"""The tables of a database of sessions, format 2.
+"""The tables of a database of sessions, format 3.
 
 ``application_id`` is 0x43685365 ("ChSe"), ``user_version`` the number of the format: how many of `MIGRATIONS` it has been
 through. A database of a higher number is refused; one of a lower number is brought up in place, a transaction each.
@@ -6,7 +6,10 @@ through. A database of a higher number is refused; one of a lower number is brou
 ``sessions``
     A row a session. ``key``; ``generation`` and ``revision``, its version; ``state``, the JSON of
     `session_manager.codec.state.State`; ``checksum``; ``tokens``, what its last 64 writes are known by: 8 bytes each
-    (BLAKE2b of the write's token), the newest last.
+    (BLAKE2b of the write's token), the newest last. ``place`` is what lists of recent sessions go by: minus the microseconds
+    since 1970 of the last message, or, without one, of the last change; 2**63 - 1 of a session that was damaged when it was
+    placed. It is derived, and right if ``placed`` is the revision. Formats 1 and 2 had neither: a program that opened the
+    database as one of those, and still writes to it, leaves both as they are. The next list puts such sessions in their places.
 ``messages``
     A row a message. ``id`` rises with every row that is written and is never used twice, so an edited message is a new row;
     ``session`` is the session's id; ``position``; ``line``, the JSON of `session_manager.codec.lines`; ``checksum``.
@@ -110,8 +113,15 @@ _SECOND = (
     """,
 )
 
+_THIRD = (
+    "ALTER TABLE sessions ADD COLUMN place INTEGER",
+    "ALTER TABLE sessions ADD COLUMN placed INTEGER",
+    "CREATE INDEX sessions_by_place ON sessions (place, key)",
+    "CREATE INDEX sessions_unplaced ON sessions (id) WHERE placed IS NOT revision",
+)
+
 #: The statements that lead from each format to the next.
-MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST, _SECOND)
+MIGRATIONS: tuple[Sequence[str], ...] = (_FIRST, _SECOND, _THIRD)
 
 _LAST_COMMIT = """
     CREATE TABLE last_commit (
@@ -141,7 +151,7 @@ def migrate(connection: sqlite3.Connection, found: int, migrations: Sequence[Seq
 
 
 def strange_table(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]]) -> str | None:
-    """Return the name of a table that is not as `migrate` creates it; `None` if there is none.
+    """Return the name of a table, or index, that is not as `migrate` creates it; `None` if there is none.
 
     Tables, indexes and views of other names are nobody's business.
     """
@@ -163,7 +173,7 @@ def strange_table(connection: sqlite3.Connection, migrations: Sequence[Sequence[
             return owner
         if kind == b"view" and text.startswith("search_"):
             return text
-        if kind in (b"table", b"view"):
+        if kind in (b"table", b"view") or text in expected:
             found[text] = _words(_text(sql))
     found = optional | found
     return next((name for name, words in expected.items() if found.get(name) != words), None)

@@ -20,9 +20,11 @@ from session_manager.model.search import SearchHit, best
 from session_manager.model.session import Session, Version
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 from session_manager.stores.files.filesystem import real_path
+from session_manager.stores.order import Order
 from session_manager.stores.sqlite.connecting import Connect
 from session_manager.stores.sqlite.database import Database
 from session_manager.stores.sqlite.group_commit import GroupCommit, Request
+from session_manager.stores.sqlite.listing import page_by_key, put_in_place, recent_page
 from session_manager.stores.sqlite.rows import (
     TOKEN_BYTES,
     DamageError,
@@ -48,6 +50,8 @@ T = TypeVar("T")
 
 #: SQLite counts it in milliseconds, of 31 bits.
 _LONGEST_TIMEOUT = 2_000_000.0
+#: So often sessions are put in order for one page, 500 at a time, before they are all read.
+_ROUNDS = 10_000
 
 
 class SQLiteStore(Store):
@@ -72,6 +76,7 @@ class SQLiteStore(Store):
 
     archives = True
     windowed = True
+    ordered = True
 
     def __init__(
         self,
@@ -109,6 +114,34 @@ class SQLiteStore(Store):
     def describe(self, key: str) -> SessionInfo | None:
         found = self._read(key, read_state)
         return None if found is None else SessionInfo.of_state(found[1])
+
+    def infos(
+        self,
+        prefix: str = "",
+        *,
+        after: SessionInfo | None = None,
+        limit: int | None = None,
+        order: Order = "recent",
+    ) -> list[SessionInfo]:
+        if order == "key":
+            return self._database.read(_in_transaction(page_by_key), self.path, prefix, after, limit)
+        for _ in range(_ROUNDS):
+            found, misplaced = self._database.read(_in_transaction(recent_page), self.path, prefix, after, limit)
+            if not misplaced:
+                return found
+            if not self._put_in_place(misplaced):
+                break
+        return super().infos(prefix, after=after, limit=limit, order=order)
+
+    def _put_in_place(self, misplaced: Sequence[int]) -> bool:
+        """Put rows in their places in lists; say whether that could be written."""
+        if self._database.read_only:
+            return False
+        request = Request(None, partial(put_in_place, numbers=misplaced), has_landed=lambda _: False)
+        self._group.run([request])
+        if request.error is not None:
+            _log.warning("sessions could not be put in order: %s", request.error)
+        return request.error is None
 
     def version(self, key: str) -> Version | None:
         return self._undamaged(key, lambda: self._database.read(read_version, key))

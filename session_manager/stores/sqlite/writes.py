@@ -45,13 +45,13 @@ _Range = tuple[int, int, int]
 _KEPT = f"AS BLOB), -{MAX_TOKENS * TOKEN_BYTES})"
 # `||` makes text of blobs; the cast gives the same bytes back.
 _UPDATE_SESSION = f"""
-    UPDATE sessions SET generation = ?, revision = ?, state = CAST(? AS TEXT), checksum = ?,
+    UPDATE sessions SET generation = ?, revision = ?, state = CAST(? AS TEXT), checksum = ?, place = ?, placed = ?,
         tokens = substr(CAST(tokens || ? {_KEPT}
     WHERE key = ?
 """  # noqa: S608 - of constants
 _INSERT_SESSION = f"""
-    INSERT INTO sessions (generation, revision, state, checksum, tokens, key)
-    VALUES (?, ?, CAST(? AS TEXT), ?, substr(CAST(? || ? {_KEPT}, ?)
+    INSERT INTO sessions (generation, revision, state, checksum, place, placed, tokens, key)
+    VALUES (?, ?, CAST(? AS TEXT), ?, ?, ?, substr(CAST(? || ? {_KEPT}, ?)
 """  # noqa: S608 - of constants
 _INSERT_LINE = """
     INSERT INTO messages (session, position, line, checksum)

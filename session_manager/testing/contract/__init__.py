@@ -7,6 +7,7 @@ from session_manager.testing.contract.base import OpenStore
 from session_manager.testing.contract.deletes import DeleteContract
 from session_manager.testing.contract.keys import KeyContract
 from session_manager.testing.contract.life import LifeContract
+from session_manager.testing.contract.listings import ListingContract
 from session_manager.testing.contract.searches import SearchContract
 from session_manager.testing.contract.windows import WindowContract
 from session_manager.testing.contract.writes import WriteContract
@@ -15,7 +16,14 @@ __all__ = ["OpenStore", "StoreContract"]
 
 
 class StoreContract(
-    WriteContract, KeyContract, DeleteContract, ArchiveContract, SearchContract, WindowContract, LifeContract
+    WriteContract,
+    KeyContract,
+    ListingContract,
+    DeleteContract,
+    ArchiveContract,
+    SearchContract,
+    WindowContract,
+    LifeContract,
 ):
     """The tests of `session_manager.stores.contract.Store`, for pytest: a store that passes them keeps its contract.
 

@@ -111,6 +111,7 @@ def check_holds(store: Store, session: Session) -> None:
     assert info == SessionInfo.of(session)
     assert value_difference("describe().metadata", dict(info._metadata), dict(session._metadata)) == ""
     assert list(store.keys(key)).count(key) == 1
+    assert [one for one in store.infos(key) if one.key == key] == [info]
 
 
 def check_holds_none(store: Store, key: str) -> None:
@@ -119,4 +120,5 @@ def check_holds_none(store: Store, key: str) -> None:
     assert store.version(key) is None
     assert store.describe(key) is None
     assert key not in list(store.keys())
+    assert key not in [info.key for info in store.infos(key)]
     assert store.verify(key) == []

@@ -33,6 +33,7 @@ _CALLS: dict[str, Callable[[Store], object]] = {
     "version": lambda store: store.version(KEY),
     "describe": lambda store: store.describe(KEY),
     "window": lambda store: store.window(KEY, limit=1),
+    "infos": lambda store: store.infos(),
     "search": lambda store: store.search("a"),
     "verify": lambda store: store.verify(KEY),
 }
