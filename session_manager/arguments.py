@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from session_manager.errors import InvalidStorageError
 
@@ -17,6 +18,7 @@ __all__ = [
     "check_texts",
     "check_type",
     "expanded",
+    "several",
 ]
 
 
@@ -71,6 +73,17 @@ def check_texts(value: object, name: str) -> None:
         check_type(one, (str,), f"{name} must be strings")
         if not one:
             raise ValueError(f"{name} must not be empty strings")
+
+
+def several(value: object, name: str, what: str) -> tuple[Any, ...]:
+    """Return the items of an iterable. A text or a mapping is none: its letters or keys are not meant.
+
+    :param what: what they are, in the plural.
+    :raises TypeError: if it is one, or no iterable.
+    """
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be several {what}, such as a list, not {type(value).__name__}")
+    return tuple(value)
 
 
 def check_callable(value: object, name: str) -> None:

@@ -19,7 +19,7 @@ import anyio.lowlevel
 from session_manager.aio.offloading import are_heavy, is_long
 from session_manager.aio.turn import AsyncTurn
 from session_manager.aio.workers import Workers, in_a_thread_of_its_own, to_the_end
-from session_manager.arguments import check_bool, check_type
+from session_manager.arguments import check_bool, check_type, several
 from session_manager.errors import ClosedError
 from session_manager.history.context import OPTIONS, ContextOptions, context
 from session_manager.history.tokens import estimate_tokens
@@ -378,7 +378,7 @@ class AsyncSessionManager(Resource):
     ) -> bool:
         """Replace all messages: `SessionManager.set_history`."""
         manager = await self._manager()
-        given = tuple(messages)
+        given = several(messages, "messages", "messages")
         replace = partial(manager.set_history, key, given, expected=expected)
         if expected is ANY:
             return await self._change(key, replace, is_heavy=are_heavy(given))
@@ -406,7 +406,7 @@ class AsyncSessionManager(Resource):
             cancelled meanwhile, nothing has changed; a thread is left to itself.
         """
         manager = await self._manager()
-        manager._check_summary(key, keep_last, when)
+        manager._check_summary(key, summarizer, keep_last, when)
         with manager._summaries.claimed(key) as is_first:
             if not is_first:
                 return None
@@ -444,7 +444,7 @@ class AsyncSessionManager(Resource):
     async def update_metadata(self, key: str, items: Mapping[str, Any], removed: Iterable[str] = ()) -> bool:
         """Set keys of the session's metadata, and remove others: `SessionManager.update_metadata`."""
         manager = await self._manager()
-        names = removed if isinstance(removed, str) else tuple(removed)
+        names = several(removed, "removed", "keys")
         return await self._change(key, partial(manager.update_metadata, key, items, names), is_heavy=are_heavy([items]))
 
     async def clear(self, key: str, *, ref: str | None = None) -> int:

@@ -12,6 +12,7 @@ import anyio
 
 from session_manager.aio.offloading import is_long
 from session_manager.aio.workers import Signal, Workers
+from session_manager.arguments import several
 from session_manager.history.context import OPTIONS, ContextOptions, context
 from session_manager.history.tokens import estimate_tokens
 from session_manager.keywords import Unpack, showing, unexpected
@@ -147,7 +148,7 @@ class AsyncTurn(Resource):
 
     async def replace_history(self, messages: Iterable[object]) -> list[Message]:
         """Put messages in the place of all that the turn sees: `Turn.replace_history`."""
-        return await self._change(partial(self._turn.replace_history, tuple(messages)))
+        return await self._change(partial(self._turn.replace_history, several(messages, "messages", "messages")))
 
     async def set_summary(self, text: str) -> None:
         """Set the summary: `Turn.set_summary`."""
@@ -155,7 +156,7 @@ class AsyncTurn(Resource):
 
     async def set_metadata(self, items: Mapping[str, Any], removed: Iterable[str] = ()) -> None:
         """Set keys of the session's metadata, and remove others: `Turn.set_metadata`."""
-        names = removed if isinstance(removed, str) else tuple(removed)
+        names = several(removed, "removed", "keys")
         await self._change(partial(self._turn.set_metadata, items, names))
 
     async def _change(self, change: Callable[[], R]) -> R:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
 
-from session_manager.arguments import check_callable
-from session_manager.errors import InvalidMessageError
+from session_manager.arguments import check_callable, check_int
+from session_manager.errors import InvalidMessageError, raise_alone
 from session_manager.history.cuts import fit
 from session_manager.history.problems import head
 from session_manager.history.repair import repair
@@ -57,8 +57,9 @@ def context(
     :raises ValueError: if a bound is negative.
     :raises InvalidMessageError: if `summary_role` is no known role, or `count` returns anything but an int of 0 or more.
     """
-    for bound in (max_messages, max_tokens):
-        _check_bound(bound)
+    for name, bound in (("max_messages", max_messages), ("max_tokens", max_tokens)):
+        if bound is not None:
+            check_int(bound, name, least=0)
     check_callable(count, "count")
     checked_text(summary_role, "summary_role", empty=False)
     if summary_role not in KNOWN_ROLES:
@@ -68,7 +69,7 @@ def context(
     first = head(whole)
     kept, rest = whole[:first], whole[first:]
     if system is not None:
-        kept.insert(0, Message("system", system) if isinstance(system, str) else Message.of(system))
+        kept.insert(0, Message("system", system) if isinstance(system, str) else _given(system))
     if session is not None and session.summary:
         kept.append(Message(summary_role, SUMMARY_PREFACE + session.summary))
     if max_messages is None and max_tokens is None:
@@ -80,13 +81,11 @@ def context(
     return [message.to_dict() for message in [*kept, *rest]]
 
 
-def _check_bound(bound: object) -> None:
-    if bound is None:
-        return
-    if not isinstance(bound, int) or isinstance(bound, bool):
-        raise TypeError(f"a bound must be an int, not {type(bound).__name__}")
-    if bound < 0:
-        raise ValueError(f"a bound must be 0 or more, not {bound}")
+def _given(system: object) -> Message:
+    try:
+        return Message.of(system)
+    except InvalidMessageError as error:
+        raise_alone(InvalidMessageError(f"system.{error.path}" if error.path else "system", error.reason))
 
 
 def _one(_: Message) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from session_manager.arguments import several
 from session_manager.history.cuts import Cut, cut, safe_start
 from session_manager.manager.cache.residents import Make
 from session_manager.model.batch import Batch
@@ -124,9 +125,7 @@ def updating(at: datetime, items: Mapping[str, Any], removed: Iterable[str]) -> 
     :raises TypeError: if `removed` is a string: each of its letters would be a key.
     :raises InvalidMessageError: with the place of what is not JSON.
     """
-    if isinstance(removed, str):
-        raise TypeError(f"removed must be several keys, not a str: use [{removed[:40]!a}]")
-    names = tuple(checked_text(name, "removed") for name in removed)
+    names = tuple(checked_text(name, "removed") for name in several(removed, "removed", "keys"))
     return UpdateMetadata(at=at, items=items, removed=names)
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from session_manager.arguments import check_bool, check_int, check_type
+from session_manager.arguments import check_bool, check_callable, check_int, check_type, several
 from session_manager.as_dict import AsDict
 from session_manager.history.context import OPTIONS, ContextOptions, context
 from session_manager.keywords import Unpack, showing, unexpected
@@ -523,7 +523,7 @@ class SessionManager(Resource):
         :raises SaveError: with `expected`: it could not be saved; nothing has changed (see `turn`, ``keep=False``).
         """
         checked, at = self._writable(key), self._incoming.now()
-        new = self._incoming.messages(tuple(messages), at)
+        new = self._incoming.messages(several(messages, "messages", "messages"), at)
         version, change = _checked_version(expected), Replace(at=at, messages=new)
         if isinstance(version, Anything):
             return self._residents.change(checked, change) is not None
@@ -573,13 +573,14 @@ class SessionManager(Resource):
         :raises ValueError: if `keep_last` is negative.
         :raises SaveError: the session could not be saved; a summary that was made is in RAM, unsaved.
         """
-        self._check_summary(key, keep_last, when)
-        if inspect.iscoroutinefunction(summarizer):
+        self._check_summary(key, summarizer, keep_last, when)
+        if inspect.iscoroutinefunction(summarizer) or inspect.iscoroutinefunction(type(summarizer).__call__):
             raise TypeError("summarizer must not be an async def here: await AsyncSessionManager.summarize instead")
         return self._summaries.summarize(key, summarizer, keep_last=keep_last, when=when)
 
-    def _check_summary(self, key: str, keep_last: int, when: SummaryPolicy | None) -> None:
+    def _check_summary(self, key: str, summarizer: object, keep_last: int, when: SummaryPolicy | None) -> None:
         self._writable(key)
+        check_callable(summarizer, "summarizer")
         check_int(keep_last, "keep_last", least=0)
         if when is not None:
             check_type(when, (SummaryPolicy,), "when must be a SummaryPolicy")

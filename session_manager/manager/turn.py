@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import attrs
 
-from session_manager.arguments import check_int
+from session_manager.arguments import check_int, several
 from session_manager.errors import ConflictError, TurnNotFoundError
 from session_manager.history.context import OPTIONS, ContextOptions, context
 from session_manager.keywords import Unpack, showing, unexpected
@@ -219,7 +219,7 @@ class Turn(Resource):
         :raises SaveError: as `remove` does.
         """
         at = self._incoming.now()
-        new = self._incoming.messages(tuple(messages), at)
+        new = self._incoming.messages(several(messages, "messages", "messages"), at)
         self._drafted().replace(new, at)
         return list(new)
 
