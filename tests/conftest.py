@@ -35,14 +35,14 @@ if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
 #: For type checkers, not for running.
 collect_ignore = ["typing"]
 
-settings.register_profile("quick", deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("many", parent=settings.get_profile("quick"), max_examples=150)
 settings.register_profile("long", parent=settings.get_profile("quick"), max_examples=1000, stateful_step_count=100)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 def pytest_addoption(parser):
-    parser.addoption("--walks", type=int, default=200, help="how many random walks of three writers")
+    parser.addoption("--walks", type=int, default=80, help="how many random walks of three writers")
     parser.addoption("--first-walk", type=int, default=0, help="the seed of the first walk")
     parser.addoption("--long", action="store_true", help="run what takes long, too")
     parser.addoption("--faults", action="store_true", help="break the library for minutes, instead of seconds")

@@ -77,11 +77,11 @@ def test_a_mistake_is_noticed(mutant, tmp_path, size):
 @pytest.mark.long
 @pytest.mark.parametrize("mutant", SEEDED, ids=lambda mutant: mutant.name)
 def test_a_seeded_mistake_fails_the_test_of_what_it_breaks(mutant):
-    options = ("-n0", "-x", "-q", "-p", "no:cacheprovider", "-p", "tests.faults.mutated")
+    options = ("-n0", "-x", "-q", "--faults", "-p", "no:cacheprovider", "-p", "tests.faults.mutated")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, mutant.caught_by],
         cwd=ROOT,
-        env={**os.environ, "MUTANT": mutant.name},
+        env={"HYPOTHESIS_PROFILE": "many", **os.environ, "MUTANT": mutant.name},
         capture_output=True,
         text=True,
     )

@@ -69,7 +69,7 @@ def is_typed(shape, value):
 def test_the_types_accept_what_repair_gives(shape):
     checked = []
 
-    @examples(40)
+    @examples(15)
     @given(damaged((shape,), blocks=False))
     def accepted(objects):
         mended = [message.to_dict() for message in repair([Message.from_dict(value) for value in objects])]
@@ -87,7 +87,7 @@ def test_the_types_accept_whole_contexts(shape):
     checked = []
     own = {"summary_role": "user"} if shape == "blocks" else {"system": "Be brief."}
 
-    @examples(40)
+    @examples(15)
     @given(damaged((shape,), blocks=False), st.booleans(), st.none() | st.integers(0, 20))
     def accepted(objects, summarized, bound):
         typed = [value for value in objects if is_typed(shape, value)]

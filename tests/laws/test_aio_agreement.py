@@ -96,7 +96,7 @@ def through(machine, backend):
     return Machine.TestCase
 
 
-some = settings(max_examples=max(settings().max_examples // 8, 5), stateful_step_count=30)
+some = settings(max_examples=max(settings().max_examples // 8, 2), stateful_step_count=30)
 
 TestMemory = through(MemoryMachine, "trio")
 TestMemory.settings = some
@@ -114,7 +114,10 @@ def portal():
         yield portal
 
 
+@pytest.mark.long
 class TestThreadedSQLiteStore(StoreContract):
+    """In the ordinary run, `SQLiteStore` keeps the contract in the caller's thread, and every call is made in two threads."""
+
     @pytest.fixture
     def open_store(self, portal, tmp_path):
         return lambda: ThreadedStore(SQLiteStore(tmp_path / "chats.db"), portal)

@@ -11,7 +11,7 @@ import time
 import tracemalloc
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from session_manager import Message, SaveFailedError, Session, SessionManager, open_store
@@ -24,6 +24,7 @@ from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.snapshot.format import Lines, decode, encode
 from session_manager.stores.snapshot.line_cache import LineCache
+from tests.support.laws import examples
 from tests.support.strategies import messages, nasty_text
 from tests.support.threads import run
 
@@ -279,7 +280,7 @@ def do(m, name, key, new, text):
             m.fork(key, "copy")
 
 
-@settings(max_examples=60)
+@examples(20)
 @given(st.lists(calls(), max_size=12), st.sampled_from([1, 3000, 10**9]))
 def test_the_sum_is_that_of_the_sessions_after_any_calls(steps, limit):
     """Only appended messages were weighed: not edited ones, nor those that came in the place of as many."""
@@ -302,7 +303,7 @@ def test_a_message_that_grows_in_its_place_counts():
     m.close()
 
 
-@settings(max_examples=30)
+@examples(15)
 @given(st.lists(st.tuples(st.integers(1, 400), st.integers(0, 400)), max_size=6))
 def test_truncations_keep_the_sum_positive_and_near(steps):
     m = SessionManager(MemoryStore(), max_resident_bytes=10**9)

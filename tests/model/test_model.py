@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from session_manager import Commit, InvalidMessageError, Message, Session, SessionInfo, Version
@@ -23,6 +23,7 @@ from session_manager.model.batch import Batch
 from session_manager.model.json_value import same
 from session_manager.model.read_only import ReadOnlyDict
 from session_manager.model.view import View
+from tests.support.laws import examples
 from tests.support.strategies import (
     CANARY,
     NASTY_FLOATS,
@@ -390,7 +391,7 @@ def test_a_message_equals_nothing_but_messages():
 COPIES = [copy.copy, copy.deepcopy, *(lambda value, n=n: pickle.loads(pickle.dumps(value, n)) for n in range(2, 6))]
 
 
-@settings(max_examples=50)
+@examples(20)
 @given(session=sessions(max_messages=2))
 def test_pickled_and_copied_values_hold_the_same_facts(session):
     before = facts(session)
@@ -495,7 +496,7 @@ def by_position(session: Session) -> dict[int | None, Message]:
     return {message.position: message for message in session.messages}
 
 
-@settings(max_examples=50)
+@examples(20)
 @given(sessions())
 def test_a_session_finds_its_messages_by_position_and_describes_itself(session):
     there = by_position(session)

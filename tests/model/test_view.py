@@ -12,11 +12,12 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from session_manager.model.view import View
+from tests.support.laws import examples
 
 ITEMS = st.lists(st.integers(0, 9), max_size=6)
 BOUNDS = st.one_of(st.none(), st.integers(-8, 8))
@@ -66,7 +67,7 @@ class Views(RuleBasedStateMachine):
 
 
 TestViews = Views.TestCase
-TestViews.settings = settings(max_examples=50)
+TestViews.settings = examples(20)
 
 
 def assert_reads_like(view: View[int], model: list[int]) -> None:

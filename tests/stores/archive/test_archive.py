@@ -612,17 +612,23 @@ class Walk:
         assert self.place.m.verify() == []
 
 
-@pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("kind", [*KINDS, "ram"])
-def test_walks_drop_nothing_twice_and_lose_nothing(kind, seed, tmp_path):
-    place = Place(opener(kind, tmp_path))
-    Walk(place, random.Random(seed)).run(80)
-    place.close()
+def test_walks_drop_nothing_twice_and_lose_nothing(kind, size, tmp_path):
+    for seed in range(size.of(3, 8, 100)):
+        folder = tmp_path / f"{seed}"
+        folder.mkdir()
+        place = Place(opener(kind, folder))
+        Walk(place, random.Random(seed)).run(80)
+        place.close()
 
 
-@pytest.mark.parametrize("seed", range(15))
 @pytest.mark.parametrize("kind", FILES)
-def test_walks_with_failing_files_drop_nothing_twice_and_lose_nothing(kind, seed, tmp_path):
+def test_walks_with_failing_files_drop_nothing_twice_and_lose_nothing(kind, size, tmp_path):
+    for seed in range(size.of(5, 15, 200)):
+        walk_with_failing_files(kind, seed, tmp_path / f"{seed}")
+
+
+def walk_with_failing_files(kind, seed, tmp_path):
     place = Place(lambda: FILES[kind](tmp_path / "chats", files=FaultyFiles))
     walk = Walk(place, random.Random(seed))
     walk.run(80)
@@ -879,7 +885,7 @@ def test_a_kill_at_any_moment_leaves_each_message_in_one_place(filed, number, tm
     assert m.verify() == []
 
 
-def test_an_append_of_lines_is_torn_if_a_power_cut_left_only_its_end(filed, tmp_path):
+def test_an_append_of_lines_is_torn_if_a_power_cut_left_only_its_end(filed, size, tmp_path):
     """Zeros in the place of line feeds gave the lines behind them other numbers; the archive was called damaged."""
     m = filed.m
     say(m, "a", "b", "c", "d", "e", "f")
@@ -892,8 +898,8 @@ def test_an_append_of_lines_is_torn_if_a_power_cut_left_only_its_end(filed, tmp_
     m.save(KEY)
     whole, new = path_of(tmp_path).read_bytes(), session.read_bytes()
     filed.close()
-    size = len(whole) - len(before)
-    for cut in range(1, size):
+    length = len(whole) - len(before)
+    for cut in range(1, length, size.of(7, 1, 1)):
         path_of(tmp_path).write_bytes(before + bytes(cut) + whole[len(before) + cut :])
         session.write_bytes(old)
         filed.open()
@@ -907,7 +913,7 @@ def test_an_append_of_lines_is_torn_if_a_power_cut_left_only_its_end(filed, tmp_
         session.write_bytes(new)
         path_of(tmp_path).write_bytes(before + bytes(cut) + whole[len(before) + cut :])
         filed.open()
-        if cut < size - 1 and b"\n" in whole[len(before) + cut : -1]:
+        if cut < length - 1 and b"\n" in whole[len(before) + cut : -1]:
             with pytest.raises(CorruptSessionError):  # these lines count: they were acknowledged
                 archive(filed.m)
         filed.close()

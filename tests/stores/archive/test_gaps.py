@@ -205,13 +205,13 @@ def recipe():
 
 
 @pytest.mark.parametrize("kind", FILED)
-def test_the_recipe_for_a_backup_loses_nothing_while_a_bot_writes(kind, tmp_path):
+def test_the_recipe_for_a_backup_loses_nothing_while_a_bot_writes(kind, size, tmp_path):
     """``cp -a chats`` may take an archive first; ``cp`` of one file after the other skips a file that a save replaces."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     command = [sys.executable, "-c", WRITER, url_of(kind, tmp_path)]
     writer = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     try:
-        for number in range(2):
+        for number in range(size.of(1, 2, 10)):
             for _ in range(6):
                 assert writer.stdout.readline(), "the writer has ended"
             folder = tmp_path / f"copy {number}"

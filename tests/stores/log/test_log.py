@@ -144,7 +144,7 @@ def test_every_call_of_a_manager_survives(opened):
     store_of(m).close()
 
 
-@examples(25)
+@examples(12)
 @given(chains())
 def test_any_chain_of_changes_saved_step_by_step_comes_back_exactly(chain):
     session, saves = chain
@@ -468,8 +468,10 @@ SHAPES = (sliding, editing, noting, summarizing, chatting, half_and_half, trunca
 
 @pytest.mark.parametrize("reopened", [False, True], ids=["open", "reopened"])
 @pytest.mark.parametrize("change", SHAPES, ids=lambda change: change.__name__)
-def test_a_log_is_compacted_before_most_of_it_is_dead(change, reopened, tmp_path, monkeypatch):
+def test_a_log_is_compacted_before_most_of_it_is_dead(change, reopened, size, tmp_path, monkeypatch):
     """However a chat is written, about half of its log is alive, and what compaction writes was paid for by appends."""
+    if not (reopened or size):
+        pytest.skip("the reopened log meets the same: --faults")
     lines = []
     monkeypatch.setattr(log_rewriter, "encode_first", lambda *one: lines.append(encode_first(*one)) or lines[-1])
     m = SessionManager(LogStore(tmp_path, files=Unsynced))

@@ -17,12 +17,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from session_manager import SessionManager, StorageError
 from session_manager.stores import copy
 from session_manager.stores.sqlite.leftovers import log_header
+from tests.support.laws import examples
 from tests.support.places import ROOT
 
 KEY = "telegram:42"
@@ -266,7 +267,7 @@ def test_a_checkpoint_that_was_cut_short_anywhere_is_no_strange_log(seed, path, 
             assert m.verify() == []
 
 
-@settings(max_examples=40, deadline=None)
+@examples(15)
 @given(cut=st.floats(0, 1), zeros=st.booleans())
 def test_a_log_that_was_torn_anywhere_is_no_strange_log(tmp_path_factory, cut, zeros):
     tmp_path = tmp_path_factory.mktemp("torn")
@@ -483,7 +484,7 @@ CALLS = ("pwrite64", "fdatasync", "ftruncate", "unlink")
 def test_a_kill_at_any_system_call_leaves_what_can_be_opened(begun, call, size, path, tmp_path):
     """A copy by SQLite is not in WAL mode: opening it leaves a journal, which is no strange one.
 
-    A smoke run kills at two of the calls, `--faults` at ten, a soak at each.
+    A smoke run kills at one of the calls, `--faults` at ten, a soak at each.
     """
     if begun != "nothing":
         with opened(tmp_path / "source.db") as m:
@@ -503,15 +504,14 @@ def test_a_kill_at_any_system_call_leaves_what_can_be_opened(begun, call, size, 
         assert begun == "nothing" or found(path) == list("abc")
         return ended
 
-    assert run()
+    assert run("--seccomp-bpf")  # which is quicker, but injects nothing
     calls = (tmp_path / "trace").read_text().count(f"{call}(")
     if not calls:
         assert call != "pwrite64" or pytest.skip("this machine does not let strace trace")
         return
-    places = size.of(2, 10, calls)
-    for when in sorted({1 + (calls - 1) * number // max(places - 1, 1) for number in range(places)}):
+    places = size.of(1, 10, calls)
+    for when in sorted({1 + (calls - 1) * (number + 1) // (places + 1) for number in range(places)}):
         assert not run("-e", f"inject={call}:signal=SIGKILL:when={when}")
-    assert when > 1
 
 
 # Journals

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from session_manager import ConflictError, CorruptSessionError, Message, StorageError
@@ -29,6 +29,7 @@ from session_manager.model.changes import (
 from session_manager.stores.contract import MAX_TOKENS, Commit, SessionInfo
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.sqlite import SQLiteStore
+from tests.support.laws import examples
 from tests.support.small_sessions import AT, any_change, message, session_of
 from tests.support.sqlite_saves import commit_of, raw, reopened, write, write_new
 from tests.support.strategies import CANARY, NASTY_TEXTS, facts, held_text, sessions
@@ -225,7 +226,7 @@ def test_a_picture_that_is_not_the_base_is_not_used(store):
 
 
 @given(steps=st.lists(st.sampled_from(["write", "delete", "conflict"]), max_size=100), tokens=st.integers(1, 80))
-@settings(max_examples=25)
+@examples(10)
 def test_it_tells_what_landed_as_the_specification_does(tmp_path_factory, steps, tokens):
     with reopened(tmp_path_factory.mktemp("db") / "chats.db") as store:
         stores = [MemoryStore(), store]
