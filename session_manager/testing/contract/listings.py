@@ -121,7 +121,7 @@ class ListingContract(ContractBase):
                 chat.write(store)
                 _check(store, chats)
 
-    def test_a_page_begins_where_the_one_before_ended_even_if_that_session_is_gone(self, store: Store) -> None:
+    def test_a_page_begins_after_the_one_before_even_if_its_session_is_gone(self, store: Store) -> None:
         chats = _filled(store, [f"chat:{number}" for number in range(12)])
         for order in _ORDERS:
             listed = in_order([SessionInfo.of(chat.session) for chat in chats], order)
