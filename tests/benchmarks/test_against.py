@@ -131,6 +131,7 @@ def test_the_earlier_version_is_the_commit_and_the_new_one_the_tree(clone, tmp_p
     assert present(str(clone), str(tmp_path / "again")).says.endswith("(Slow)")
 
 
+@pytest.mark.long
 @needs_git
 def test_the_slower_version_is_found(clone, tmp_path):
     slow_down(clone)
@@ -167,6 +168,7 @@ def test_no_commit_no_package_no_clone_and_no_git_are_told(clone, tmp_path, monk
     assert not os.path.exists(folder)
 
 
+@pytest.mark.long
 @needs_git
 def test_the_command_compares_with_a_commit(clone, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "_ROOT", str(clone))

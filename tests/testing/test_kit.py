@@ -343,7 +343,8 @@ def test_the_state_machine_notices_a_broken_store(broken):
         run_state_machine_as_test(Broken, settings=found)
 
 
-def test_the_kits_asserts_show_their_values(pytester):
+def test_the_kits_asserts_show_their_values(pytester, monkeypatch):
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makepyfile("""
 import pytest
 from session_manager.stores.memory import MemoryStore
@@ -362,7 +363,7 @@ class TestBroken(StoreContract):
     def open_store(self):
         return Broken
 """)
-    result = pytester.runpytest_subprocess("-k", "large_message", "-p", "no:cacheprovider", "-p", "no:xdist")
+    result = pytester.runpytest_subprocess("-k", "large_message", "-p", "no:cacheprovider")
     result.stdout.fnmatch_lines(["E*None, not <Session *"])
 
 
