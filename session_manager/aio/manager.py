@@ -225,7 +225,7 @@ class AsyncSessionManager(Resource):
         return await self._workers.reading.soon(key, partial(manager.contains_ref, key, ref))
 
     @showing(context)
-    async def get_context(self, key: str, **options: Unpack[ContextOptions]) -> list[dict[str, Any]]:
+    async def get_context(self, key: str, **options: Unpack[ContextOptions]) -> list[Any]:
         """Return what to send to a model: `SessionManager.get_context`.
 
         :param system, max_messages, max_tokens, summary_role: as there.

@@ -17,7 +17,7 @@ from session_manager.history.context import OPTIONS, ContextOptions, context
 from session_manager.history.tokens import estimate_tokens
 from session_manager.keywords import Unpack, showing, unexpected
 from session_manager.manager.cache.fair_lock import PATIENCE, Claim
-from session_manager.manager.turn import Turn
+from session_manager.manager.turn import Turn, shown, state
 from session_manager.manager.turn_locks import late
 from session_manager.model.message import PARTS, Message, MessageParts
 from session_manager.model.session import Version
@@ -75,6 +75,9 @@ class AsyncTurn(Resource):
     def messages(self) -> list[Message]:
         """What was added in this turn; of one that is `done`, what is still there of what answered the delivery."""
         return [] if self._made is None else self._made.messages
+
+    def __repr__(self) -> str:
+        return shown("AsyncTurn", self, "not entered" if self._made is None else state(self._made))
 
     @property
     def _turn(self) -> Turn:
@@ -164,7 +167,7 @@ class AsyncTurn(Resource):
         return await self._workers.writing.run(change, self.key)
 
     @showing(context)
-    async def get_context(self, **options: Unpack[ContextOptions]) -> list[dict[str, Any]]:
+    async def get_context(self, **options: Unpack[ContextOptions]) -> list[Any]:
         """Return what to send to a model: `AsyncSessionManager.get_context`, with the messages of this turn behind the others.
 
         :param system, max_messages, max_tokens, count, summary_role: as there.

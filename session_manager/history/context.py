@@ -49,7 +49,7 @@ def context(
     max_tokens: int | None = None,
     count: Callable[[Message], int] = estimate_tokens,
     summary_role: str = "system",
-) -> list[dict[str, Any]]:
+) -> list[Any]:
     """Return what to send to a model, as fresh dicts. A pure function; see `SessionManager.get_context`.
 
     :param buffered: further messages, behind those of the session.

@@ -243,7 +243,7 @@ class SessionManager(Resource):
         return self._lookups.contains(self._checked(key), ref)
 
     @showing(context)
-    def get_context(self, key: str, **options: Unpack[ContextOptions]) -> list[dict[str, Any]]:
+    def get_context(self, key: str, **options: Unpack[ContextOptions]) -> list[Any]:
         """Return what to send to a model, as fresh dicts: a history that its provider accepts.
 
         First `system`; then the system and developer messages that lead the stored history, which are never cut; the

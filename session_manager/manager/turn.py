@@ -61,6 +61,23 @@ class TurnOptions(NamedTuple):
     undoing: int = 0
 
 
+def state(turn: Turn) -> str:
+    """Say in one word how far a turn is."""
+    if turn._claim is None:
+        return "not entered"
+    if turn.done:
+        return "done"
+    if turn._is_open:
+        return "open"
+    return "applied" if turn.applied else "not applied"
+
+
+def shown(kind: str, turn: Any, state: str) -> str:
+    """Return the repr of a turn, without the text of a message."""
+    ref = "" if turn.ref is None else f" for {turn.ref[:80]!a}"
+    return f"<{kind} of {turn.key[:80]!a}{ref}: {state}, {len(turn.messages)} messages>"
+
+
 class Turn(Resource):
     """One turn of a session: a context manager, for one block in one thread. See `SessionManager.turn`.
 
@@ -101,6 +118,9 @@ class Turn(Resource):
     def messages(self) -> list[Message]:
         """What was added in this turn; of one that is `done`, what is still there of what answered the delivery."""
         return list(self._answer if self.done else self._draft.added)
+
+    def __repr__(self) -> str:
+        return shown("Turn", self, state(self))
 
     @property
     def undone(self) -> list[Message]:
@@ -245,7 +265,7 @@ class Turn(Resource):
         self._drafted().change(change)
 
     @showing(context)
-    def get_context(self, **options: Unpack[ContextOptions]) -> list[dict[str, Any]]:
+    def get_context(self, **options: Unpack[ContextOptions]) -> list[Any]:
         """Return what to send to a model: as `SessionManager.get_context`, with what this turn does.
 
         :param system, max_messages, max_tokens, count, summary_role: as there.

@@ -19,6 +19,7 @@ import attrs
 
 from session_manager.as_dict import AsDict
 from session_manager.model.message import Message
+from session_manager.model.roles import shown_kind
 from session_manager.threads import giving_way
 
 __all__ = ["SearchHit", "best", "case_fold", "merged", "searched_text"]
@@ -40,7 +41,7 @@ class SearchHit(AsDict):
     #: The message's position in it; provisional until it is saved.
     position: int
     #: The message's role; `None` for an item that has none.
-    role: str | None
+    role: str | None = attrs.field(repr=lambda role: repr(role) if role is None else shown_kind(role, None))
     #: When the message was written: aware, UTC.
     created_at: datetime
     #: The first match between ``**`` and ``**``, with up to 40 characters around it; ``…`` where the text goes on.

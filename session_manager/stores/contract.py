@@ -105,7 +105,7 @@ class Commit:
         return NOTHING if self.base is None else kept(self.changes)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class SessionInfo(AsDict):
     """A description of a session, without its messages."""
 
@@ -135,6 +135,12 @@ class SessionInfo(AsDict):
     def metadata(self) -> Mapping[str, object]:
         """The user's notes on the session: a read-only dict, and so are the dicts and lists in it."""
         return read_only(self._metadata)
+
+    def __repr__(self) -> str:
+        if self.error is not None:
+            return f"<SessionInfo {self.key[:80]!a}: {type(self.error).__name__}>"
+        last = "" if self.last_message_at is None else f", the last at {self.last_message_at:%Y-%m-%dT%H:%M:%SZ}"
+        return f"<SessionInfo {self.key[:80]!a}: {self.count} messages{last}>"
 
     @classmethod
     def of(cls, session: Session) -> SessionInfo:

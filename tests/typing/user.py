@@ -109,7 +109,7 @@ def ask(m: SessionManager, **options: Unpack[ContextOptions]) -> list[dict[str, 
 
 
 def name_parts(m: SessionManager) -> None:
-    assert_type(m.get_context("k", system="Be kind.", max_messages=3, count=lambda message: 1), list[dict[str, Any]])
+    assert_type(m.get_context("k", system="Be kind.", max_messages=3, count=lambda message: 1), list[Any])
     assert_type(say(m, "hi", name="Ada", extra={"refusal": None}), Message)
     m.add_message("k", "user", "hi", reff="tg:1")  # type: ignore[call-arg]
     m.add_message("k", "user", "hi", ref=1)  # type: ignore[arg-type]
@@ -119,7 +119,7 @@ def name_parts(m: SessionManager) -> None:
     ask(m, summary_role=None)  # type: ignore[arg-type]
     with m.turn("k") as turn:
         assert_type(turn.add_message("user", "hi", ref="tg:1", created_at=clock()), Message)
-        assert_type(turn.get_context(system="Be kind.", max_tokens=100), list[dict[str, Any]])
+        assert_type(turn.get_context(system="Be kind.", max_tokens=100), list[Any])
         turn.add_message("user", "hi", reff="tg:1")  # type: ignore[call-arg]
         turn.add_message("user", "hi", created_at="now")  # type: ignore[arg-type]
         turn.get_context(key="k")  # type: ignore[call-arg]
@@ -128,14 +128,14 @@ def name_parts(m: SessionManager) -> None:
 
 async def name_parts_in_a_task(m: AsyncSessionManager) -> None:
     assert_type(await m.add_message("k", "user", "hi", ref="tg:1"), Message)
-    assert_type(await m.get_context("k", max_messages=3), list[dict[str, Any]])
+    assert_type(await m.get_context("k", max_messages=3), list[Any])
     await m.add_message("k", "user", "hi", reff="tg:1")  # type: ignore[call-arg]
     await m.add_message("k", "user", "hi", metadata=1)  # type: ignore[arg-type]
     await m.get_context("k", max_message=3)  # type: ignore[call-arg]
     await m.get_context("k", max_tokens="3")  # type: ignore[arg-type]
     async with m.turn("k") as turn:
         assert_type(turn.add_message("user", "hi", ref="tg:1"), Message)
-        assert_type(await turn.get_context(max_messages=3), list[dict[str, Any]])
+        assert_type(await turn.get_context(max_messages=3), list[Any])
         turn.add_message("user", "hi", reff="tg:1")  # type: ignore[call-arg]
         turn.add_message("user", "hi", name=1)  # type: ignore[arg-type]
         await turn.get_context(max_message=3)  # type: ignore[call-arg]
