@@ -29,7 +29,7 @@ from session_manager.stores.contract import SessionInfo
 from session_manager.stores.order import Order, in_order
 from session_manager.testing.comparison import difference, message_difference, value_difference
 from session_manager.testing.known import Known, known_key, some_key
-from session_manager.testing.machine_base import MachineBase
+from session_manager.testing.machine_turns import TurnMachine
 from session_manager.testing.strategies import json_objects, message_objects, nasty_text, refs
 
 __all__ = ["SessionMachine", "known_key", "some_key"]
@@ -54,7 +54,7 @@ def _position_in(messages: list[Message], where: int | str | None) -> int | None
     return next(one.position for one in reversed(messages) if one.ref == where)
 
 
-class SessionMachine(MachineBase):
+class SessionMachine(TurnMachine):
     """Makes calls in any order, and compares what the manager shows with what they mean.
 
     Inherit from it, and say which store is to be driven by `open_store`, or which manager by `open`; then
@@ -199,14 +199,20 @@ class SessionMachine(MachineBase):
         if key in self.known:
             self.did(key, UpdateMetadata(at=self.clock(), items=items, removed=tuple(removed)))
 
-    @rule(key=_known_keys)
-    def clear(self, key: str) -> None:
+    @rule(key=_known_keys, ref=st.none() | refs())
+    def clear(self, key: str, ref: str | None = None) -> None:
         """Call `SessionManager.clear`."""
-        assert self.manager.clear(key) == len(self.expected(key).messages)
+        known = self.known.get(key)
+        if known is not None and ref in known.session.refs:
+            assert self.manager.clear(key, ref=ref) == 0
+            return
+        assert self.manager.clear(key, ref=ref) == len(self.expected(key).messages)
         if key in self.known:
             shown = self.manager.get(key)
             assert shown is not None
             self.did(key, Clear(at=self.clock(), generation=self._new_generation(shown.generation)))
+            if ref is not None:
+                self.did(key, Append(at=self.clock(), turn=ref))
 
     # Calls that reach the store
 
@@ -217,6 +223,8 @@ class SessionMachine(MachineBase):
         first = known.session.generation if known is not None else None
         answered = known is not None and ref is not None and ref in known.session.refs
         self._settle_generation(key)
+        if answered and ref is not None:
+            self._settled(key, ref)
         with self.manager.turn(key, ref) as turn:
             assert turn.done == answered
             for text in texts:
@@ -233,12 +241,6 @@ class SessionMachine(MachineBase):
             self.expected(key).saved()
         elif ref is not None and not answered:
             self._settle_generation(key)
-
-    def _settle_generation(self, key: str) -> None:
-        """Note that a turn looks at a session: where others may create it, it is saved first if it never was."""
-        store, known = self.manager._residents.store, self.known.get(key)
-        if store is not None and store.shared and known is not None and known.durable.revision == 0:
-            known.saved()
 
     def _call(self, key: str, call: str) -> None:
         match call:
