@@ -14,7 +14,16 @@ from datetime import datetime, timedelta, timezone
 import attrs
 import pytest
 
-from session_manager import ConflictError, Message, SaveFailedError, SaveOutcomeUnknownError, SessionManager
+from session_manager import (
+    ANY,
+    LAST,
+    ConflictError,
+    Message,
+    SaveFailedError,
+    SaveOutcomeUnknownError,
+    SessionManager,
+    TurnNotFoundError,
+)
 from session_manager.errors import SaveError
 from session_manager.model import rebase
 from session_manager.model.changes import Append
@@ -62,6 +71,8 @@ class FlakyDatabase(Flaky, SQLiteStore):
 CALLS = {
     "add": 8,
     "turn": 4,
+    "block": 3,
+    "undo": 0.7,
     "save": 7,
     "save_all": 1,
     "truncate": 2,
@@ -79,8 +90,8 @@ CALLS = {
     "reload": 0.5,
     "crash": 0.5,
 }
-DROPPING = ("truncate", "remove", "replace", "clear")
-ERASING = ("remove", "replace", "clear")
+DROPPING = ("truncate", "remove", "replace", "clear", "undo")
+ERASING = ("remove", "replace", "clear", "undo")
 
 
 @attrs.frozen
@@ -117,6 +128,8 @@ class Walk:
     erased: set[int] = attrs.field(factory=set)
     forgotten: set[int] = attrs.field(factory=set)
     answered: dict[str, set[int]] = attrs.field(factory=dict)
+    #: What turns added that may still be unsaved: it goes with the generation that they were bound to.
+    bound: set[int] = attrs.field(factory=set)
 
     def __attrs_post_init__(self):
         self.store.walk = self
@@ -199,6 +212,75 @@ class Walk:
         change = Append(at=self.tick(), messages=(message,), turn=ref, guard=guard)
         m._residents.change(KEY, change)
         self.answered.setdefault(ref, set()).add(self.number)
+
+    def block(self, who, m):
+        """Take a turn that changes the session, while another writer adds and saves."""
+        keep, version = self.chance.random() < 0.5, ANY
+        if self.chance.random() < 0.3:
+            session = m.get(KEY)
+            keep, version = False, None if session is None else session.version
+        replacing = LAST if self.chance.random() < 0.2 else None
+        first, base = self.number, None
+        try:
+            with m.turn(KEY, keep=keep, expected=version, replacing=replacing) as turn:
+                for verb in self.chance.choices(["add", "edit", "remove", "truncate", "replace", "note"], k=3):
+                    self.verb(who, turn, verb)
+                base = turn._draft.base
+                mine = set(self.added[who]) & set(range(first + 1, self.number + 1))
+                if self.chance.random() < 0.5:
+                    other = (who + 1) % 3
+                    self.add(other, self.writers[other])
+                    self.save(other, self.writers[other])
+        except ConflictError:
+            self.left(who, base, set(range(first + 1, self.number + 1)) & set(self.added[who]))
+            self.reload(who, m)
+        except TurnNotFoundError:
+            pass
+        except SaveError as error:
+            mine = set(range(first + 1, self.number + 1)) & set(self.added[who])
+            is_taken_back = not (keep and replacing is None) and isinstance(error, SaveFailedError)
+            assert base is None or not (is_taken_back and mine & set(self.shown(who))), "it was not taken back"
+            self.left(who, base, mine)
+        else:
+            self.left(who, base, mine)
+
+    def verb(self, who, turn, verb):
+        shown = turn._draft.session
+        positions = [one.position for one in shown.messages] if shown is not None else [0]
+        where = self.chance.choice(positions) if positions else 0
+        if verb == "add":
+            turn.add(self.new(who))
+        elif verb == "edit":
+            message = shown.at(where) if shown is not None else None
+            if message is not None:
+                turn.edit(where, self.edited(message))
+        elif verb == "remove":
+            turn.remove(where)
+        elif verb == "truncate":
+            turn.truncate(self.chance.randrange(6))
+        elif verb == "replace":
+            turn.replace_history([self.new(who)])
+        else:
+            turn.set_metadata({"n": self.number})
+
+    def undo(self, who, m):
+        ref = self.chance.choice([None, f"undo{self.number}"])
+        turn = m._turn(m._undoing(KEY, self.chance.randrange(1, 3), ref, None))
+        try:
+            with turn:
+                pass
+        except SaveError:
+            pass
+        except ConflictError:
+            self.reload(who, m)
+        self.left(who, turn._draft.base, set())
+
+    def left(self, who, base, mine):
+        """Note what a block has dropped: of what it saw and added, and nothing else."""
+        self.bound |= mine
+        seen = mine | (set() if base is None else set(ids(base.messages)))
+        self.dropped |= seen - set(self.shown(who))
+        self.erased |= seen - self.kept(who)
 
     def save(self, who, m):
         try:
@@ -327,7 +409,7 @@ class Walk:
                 assert self.entry(who) is None or not self.entry(who).dirty
         final = self.stored()
         assert len(final) == len(set(final)), "a message is there twice"
-        turns = set().union(*self.answered.values())
+        turns = self.bound.union(*self.answered.values())
         for mine in self.added:
             kept = [number for number in final if number in mine]
             assert kept == sorted(kept), "a writer's order is lost"
