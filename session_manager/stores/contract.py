@@ -42,7 +42,7 @@ _log = logging.getLogger("session_manager")
 
 T = TypeVar("T")
 
-#: Held while a store is given to a manager, or taken back. A finalizer may do so in the middle of it.
+#: Held while a store is given to a manager, or taken back. Re-entrant, since a finalizer may do so in the middle of a call.
 _attaching = threading.RLock()
 
 
@@ -61,42 +61,42 @@ MAX_TOKENS = 64
 
 @attrs.define(eq=False, repr=False)
 class Doubt:
-    """A note, left by a write that was interrupted, that it may have landed all the same."""
+    """A note that an interrupted write may have landed."""
 
     exists: bool = False
 
 
 @attrs.frozen
 class Commit:
-    """What one write makes durable."""
+    """The unit of a write: a session, the changes that lead to it, and the version that they are based on."""
 
-    #: The session as it is to be, at its new revision.
+    #: The new session, at its new revision.
     session: Session
     #: The changes that lead from `base` to it.
     changes: tuple[Change, ...]
-    #: What the store must hold; `None`: no such session, and `session` is written whole.
+    #: The version that the store must hold; `None` if it must hold none: then `session` is written whole.
     base: Version | None
-    #: The picture that `base` names, if the caller has it: a store that lacks it loads it.
+    #: The session at `base`, if the caller has it; otherwise the store loads it.
     before: Session | None = attrs.field(default=None, kw_only=True)
-    #: What goes to the archive: what the changes dropped (`session_manager.model.archive`); of a session that is written whole, all of it.
+    #: The messages for the archive: those that the changes dropped (`session_manager.model.archive`); of a session that is written whole, its whole archive.
     archived: Dropped = attrs.field(default=(), repr=lambda pairs: f"<{len(pairs)}>")
-    #: A random id of this write, by which a shared store tells whether it landed.
+    #: A random id of this write. By it, a shared store tells whether the write landed.
     token: str = ""
     #: A shared store sets it right before the write may land. A thread that is interrupted earlier has written nothing.
     #: A wrapper's copy of the commit (`attrs.evolve`) shares it.
     doubt: Doubt = attrs.field(factory=Doubt, kw_only=True, eq=False, repr=False)
 
     def unknown_token(self, kept: int, version: Version | None) -> bool | None:
-        """Return what `Store.landed` says when this token is not among those that the store keeps of the session.
+        """Return the answer of `Store.landed` if the store does not keep this token any more.
 
-        :param kept: how many it keeps; of at most `MAX_TOKENS`.
-        :param version: what it holds.
+        :param kept: how many tokens of the session it keeps; at most `MAX_TOKENS`.
+        :param version: the version that it holds.
         """
         if kept < MAX_TOKENS:
             return False
         if version is None or self.base is None or version.generation != self.base.generation:
             return None
-        # The store keeps the tokens of all writes since the base, if there were not too many.
+        # The store keeps the tokens of all writes since the base, unless there were too many.
         return False if version.revision - self.base.revision < MAX_TOKENS else None
 
     @property
@@ -160,7 +160,7 @@ class SessionInfo(AsDict):
 
     @classmethod
     def of_state(cls, state: State | Described) -> SessionInfo:
-        """Describe a session by what is stored of it besides its messages."""
+        """Describe a session by its stored state."""
         return cls(
             key=state.key,
             count=state.count,
@@ -179,7 +179,7 @@ class SessionInfo(AsDict):
 class Finding(AsDict):
     """Something wrong that `verify` found."""
 
-    #: The session's key; `None` if the file does not tell.
+    #: The session's key; `None` if the file does not tell it.
     key: str | None
     #: The file, or the storage.
     path: str
@@ -192,8 +192,8 @@ class Finding(AsDict):
 class Store(Resource, abc.ABC):
     """Where sessions live.
 
-    **Durability.** When `write` and `delete` return, what they did survives a crash and a power cut, as far as
-    the store can (`MemoryStore` cannot). Each is atomic: a reader sees the old session or the
+    **Durability.** When `write` and `delete` return, their effect survives a crash and a power cut, as far as the
+    store can provide that (`MemoryStore` cannot). Each is atomic: a reader sees the old session or the
     new one. When they raise, nothing has changed, except after `SaveOutcomeUnknownError`.
 
     **Concurrency.** Calls for different keys may run at once, from any threads. One manager never runs two calls
@@ -205,10 +205,9 @@ class Store(Resource, abc.ABC):
     the count of its durable states. A write names the version that it is based on, and does nothing but raise
     `ConflictError` if the store holds another one.
 
-    **Errors.** Of this library's, never a driver's: `CorruptSessionError` and `UnsupportedFormatError` for what
-    cannot be read, which is never overwritten; `StorageError` for a storage that cannot be read;
-    `SaveFailedError` and `SaveOutcomeUnknownError` for one that cannot be written. The driver's error
-    is the ``__cause__``.
+    **Errors** are this library's, never a driver's, which is the ``__cause__``. `CorruptSessionError` and
+    `UnsupportedFormatError` mean an unreadable session, which is never overwritten. `StorageError` means an unreadable
+    storage; `SaveFailedError` and `SaveOutcomeUnknownError` mean one that cannot be written.
 
     **Sharing.** A store to which other processes, or several managers, may write while it is open says so by `shared`. A
     manager that keeps a session in RAM then asks `version` before it shows the session. The attributes are fixed once it is open.
@@ -258,9 +257,9 @@ class Store(Resource, abc.ABC):
     def landed(self, commit: Commit) -> bool | None:
         """Settle a write whose outcome was unknown: whether it is durable now.
 
-        A store of one process may write the whole state once more to find out.
+        A store of one process may write the whole session once more to find out.
 
-        :returns: `True`: it is durable. `False`: it did not happen. `None`: nobody can tell any more.
+        :returns: `True`: it is durable. `False`: it did not happen. `None`: that cannot be told any more.
         :raises SaveError: it is still unknown.
         """
 
@@ -319,13 +318,13 @@ class Store(Resource, abc.ABC):
                 self._holder = None
 
     def release(self, key: str) -> None:
-        """Take note that the session is not in RAM any more: forget what only a write of it would need, until it is loaded again.
+        """Note that the session is not in RAM any more: forget data that only a write of it needs, until it is loaded again.
 
         May be called beside any call, of the same key too. It must not wait. By default it does nothing.
         """
 
     def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
-        """Make commits of different sessions durable; return what each raised, in their order.
+        """Make commits of different sessions durable; return the error of each, or `None`, in their order.
 
         A store may have a more efficient implementation.
         """
@@ -430,10 +429,10 @@ class Store(Resource, abc.ABC):
                     yield key, message
 
     def compact(self, key: str) -> None:
-        """Reclaim what a session's file wastes; a store that wastes nothing does nothing."""
+        """Reclaim the space that a session's file wastes; a store that wastes none does nothing."""
 
     def verify(self, key: str) -> list[Finding]:
-        """Check all that can be checked of a session; return what is wrong, without raising for damage."""
+        """Check a session as far as possible; return the flaws, without raising for damage."""
         return self._checked(key, self.load)
 
     def _checked(self, key: str, load: Callable[[str], Session | None]) -> list[Finding]:
@@ -456,16 +455,16 @@ class Store(Resource, abc.ABC):
         return findings
 
     def repairs(self) -> list[Finding]:
-        """Return what was found unfinished since the store was opened: mended, left out as torn records are, or kept."""
+        """Return the unfinished writes found since the opening: they were mended, left out (torn records), or kept."""
         return []
 
     def strays(self) -> list[Finding]:
-        """Return what lies in the storage like a session, but belongs to none."""
+        """Return the files that look like a session's, but belong to none."""
         return []
 
 
 def missing(archived: int, count: int) -> str:
-    """Return what is wrong with an archive from which messages are missing; ``""`` if none are.
+    """Say how many messages an archive lacks; ``""`` if it lacks none.
 
     :param archived: how many the session says were archived.
     :param count: how many there are.

@@ -23,18 +23,18 @@ __all__ = ["CopyReport", "copy"]
 class CopyReport(AsDict):
     """The outcome of a copy, by the keys of the source's sessions."""
 
-    #: Sessions that were written; the target was then read, and has what the source has.
+    #: Sessions that were written, and read back from the target: they are equal to the source's.
     copied: tuple[str, ...] = ()
     #: Sessions that the target already had, equal to the source's.
     present: tuple[str, ...] = ()
-    #: Sessions that the target has in another state. They were left alone.
+    #: Sessions of which the target has another version or content. They were left alone.
     different: tuple[str, ...] = ()
     #: Sessions that cannot be read in one of the two stores, each with its error. They were left alone.
     damaged: dict[str, Exception] = attrs.field(factory=dict)
 
     @property
     def ok(self) -> bool:
-        """Whether the target has every session of the source, in the same state."""
+        """Whether the target has every session of the source, equal in everything."""
         return not self.different and not self.damaged
 
 
@@ -47,7 +47,7 @@ def copy(
 
     The copy holds one session at a time in RAM, makes it durable, and compares it with the source before it begins the next.
     So you can call `copy` again after an interruption, and it goes on where it stopped.
-    The source is only read. Other sessions of the target stay. A session that the target has in another state is reported and
+    The source is only read. Other sessions of the target stay. A session of which the target has another version is reported and
     left alone. So is a session with an archive, if the target keeps no archives.
 
     Let no other program write to the source meanwhile: a save during the copy may be missing in the target.

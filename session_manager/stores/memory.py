@@ -18,7 +18,7 @@ __all__ = ["MemoryStore", "Stored"]
 
 @attrs.frozen
 class Stored:
-    """What is written in one step: a session, its archive, and the tokens of its last writes."""
+    """The unit that is written in one step: a session, its archive, and the tokens of its last writes."""
 
     session: Session
     archive: Sequence[Message] = ()
@@ -28,7 +28,7 @@ class Stored:
 class MemoryStore(Store):
     """Keeps sessions in a dict. For tests, and as the specification of a store in code.
 
-    One step of the dict is what makes each call atomic; writes of several threads wait for each other.
+    Each call is atomic, because it changes the dict in one step. Writes of several threads wait for each other.
     """
 
     shared = True

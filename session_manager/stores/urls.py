@@ -37,12 +37,12 @@ def open_store(url: str | os.PathLike[str], *, read_only: bool = False) -> Store
 
     ``"memory:"`` keeps sessions in RAM, ``"snapshot:PATH"`` as JSON files in a directory, ``"log:PATH"`` as append-only
     logs in a directory, ``"sqlite:PATH"`` in a SQLite database, which several processes may write to. A bare path opens
-    the store that is there, recognized by its content, and else creates a directory of snapshots. What holds sessions that
-    the store would not show is refused: a directory of another kind, or of two kinds; under a bare path also one that holds
-    nothing but archives, or a database.
+    the existing store, recognized by its content, or creates a directory of snapshots. A storage whose sessions the store
+    would not show is refused: a directory of another kind, or of two kinds; under a bare path also one with nothing but
+    archives, or with a database.
 
     :param url: one of these; a `pathlib.Path` is always a bare path.
-    :param read_only: open it beside whoever writes; it must be there.
+    :param read_only: open it beside its writer; it must exist.
     :raises TypeError: if an argument is of another type.
     :raises InvalidStorageError: if the URL is none of these, or contradicts what is there; it names
         the right one, and creates nothing.
@@ -73,7 +73,7 @@ def open_store(url: str | os.PathLike[str], *, read_only: bool = False) -> Store
 
 
 def _settled(url: str, scheme: str, path: str, *, read_only: bool, is_text: bool) -> str:
-    """Return the scheme of the store to open, by what was asked for and what is there.
+    """Return the scheme of the store to open, by the URL and the files that are there.
 
     :param is_text: whether it was given as a text, not as an object that is always a path.
     :raises InvalidStorageError: if the two contradict each other.

@@ -1,17 +1,17 @@
-"""The archives in a directory of sessions: files beside theirs, in `session_manager.stores.archive.format`.
+"""The archives in a directory of sessions: files beside the sessions' own (`session_manager.stores.archive.format`).
 
-**A write that archives.** The store first makes sure that the session's file is at the version that the write is based on.
-Then what does not count over that version is cut off the archive, the new lines are appended and synced (`prepare`), and only
-then is the session written. So a line counts from the moment on at which its message leaves the session.
+**A write that archives.** The store first checks that the session's file is at the version that the write is based on. Lines
+that do not count at that version are cut off the archive. The new lines are appended and synced (`prepare`). Only then is the
+session written. So a line begins to count when its message leaves the session.
 
-**Every write** of a session cuts first, also one that archives nothing: else the lines of a write that failed would count as
-soon as another one reaches their revision. What was cut or appended by this process, and landed, needs no second look.
+**Every write** of a session cuts first, even one that archives nothing. Otherwise the lines of a failed write would count as
+soon as another write reaches their revision. Archives that this process has cut or appended to need no second look.
 
-**A cut** replaces the file; only a file that is whole for certain is appended to. After an append that failed, or a replacement
-whose outcome is unknown, the file is not appended to, but replaced.
+**A cut** replaces the file. A file is appended to only if it is certainly whole. After a failed append, or a replacement of
+unknown outcome, the file is replaced.
 
-**A clear** gives the session another generation, over which no line counts. Lines that it spares are appended anew, as of that
-generation, before the session is written; when it is, the others are removed, and their text with them.
+**A clear** gives the session another generation, at which no old line counts. Lines that it spares are appended again, for that
+generation, before the session is written. After that, all other lines and their text are removed.
 
 **A deletion** removes the session first, then its archive, which has a mark until then (`session_manager.stores.archive.marks`).
 """
@@ -88,13 +88,13 @@ class ArchiveFiles(Resource):
         self._directory = directory
         self._files = directory.files
         self._facts: dict[str, _Facts] = {}
-        #: The facts of files that were prepared for a write; they become true when it lands.
+        #: The facts of files that were prepared for a write. They hold once the write lands.
         self._prepared: dict[str, _Facts] = {}
-        #: Files whose last replacement or removal may not survive a power cut, though it is what is read.
+        #: Files whose last replacement or removal is visible, but may not survive a power cut.
         self._doubtful: set[str] = set()
         self._marks = ArchiveMarks(directory, suffix)
         self._names: set[str] = set()
-        #: Archives that were alone when the directory was opened.
+        #: Archives that had no session when the directory was opened.
         self._found_alone: dict[str, Finding] = {}
         if not directory.read_only:
             self._names = archives_in(directory.other_names)
@@ -103,7 +103,7 @@ class ArchiveFiles(Resource):
             self._found_alone = {name: self._marks.finding(name) for name in alone if not self._marks.is_listed(name)}
 
     def _finish_deletions(self) -> None:
-        """Remove the archives that have a mark and no session, then the marks. What fails is left to the next opening."""
+        """Remove the archives that have a mark and no session, then the marks. The next opening tries again after a failure."""
         for name in sorted(self._marks.marked):
             with contextlib.suppress(OSError):
                 if name in self._names and not self._marks.is_listed(name):
@@ -160,7 +160,7 @@ class ArchiveFiles(Resource):
     # Writing
 
     def concerns(self, commit: Commit) -> bool:
-        """Say whether `prepare` has anything to do for a write."""
+        """Say whether a write needs `prepare`."""
         if commit.archived:
             return True
         key = commit.session.key
@@ -169,11 +169,11 @@ class ArchiveFiles(Resource):
         return commit.spared is not None or key not in self._facts or name in self._marks.marked
 
     def prepare(self, commit: Commit, actual: Callable[[], Version | None]) -> None:
-        """Make a session's archive what it must be when a commit is written, durably. Until then it counts as before.
+        """Bring a session's archive into the form that a commit needs, durably. Until the commit is written, it reads as before.
 
-        :param actual: returns the version that the session's own file has: what the commit is based on, or leads to.
+        :param actual: returns the version of the session's own file: the one before the commit, or after it.
         :raises SaveFailedError: the session must not be written.
-        :raises CorruptSessionError: if the file is none.
+        :raises CorruptSessionError: if the file is no archive.
         """
         key = commit.session.key
         name = file_name(key, SUFFIX)
@@ -192,7 +192,7 @@ class ArchiveFiles(Resource):
         session, spare = commit.session, commit.spared
         key = session.key
         if actual is not None and actual == session.version:
-            return  # the write landed before, and so its archive is there
+            return  # the write has landed before, and its archive with it
         self._prepared.pop(key, None)
         facts = self._facts.pop(key, None)
         bodies: list[bytes] = []
@@ -212,7 +212,7 @@ class ArchiveFiles(Resource):
             self._facts[key] = facts
 
     def finish(self, commit: Commit) -> OSError | None:
-        """Take note that a commit was written; return what kept the text of a cleared archive from being removed."""
+        """Note that a commit was written; return the error that kept the text of a cleared archive from being removed."""
         key = commit.session.key
         prepared = self._prepared.pop(key, None)
         name = file_name(key, SUFFIX) if self._marks.marked or commit.spared is not None else ""
@@ -237,9 +237,9 @@ class ArchiveFiles(Resource):
         return failure
 
     def tidy(self, key: str, version: Version | None) -> None:
-        """Remove what does not count, and its text; without a session, nothing.
+        """Remove lines that do not count, and their text. Without a session, do nothing.
 
-        :raises SaveFailedError: if it cannot be; what counts is there.
+        :raises SaveFailedError: if they cannot be removed; the lines that count are there.
         """
         if version is None:
             return
@@ -255,7 +255,7 @@ class ArchiveFiles(Resource):
     def _settled(
         self, key: str, name: str, version: Version | None, *, clear: bool = False, keeps: bool = False
     ) -> tuple[_Facts | None, Found | None]:
-        """Cut off what does not count over a version; return the facts and the content of the file that is then there.
+        """Cut off the lines that do not count at a version; return the facts of the file then, and its content.
 
         Where there is no session, an archive that is alone goes to quarantine.
 
@@ -287,7 +287,7 @@ class ArchiveFiles(Resource):
             return _Facts(self._created(key, name, lines), len(found.lines)), found
         written = signature(status)
         stays = data[: found.end]
-        whole = stays.endswith(b"\n")  # else something was cut off in its header
+        whole = stays.endswith(b"\n")  # else a part of its header is missing
         if not whole or len(stays) != len(data) or name in self._doubtful:
             written = self._replaced(name, [stays] if whole else [stays, b"\n"])
         return _Facts(written, found.count), found
@@ -301,7 +301,7 @@ class ArchiveFiles(Resource):
         return self._replaced(name, [encode_header(key), lines])
 
     def _replaced(self, name: str, buffers: list[bytes]) -> Signature:
-        """Replace a file. After an unknown outcome that is done again: a sync of the directory would prove nothing."""
+        """Replace a file. An unknown outcome makes the next call replace it again: a sync of the directory would prove nothing."""
         self._doubtful.add(name)
         written = replace(self._files, name, buffers, lambda: None)
         self._doubtful.discard(name)
@@ -313,7 +313,7 @@ class ArchiveFiles(Resource):
             status = self._files.fstat(fd)
             if signature(status) != facts.signature:
                 raise OSError(0, "another program changed the file")
-            # One that has a second name, as backups of hard links give it, is replaced.
+            # A file with a second name (a backup by hard links) is replaced.
             is_alone = status.st_nlink <= 1
             if is_alone:
                 write_all(self._files, fd, [lines])
@@ -331,11 +331,11 @@ class ArchiveFiles(Resource):
     # Removing
 
     def _unlink(self, name: str, *, aside: bool = False) -> None:
-        """Remove a file, durably, also one that is gone already.
+        """Remove a file, durably, even if it is gone already.
 
         :param aside: move it to quarantine instead.
         """
-        if self._directory.undeleted:  # a session that a power cut brings back has its archive
+        if self._directory.undeleted:  # if a power cut brings the session back, its archive is there
             self._files.sync_directory()
         with contextlib.suppress(FileNotFoundError):
             if aside:
@@ -348,14 +348,14 @@ class ArchiveFiles(Resource):
         self._found_alone.pop(name, None)
 
     def mark_of(self, key: str) -> str | None:
-        """Return the mark that a session's file is to become when it is deleted; `None`: it has no archive."""
+        """Return the name of the mark that a deletion makes of a session's file; `None` if it has no archive."""
         name = file_name(key, SUFFIX)
         return self._marks.to_be(name) if name in self._names else None
 
     def remove(self, key: str, *, damaged: bool) -> None:
         """Remove the archive of a session that was removed, and the mark, durably.
 
-        :param damaged: move it to quarantine instead, as the session was.
+        :param damaged: move the archive to quarantine instead, like its session.
         :raises SaveOutcomeUnknownError: it may still be there.
         """
         name = file_name(key, SUFFIX)
@@ -376,14 +376,14 @@ class ArchiveFiles(Resource):
     # Archives that are alone
 
     def repairs(self) -> list[Finding]:
-        """Return the archives that were alone when the directory was opened, and were not removed since; from RAM."""
+        """Return the archives that had no session at the opening, and were not removed since; from RAM."""
         return list(self._found_alone.values())
 
     def alone(self, elsewhere: Collection[str] = (), *, key: str | None = None) -> list[Finding]:
-        """Return the archives that are alone now.
+        """Return the archives that have no session now.
 
         :param elsewhere: keys of sessions that are in files of another format.
-        :param key: look for that one's only.
+        :param key: only the archive of this key.
         :raises StorageError: if the directory cannot be read.
         """
         if key is not None:
@@ -394,7 +394,7 @@ class ArchiveFiles(Resource):
 
 
 def _raise_failed(key: str, error: Exception) -> None:
-    """Raise what a save says of an operation that failed; nothing if it came from none."""
+    """Raise the error of a save for one of a file operation; return if it is none."""
     cause = error if isinstance(error, OSError) else error.__cause__
     if cause is not None:
         raise SaveFailedError(key, f"its archive: {getattr(cause, 'strerror', '')}") from cause

@@ -1,4 +1,4 @@
-r"""Archive format 1: what truncation and summaries dropped of a session, a message a line (``*.archive.jsonl``).
+r"""Archive format 1: the messages that truncation and summaries dropped, one a line (``*.archive.jsonl``).
 
 The file lies beside the session's snapshot or log. The bytes, UTF-8, ``⏎`` being one line feed (0x0A) at the end of each line
 and nowhere else::
@@ -20,11 +20,11 @@ has them. The lines of a write are durable before the session is written: until 
 still in the session; from then on they do, and the messages are gone from it. Whatever fails in between, each is in one of the
 two. The next writer cuts off the lines that do not count before it writes anything. (`session_manager.stores.archive.files` does.)
 
-**A torn end** is what follows the last line that counts and is not a line: it lacks its line feed, or has a NUL in it, which
-JSON does not. It is what an append that was cut short left, and does not count; the NULs may have taken the place of line feeds,
-so that a whole line behind them has a higher number than its place. Any other line that is not what was written is **damage**; it stays where it is,
-and the lines behind it are still good. A file that ends early, or is missing, is read as a shorter archive; the session's own file says how many messages it should have
-(``archived`` in `session_manager.codec.state.State`, and in a log's state).
+**A torn end** is left by an append that was cut short, behind the last line that counts. It lacks its line feed, or has a NUL
+in it, which JSON never has. It does not count. NULs may have taken the place of line feeds, so that a whole line behind them
+has a higher number than its place. Any other line without its CRC is **damage**: it stays where it is, and the lines behind it
+are still good. A file that ends early, or is missing, is read as a shorter archive. The session's own file says how many
+messages the archive should have (``archived`` in `session_manager.codec.state.State`, and in a log's state).
 
 ``format`` is judged first: a file of another number is an `UnsupportedFormatError`. Readers ignore fields that they do not know.
 """
@@ -74,17 +74,17 @@ _CRC_SIZE = len(_CRC % 0)
 
 @attrs.frozen(eq=False, repr=False)
 class Found:
-    """What is in an archive's file, over a version of its session."""
+    """The content of an archive's file, as seen from a version of its session."""
 
-    #: The lines that count: the revision of each, and its body, which is the message without braces.
+    #: The lines that count: of each its revision, and its body (the message without braces).
     lines: Sequence[tuple[int, bytes]]
-    #: Where the last line ends that counts, or is damaged. What follows is to be cut off.
+    #: Where the last line ends that counts or is damaged. The rest must be cut off.
     end: int
     #: How many lines that is.
     count: int
     #: Whether lines that do not count stand before ones that do.
     mixed: bool
-    #: Whether lines are of later writes than any that can have failed over the version: the session's file is an older one.
+    #: Whether lines are of later writes than the version allows: then an older file of the session was put back.
     ahead: bool
     #: Where a torn end begins, if there is one.
     torn: int | None
@@ -99,7 +99,7 @@ def encode_header(key: str) -> bytes:
 
 
 def body_of(message: Message) -> bytes:
-    """Return what a line has of a message."""
+    """Return the body of a message's line."""
     return encode_message(message)[1:-1]
 
 
@@ -159,9 +159,9 @@ def check_format(data: bytes, path: str) -> None:
 
 
 def decode(data: bytes, key: str, version: Version | None, path: str) -> Found:
-    """Return what is in an archive's file.
+    """Return the content of an archive's file.
 
-    :param version: the session's, as its own file has it; of `None` nothing counts.
+    :param version: the session's, as its own file has it. Without a session (`None`) no line counts.
     :param path: the file, for the error.
     :raises UnsupportedFormatError: if it is of another format.
     """
@@ -179,7 +179,7 @@ class _Scan:
     end: int = 0
     count: int = 0
     mixed: bool = False
-    #: Whether a line was passed that does not count.
+    #: Whether an earlier line does not count.
     passed: bool = False
     ahead: bool = False
     torn: int | None = None
@@ -228,7 +228,7 @@ class _Scan:
 
 
 def _head(line: bytes, number: int, seed: int, *, skips: bool) -> re.Match[bytes] | None:
-    """Return the start of a line; `None` if the line is not what was written at this place.
+    """Return the start of a line; `None` if the line is damaged, or belongs to another place.
 
     :param skips: whether lines before it may have lost their line feeds, so that it has a higher number.
     """

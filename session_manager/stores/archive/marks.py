@@ -1,10 +1,10 @@
-"""Archives without a session: garbage that a deletion left, or alone because the session is missing.
+"""Archives without a session: garbage that a deletion left, or an archive whose session is missing.
 
-**A deletion** renames the session's file to a mark (`session_manager.stores.files.kinds.deletion_mark`), and so it is gone; then it
-removes the archive, then the mark. **A creation** that archives makes an empty mark first, then the archive, then the session,
-and removes the mark. So an archive that has a mark and no session is garbage: the next writer removes it when it opens the
-directory. An archive that has neither is **alone**: its session may have been moved aside, or lost. It is reported, and kept; a
-new session of its key moves it to quarantine.
+**A deletion** renames the session's file to a mark (`session_manager.stores.files.kinds.deletion_mark`); the session is gone
+then. It removes the archive, and last the mark. **A creation** that archives makes an empty mark, then the archive, then the
+session, and removes the mark. So an archive with a mark and without a session is garbage, which the next writer removes when
+it opens the directory. An archive without either is **alone**: its session was moved aside, or lost. It is reported, and kept.
+A new session of its key moves it to quarantine.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ArchiveMarks:
         return self._files.stat(deletion_mark(name)) is not None
 
     def put(self, name: str) -> None:
-        """Mark an archive, durably, which is about to be made.
+        """Mark an archive that is about to be made, durably.
 
         :raises OSError: if it cannot be marked.
         """
@@ -87,6 +87,6 @@ class ArchiveMarks:
             return False  # reading the session says why
 
     def finding(self, name: str) -> Finding:
-        """Return what there is to say of an archive that is alone."""
+        """Return the finding for an archive that is alone."""
         reason = "is an archive without its session: put the session back, or delete it by its key"
         return Finding(key_of(name, SUFFIX), self._directory.path_of(name), None, reason)

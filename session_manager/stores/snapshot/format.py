@@ -1,4 +1,4 @@
-"""Snapshot format 1: a session's whole state in one JSON document (``*.session.json``).
+"""Snapshot format 1: a whole session in one JSON document (``*.session.json``).
 
 The bytes, UTF-8, ``⏎`` being one line feed (0x0A) and the only ones in the file::
 
@@ -20,7 +20,7 @@ The bytes, UTF-8, ``⏎`` being one line feed (0x0A) and the only ones in the fi
 
 A CRC is that of zlib, IEEE 802.3, in eight lowercase hex digits, and is compared as bytes. ``format`` is judged first: a
 file of another number is an `UnsupportedFormatError`, whatever else is in it. Readers ignore fields
-that they do not know; what an older reader would misread needs a new number.
+that they do not know. Anything that an older reader would misread needs a new number.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ _SEGMENT = 64 * 1024
 
 @attrs.frozen(repr=False)
 class Lines:
-    """The encoded messages of a session: sealed segments, an open tail, and the CRC of both.
+    """The encoded messages of a session: finished segments, an open tail, and the CRC of both.
 
-    Immutable: `appended` costs what is new and, at most, a copy of the tail (64 KiB).
+    Immutable: `appended` encodes the new messages and copies, at most, the tail (64 KiB).
     """
 
     segments: tuple[bytes, ...] = ()
@@ -119,7 +119,7 @@ def decode_header(line: bytes, path: str) -> State:
 
 
 def fingerprint(head: bytes, crc: int) -> Fingerprint:
-    """Return what tells a file's content from any other's: a CRC of its first line, and that of its messages."""
+    """Return the fingerprint of a file's content: a CRC of its first line, and that of its messages."""
     return zlib.crc32(head), crc
 
 
@@ -129,7 +129,7 @@ def decode(data: bytes, path: str) -> tuple[Session, Fingerprint]:
     :param data: the whole file.
     :param path: the file, for the error.
     :raises UnsupportedFormatError: if it is of another format.
-    :raises DecodeError: if a single bit of it is not what was written.
+    :raises DecodeError: if a single bit of it has changed.
     """
     start = data.find(b"\n") + 1 or len(data)
     state = decode_header(data[:start], path)

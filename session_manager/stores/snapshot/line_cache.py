@@ -14,12 +14,12 @@ from session_manager.stores.snapshot.format import Lines
 __all__ = ["LineCache"]
 
 _EMPTY = Lines()
-#: What a session's lines take besides their bytes, measured by `tracemalloc` on CPython 3.11.
+#: How many bytes of RAM a session's lines take besides their own, measured by `tracemalloc` on CPython 3.11.
 _ENTRY = 500
 
 
 class LineCache(Resource):
-    """The last used sessions' lines, within a budget. Safe to use from several threads.
+    """An LRU cache of sessions' lines, within a budget. Safe to use from several threads.
 
     :param budget: how many bytes of RAM they may take, about.
     """
@@ -28,11 +28,11 @@ class LineCache(Resource):
         self._budget = budget
         self._size = 0
         self._lines: OrderedDict[str, tuple[Version | None, Lines]] = OrderedDict()
-        # Re-entrant, so that a signal handler that saves cannot hang here; each step leaves it whole.
+        # Re-entrant, so that a signal handler that saves cannot hang here. Each step leaves the cache whole.
         self._lock = threading.RLock()
 
     def lines(self, commit: Commit) -> Lines:
-        """Return the lines of a commit's session: those of its base and what was appended, if they are here."""
+        """Return the lines of a commit's session. If those of its base are cached, only new messages are encoded."""
         session = commit.session
         with self._lock:
             version, lines = self._lines.get(session.key, (None, _EMPTY))

@@ -1,4 +1,4 @@
-"""The files of picoclaw in a directory: found at open, read when touched, removed once superseded."""
+"""The files of picoclaw in a directory: found at the opening, read when a call needs them, removed once superseded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["LegacyFiles"]
 
 
 class LegacyFiles(Resource):
-    """picoclaw's files in a directory. Of each, the key is read at once and nothing else is kept.
+    """picoclaw's files in a directory. Their keys are read at once; nothing else of them is kept.
 
     A file that cannot be read damages every key that picoclaw would have put there.
 
@@ -35,7 +35,7 @@ class LegacyFiles(Resource):
         self._files = files
         self._names: dict[str, list[str]] = {}
         self._damaged: dict[str, tuple[str, str]] = {}
-        #: Keys of files that were dropped, and may come back after a power cut.
+        #: Keys of files that were dropped, and that a power cut may bring back.
         self._unsynced: set[str] = set()
         for name in sorted(name for name in names if not name.endswith(SUFFIX) and is_candidate(name)):
             key, reason = key_or_damage(files, name)
@@ -45,7 +45,7 @@ class LegacyFiles(Resource):
                 self._damaged[name.removesuffix(".json")] = name, reason
 
     def keys(self) -> list[str]:
-        """Return the keys; of a file that tells none, its stem."""
+        """Return the keys; for a file that does not tell its key, the stem of its name."""
         stems = []
         for stem in list(self._damaged):
             with contextlib.suppress(InvalidKeyError):
@@ -55,7 +55,7 @@ class LegacyFiles(Resource):
     def names_of(self, key: str, *, damaged: bool) -> list[str]:
         """Return the files of a key.
 
-        :param damaged: with the one that cannot be read and may be its.
+        :param damaged: include the unreadable file that may hold the key.
         """
         stem = picoclaw.stem_of(key)
         unreadable = [self._damaged[stem][0]] if damaged and stem in self._damaged else []
@@ -85,7 +85,7 @@ class LegacyFiles(Resource):
         return reading(self._files, key, names[0], decoded)
 
     def drop(self, name: str, generations: Collection[str]) -> None:
-        """Remove a file that holds one of these generations; move any other, which nobody has read, to quarantine.
+        """Remove a file that holds one of these generations; move any other file, which was never read, to quarantine.
 
         :raises OSError: if it cannot be removed or moved.
         """
@@ -115,7 +115,7 @@ class LegacyFiles(Resource):
         self._names.pop(key, None)
 
     def settle(self, key: str) -> None:
-        """Make it durable that a key's files were superseded: before its snapshot goes, in whose place they would come back.
+        """Make the removal of a key's superseded files durable. Otherwise they could come back once its snapshot is deleted.
 
         :raises OSError: if that fails.
         """

@@ -1,15 +1,14 @@
-"""Snapshots of picoclaw, read as they are.
+"""The snapshots of picoclaw, and how they become sessions.
 
 Each is one JSON document, written by Go::
 
     {"key": "telegram:42", "messages": [{"role": "user", "content": "hi"}], "summary": "",
      "created": "2026-01-02T03:04:05.123456789+01:00", "updated": "…"}
 
-Any ``*.json`` that has not our suffix and is not ``*.meta.json`` counts, if it is an object with ``key`` and ``messages``,
-or does not parse. Times are cut to microseconds; the zero time of Go, ``0001-01-01T00:00:00Z``, also with an
-offset, means unknown: then the other of the two is taken, else the file's. A message was written when its
-session was last updated, as far as anybody knows. The revision is 1 and the generation a digest of the bytes, so that
-a file that changes is another session.
+A ``*.json`` without our suffix that is not ``*.meta.json`` counts if it is an object with ``key`` and ``messages``, or does not
+parse. Times are cut to microseconds. The zero time of Go, ``0001-01-01T00:00:00Z`` (at any offset), means unknown: the other
+of the two times is taken, else the file's. Messages have no times there; they get the time of the session's last update. The
+revision is 1, and the generation is a digest of the bytes. So a changed file is another session.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def decode(data: bytes, modified: datetime) -> Session:
     """Return the session of a file.
 
     :param data: the whole file.
-    :param modified: when the file was last written, aware: the time if the file tells none.
+    :param modified: when the file was last written, aware. It stands in for times that the file does not tell.
     :raises DecodeError: if it is not such a file.
     """
     value = decode_json(data)

@@ -57,9 +57,9 @@ __all__ = ["SnapshotStore"]
 T = TypeVar("T")
 
 _CACHE_BYTES = 64 * 1024 * 1024
-#: No more bytes than that are held ready to be written at once, but for one session's.
+#: How many bytes are gathered for one writing of many files; a single session may have more.
 _AT_ONCE = 16 * 1024 * 1024
-#: Errors that many files at once may meet where one at a time would not: each has the room that the one before it left.
+#: Errors after which each file is tried alone: one file at a time needs less room and fewer descriptors.
 _CROWDED = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
 
 
@@ -74,7 +74,7 @@ class _Facts:
 
 @attrs.frozen
 class _Begun:
-    """A write of a session, which stands on one of some versions."""
+    """A write of a session that has begun, and the versions that the file may have."""
 
     commit: Commit
     lines: Lines
@@ -113,7 +113,7 @@ class SnapshotStore(Store):
         self.shared = read_only
         self._cache = LineCache(cache_bytes)
         self._facts: dict[str, _Facts] = {}
-        #: Writes that were begun, and of which nobody knows whether they survive a power cut.
+        #: Writes that may or may not survive a power cut.
         self._doubtful: dict[str, Commit] = {}
         self._directory = SessionDirectory(place, SUFFIX, _key_in, files=files, read_only=read_only)
         self.path, self._files = self._directory.path, self._directory.files
@@ -134,14 +134,14 @@ class SnapshotStore(Store):
         return session
 
     def _shown(self, key: str) -> tuple[Session | None, _Facts | None]:
-        """Return what a session's file holds, once that is durable, and its facts. They are not noted: a load does that."""
+        """Return the session in a file, once that is durable, and the facts. They are not noted: a load does that."""
         self._directory.check_open()
         if key in self._doubtful:
             self.landed(self._doubtful[key])
         return self._look(key)
 
     def _look(self, key: str) -> tuple[Session | None, _Facts | None]:
-        """Return what a session's file holds, whether or not that is durable, and what the file is facts by."""
+        """Return the session in a file, durable or not, and the facts."""
         self._cache.forget(key)
         name = self._directory.name(key)
         found = self._read(key, name) if self._directory.may_have(name) else None
@@ -153,12 +153,12 @@ class SnapshotStore(Store):
     def _load_legacy(self, key: str, name: str) -> Session | None:
         session = self._legacy.load(key)
         if session is None and self._directory.read_only and self._legacy.names_of(key, damaged=False):
-            found = self._read(key, name)  # its writer has just put ours in the place of picoclaw's
+            found = self._read(key, name)  # the writer has just put our file in the place of picoclaw's
             return None if found is None else found[0]
         return session
 
     def _read(self, key: str, name: str) -> tuple[Session, _Facts] | None:
-        """Return the session in a file, and what the file is facts by; `None` if there is no file."""
+        """Return the session in a file, and the facts; `None` if there is no file."""
 
         def decoded(path: str) -> tuple[str, tuple[Session, _Facts]]:
             data, status = read_whole(self._files, name, judge=partial(check_format, path=path))
@@ -188,7 +188,7 @@ class SnapshotStore(Store):
         self._replace(commit, self._cache.lines(commit), (commit.base,))
 
     def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
-        """Make commits durable: those of sessions without an archive at once (`session_manager.stores.files.atomic.replace_many`)."""
+        """Make commits durable; those of sessions without an archive together (`session_manager.stores.files.atomic.replace_many`)."""
         self._directory.check_writable()
         if len(commits) == 1:
             return super().write_many(commits)
@@ -252,7 +252,7 @@ class SnapshotStore(Store):
         return _Begun(commit, lines, bases, Replacement(name, encode(commit.session, lines), check))
 
     def _ended(self, begun: _Begun, outcome: Signature | Exception) -> None:
-        """Note what became of the writing of a file."""
+        """Note the outcome of the writing of a file."""
         commit, name = begun.commit, begun.replacement.name
         session = commit.session
         if isinstance(outcome, OSError):
@@ -372,7 +372,7 @@ class SnapshotStore(Store):
         self._archives.tidy(key, self.version(key))
 
     def verify(self, key: str) -> list[Finding]:
-        """Check a session. What is only checked does not count as read: a write still tells what somebody else put there."""
+        """Check a session. The check notes no facts, so that the next write still notices another program's file."""
         findings = self._checked(key, lambda key: self._shown(key)[0])
         return [*findings, *self._archives.alone(self._legacy.keys(), key=key)]
 

@@ -1,4 +1,4 @@
-"""Opening a database of sessions: what is ours, what is refused and left as it is, and how a connection is set up."""
+"""Opening a database of sessions: foreign files are refused and left alone, and connections are set up."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Connect = Callable[..., sqlite3.Connection]
 #: The device and the inode of a file.
 Place = tuple[int, int]
 
-#: What SQLite puts beside a database.
+#: The ends of the names of SQLite's files beside a database.
 _BESIDE = ("-wal", "-journal", "-shm")
 _REPLACED = "was moved, removed or replaced while it was open"
 _NAMES = (
@@ -74,7 +74,7 @@ _UNREAD_LOG = (
     "its -wal holds changes, which cannot be read on a read-only file system: copy the database with its -wal to a"
     " directory that you can write, and open it there"
 )
-#: How often a file that looks strange is looked at, for another program may be in the middle of writing a page.
+#: How often a strange file is checked again: another program may be in the middle of writing a page.
 _LOOKS = 3
 
 #: How many bytes a database has, at least. SQLite takes a file of one byte for an empty one, and overwrites it.
@@ -100,7 +100,7 @@ class Opener:
     """Opens connections to one database.
 
     :param path: the file.
-    :param read_only: whether nothing may be written.
+    :param read_only: write nothing.
     :param busy_timeout: how many seconds SQLite waits for a lock.
     :param connect: opens a connection.
     """
@@ -111,7 +111,7 @@ class Opener:
     connect: Connect
 
     def identify(self) -> None:
-        """Refuse what is not ours, without touching it: ``immutable`` takes no locks and creates no files.
+        """Refuse a file that is no database of ours, without touching it: ``immutable`` takes no locks and creates no files.
 
         :raises InvalidStorageError: if it is a database of something else, or no database.
         :raises UnsupportedFormatError: if a newer version wrote it.
@@ -143,7 +143,7 @@ class Opener:
         return "is not a SQLite database"
 
     def place(self) -> Place | None:
-        """Return the device and the inode of what has the path now; `None` if nothing has."""
+        """Return the device and the inode of the file that has the path now; `None` if there is none."""
         try:
             status = self._status()
         except OSError:
@@ -151,7 +151,7 @@ class Opener:
         return None if status is None else (status.st_dev, status.st_ino)
 
     def _status(self, end: str = "") -> os.stat_result | None:
-        """Return what has the path, or the path with an end: the path has no links, so a link was put there later."""
+        """Return the status of the path, or of the path with an end. The path has no links, so a link there was put there later."""
         try:
             return os.lstat(self.path + end)
         except FileNotFoundError:
@@ -202,11 +202,11 @@ class Opener:
         if is_strange_journal(journal, main):
             return _STRANGE_JOURNAL
         is_strange = is_strange_log(log, header, main)
-        # A log that was begun anew meanwhile is that of a program that has the database open.
+        # A log that was begun anew meanwhile belongs to a program that has the database open.
         return _STRANGE_LOG if is_strange and log_header(log) == header else None
 
     def _main_file(self) -> MainFile | None:
-        """Return what the database says without its log; `None` if a killed process has left it torn."""
+        """Return what the main file says; `None` if a killed process has left it torn."""
         connection = self._connection("mode=ro&immutable=1")
         try:
             user_version, schema, pages, free = (
@@ -234,7 +234,7 @@ class Opener:
         return int(found)
 
     def _check_tables(self, connection: sqlite3.Connection, found: int) -> None:
-        """Refuse what is not what it is called: a view in the place of a table may be without end."""
+        """Refuse a database with other objects in the place of our tables: a view may have endless rows."""
         name = strange_table(connection, MIGRATIONS[:found])
         if name is not None:
             raise InvalidStorageError(self.path, f"its table {name!a} is not the one of this format, or has a trigger")
@@ -242,7 +242,7 @@ class Opener:
     def writer(self, place: Place | None) -> sqlite3.Connection:
         """Return the connection that writes, to a database of the newest format, which is created if it is missing.
 
-        Nobody else opens, closes or writes it meanwhile.
+        No other thread or process opens, closes or writes the database meanwhile.
 
         :param place: the file that the caller has looked at; `None` if there was none.
         :raises StorageError: if another file is there now, or if a log or a journal beside it is not its own.

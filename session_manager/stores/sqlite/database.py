@@ -1,11 +1,11 @@
-"""An open database: its connections, forks, and the one lock under which anybody writes.
+"""An open database: its connections, its forks, and the lock between processes that every writer holds.
 
-**Connections.** One writes; others read, in a pool, and never wait for it (WAL). The file is created 0600 before SQLite
-opens it, so that what SQLite puts beside it is 0600, too. Nothing here opens the file in any other way: closing
-a second descriptor would drop the locks that SQLite holds for this process.
+**Connections.** One writes. Others, in a pool, read, and never wait for it (WAL). The file is created 0600 before SQLite opens
+it, so that SQLite's files beside it are 0600 as well. No code opens the file in any other way: closing a second descriptor
+would drop the locks that SQLite holds for this process.
 
-**The lock.** Who writes, checkpoints, opens or closes holds ``<path>.lock``, for SQLite before 3.51.3 can damage a
-database when connections of several processes race at a checkpoint. Checkpoints are made here alone.
+**The lock.** A thread that writes, checkpoints, opens or closes holds ``<path>.lock``. SQLite before 3.51.3 can damage a database
+when connections of several processes race at a checkpoint. Only this module makes checkpoints.
 
 **Forks.** All connections are closed when the process forks, and opened again after it: see `session_manager.stores.sqlite.forks`.
 """
@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 _IDLE_READERS = 8
 _CHECKPOINT_BYTES = 4 * 1024 * 1024
-#: A changed row makes two pages of the log, roughly: its own and one of an index.
+#: A changed row takes roughly two pages in the log: its own and one of an index.
 _BYTES_PER_CHANGE = 2 * 4096
 _TRUNCATE_SECONDS = 0.25
 _DAMAGED_SCHEMA = "the schema is damaged"
@@ -58,7 +58,7 @@ _IN_USE = "was in use by another thread when this process was forked: open it in
 
 @attrs.define(eq=False)
 class _Reader(Resource):
-    """A connection that reads, and its lock: who uses it, or opens or closes it, holds that."""
+    """A connection that reads, and its lock. A thread that uses, opens or closes the connection holds the lock."""
 
     connection: sqlite3.Connection | None = None
     lock: threading.RLock = attrs.field(factory=threading.RLock)
@@ -88,21 +88,21 @@ class Database(Resource):
         self.is_closed = False
         #: Whether the table ``search`` can be used.
         self.has_index = False
-        #: Whether commits are marked, so that a log that does not belong to the database is noticed.
+        #: Whether commits are marked. Marks tell whether a log belongs to the database.
         self._is_marked = False
         self._busy_timeout = busy_timeout
         self._opener = Opener(path, read_only, busy_timeout, connect)
         self._pid = os.getpid()
         self._idle: deque[_Reader] = deque()
-        #: Those in use, too.
+        #: All of them, those in use included.
         self._readers: list[_Reader] = []
-        #: Who begins a call goes through it; a fork holds it, and waits for those only who are inside already.
+        #: Each call passes through it at its beginning. A fork holds it, and waits only for calls that have begun.
         self._gate = threading.RLock()
         self._writer: sqlite3.Connection | None = None
         self._lock: ProcessLock | None = None
-        #: Whether somebody was in the middle of a call when the process forked.
+        #: Whether a call was running when the process forked.
         self._is_inherited = False
-        #: Held while `locked` runs: no fork then.
+        #: Held while `locked` runs: the process does not fork then.
         self._at_work = threading.RLock()
         self._changes_at_checkpoint = 0
         self._size_at_checkpoint = 0
@@ -156,7 +156,7 @@ class Database(Resource):
     # Using
 
     def check(self) -> None:
-        """Raise if nothing may be done.
+        """Raise if no call may be made.
 
         :raises ForkedError: in a child process.
         :raises ClosedError: after `close`.
@@ -199,9 +199,9 @@ class Database(Resource):
         self._changes_at_checkpoint = 0
 
     def check_place(self) -> None:
-        """Raise unless the file that is written to is the one that has the name: nobody would find what is saved.
+        """Raise unless the open file still has the path: otherwise no other program would find the saved sessions.
 
-        :raises SaveFailedError: if somebody has moved, removed or replaced it.
+        :raises SaveFailedError: if the file was moved, removed or replaced.
         """
         if self._opener.place() != self._place:
             raise SaveFailedError(None, f"{self.path} was moved, removed or replaced while it was open")
@@ -231,7 +231,7 @@ class Database(Resource):
             raise_alone(self._damaged_schema())
 
     def _go_in(self) -> None:
-        """Wait while a fork closes the connections. Whoever it waits for goes on."""
+        """Wait while a fork closes the connections. Calls that the fork waits for go on."""
         if not is_mine(self._at_work):
             with self._gate:
                 pass
@@ -243,11 +243,11 @@ class Database(Resource):
         return reader
 
     def _damaged_schema(self) -> StorageError:
-        """Return the error for a sentence of SQLite's that is no text, for it quotes a damaged schema."""
+        """Return the error for a sentence of SQLite's that cannot be decoded: it quotes a damaged schema."""
         return StorageError(self.path, _DAMAGED_SCHEMA)
 
     def _give_back(self, reader: _Reader) -> None:
-        """Keep a reader for the next one. Its lock is held."""
+        """Put a reader back into the pool. Requires its lock."""
         with contextlib.suppress(sqlite3.Error):
             if reader.connection is not None and reader.connection.in_transaction:
                 reader.connection.execute("ROLLBACK")
@@ -274,7 +274,7 @@ class Database(Resource):
                 finally:
                     self._let_go()
             finally:
-                # Once more: an interrupt may have cut the first one short.
+                # Once more, since an interrupt may have cut the first one short.
                 self._let_go()
 
     def _let_go(self) -> None:
@@ -289,14 +289,16 @@ class Database(Resource):
         """Return the library's error for one of the driver's. The driver's sentences hold no text of a message."""
         if self.is_closed:
             return ClosedError()
-        return StorageError(self.path, str(error) or _DAMAGED_SCHEMA)  # Python 3.10 drops a sentence that is no text
+        return StorageError(
+            self.path, str(error) or _DAMAGED_SCHEMA
+        )  # Python 3.10 drops a sentence that cannot be decoded
 
     # Checkpoints
 
     def checkpoint(self, *, truncate: bool = False) -> None:
-        """Move the log into the database, if it is long; best effort. The lock is held.
+        """Move a long log into the database, as far as possible. Requires the lock.
 
-        :param truncate: in any case, and leave nothing in the log. If a reader prevents it, it is tried again later.
+        :param truncate: move a short log as well, and leave it empty. If a reader prevents that, a later call tries again.
         """
         truncate = truncate or self._truncate_again
         changes, size = self.writer.total_changes, self._log_size()
@@ -324,9 +326,9 @@ class Database(Resource):
     # Closing
 
     def close(self) -> None:
-        """Close every connection; idempotent. Closing the last one of all processes makes a checkpoint: the lock is held.
+        """Close every connection; idempotent. Requires the lock: closing the last connection of all processes makes a checkpoint.
 
-        After an interrupt, close it again: the lock is there for as long as there is a connection.
+        After an interrupt, call it again: the lock exists for as long as a connection does.
 
         :raises ForkedError: in a child process.
         """
@@ -356,19 +358,19 @@ class Database(Resource):
     # Forks
 
     def pause(self, end: float, held: Held) -> bool:
-        """Let nobody begin a call, and wait for who writes; say whether nobody does.
+        """Let no call begin, and wait for the writer; say whether none is writing.
 
         :param end: until when (`time.monotonic`) others are waited for.
-        :param held: what is undone in the parent when it has forked.
+        :param held: undone in the parent after the fork.
         """
         return hold(self._gate, end, held) and hold(self._at_work, end, held)
 
     def before_fork(self, end: float, held: Held, *, idle: bool) -> None:
-        """Close every connection that nobody is using, or is done with in time.
+        """Close every connection that is idle, or becomes idle in time.
 
         :param end: until when (`time.monotonic`) others are waited for.
-        :param held: what is undone in the parent when it has forked: opens the writer, too.
-        :param idle: what `pause` said.
+        :param held: undone in the parent after the fork; that opens the writer, too.
+        :param idle: the result of `pause`.
         """
         idle = idle and self._locked_until(end, held)
         if idle and self._writer is not None:
@@ -391,12 +393,12 @@ class Database(Resource):
         return False
 
     def _after_fork(self) -> None:
-        """Open the writer again; if that fails, the next write tries it once more, and says why."""
+        """Open the writer again. If that fails, the next write tries once more, and raises the error."""
         with contextlib.suppress(sqlite3.Error, SessionManagerError, OSError):
             self._reopen()
 
     def after_in_child(self) -> None:
-        """In a forked child: neither use nor close the connections that were left."""
+        """In a forked child, neither use nor close the connections that the fork found in use."""
         left = [self._writer, *(reader.connection for reader in self._readers)]
         leave_for_ever(left, (self._place or self._opener.place()) if self._is_inherited else None)
         self._writer = None

@@ -23,7 +23,7 @@ from session_manager.threads import is_mine
 
 __all__ = ["Forkable", "Held", "hold", "is_inherited", "leave_for_ever", "watch"]
 
-#: How many seconds a fork waits for those who are in the middle of a call, at most.
+#: How many seconds a fork waits for running calls, at most.
 _PATIENCE = 5.0
 
 
@@ -37,27 +37,27 @@ class Forkable(Protocol):
         """
 
     def before_fork(self, end: float, held: Held, *, idle: bool) -> None:
-        """Close what can be closed until a moment; `held` and `idle` are of `pause`."""
+        """Close the connections that can be closed until a moment; `held` and `idle` are those of `pause`."""
 
     def after_in_child(self) -> None:
-        """Begin without a connection in the child, where nothing of `held` is undone."""
+        """Begin without a connection in the child. There, `held` is not undone."""
 
 
 _watched: weakref.WeakSet[Forkable] = weakref.WeakSet()
-#: Connections of the parent's that this process was forked with, and their files.
+#: The parent's connections that were in use at the fork of this process, and their files.
 _left: list[object] = []
 _inherited: set[tuple[int, int]] = set()
 
 
 class Held(contextlib.ExitStack):
-    """What the thread that forks holds. Closed, it lets go of it."""
+    """The locks that a forking thread holds. Closing the object releases them."""
 
     def __init__(self) -> None:
         super().__init__()
         self._files: set[tuple[int, int]] = set()
 
     def hold_file(self, lock: ProcessLock, end: float) -> bool:
-        """Take a lock between processes, unless another object has taken the same file here; say whether it was free in time.
+        """Take a lock between processes, unless this fork has taken the same file already; say whether it was free in time.
 
         :param end: until when it is waited for.
         :raises StorageError: if the file system cannot lock.
@@ -72,12 +72,12 @@ class Held(contextlib.ExitStack):
 
 
 def watch(database: Forkable) -> None:
-    """Tell a database of forks from now on, for as long as it is there."""
+    """Call a database at forks, for as long as it exists."""
     _watched.add(database)
 
 
 def hold(lock: Any, end: float, held: Held) -> bool:
-    """Take a lock until the process has forked, unless this thread has it: a signal handler forks in the middle of a call.
+    """Take a lock until the process has forked, unless this thread has it: a signal handler may fork in the middle of a call.
 
     :param end: until when it is waited for.
     :returns: whether it was free in time.
@@ -89,7 +89,7 @@ def hold(lock: Any, end: float, held: Held) -> bool:
 
 
 def leave_for_ever(connections: list[Any], place: tuple[int, int] | None) -> None:
-    """In a forked child: keep connections of the parent's, neither used nor closed, not even when the interpreter ends.
+    """In a forked child, keep the parent's connections: they are neither used nor closed, not even when the interpreter ends.
 
     :param place: device and inode of their database, if it must not be opened here any more.
     """
@@ -101,7 +101,7 @@ def leave_for_ever(connections: list[Any], place: tuple[int, int] | None) -> Non
 
 
 def is_inherited(place: tuple[int, int] | None) -> bool:
-    """Say whether a database is one that this process was forked with while it was in use."""
+    """Say whether a database was in use when this process was forked."""
     return place in _inherited
 
 
@@ -113,7 +113,7 @@ def _immortal(value: Any) -> None:
 
 
 class _Thread(threading.local):
-    """What a thread that forks holds."""
+    """The locks of the fork that a thread is making."""
 
     def __init__(self) -> None:
         self.held = Held()

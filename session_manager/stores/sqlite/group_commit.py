@@ -43,7 +43,7 @@ __all__ = ["GroupCommit", "Request"]
 T = TypeVar("T")
 
 _PATIENCE = 0.05
-#: When a batch has so many requests, those that come later are left for the next.
+#: A batch takes so many requests at most; later ones are left for the next batch.
 _MOST = 64
 
 
@@ -59,9 +59,9 @@ class Request(Resource):
 
     :param key: the session that it is about, for errors; `None`: none.
     :param work: does it, given the connection. Called again if the transaction is undone because of another request.
-    :param has_landed: says whether it was done before; `None`: nobody can say.
-    :param erases: whether the log must not keep what was there before, unless the work returns `False`.
-    :param doubt: where it is noted that it may have landed, for who asks after an interrupt.
+    :param has_landed: says whether it was done before; `None` if that cannot be told.
+    :param erases: whether the log must not keep the old text, unless the work returns `False`.
+    :param doubt: set before the write may land, for a question after an interrupt.
     """
 
     key: str | None
@@ -71,45 +71,45 @@ class Request(Resource):
     doubt: Doubt = attrs.field(factory=Doubt)
     #: Whether its COMMIT was begun.
     doubtful: bool = False
-    #: Whether the rest is final.
+    #: Whether the other attributes are final.
     done: bool = False
     #: What the work returned.
     result: Any = None
-    #: Why it was not done.
+    #: The error, if it was not done.
     error: Exception | None = None
     _gate: threading.Lock = attrs.field(factory=_gate, init=False)
 
     def wait(self) -> None:
-        """Wait until it is done, or it is time to lead, or the patience ends."""
+        """Wait until the request is done, or its thread must lead, or the patience ends."""
         self._gate.acquire(timeout=_PATIENCE)
 
     def wake(self) -> None:
-        """Let who waits for it look again."""
+        """Let the waiting thread look again."""
         if self._gate.locked():
             with contextlib.suppress(RuntimeError):
                 self._gate.release()
 
 
 class _UndoneError(Exception):
-    """The transaction is to be undone. The cause is why."""
+    """The transaction must be undone. The cause says why."""
 
 
 class GroupCommit(Resource):
     """Runs requests of any thread, many in one transaction.
 
-    :param database: where. Nobody else uses its writer and its lock.
+    :param database: the database. No other code uses its writer and its lock.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._leader = threading.RLock()
-        #: In line, in order.
+        #: The requests in line, in order.
         self._waiting: dict[Request, None] = {}
-        #: A hint: whether somebody leads.
+        #: A hint: whether a thread leads.
         self._leading = False
 
     def run(self, requests: list[Request]) -> None:
-        """Do all of the requests, durably; the errors of those that were not done are in them.
+        """Run all requests, durably. A request that was not done holds its error.
 
         :raises ClosedError: if the database is closed.
         :raises ForkedError: in a child process.
@@ -134,7 +134,7 @@ class GroupCommit(Resource):
                 self._let_finish()
 
     def _let_finish(self) -> None:
-        """Wait for whoever leads: who was interrupted may be in that batch, and could not ask later what became of it."""
+        """Wait for the leader. An interrupted request may be in its batch, and its outcome could not be told later."""
         with self._leader:
             pass
 
@@ -154,7 +154,7 @@ class GroupCommit(Resource):
                     return
 
     def alone(self, function: Callable[[], T]) -> T:
-        """Call a function while nobody else writes, in this process or another.
+        """Call a function while no other thread or process writes.
 
         :raises StorageError: as `Database.locked` does; and as `run` does.
         """
@@ -164,7 +164,7 @@ class GroupCommit(Resource):
             return self._database.locked(function)
 
     def close(self) -> None:
-        """Close the database when nobody writes; idempotent.
+        """Close the database when no thread writes; idempotent.
 
         :raises ForkedError: in a child process.
         :raises ReentrantCallError: if this thread is leading.
@@ -195,20 +195,20 @@ class GroupCommit(Resource):
                 self._finish([request], failure)
 
     def _arrived(self, batch: list[Request]) -> Sequence[Request]:
-        """Return those in line that are not in a batch yet. While the others ran, more may have come."""
+        """Return the requests in line that are in no batch yet. More may have come while a batch ran."""
         there = set(batch)
         return [request for request in list(self._waiting) if not request.done and request not in there]
 
     def _transact(self, batch: list[Request], more: Callable[[list[Request]], Sequence[Request]]) -> Exception | None:
-        """Run requests in one transaction; return what undid it: then none of them is done, and nothing has changed.
+        """Run requests in one transaction; return the error that undid it: then no request is done, and nothing has changed.
 
-        :param batch: they are put here.
-        :param more: gives those that are not in the batch yet.
+        :param batch: the requests are put here.
+        :param more: returns the requests that are not in the batch yet.
         """
         try:
             self._database.locked(lambda: self._run(batch, more))
         except (sqlite3.Error, StorageError) as error:
-            # It could not begin: nor could it for each of them.
+            # It could not begin, and would not for each request either.
             self._finish(batch or more(batch), error)
         except _UndoneError as error:
             cause = error.__cause__
@@ -247,7 +247,7 @@ class GroupCommit(Resource):
             raise _UndoneError from error
 
     def _commit(self, writer: sqlite3.Connection, batch: list[Request]) -> sqlite3.Error | None:
-        """Commit; return why that failed. After an interrupt nobody knows, unless there is still something to undo."""
+        """Commit; return the error, if that failed. After an interrupt the outcome is unknown, unless the transaction is still open."""
         new = [request for request in batch if not request.doubtful]
         try:
             for request in new:
@@ -277,7 +277,7 @@ class GroupCommit(Resource):
             raise _UndoneError from sqlite3.OperationalError("the transaction was undone")
 
     def _settled(self, writer: sqlite3.Connection, request: Request) -> Any:
-        """Do what an interrupted COMMIT has perhaps done; that it has is no news to who waits for it."""
+        """Run a request that an interrupted COMMIT may have committed already, unless it has landed."""
         if request.has_landed is None:
             raise SaveOutcomeUnknownError(request.key or "", "the commit was interrupted")
         return None if request.has_landed(writer) else request.work(writer)

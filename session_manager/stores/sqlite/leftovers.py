@@ -1,17 +1,17 @@
 """The log (``-wal``) and the journal beside a database: whether they belong to it.
 
-SQLite replays the log, and rolls back the journal, that it finds beside a database, whatever database that is. So a
-backup that is put in the place of a database is destroyed by what the old one has left. SQLite's own salts bind the
-frames of a log to its header, not to the database. So each commit leaves a random id in the table ``last_commit``, and
-names the commit before it: a log holds the id of the commit that its database ended with when the log was begun.
+SQLite replays any log that it finds beside a database, and rolls back any journal. So the leftovers of an old database destroy
+a backup that is put in its place. SQLite's own salts bind the frames of a log to its header, not to the database. So each
+commit leaves a random id in the table ``last_commit``, and names the commit before it. A log then holds the id of the last
+commit of its database before the log was begun.
 
 **A log belongs to a database** if the newest commit in the database is one that the log names, also if a checkpoint has
 moved a part of the log already. A copy that SQLite has written anew (``VACUUM INTO``) has the same ids, but a newer
-``schema_version`` than the log. What cannot be told counts as belonging: a refusal must be right. That is so of a database
-without a readable ``last_commit``, of a log without marked commits, and of a log that writes every page of the database.
+``schema_version`` than the log. A refusal must be right, so a doubtful log counts as belonging: beside a database without a
+readable ``last_commit``, without marked commits, or writing every page of the database.
 
-**A journal belongs to a database of ours** if it holds nothing but a first page that agrees with the database, its count of free pages included: this is what
-a kill leaves while the database is brought into WAL mode. This library makes no other journal.
+**A journal belongs to a database of ours** if it holds nothing but a first page that agrees with the database, its count of free
+pages included. A kill leaves such a journal while the database is brought into WAL mode. This library makes no other one.
 
 A log is read here by its format (https://www.sqlite.org/fileformat2.html#the_write_ahead_log), for SQLite would replay it.
 """
@@ -34,14 +34,14 @@ _FRAME = struct.Struct(">6I")
 _LITTLE, _BIG = 0x377F0682, 0x377F0683
 _JOURNAL_HEADER = struct.Struct(">8s5I")
 _JOURNAL = bytes.fromhex("d9d505f920a163d7")
-#: The number of records of a journal that does not tell it.
+#: The number of records in a journal's header that means: not told.
 _UNTOLD = 0xFFFFFFFF
 
 #: The row of ``last_commit`` as its page has it, alone in a leaf of a table: sizes, types, and then the values.
 _ROW = bytes.fromhex("2d0105002c2c1d")
 _ID = 16
 _DIGITS = 8
-#: How many frames are looked at to be sure that a log is strange. Every log of ours is marked in its first transaction.
+#: How many frames are read before a log is called strange. Every log of ours is marked in its first transaction.
 _MOST_CHECKED = 4096
 _BUFFER = 1024 * 1024
 
@@ -82,7 +82,7 @@ class _Frame:
 
 
 def _opened(path: str) -> BinaryIO | None:
-    """Open a file beside a database. Its descriptor has no locks of SQLite's, as that of the database has."""
+    """Open a file beside a database. SQLite holds no locks on it, unlike on the database."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     try:
         return os.fdopen(os.open(path, flags), "rb", buffering=_BUFFER)
@@ -111,7 +111,7 @@ def log_header(path: str) -> bytes:
 
 
 def _frames(file: BinaryIO, header: bytes) -> Iterator[_Frame]:
-    """Iterate over the frames that have the salts of the header. What follows them is of an earlier log."""
+    """Iterate over the frames that have the salts of the header. The frames behind them are of an earlier log."""
     _, _, size, _, *salts = _LOG_HEADER.unpack(header)[:6]
     file.seek(_LOG_HEADER.size)
     while True:
@@ -126,7 +126,7 @@ def _frames(file: BinaryIO, header: bytes) -> Iterator[_Frame]:
 
 
 def _checked_frames(file: BinaryIO, header: bytes) -> Iterator[_Frame]:
-    """Iterate over the frames whose checksums are right: those that SQLite takes."""
+    """Iterate over the frames with right checksums, which SQLite would take."""
     magic, _, _, _, _, _, *checksum = _LOG_HEADER.unpack(header)
     found = (checksum[0], checksum[1])
     for frame in _frames(file, header):
@@ -158,7 +158,7 @@ def holds_changes(path: str) -> bool:
 
 
 def is_strange_log(path: str, header: bytes, main: MainFile) -> bool:
-    """Say whether a log is certainly not that of a database.
+    """Say whether a log certainly belongs to another database.
 
     :param header: of the log, from before `main` was read.
     :raises OSError: if it cannot be read.
@@ -211,7 +211,7 @@ def _mark(data: bytes) -> _Mark | None:
 
 
 def is_strange_journal(path: str, main: MainFile | None) -> bool:
-    """Say whether a journal would be rolled back over a database that it is not of.
+    """Say whether a journal belongs to another database, over which SQLite would roll it back.
 
     :param main: what the database says of itself; `None` if it is empty.
     :raises OSError: if it cannot be read.

@@ -1,7 +1,7 @@
 """Rows to sessions, checked, and sessions to rows. The layout of the tables is in `session_manager.stores.sqlite.schema`.
 
-Nothing is believed that is not what was written: a checksum, a position, a count or a version that does not fit
-raises `DamageError`, which names the place and holds no text.
+Every row is checked: a checksum, a position, a count or a version that does not fit raises `DamageError`, which names the
+place and holds no text.
 """
 
 from __future__ import annotations
@@ -55,28 +55,28 @@ TOKEN_BYTES = 8
 _CHUNK = 500
 _ONLY_BYTES = frozenset((bytes,))
 
-#: What is bound for a message: the session's key, position, line, checksum.
+#: The values bound for a message: the session's key, position, line, checksum.
 Line = tuple[str, int, bytes, int]
 #: What is bound for a state: generation, revision, state, checksum, place, and the revision that it is the place of.
 EncodedState = tuple[str, int, bytes, int, int, int]
 
 
 class DamageError(Exception):
-    """A session whose rows are not what was written. ``args[0]`` says where, without any of the text."""
+    """The rows of a session are damaged. ``args[0]`` says where, without any of the text."""
 
 
 # Writing
 
 
 def encode_state_row(session: Session) -> EncodedState:
-    """Return what is stored of a session besides its messages."""
+    """Return the row of a session: all but its messages."""
     data = encode_json(encode_state(session))
     checksum, revision = zlib.crc32(data, _seed(session.key)), session.revision
     return session.generation, revision, data, checksum, recent_first(recency(session)), revision
 
 
 def encode_line(key: str, message: Message, seed: int) -> Line:
-    """Return what is stored of a message.
+    """Return the row of a message.
 
     :param seed: the CRC of the key.
     """
@@ -86,18 +86,18 @@ def encode_line(key: str, message: Message, seed: int) -> Line:
 
 
 def encode_lines(key: str, messages: Sequence[Message]) -> list[Line]:
-    """Return what is stored of some messages of a session."""
+    """Return the rows of some messages of a session."""
     seed = _seed(key)
     return [encode_line(key, message, seed) for message in giving_way(messages)]
 
 
 def token_digest(token: str) -> bytes:
-    """Return what a write is known by."""
+    """Return the digest of a write's token."""
     return hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=TOKEN_BYTES).digest()
 
 
 def tombstone_key(key: str) -> bytes:
-    """Return what a deleted session is known by."""
+    """Return the digest of a deleted session's key."""
     return hashlib.blake2b(key.encode(), digest_size=16).digest()
 
 
@@ -271,7 +271,7 @@ def _check_line(row: Any, seed: int) -> None:
 
 
 def _place(position: object) -> str:
-    """Name a position, which in a damaged row may be anything, the text of a message too."""
+    """Name a position for an error. In a damaged row it may be anything, even the text of a message."""
     return f"position {position}" if isinstance(position, int) else "a position that is no number"
 
 
@@ -294,7 +294,7 @@ def decode_line(row: Any, seed: int) -> Message:
 
 
 def damages(connection: sqlite3.Connection, key: str) -> list[str]:
-    """Return all that is wrong with a session, row by row."""
+    """Return every flaw of a session, row by row."""
     found = []
     number, archived = None, 0
     try:
@@ -337,7 +337,7 @@ def _archive_damages(connection: sqlite3.Connection, key: str, archived: int) ->
 def read_version(connection: sqlite3.Connection, key: str) -> Version | None:
     """Return the version of a session; `None` if there is none.
 
-    :raises DamageError: if it is none.
+    :raises DamageError: if it is invalid.
     """
     row = connection.execute(_SELECT_VERSION, (key,)).fetchone()
     return None if row is None else _version(*row)
@@ -350,7 +350,7 @@ def _version(generation: object, revision: object) -> Version:
 
 
 def read_checked_version(connection: sqlite3.Connection, key: str) -> Version | None:
-    """Return the version of a session whose state is what was written; `None` if there is none.
+    """Return the version of a session, after a check of its state; `None` if there is none.
 
     :raises DamageError: if the state is damaged.
     """
@@ -364,7 +364,7 @@ def read_checked_version(connection: sqlite3.Connection, key: str) -> Version | 
 
 
 def read_tokens(connection: sqlite3.Connection, key: str) -> bytes:
-    """Return what the last writes of a session, or of one that was deleted, are known by."""
+    """Return the digests of the last writes of a session, also of a deleted one."""
     tokens = connection.execute(_SELECT_TOKENS, (key, tombstone_key(key))).fetchone()[0]
     return bytes(tokens[-MAX_TOKENS * TOKEN_BYTES :])
 
@@ -380,5 +380,5 @@ def keys(connection: sqlite3.Connection, prefix: bytes, after: bytes) -> list[by
 
 
 def all_keys(connection: sqlite3.Connection) -> Iterator[bytes | None]:
-    """Return every key, as bytes; `None` for what is none at all."""
+    """Return every key, as bytes; `None` for a value that is no key at all."""
     return (row[0] for row in connection.execute("SELECT CAST(key AS BLOB) FROM sessions ORDER BY key"))

@@ -5,7 +5,7 @@ through. A database of a higher number is refused; one of a lower number is brou
 
 ``sessions``
     A row a session. ``key``; ``generation`` and ``revision``, its version; ``state``, the JSON of
-    `session_manager.codec.state.State`; ``checksum``; ``tokens``, what its last 64 writes are known by: 8 bytes each
+    `session_manager.codec.state.State`; ``checksum``; ``tokens``, the digests of its last 64 writes: 8 bytes each
     (BLAKE2b of the write's token), the newest last. ``place`` is what lists of recent sessions go by: minus the microseconds
     since 1970 of the last message, or, without one, of the last change; 2**63 - 1 of a session that was damaged when it was
     placed. It is derived, and right if ``placed`` is the revision. Formats 1 and 2 had neither: a program that opened the
@@ -17,15 +17,15 @@ through. A database of a higher number is refused; one of a lower number is brou
     A row an archived message, moved here from ``messages`` as it was, id and all, in the transaction that dropped it. (Of format
     1 there is none.) No position of a session is in both tables. The rows are of the session's generation: `clear` deletes them.
 ``search``
-    An FTS5 table of trigrams with its own content: rowid is the message's id, archived or not, ``text`` what is searched of it
-    (`session_manager.model.search`), folded, with NUL and lone surrogates as U+FFFD. It is derived: what cannot be read is
-    made anew. There is none if the SQLite that wrote the database had no trigrams.
+    An FTS5 table of trigrams with its own content: rowid is the id of a message, archived or not; ``text`` is its searchable
+    text (`session_manager.model.search`), folded, with NUL and lone surrogates as U+FFFD. An unreadable table is made anew
+    from the messages. There is none if the SQLite that wrote the database had no trigrams.
 ``watermark``
     One row. Messages up to the id ``indexed`` are in ``search``, later ones not yet.
 ``garbage``
     The ids up to the watermark of messages that are gone, and still in ``search``.
 ``tombstones``
-    The tokens of deleted sessions, by the 16 byte BLAKE2b of the key. Who creates the key again inherits them.
+    The tokens of deleted sessions, by the 16 byte BLAKE2b of the key. A new session of the key inherits them.
 ``last_commit``
     One row, changed by every commit. ``latest`` is the random id of the newest commit, ``earlier`` that of the one before it,
     ``schema`` SQLite's ``schema_version`` as eight hexadecimal digits. The row is in the database and in its log, and tells
@@ -153,7 +153,7 @@ def migrate(connection: sqlite3.Connection, found: int, migrations: Sequence[Seq
 def strange_table(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]]) -> str | None:
     """Return the name of a table, or index, that is not as `migrate` creates it; `None` if there is none.
 
-    Tables, indexes and views of other names are nobody's business.
+    Tables, indexes and views of other names are left alone.
     """
     ours = sqlite3.connect(":memory:", isolation_level=None)
     try:

@@ -1,7 +1,7 @@
-"""The index for search: filled when somebody searches, so that saves stay cheap.
+"""The full-text index, which searches fill, so that saves stay cheap.
 
-It narrows: what it finds are candidates, which `session_manager.model.search.best` judges. So NUL and lone surrogates, which
-SQLite's text does not have, may stand in it as U+FFFD, in the texts and in what is searched for.
+The index finds candidates, which `session_manager.model.search.best` judges. So NUL and lone surrogates, which SQLite's text
+does not have, may stand as U+FFFD in the texts and in the query.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BATCH_MESSAGES = 1000
 #: Writers wait while a batch is indexed: some 50 ms.
 _BATCH_CHARACTERS = 300_000
 _UNSEARCHABLE = re.compile("[\0\ud800-\udfff]")
-#: Trigrams find no shorter text, and a longer one narrows enough by its start.
+#: The shortest text that trigrams find, and the longest start of a text that is looked for.
 _SHORTEST, _LONGEST = 3, 64
 
 _SELECT_MISSING = """
@@ -57,17 +57,17 @@ _NOT_INDEXED = [_FOUND.format(f"{table} AS one", "one.id > ?") for table in _TAB
 
 @attrs.frozen(repr=False)
 class Missing:
-    """What the index lacks, or some of it."""
+    """A batch of messages that the index lacks."""
 
     #: The watermark as it was.
     after: int
     #: The watermark as it will be.
     until: int
-    #: Ids, and what is searched of the messages.
+    #: The ids and the searchable texts of the messages.
     texts: list[tuple[str, int]]
 
     def run(self, connection: sqlite3.Connection) -> None:
-        """Put it into the index, in a transaction, unless somebody else has done it meanwhile."""
+        """Put the batch into the index, in a transaction, unless another process has done so meanwhile."""
         if _watermark(connection) != self.after:
             return
         purge(connection, indexed=True)
@@ -83,7 +83,7 @@ def _watermark(connection: sqlite3.Connection) -> int:
 
 
 def missing(connection: sqlite3.Connection) -> Missing | None:
-    """Return what the index lacks; `None` if that is nothing. Call it in a transaction."""
+    """Return messages that the index lacks; `None` if it lacks none. Call it in a transaction."""
     after = until = _watermark(connection)
     texts: list[tuple[str, int]] = []
     size = 0
@@ -122,7 +122,7 @@ def _message(key: bytes | None, *row: object) -> Message | None:
 def candidates(
     connection: sqlite3.Connection, text: str, prefix: str, skip: Collection[str]
 ) -> Iterator[tuple[str, Message]]:
-    """Return all messages that may contain a text, archived ones and those that are not indexed yet too. Call it in a transaction.
+    """Return all messages that may contain a text, archived and not yet indexed ones included. Call it in a transaction.
 
     :param prefix: what the sessions' keys start with.
     :param skip: keys of sessions that are left out.

@@ -1,7 +1,7 @@
 """A SQLite database: every message a row, every save a transaction that several processes may make.
 
 A save costs the same at message 10 and at message 10,000. Any number of processes may have it open. Any standard tool
-reads it; the tables are described in `session_manager.stores.sqlite.schema`.
+reads it; `session_manager.stores.sqlite.schema` describes the tables.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ class SQLiteStore(Store):
     """Sessions in a SQLite database, which any number of processes may have open.
 
     **Durability.** A write returns when its transaction is synced (WAL, ``synchronous=FULL``). Writes of several threads
-    share a transaction. **Concurrency.** Every method may be called from any thread; reads wait for nobody.
+    share a transaction. **Concurrency.** Every method may be called from any thread. Reads never wait.
 
     :param path: the database; created, 0600, if it is missing, and brought up to date if it is older. Links are followed once.
-    :param read_only: only read it, beside whoever writes it; it must be there. What would write raises `ReadOnlyError`.
-    :param exclusive: nobody else writes to it, so that a session in RAM need not be compared with the database at each
-        read. Writes are still refused over a version that they are not based on.
+    :param read_only: only read it, beside its writers; it must exist. Calls that would write raise `ReadOnlyError`.
+    :param exclusive: no other process writes to it. Sessions in RAM are then not compared with the database at each read.
+        Writes are still refused over a version that they are not based on.
     :param busy_timeout: how many seconds to wait for another process that writes, at most: from 0 to 2,000,000.
     :param connect: opens connections as `sqlite3.connect` does; for tests, which break them.
     :raises TypeError: if an argument is of another type; like every error, before anything is opened.
@@ -147,7 +147,7 @@ class SQLiteStore(Store):
         return self._undamaged(key, lambda: self._database.read(read_version, key))
 
     def _read(self, key: str, function: Callable[[sqlite3.Connection, str], T]) -> T:
-        """Call a function that reads a session, in a transaction, and give its errors those of the contract."""
+        """Call a function that reads a session, in a transaction; raise the contract's errors."""
 
         def read(connection: sqlite3.Connection) -> T:
             connection.execute("BEGIN")
@@ -192,7 +192,7 @@ class SQLiteStore(Store):
         return [request.error for request in requests]
 
     def _writing(self, commit: Commit) -> Request:
-        """Return the request that writes a commit; what can be encoded now is."""
+        """Return the request that writes a commit, encoded as far as possible."""
         self._check_writable()
         key, planned = commit.session.key, Plan.of(commit)
 
@@ -270,7 +270,7 @@ class SQLiteStore(Store):
         writer = self._database.writer
         if self.indexed:
             writer.execute("INSERT INTO search (search) VALUES ('optimize')")
-        # A script, for that runs the statement to its end: each step frees one page.
+        # As a script, which runs the statement to its end: each step frees one page.
         writer.executescript("BEGIN IMMEDIATE; PRAGMA incremental_vacuum")
         self._database.mark()
         writer.execute("COMMIT")
@@ -290,7 +290,7 @@ class SQLiteStore(Store):
         return super().search(text, key=key, prefix=prefix, limit=limit, skip=skip)
 
     def _catch_up(self) -> None:
-        """Index what is not indexed yet. What cannot be written is searched all the same."""
+        """Index messages that are not indexed yet. If that fails, they are searched without the index."""
         while not self._database.read_only:
             found = self._database.read(_in_transaction(missing))
             if found is None:

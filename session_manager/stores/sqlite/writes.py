@@ -1,7 +1,7 @@
-"""What a commit does to the rows: only what changed is written, in the few statements that it takes.
+"""The rows that a commit changes, and the few statements that write them.
 
-A `Plan` is made outside of the transaction, from the picture that the commit is based on and the one that it
-leads to. It never trusts the database to be what it should be: a row that is missing, or in the way, raises.
+A `Plan` is made outside of the transaction, from the picture before the commit and the one after it. It never trusts the
+database: a row that is missing, or in the way, raises.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = ["Plan", "erase", "load_base", "purge", "quarantine"]
 
 _log = logging.getLogger("session_manager")
 
-#: Positions from the first to before the second go; so many messages are there.
+#: A range of positions that goes: its start, its stop, and how many messages are in it.
 _Range = tuple[int, int, int]
 
 _KEPT = f"AS BLOB), -{MAX_TOKENS * TOKEN_BYTES})"
@@ -107,16 +107,16 @@ class Plan:
 
     commit: Commit
     state: EncodedState
-    #: What goes first: in it are the old rows of edited messages, which become new rows.
+    #: The ranges that go first. Old rows of edited messages are in them, which become new rows.
     dropped: Sequence[_Range]
-    #: What goes to the archive after that, some of it out of `lines`.
+    #: The ranges that then go to the archive, also out of `lines`.
     archived: Sequence[_Range]
-    #: What is new.
+    #: The new rows.
     lines: Sequence[Line]
 
     @classmethod
     def of(cls, commit: Commit) -> Plan | None:
-        """Return the plan of a commit; `None` if its base is to be loaded first (`over`)."""
+        """Return the plan of a commit; `None` if its base must be loaded first (`over`)."""
         if commit.base is None:
             session = commit.session
             old = [message for _, message in commit.archived]
@@ -147,7 +147,7 @@ class Plan:
 
     @property
     def clears(self) -> bool:
-        """Whether the text of what was dropped must be gone."""
+        """Whether the text of dropped messages must be erased."""
         return any(isinstance(change, Clear) for change in self.commit.changes)
 
     def run(self, connection: sqlite3.Connection, *, indexed: bool) -> None:
@@ -197,7 +197,7 @@ class Plan:
 
 
 def _difference(before: Session, session: Session, archived: dict[int, Message]) -> tuple[list[_Range], list[Message]]:
-    """Return what goes, in as few ranges as it takes, and what is new or another, in the session or in the archive."""
+    """Return the positions that go, in few ranges, and the new or changed messages, in the session or in the archive."""
     there = {message.position: message for message in chain(session.messages, archived.values())}
     dropped: list[_Range] = []
     kept: set[int] = set()
@@ -216,7 +216,7 @@ def _difference(before: Session, session: Session, archived: dict[int, Message])
 
 
 def _ranges(messages: Iterable[Message]) -> list[_Range]:
-    """Return the positions of messages, which increase, in as few ranges as it takes."""
+    """Return increasing positions of messages, in as few ranges as possible."""
     found: list[_Range] = []
     for message in messages:
         assert message.position is not None
@@ -255,7 +255,7 @@ def quarantine(connection: sqlite3.Connection, key: str) -> None:
 
 
 def purge(connection: sqlite3.Connection, *, indexed: bool) -> None:
-    """Remove from the index what is gone, in a transaction. An index that is damaged stays as it is.
+    """Remove deleted messages from the index, in a transaction. A damaged index stays as it is.
 
     :param indexed: whether the table ``search`` can be used.
     """
