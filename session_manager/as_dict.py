@@ -1,4 +1,4 @@
-"""`to_dict` for values that a caller reads: what a web handler returns."""
+"""`to_dict` of public values, for a web handler to return."""
 
 from __future__ import annotations
 

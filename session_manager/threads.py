@@ -91,7 +91,7 @@ def gives_way() -> bool:
 
 
 def giving_way(items: Iterable[T]) -> Iterable[T]:
-    """Return items; who iterates over them gives way now and then."""
+    """Return items in an iterable that gives way now and then."""
     return _giving_way(items) if _thread.is_beside_a_loop else items
 
 
@@ -103,7 +103,7 @@ def _giving_way(items: Iterable[T]) -> Iterator[T]:
 
 
 def pieces(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Return items in slices of a size; who iterates over them gives way between them.
+    """Yield items in slices of a size, and give way between them.
 
     In a thread that works for no loop, they are one slice.
     """
@@ -122,9 +122,9 @@ def in_event_loop() -> bool:
 
 
 def call_soon() -> Callable[[Callable[[], object]], object]:
-    """Return what makes the event loop that runs in this thread call a function, from any thread.
+    """Return a function by which any thread makes the event loop of this thread call a function.
 
-    If the loop has ended, it raises `RuntimeError`.
+    It raises `RuntimeError` if the loop has ended.
     """
     if _in_trio():
         token = sys.modules["trio.lowlevel"].current_trio_token()

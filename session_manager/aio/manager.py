@@ -47,12 +47,12 @@ T = TypeVar("T")
 #: As `session_manager.manager.summaries.Summarizer`, in the event loop.
 AsyncSummarizer = Callable[[str, list[Message]], Awaitable[str]]
 
-#: So many items are described in less than a millisecond.
+#: How many items are described in less than a millisecond.
 _LONG = 100
 
 
 class Listing(Generic[T]):
-    """What a call lists: ``await`` it for a list, or iterate over it with ``async for``."""
+    """The result of a call that lists: ``await`` it for a list, or iterate over it with ``async for``."""
 
     def __init__(self, fetch: Callable[[], Awaitable[list[T]]]) -> None:
         self._fetch = fetch
@@ -65,7 +65,7 @@ class Listing(Generic[T]):
 
 
 class _InPieces(AsyncIterator[T]):
-    """Iterates over what is fetched first, and lets other tasks in now and then. Whoever leaves it early need not close it."""
+    """Iterates over fetched items, and lets other tasks in now and then. A loop that ends early need not close it."""
 
     def __init__(self, fetch: Callable[[], Awaitable[list[T]]]) -> None:
         self._fetch = fetch
@@ -98,8 +98,8 @@ class AsyncSessionManager(Resource):
     The storage is opened by ``async with``, or by the first call. Tasks of several event loops may use it at once, and so may
     threads, by the `SessionManager` that it wraps.
 
-    :param storage: and all others: as for `SessionManager`. Arguments are checked at once; errors of the storage are raised
-        when it is opened.
+    :param storage: like all other arguments, as for `SessionManager`. Arguments are checked at once. Errors of the storage are
+        raised when it is opened.
 
     >>> async def main() -> list[str]:
     ...     async with AsyncSessionManager() as m:
@@ -160,7 +160,7 @@ class AsyncSessionManager(Resource):
     def wrap(cls: type[M], manager: SessionManager) -> M:
         """Return an async manager beside synchronous code, on the same manager.
 
-        Its `close` waits for what it has begun, and leaves the manager open.
+        Its `close` waits for its running calls, and leaves the wrapped manager open.
 
         :raises TypeError: if it is no `SessionManager`.
         """
@@ -385,7 +385,7 @@ class AsyncSessionManager(Resource):
         return await self._workers.writing.run(replace, key)
 
     async def _change(self, key: str, change: Callable[[], T], *, is_heavy: bool) -> T:
-        """Change a session; what is heavy is not done in the event loop."""
+        """Change a session. A heavy change is not made in the event loop."""
         if not is_heavy:
             return await self._workers.writing.soon(key, change)
         await self.get(key)
@@ -515,7 +515,7 @@ class AsyncSessionManager(Resource):
     async def close(self, *, save: bool = True) -> None:
         """Wait for the calls that run, save what is dirty, and let go of the storage: `SessionManager.close`; idempotent.
 
-        Any task may call it, one of a signal handler, say. Turns that are open then write nothing, and raise `ClosedError`.
+        Any task may call it, such as that of a signal handler. Open turns then write nothing, and raise `ClosedError`.
         A task that is cancelled, before or meanwhile, closes it all the same, and gets its cancellation then.
 
         :param save: `False` gives up what is not saved.
@@ -527,7 +527,7 @@ class AsyncSessionManager(Resource):
         await to_the_end(partial(self._shut, save=save))
 
     def _kill(self) -> SessionManager | None:
-        """Close it without saving, also a manager that it wraps, and return that: see `session_manager.testing.crash`."""
+        """Close the manager without saving, and the one that it wraps; return that: see `session_manager.testing.crash`."""
         self._shut(save=False)
         if self._wrapped is not None:
             self._wrapped.close(save=False)
@@ -544,7 +544,7 @@ class AsyncSessionManager(Resource):
         try:
             await self._manager()
         except BaseException:
-            if self._wrapped is not None:  # who was cancelled meanwhile never gets to the end of the block
+            if self._wrapped is not None:  # a task that was cancelled meanwhile never gets to the end of the block
                 await self.close()
             raise
         return self

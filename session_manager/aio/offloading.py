@@ -1,4 +1,4 @@
-"""What is too much for an event loop: values that take more than a millisecond or two to be checked, counted or copied."""
+"""Heavy work, which must not run in an event loop: checks, counts and copies that take more than a millisecond or two."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from session_manager.model.session import Session
 
 __all__ = ["are_heavy", "is_long"]
 
-#: So many messages take less than a millisecond or two, if they are short.
+#: How many short messages take less than a millisecond or two.
 _MESSAGES = 100
-#: How much a value may weigh: 1 for each string, number, list or object in it, and for each so many characters.
+#: The largest weight of a value: 1 for each string, number, list or object in it, and 1 for each so many characters.
 _LIMIT, _CHARACTERS = 1000, 256
 
 
-#: Of so many short messages a context takes less than a millisecond or two.
+#: How many short messages a context may have to be made in less than a millisecond or two.
 _LONG = 500
 
 
 def are_heavy(values: Iterable[object], *, messages: int = _MESSAGES) -> bool:
-    """Say whether an event loop must not wait for what is to be done with these messages, or parts of them.
+    """Say whether work on these messages, or parts of them, is too heavy for an event loop.
 
-    Looks at no more of them than it takes to know. What is no JSON value is not looked into.
+    Looks at no more of them than it must, and not into values that are no JSON.
 
     :param messages: how many there may be, at most.
     """
@@ -48,7 +48,7 @@ def are_heavy(values: Iterable[object], *, messages: int = _MESSAGES) -> bool:
 
 
 def is_long(session: Session | None, added: Sequence[Message], count: Callable[[Message], int]) -> bool:
-    """Say whether an event loop must not wait for a context to be made."""
+    """Say whether making a context is too heavy for an event loop."""
     if count is not estimate_tokens or (session is not None and len(session.messages) > _LONG):
         return True
     return are_heavy([*(() if session is None else session.messages), *added], messages=_LONG)

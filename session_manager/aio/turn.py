@@ -32,7 +32,7 @@ T = TypeVar("T", bound="AsyncTurn")
 class AsyncTurn(Resource):
     """One turn of a session: an async context manager, for one block in one task. See `AsyncSessionManager.turn`.
 
-    Inside of the block `add` and `add_message` buffer, and are not awaited; nobody else sees it. Leaving it writes and saves
+    Inside of the block `add` and `add_message` buffer messages, and are not awaited; no other caller sees them. Leaving it writes and saves
     the buffer at once; an exception that leaves it, a cancellation too, writes nothing. A cancellation that comes while it is
     being written is raised when that is done, and `applied` says whether it is there.
     """
@@ -205,7 +205,7 @@ async def _until_first(turn: Turn, claim: Claim) -> None:
         if watched is None or watched() is not before:
             signal, watched = Signal(), weakref.ref(before)
             before.watch(signal.set)
-        before = None  # to hold on to one that is dropped would keep it
+        before = None  # a reference here would keep a dropped turn alive
         with anyio.move_on_after(PATIENCE):
             await signal.wait()
         before = turn._locks.claims.queue(turn.key, claim)

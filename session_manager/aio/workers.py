@@ -1,7 +1,7 @@
 """Threads that work for an event loop of asyncio or trio.
 
-What a worker has begun is never abandoned: a task that is cancelled meanwhile gets its cancellation when the work has ended.
-asyncio's own ``task.cancel()`` does not know anyio's shields, so it is held back here, and raised then.
+A worker always finishes what it has begun. A task that is cancelled meanwhile gets its cancellation afterwards. asyncio's own
+``task.cancel()`` ignores anyio's shields, so this module holds it back, and raises it afterwards.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ __all__ = ["Signal", "Threads", "Workers", "in_a_thread_of_its_own"]
 
 R = TypeVar("R")
 
-#: The largest numbers of threads. Two are enough for computations, which take turns anyway.
+#: The largest numbers of threads. Two are enough for computations, which wait for each other anyway (the GIL).
 _READING, _WRITING, _COMPUTING = 4, 8, 2
 
-#: So many calls in a row take an event loop a millisecond or two.
+#: How many calls in a row keep an event loop for a millisecond or two.
 _ROW = 100
 
 #: The locks of each loop. Older versions of anyio join variables of one name, and keep them for the life of the loop.
@@ -45,7 +45,7 @@ class Signal(Resource):
         self._call_soon = call_soon()
 
     def set(self) -> None:
-        """Wake who waits; if the loop has ended, nobody does."""
+        """Wake the waiting task. If the loop has ended, there is none."""
         with contextlib.suppress(RuntimeError):
             self._call_soon(self._event.set)
 
@@ -57,7 +57,7 @@ class Signal(Resource):
 class Threads(Resource):
     """A few threads, started when they are needed.
 
-    What is called for one session runs in order, one after another, so that it takes one of them at a time.
+    Functions for one session run in order, one after another, so that a session takes one thread at a time.
 
     :param count: how many, at most.
     """
@@ -70,7 +70,7 @@ class Threads(Resource):
     async def soon(self, key: str, function: Callable[[], R]) -> R:
         """Call a function for a session: here, if it need not wait; else in a thread.
 
-        Once in so many calls other tasks are let in first: a row of calls that need not wait would keep them out.
+        Now and then other tasks are let in first: otherwise a row of quick calls would keep them out.
 
         :param function: if it has to wait, it does so before it has done anything.
         """
@@ -87,10 +87,10 @@ class Threads(Resource):
     async def run(self, function: Callable[[], R], key: str | None = None) -> R:
         """Call a function in a thread, and return what it returns.
 
-        A task that was cancelled before does not call it. One that is cancelled meanwhile waits for its end, and then gets
-        its cancellation: with the function's error, if it raised one, as the cause.
+        A task that was cancelled before does not call it. A task that is cancelled meanwhile waits for its end, and then gets its
+        cancellation. If the function has raised an error, it is the cause.
 
-        :param key: the session that it is called for, if it is one.
+        :param key: the session that it works for, if there is one.
         :raises ClosedError: after `stop`.
         """
         if key is None:
@@ -133,11 +133,11 @@ class Threads(Resource):
 
 @attrs.define(eq=False)
 class Workers(Resource):
-    """The threads of a manager: reads, writes and computations each have their own, and do not wait for each other."""
+    """The threads of a manager. Reads, writes and computations each have their own, and do not wait for each other."""
 
     reading: Threads = attrs.field(factory=lambda: Threads(_READING))
     writing: Threads = attrs.field(factory=lambda: Threads(_WRITING))
-    #: For what only touches RAM, but would keep an event loop for long.
+    #: For work in RAM that would keep an event loop for too long.
     computing: Threads = attrs.field(factory=lambda: Threads(_COMPUTING))
 
     def stop(self, *, wait: bool) -> None:
@@ -167,7 +167,7 @@ async def _ended(future: Future[R], signal: Signal) -> None:
 
 
 async def in_a_thread_of_its_own(function: Callable[[], R]) -> R:
-    """Call a function in a new thread, and return what it returns; a task that is cancelled meanwhile leaves it to itself.
+    """Call a function in a new thread, and return its result. A task that is cancelled meanwhile does not wait for the thread.
 
     The thread does not keep the interpreter from ending.
     """
@@ -180,9 +180,9 @@ async def in_a_thread_of_its_own(function: Callable[[], R]) -> R:
 
 
 async def to_the_end(function: Callable[[], R]) -> R:
-    """Call a function in a new thread, and return what it returns; a task that is cancelled, before or meanwhile, waits for it.
+    """Call a function in a new thread, and return its result. A task that is cancelled, before or meanwhile, waits for it.
 
-    The interpreter does so, too; when it is ending, and starts no more threads, the function is called here.
+    The interpreter waits for it as well. When the interpreter is ending, and starts no more threads, the function is called here.
     """
     signal = Signal()
     future: Future[R] = Future()

@@ -1,1 +1,1 @@
-"""Values to JSON bytes and back, in the layout of our own files."""
+"""JSON bytes of sessions, messages and changes, in the layout of our own files; and public values as JSON-ready data."""

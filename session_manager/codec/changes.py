@@ -1,4 +1,4 @@
-r"""Changes as JSON: how a log's record says what a save did.
+r"""Changes as JSON: the content of a log's record.
 
 A change is one object; ``change`` names its kind, ``at`` is its time::
 
@@ -12,9 +12,9 @@ A change is one object; ``change`` names its kind, ``at`` is its time::
     {"change":"set_summary","at":…,"text":"…"}
     {"change":"update_metadata","at":…,"items":{…},"removed":["…"]}
 
-The messages in it have no position and no turn: those follow from the session that the change is applied to
-(`session_manager.model.changes`). Absent is what is null or empty. Times, texts and numbers are as in `session_manager.codec.lines`,
-and so is what is checked: times in UTC, a role or a type, at most 200 levels.
+The messages in it have no position and no turn: both follow from the session that the change is applied to
+(`session_manager.model.changes`). Null and empty fields are absent. Times, texts and numbers are written and checked as in
+`session_manager.codec.lines`: times in UTC, a role or a type, at most 200 levels.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from session_manager.model.message import Message
 
 __all__ = ["AnyChange", "AppendStruct", "NewMessage", "change_of", "encode_changes"]
 
-#: What files call each kind of change, whatever its class is called.
+#: The name of each kind of change in files, which stays when a class gets another name.
 _TAGS: dict[type[Change], str] = {
     Append: "append",
     Truncate: "truncate",
@@ -95,7 +95,7 @@ def _object(value: dict[str, Any]) -> JsonObject:
 
 
 class _Form(NamedTuple):
-    """How the file has a field of a change: its type, its default, and the functions there and back, if there are any."""
+    """A field of a change as files have it: its type, its default, and the functions there and back, if it needs them."""
 
     type: Any
     default: Any
@@ -103,7 +103,7 @@ class _Form(NamedTuple):
     read: Callable[[Any], Any] | None = None
 
 
-#: The forms of fields that are not written as they are, by their type in a change.
+#: The forms of fields that files have otherwise, by their type in a change.
 _FORMS: dict[Any, _Form] = {
     Message: _Form(NewMessage, attrs.NOTHING, lambda one: _new((one,))[0], lambda new: _messages((new,))[0]),
     tuple[Message, ...]: _Form(list[NewMessage], [], _new, _messages),
@@ -117,7 +117,7 @@ class _Struct(msgspec.Struct, tag_field="change", omit_defaults=True, gc=False):
 
 
 class _Kind:
-    """A kind of change, and the struct that is derived from its class: its fields are those that two equal changes share."""
+    """A kind of change, and the struct derived from its class. Fields that do not count for equality are left out."""
 
     def __init__(self, change: type[Change], tag: str) -> None:
         types = get_type_hints(change)
@@ -136,10 +136,10 @@ class _Kind:
 _KINDS = {change: _Kind(change, tag) for change, tag in _TAGS.items()}
 _READ = {kind.struct: kind for kind in _KINDS.values()}
 
-#: An `Append`, as it is written: the change that most records hold.
+#: The struct of an `Append`, the most frequent change.
 AppendStruct: Any = _KINDS[Append].struct
 
-#: A change, as it is written.
+#: The struct of any change.
 if TYPE_CHECKING:
     AnyChange: TypeAlias = Any
 else:
@@ -147,7 +147,7 @@ else:
 
 
 def encode_changes(changes: Sequence[Change]) -> bytes:
-    """Return changes as a JSON array, in one line of UTF-8; in ASCII if there is a lone surrogate in it."""
+    """Encode changes as a JSON array, in one line of UTF-8; in ASCII if there is a lone surrogate in them."""
     return encode_json([_struct_of(change) for change in changes])
 
 
@@ -160,9 +160,9 @@ def _struct_of(change: Change) -> msgspec.Struct:
 
 
 def change_of(struct: AnyChange) -> Change:
-    """Return the change that was written.
+    """Return the change of a decoded struct.
 
-    :raises DecodeError: if it is none: its offset is 0.
+    :raises DecodeError: if it is invalid; its offset is 0.
     """
     if struct.at.tzinfo is not timezone.utc:
         raise DecodeError(0, "a time that is not UTC")

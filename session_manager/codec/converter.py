@@ -48,7 +48,7 @@ class Converter(cattrs.Converter):
     def structure(self, obj: Any, cl: type[T]) -> T:
         """Return the value that JSON-ready data describe.
 
-        :param obj: what `unstructure` returned, or a program sent.
+        :param obj: data from `unstructure`, or from another program.
         :param cl: the value's class, such as `SessionInfo`, or ``list[Message]``.
         :raises InvalidDataError: with the place of the first field that is missing, unknown or wrong.
         """
@@ -60,10 +60,10 @@ class Converter(cattrs.Converter):
 
 
 def _failure(error: BaseException, path: Sequence[str | int], kind: Any) -> InvalidDataError:
-    """Return where data are wrong and why, without any of the data.
+    """Return the place and the reason of an error in data, without any of the data.
 
-    :param error: what was raised. Of several, the first one counts.
-    :param path: the field that raised it.
+    :param error: the raised error. Of a group, the first one counts.
+    :param path: the place of the field that raised it.
     :param kind: the type of that field.
     """
     if isinstance(error, cattrs.BaseValidationError):
@@ -240,7 +240,7 @@ def _unstructure_message(message: Message) -> dict[str, Any]:
 
 @attrs.frozen
 class _Parts:
-    """A message's fields, as they are read."""
+    """The fields of a message in JSON-ready data."""
 
     created_at: datetime
     message: JsonObject

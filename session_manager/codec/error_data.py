@@ -15,7 +15,7 @@ from session_manager.model.session import Version
 __all__ = ["ForeignError", "error_data", "error_of"]
 
 _ERRORS: dict[str, type[SessionManagerError]] = {name: getattr(errors, name) for name in errors.__all__}
-#: `errors` is below `model`, so that the error itself cannot say this.
+#: The types that `ConflictError` cannot name itself, since `errors` is below `model`.
 _VERSIONS: dict[str, Any] = {"expected": Version | None, "actual": Version | None}
 
 
@@ -52,7 +52,7 @@ def _arguments(kind: type[SessionManagerError]) -> dict[str, tuple[Any, bool]]:
 
 
 def error_data(error: BaseException, unstructure: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return what JSON tells of an error.
+    """Return an error as JSON-ready data.
 
     :param unstructure: does the same for an argument of the error.
     """
@@ -74,7 +74,7 @@ def _plain(value: Any) -> Any:
 
 
 def error_of(data: Mapping[str, Any], kind: type[Any], structure: Callable[[str, Any, Any], Any]) -> BaseException:
-    """Return the error that data describe.
+    """Return the error that JSON-ready data describe.
 
     :param kind: the class that it must be of.
     :param structure: given a field, its data and its type, returns its value.

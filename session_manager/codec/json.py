@@ -1,4 +1,4 @@
-"""Strict JSON bytes: encoding and decoding of any value, by msgspec where it can and by the standard library where it must."""
+"""Strict JSON bytes: encoding and decoding of any value, by msgspec, or by the standard library where msgspec refuses."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _decode_any = msgspec.json.Decoder().decode
 
 
 class DecodeError(Exception):
-    """Bytes that are not what they should be.
+    """Invalid or damaged bytes.
 
-    :param offset: where, in bytes from the start of what was to be decoded.
-    :param reason: what is wrong, without any of the text.
+    :param offset: where, in bytes from the start of the decoded data.
+    :param reason: the reason, without any of the text.
     """
 
     def __init__(self, offset: int, reason: str) -> None:
@@ -36,10 +36,10 @@ class DecodeError(Exception):
 
 
 def encode_json(value: Any) -> bytes:
-    """Return a checked JSON value, or a struct of them, in one line of UTF-8."""
+    """Encode a checked JSON value, or a struct of them, in one line of UTF-8; in ASCII if there is a lone surrogate in it."""
     buffer = bytearray()
     try:
-        _encode_into(value, buffer)  # msgspec's `encode` ends the process where there is no memory: this raises
+        _encode_into(value, buffer)  # without memory this raises; msgspec's `encode` ends the process
         return bytes(buffer)
     except UnicodeEncodeError:
         pass
@@ -82,7 +82,7 @@ def _with_copies(value: Any) -> Any:
 
 
 def decoder_of(kind: Any) -> Callable[[bytes | memoryview], Any]:
-    """Return a function that decodes bytes as a value of a type, as strictly as everything here.
+    """Return a function that decodes bytes as a value of a type, strictly.
 
     It raises `DecodeError` if they encode none.
     """
@@ -91,9 +91,10 @@ def decoder_of(kind: Any) -> Callable[[bytes | memoryview], Any]:
 
 
 def decoded(fast: Callable[[Any], T], convert: Callable[[Any], T], data: bytes | memoryview) -> T:
-    """Decode by msgspec; by the standard library what msgspec refuses (lone surrogates, some huge integers).
+    """Decode by msgspec, or by the standard library if msgspec refuses (lone surrogates, some huge integers).
 
-    What is nested too deeply for what is left of this thread's stack is decoded on a stack of its own.
+    Up to Python 3.11, decoders share the recursion limit with their caller. So a value that is nested too deeply for the rest
+    of this thread's stack is decoded in a thread of its own. Otherwise a good message would look damaged to a deep caller.
     """
     try:
         return _parsed(fast, convert, data)
@@ -108,7 +109,7 @@ def _parsed(fast: Callable[[Any], T], convert: Callable[[Any], T], data: bytes |
     except (msgspec.MsgspecError, ValueError):
         pass
     raw = bytes(data)
-    raw = raw[: raw.find(b"\0") + 1 or len(raw)]  # no JSON has a NUL: what is wrong is there at the latest
+    raw = raw[: raw.find(b"\0") + 1 or len(raw)]  # no JSON has a NUL: the error is there at the latest
     try:
         text = raw.decode()
         return convert(json.loads(text, parse_constant=_no_constant, parse_float=_finite))

@@ -1,4 +1,4 @@
-r"""JSON bytes: how a message, and the state of a session, are encoded.
+r"""Messages as lines of JSON, and the rules that all of our formats share.
 
 **A message** is one line, UTF-8, without a line feed in it::
 
@@ -8,10 +8,10 @@ r"""JSON bytes: how a message, and the state of a session, are encoded.
 RFC 3339, UTC, with microseconds unless they are zero. A message with a lone surrogate, which UTF-8
 does not have, is written in ASCII with ``\uXXXX`` escapes, that line only.
 
-**A state** is what a file says of a session before its messages: see `State`.
+**A state** is all that a file says of a session besides its messages: see `session_manager.codec.state`.
 
-Readers ignore fields that they do not know. What an older reader would misread needs a new format.
-Nothing here raises an error that holds text of a session: `DecodeError` carries a place and a reason.
+Readers ignore unknown fields. Anything that an older reader would misread needs a new format.
+No error of this module holds text of a session: `DecodeError` carries a place and a reason.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _metadata_of = operator.attrgetter("metadata")
 
 
 class Line(msgspec.Struct, omit_defaults=True, gc=False):
-    """A message and its place in a session, as it is written."""
+    """A message and its place in a session, as files have it."""
 
     position: int
     created_at: datetime
@@ -65,13 +65,13 @@ class Line(msgspec.Struct, omit_defaults=True, gc=False):
         return f"<line of position {self.position}>"
 
 
-#: How many bytes of messages are encoded at once, and decoded in a thread that lets others in: less than a millisecond's
-#: work; and of how many messages.
+#: How many bytes of messages are encoded at once, and decoded at once beside an event loop: work for less than a
+#: millisecond. And how many messages.
 _PIECE = 64 * 1024
 _MESSAGES = 200
-#: The most bytes of a character: of an emoji, two escapes, where the message has a lone surrogate, too.
+#: The most bytes of a character: an emoji beside a lone surrogate is written as two escapes.
 _MOST_OF_A_CHARACTER = 12
-#: More bytes than a value takes besides its characters and the digits of a large integer: a float has up to 24.
+#: More bytes than a value takes besides its characters, or besides the digits of a large integer. A float has up to 24.
 _MOST_AROUND = 32
 _CONTAINERS = frozenset((dict, list))
 _decode_line = msgspec.json.Decoder(Line).decode
@@ -113,7 +113,7 @@ def encoded_size(message: Message) -> int:
 
 
 def size_bound(message: Message) -> int:
-    """Return a number that `encoded_size` does not exceed, by counting characters: nothing is encoded."""
+    """Return an upper bound of `encoded_size`, by counting characters instead of encoding."""
     characters, values, digits = 0, 2, 0
     containers: list[Any] = [message._object]
     if message._metadata:
@@ -153,11 +153,11 @@ def decode_messages(data: bytes | memoryview) -> View[Message]:
 
 
 def decode_lines(data: bytes | memoryview, separator: bytes) -> list[Line]:
-    """Return the lines of a JSON array of message lines: in pieces, with others let in between, if the thread gives way.
+    """Decode a JSON array of message lines: in pieces beside an event loop, which gets in between.
 
-    :param separator: a comma, and what follows each comma between two lines. Where it is elsewhere, the array may seem
-        to be none.
-    :raises msgspec.MsgspecError: if they are none; as other errors of decoding.
+    :param separator: a comma, and the bytes that follow each comma between two lines. If these bytes also occur inside of
+        lines, a valid array may be refused.
+    :raises msgspec.MsgspecError: if the array is invalid; other errors of decoding, too.
     """
     lines: list[Line] = []
     start, size = 1, _PIECE
@@ -174,7 +174,7 @@ def decode_lines(data: bytes | memoryview, separator: bytes) -> list[Line]:
 
 
 def checked_messages(lines: Sequence[Line]) -> list[Message]:
-    """Return the messages of lines.
+    """Return the messages of decoded lines.
 
     :raises DecodeError: if one of them is not a message, or positions do not increase; its offset is the line's number.
     """
@@ -189,9 +189,9 @@ def checked_messages(lines: Sequence[Line]) -> list[Message]:
 
 
 def are_plain(lines: Sequence[Any]) -> bool:
-    """Say whether decoded structs are certainly messages, as most are: with a role, a time in UTC, and no nested values.
+    """Say whether decoded lines are certainly valid, as most are: with a role, a time in UTC, and no nested values.
 
-    Each step runs in C. Of what is not plain, `flaw_of` tells.
+    Each step runs in C. `flaw_of` judges all other lines.
     """
     return all(map(_are_plain, pieces(lines, _MESSAGES)))
 
@@ -219,7 +219,7 @@ def _check(lines: Sequence[Line]) -> None:
 
 
 def flaw_of(value: dict[str, Any], created_at: datetime, metadata: dict[str, Any] | None) -> str:
-    """Return what keeps decoded parts from being a message; ``""`` if nothing does."""
+    """Say why decoded parts are no message; ``""`` if they are one."""
     kind = value.get("role")
     if not kind or type(kind) is not str:
         kind = value.get("type") if "role" not in value else None

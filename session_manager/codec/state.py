@@ -1,4 +1,4 @@
-"""A session's state as stores write it: all but its messages."""
+"""The state of a session as stores write it: everything but its messages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Texts(msgspec.Struct):
 
 
 class LogState(msgspec.Struct, gc=False, omit_defaults=True):
-    """What the end of each line of a log says of the session, in the order in which it is written."""
+    """The state at the end of each line of a log, in the order of its fields there."""
 
     generation: str
     revision: int
@@ -55,7 +55,7 @@ class LogState(msgspec.Struct, gc=False, omit_defaults=True):
     has_summary: bool
     #: How many messages its archive holds at least; absent if none.
     archived: int = 0
-    #: The notes on the session; null if they are too large to be repeated in each record. A writer splices them in.
+    #: The session's metadata; null if it is too large to be repeated in each record. A writer splices it in.
     metadata: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
@@ -63,7 +63,7 @@ class LogState(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 class State(msgspec.Struct, kw_only=True):
-    """What is stored of a session besides its messages, in the order in which it is written."""
+    """The whole state of a session, in the order of its fields in files."""
 
     key: str
     generation: str
@@ -131,9 +131,9 @@ def encode_state(session: Session) -> State:
 
 
 def decode_state(data: bytes) -> State:
-    """Return the state that some bytes encode.
+    """Decode a state.
 
-    :raises DecodeError: if they encode none, or an impossible one.
+    :raises DecodeError: if the bytes encode none, or an impossible one.
     """
     state: State = decoded(_decode_state, lambda value: msgspec.convert(value, State), data)
     check_state(state)
@@ -169,7 +169,7 @@ def session_of(state: LogState, messages: View[Message], texts: Texts) -> Sessio
 def session_of(state: Any, messages: View[Message], texts: Any = None) -> Session:
     """Return the session of a state and its messages.
 
-    :param texts: what the state does not hold.
+    :param texts: the fields that the state of a log does not hold.
     :raises DecodeError: if they do not belong together.
     """
     texts = texts or state

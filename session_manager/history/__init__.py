@@ -2,9 +2,9 @@
 
 Pure functions on sequences of messages. They change nothing, touch no store, and raise nothing, whatever is in the messages.
 
-* `problems` and `repair` find and mend what a provider refuses.
+* `problems` finds what a provider refuses; `repair` mends it.
 * `turns`, `safe_start` and `fit` cut a history without parting a call from its result.
-* `estimate_tokens` says about how many tokens a message is.
+* `estimate_tokens` estimates the tokens of a message.
 """
 
 from session_manager.history.context import ContextOptions

@@ -1,4 +1,4 @@
-"""What to send to a model: the system prompt, the summary, and the end of the history, valid and within bounds."""
+"""The context for a model: the system prompt, the summary, and the end of the history, valid and within bounds."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from session_manager.model.view import View
 
 __all__ = ["OPTIONS", "SUMMARY_PREFACE", "ContextOptions", "context"]
 
-#: What stands before the summary, in the message that brings it.
+#: The text before the summary, in the message that brings it.
 SUMMARY_PREFACE = "Summary of the conversation so far:\n"
 
 
 class ContextOptions(TypedDict, total=False):
-    """What calls that make a context take. `SessionManager.get_context` says what each means.
+    """The keyword arguments of calls that make a context. `SessionManager.get_context` says what each means.
 
     A call of your own takes the same by ``**options: Unpack[ContextOptions]``.
     """
@@ -50,7 +50,7 @@ def context(
     count: Callable[[Message], int] = estimate_tokens,
     summary_role: str = "system",
 ) -> list[Any]:
-    """Return what to send to a model, as fresh dicts. A pure function; see `SessionManager.get_context`.
+    """Return the messages to send to a model, as fresh dicts. A pure function; see `SessionManager.get_context`.
 
     :param buffered: further messages, behind those of the session.
     :raises TypeError: if a bound is no int, or `count` is not callable.

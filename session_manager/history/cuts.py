@@ -23,15 +23,15 @@ from session_manager.model.message import Message
 
 __all__ = ["Cut", "cut", "fit", "safe_start", "tails", "turns"]
 
-#: How many messages of the end are looked at first, where the end is asked for.
+#: How many messages a search from the end of a history looks at first.
 _FIRST_TAIL = 64
 
 
 def turns(messages: Sequence[Message]) -> list[Sequence[Message]]:
     """Return a history in turns, in order; together they are the whole history.
 
-    What comes before the first turn (system messages, a greeting, the rest of a turn that was cut) is the first
-    element then. What a turn is, is at the top of the module.
+    Messages before the first turn (system messages, a greeting, the rest of a cut turn) are the first element.
+    `session_manager.history.problems` defines a turn.
 
     >>> said = [Message("system", "Be brief."), Message("user", "Hi"), Message("assistant", "Hello!")]
     >>> [[message.role for message in turn] for turn in turns([*said, Message("user", "Bye")])]
@@ -44,8 +44,8 @@ def turns(messages: Sequence[Message]) -> list[Sequence[Message]]:
 def safe_start(messages: Sequence[Message], keep_last: int) -> int:
     """Return where to cut a history: ``messages[safe_start(messages, n):]`` is whole turns, at least `n` messages.
 
-    It is the shortest such end of the history: it never parts a turn, or a call from its result, and never keeps a turn
-    more than that takes. A cut there makes no new problem; what was wrong in the turns that are kept stays.
+    It is the shortest such end of the history. It parts no turn, and no call from its result. A cut there makes no new problem;
+    problems in the kept turns stay.
 
     * ``keep_last <= 0``: nothing is kept, the index is the length.
     * If the turns together do not have that many messages (there are fewer, one is gigantic and the rest leads it, or there is
@@ -66,7 +66,7 @@ def safe_start(messages: Sequence[Message], keep_last: int) -> int:
 
 @attrs.frozen
 class Cut:
-    """Which messages of a history may go, by their indexes: from `start` to before `stop`."""
+    """The messages of a history that may go, by their indexes: from `start` to before `stop`."""
 
     start: int
     stop: int
@@ -75,13 +75,13 @@ class Cut:
 
 
 def cut(messages: Sequence[Message], keep_last: int) -> Cut | None:
-    """Return which messages may go, so that at least `keep_last` of the last ones stay; `None` if none may.
+    """Return the messages that may go while at least the last `keep_last` messages stay; `None` if none may.
 
-    Those are whole turns, where one ends: all before `safe_start`, but for leading system and developer messages. Where none
-    does, one turn has become too long, such as one question with 300 calls of tools. Then its first part may go, but for its
-    first message, the question. What stays begins where the model goes on: behind the results of all calls before that,
-    never right behind a reasoning item, and, in a turn that has reasoning items, with one. So each call keeps its result, and
-    each reasoning item all that it led to. A cut there makes no new problem.
+    Whole turns go if one ends there: all messages before `safe_start`, but for leading system and developer messages. If none
+    ends there, one turn has become too long, such as one question with 300 tool calls. Then its first part may go, but for its
+    first message, the question. The kept part begins where the model goes on: behind the results of all earlier calls, never
+    right behind a reasoning item, and in a turn with reasoning items at one. So each call keeps its result, and each reasoning
+    item keeps everything that it led to. A cut there makes no new problem.
 
     >>> def use(name: str) -> list[Message]:
     ...     call = {"id": name, "type": "function", "function": {"name": "now", "arguments": "{}"}}
@@ -112,7 +112,7 @@ def cut(messages: Sequence[Message], keep_last: int) -> Cut | None:
 
 
 def _goes_on(messages: Sequence[Message], index: int, *, reasons: bool) -> bool:
-    """Say whether a message is where the model goes on by itself.
+    """Say whether the model goes on by itself at a message.
 
     :param reasons: whether there are reasoning items before it, which may have led to it.
     """
@@ -127,12 +127,11 @@ def fit(
 ) -> list[Message]:
     """Return the longest valid end of a history that is within a budget.
 
-    The history is repaired, and cut where a turn starts, or nowhere. If the last turn alone is over the budget, nothing is
-    left.
+    The history is repaired, and cut only where a turn starts. If the last turn alone is over the budget, the result is empty.
 
-    :param max_tokens: the budget; what `count` says of the messages is added up.
-    :param count: how many tokens a message is, 0 or more; called from the last message on, once for each that it takes
-        to know. An estimate if it is missing; give tiktoken's, or a provider's, to be exact.
+    :param max_tokens: the budget, for the sum of `count` over the messages.
+    :param count: returns the tokens of a message, 0 or more. It is called once for each message, from the last one on, until
+        the budget is reached. An estimate by default; give tiktoken's, or a provider's, to be exact.
     :raises TypeError: if `count` is not callable.
     :raises InvalidMessageError: if it returns anything but an int of 0 or more.
 
@@ -141,7 +140,7 @@ def fit(
     ['Bye', 'Bye!']
     """
     check_callable(count, "count")
-    totals = [0]  # of the last 0, 1, 2, … messages of the repaired history
+    totals = [0]  # the sums over the last 0, 1, 2, … messages of the repaired history
     valid: list[Message] = []
     for start in tails(messages):
         valid = repair(messages[start:])
@@ -160,9 +159,9 @@ def fit(
 def tails(messages: Sequence[Message]) -> Iterator[int]:
     """Yield where longer and longer ends of a history start, the last one at 0.
 
-    Each but the last starts with a turn, and has no result that may belong to a call before it. So what `pair`, `repair` and
-    `starts` say of it alone, they say of it in the whole history; and what is asked of its end costs the same
-    however long the history is.
+    Each end but the last starts with a turn, and has no result that may belong to an earlier call. So `pair`, `repair` and
+    `starts` give the same for the end alone as for the whole history. Questions about the end then cost the same, however long
+    the history is.
     """
     size = _FIRST_TAIL
     while size < len(messages):

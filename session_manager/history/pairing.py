@@ -1,4 +1,4 @@
-"""Which result answers which call, in a history of any quality: the one reading that everything in `history` shares.
+"""Pairs of calls and results, in a history of any quality. All modules of `history` share this reading.
 
 A call is open for a while, and a result in that while is *in place*:
 
@@ -6,10 +6,10 @@ A call is open for a while, and a result in that while is *in place*:
 * `BLOCKS`: in the very next message.
 * `ITEMS`, `CUSTOM`: until the next user message.
 
-A result answers the newest call that it names, in order if there are several such calls open at once. So ids may repeat
-from turn to turn, and parallel calls may be answered in any order. A call and a result which both name nothing
-belong together while the call is open. A result that comes when its call is not open any more is *late*; one whose call
-has a result already is *twice* there; one that names no call is *an orphan*.
+A result answers the newest call of its id, or the calls in order if several of that id are open. So ids may repeat from turn to
+turn, and parallel calls may be answered in any order. A call and a result that both have no id belong together while the call
+is open. A result whose call is not open any more is *late*. A result whose call has one already is *twice* there. A result
+without a call is *an orphan*.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ Place = tuple[int, int]
 
 @attrs.frozen(eq=False, repr=False)
 class Pairing:
-    """The calls and results of a history, by the index of their message, and what belongs together."""
+    """The calls and results of a history, by the index of their message, and their pairs."""
 
     calls: dict[int, list[Call]] = attrs.field(factory=dict)
     results: dict[int, list[Result]] = attrs.field(factory=dict)
-    #: Of each call that has one, its result.
+    #: The result of each answered call.
     answered: dict[Place, Place] = attrs.field(factory=dict)
-    #: Of each result that has one, its call.
+    #: The call of each result that has one.
     answers: dict[Place, Place] = attrs.field(factory=dict)
-    #: Results that come when their call is not open any more.
+    #: Results whose call is not open any more.
     late: set[Place] = attrs.field(factory=set)
     #: Results whose call has one already.
     twice: set[Place] = attrs.field(factory=set)
@@ -75,7 +75,7 @@ class Pairing:
 
 @attrs.define(eq=False, repr=False)
 class _Open:
-    """What is open where the reading has come to."""
+    """The open calls at a point of the reading."""
 
     #: The index of the message whose `CHAT` or `FUNCTION` calls are open.
     chat: int | None = None
@@ -83,16 +83,16 @@ class _Open:
     turn: int = 0
 
     def batch(self, shape: Shape, index: int) -> int | None:
-        """Return what the calls have in common that a result at `index` may answer in place."""
+        """Return the batch of calls that a result at `index` may answer in place; `None` if none is open."""
         if shape in (Shape.CHAT, Shape.FUNCTION):
             return self.chat
         return index - 1 if shape is Shape.BLOCKS else self.turn
 
 
 def pair(messages: Iterable[Message]) -> Pairing:
-    """Return what belongs together in a history. Never raises, whatever is in the messages."""
+    """Return the pairs of a history. Never raises, whatever is in the messages."""
     pairing, open_ = Pairing(), _Open()
-    # Of each thing that can be named: the newest calls of that name, and those of them that have no result yet.
+    # By id: the newest calls, and the unanswered ones among them.
     named: dict[tuple[Shape, str | None], tuple[int, list[Place]]] = {}
     for index, message in enumerate(messages):
         value = message._object
@@ -134,7 +134,7 @@ def _answer(pairing: Pairing, place: Place, newest: tuple[int, list[Place]] | No
 
 
 def starts(messages: Sequence[Message], pairing: Pairing) -> list[int]:
-    """Return where turns start: at the user messages that say more than results, and part no call from its result."""
+    """Return where turns start: at user messages that hold more than results, and part no call from its result."""
     change = [0] * (len(messages) + 1)
     for (index, _), (call, _) in pairing.answers.items():
         change[call + 1] += 1
@@ -153,19 +153,19 @@ def _only_results(message: Message) -> bool:
 
 
 def calls_come_last(message: Message) -> bool:
-    """Whether nothing follows the ``tool_use`` blocks of a message but other ones."""
+    """Say whether the ``tool_use`` blocks of a message come last."""
     kinds = [is_call_block(block) for block in blocks(message)]
     return kinds == sorted(kinds)
 
 
 def results_come_first(message: Message) -> bool:
-    """Whether nothing precedes the ``tool_result`` blocks of a message but other ones."""
+    """Say whether the ``tool_result`` blocks of a message come first."""
     kinds = [is_result_block(block) for block in blocks(message)]
     return kinds == sorted(kinds, reverse=True)
 
 
 def lone_reasoning(messages: Sequence[Message]) -> list[int]:
-    """Return where reasoning items are that no item of the model follows."""
+    """Return the indexes of reasoning items that no item of the model follows."""
     return [
         index
         for index, message in enumerate(messages)
@@ -174,13 +174,13 @@ def lone_reasoning(messages: Sequence[Message]) -> list[int]:
 
 
 def is_reasoning(message: Message) -> bool:
-    """Whether a message is a ``reasoning`` item (OpenAI Responses)."""
+    """Say whether a message is a ``reasoning`` item (OpenAI Responses)."""
     value = message._object
     return "role" not in value and value["type"] == "reasoning"
 
 
 def is_of_the_model(message: Message) -> bool:
-    """Whether a message is something that the model said, thought or did: what may follow a reasoning item."""
+    """Say whether the model said, thought or did a message: such a message may follow a reasoning item."""
     value = message._object
     return value["role"] == "assistant" if "role" in value else not value["type"].endswith("_output")
 

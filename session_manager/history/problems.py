@@ -1,10 +1,10 @@
 """Histories that a model's provider accepts: what is wrong with one, where to cut it, how to mend it.
 
-Pure functions on sequences of messages. Nothing is changed, nothing stored is touched, and nothing raises, whatever is in
-the messages; a counter that does not count does.
+Pure functions on sequences of messages. They change nothing and touch no store. They raise nothing, whatever is in the messages,
+except for a counter that returns no number.
 
-**What a valid history is.** Providers refuse a request, the same one for good, in which calls and results do not fit
-together. `problems` finds what the strictest of those that take a shape refuses (the shapes are in `tool_calls`):
+**A valid history.** Providers refuse a request in which calls and results do not fit together, and they refuse it each time.
+`problems` finds what the strictest provider of each shape refuses (the shapes are in `tool_calls`):
 
 * *A call without its result*, where its result must be. OpenAI chat: "An assistant message with 'tool_calls' must be
   followed by tool messages responding to each 'tool_call_id'". Anthropic: "`tool_use` ids were found without
@@ -20,17 +20,17 @@ together. `problems` finds what the strictest of those that take a shape refuses
 * *A reasoning item without the item that it led to*. Responses: "Item of type 'reasoning' was provided without its
   required following item". Any item of the model right after it will do.
 * With ``user_first=True``, *a history that does not start with a user message* (after leading system and developer
-  messages). Anthropic and Google refuse that ("first message must use the "user" role"). OpenAI and most others do not,
-  and a bot that speaks first loses its words by the repair, so it has to be asked for.
+  messages). Anthropic and Google refuse that ("first message must use the "user" role"). OpenAI and most others do not. You
+  must ask for this check, because the repair drops the greeting of a bot that speaks first.
 
-What is wrong inside of one message is not looked at: a missing id, two parallel calls with one id, a field too many.
-Neither is that an id comes again in another turn, or that a reasoning item is gone which once stood before another item.
-Where these rules come from is in ``docs/adr/0011-a-late-result-is-moved-and-a-greeting-stays.md``.
+Flaws inside of one message are not checked: a missing id, two parallel calls with one id, a field too many. Nor is an id that
+comes again in another turn, or the absence of a reasoning item that once preceded another item.
+``docs/adr/0011-a-late-result-is-moved-and-a-greeting-stays.md`` says where these rules come from.
 
-**Turns.** A turn is a user message and all that answers it, up to the next user message that starts one. Each user message
-starts a turn, also right after another, so that a group chat in which nobody answers can be cut anywhere. Two kinds
-of user message do not: one that only brings results, and one between a call and its result (somebody wrote while the tool
-was running). So no turn parts a call from its result, and no cut at a turn makes a new problem.
+**Turns.** A turn is a user message and all its answers, up to the next user message that starts one. Each user message starts
+a turn, even right after another, so that a group chat without answers can be cut anywhere. Two kinds of user message start
+none: one that only brings results, and one between a call and its result (a user wrote while the tool was running). So no turn
+parts a call from its result, and no cut at a turn makes a new problem.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ __all__ = ["Problem", "head", "problems"]
 
 @attrs.frozen
 class Problem(AsDict):
-    """Something in a history that a provider refuses."""
+    """A flaw of a history that a provider refuses."""
 
-    #: Which message of the sequence, from 0.
+    #: The index of the message in the sequence, from 0.
     index: int
     #: The message's position in its session; `None` if it has none.
     position: int | None
-    #: What is wrong, in words; never text of a message.
+    #: The reason in words; never text of a message.
     reason: str
 
 
 def problems(messages: Sequence[Message], *, user_first: bool = False) -> list[Problem]:
     """Return all that a provider would refuse in a history, in order; an empty list if it is valid.
 
-    What is checked, and what is not, is at the top of the module.
+    The top of the module lists the checks.
 
     :param user_first: whether the history must start with a user message.
 

@@ -1,4 +1,4 @@
-"""Mending a history, in three steps: strays out, each result to its call, reasoning that led nowhere out."""
+"""The repair of a history in three steps: drop strays, move each result to its call, drop reasoning that led nowhere."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def mended(messages: list[Message]) -> list[Message]:
 
 
 def _without(messages: list[Message], out: set[Place]) -> list[Message | None]:
-    """Take some results out of their messages. A message with nothing else in it becomes `None`."""
+    """Take some results out of their messages. A message that holds nothing else becomes `None`."""
     slots: defaultdict[int, set[int]] = defaultdict(set)
     for index, slot in out:
         slots[index].add(slot)
@@ -82,7 +82,7 @@ def _made(value: dict[str, Any], like: Message) -> Message:
 
 
 class _Placing:
-    """Puts each result where its call wants it: late ones are moved, missing ones made."""
+    """Puts each result in its place: late results are moved, missing ones are made."""
 
     def __init__(self, messages: list[Message], pairing: Pairing) -> None:
         self.messages = messages
@@ -91,7 +91,7 @@ class _Placing:
         self.before: defaultdict[int, list[Message]] = defaultdict(list)
         #: Blocks to come behind the results that a message starts with.
         self.blocks: defaultdict[int, list[Any]] = defaultdict(list)
-        #: Where the run of calls and results ends that was walked last.
+        #: The end of the last run of calls and results.
         self.stop = 0
 
     def done(self) -> list[Message]:
@@ -116,7 +116,7 @@ class _Placing:
         return result is not None and result not in self.pairing.late
 
     def _behind(self, index: int, shape: Shape) -> int:
-        """Return where results go that a message's calls want: behind those that are there."""
+        """Return the place of new results for a message's calls: behind the existing ones."""
         if self.stop <= index:
             self.stop = index + 1
             while self.stop < len(self.messages) and self._goes_on(self.messages[self.stop], shape):
@@ -154,7 +154,7 @@ class _Placing:
             self.before[index + 1].append(_made({"role": "user", "content": wanted}, self.messages[index]))
 
     def _in_order(self, index: int, message: Message) -> Message:
-        """Return a message with its calls last, or its results first, and the blocks that are added to these."""
+        """Return a message with its calls last, or its results first, and further blocks behind these."""
         content = list(blocks(message))
         made = self.pairing.calls.get(index)
         if made and made[0].shape is Shape.BLOCKS and not calls_come_last(message):
@@ -170,15 +170,15 @@ class _Placing:
 def repair(messages: Sequence[Message], *, user_first: bool = False) -> list[Message]:
     """Return a valid history with the least change; of a valid one the same messages.
 
-    * A result without a call, or for a call that has one, is left out (of a message with other blocks only that block).
+    * A result without a call, or for an answered call, is left out; of a message with other blocks, only that block.
     * A call without a result gets one, in its own shape, which says that it was interrupted.
-    * A late result is moved to where it belongs: it is what the tool said.
+    * A late result is moved to its place: the tool did answer.
     * Blocks are put in Anthropic's order. A reasoning item without its follower is left out.
 
-    ``problems(repair(x)) == []`` for every `x`, and repairing twice changes nothing more. A message that is changed keeps
-    its position, time, ref and metadata; a new one has the time of its call, and no position.
+    ``problems(repair(x)) == []`` for every `x`, and a second repair changes nothing. A changed message keeps its position, time,
+    ref and metadata. A new message has the time of its call, and no position.
 
-    :param user_first: whether it must start with a user message: what comes before the first turn is left out then,
+    :param user_first: whether the history must start with a user message. Messages before the first turn are then left out,
         but for leading system and developer messages.
 
     >>> calling = Message("assistant", None, tool_calls=[{"id": "call_1", "type": "function"}])

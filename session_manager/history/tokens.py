@@ -1,8 +1,8 @@
-"""An estimate of how many tokens a message is, without a tokenizer: near enough to keep a history within a budget.
+"""An estimate of a message's tokens, without a tokenizer: near enough to keep a history within a budget.
 
-**What is counted** is what a model reads: the strings of ``content``, in lists and objects too, of reasoning its text; the
-names and arguments of tool calls, and what tools said; 4 tokens a message for its role and frame. An image or a file in the
-content is 1,000 tokens, whatever its size. Ids, signatures and encrypted reasoning are not counted.
+**Counted** is everything that a model reads: the strings of ``content``, also in lists and objects; the text of reasoning; the
+names and arguments of tool calls, and the results of tools; 4 tokens a message for its role and frame. An image or a file in the
+content counts as 1,000 tokens, whatever its size. Ids, signatures and encrypted reasoning are not counted.
 
 **How.** Each character weighs what characters of its kind weigh, on average, in the vocabulary ``o200k_base`` (GPT-4o and
 later): the table is below. Kinds are told apart by the first byte of a character in UTF-8, so that counting them costs
@@ -54,7 +54,7 @@ _KINDS: Final = (
 
 
 def _kinds() -> tuple[bytes, dict[bytes, int]]:
-    """Return the table that gives each byte its kind, and what each kind weighs."""
+    """Return the table that gives each byte its kind, and the weight of each kind."""
     table = bytearray(256)
     for kind, (first, last, _) in enumerate(_KINDS):
         table[first : last + 1] = bytes([kind]) * (last + 1 - first)
@@ -65,7 +65,7 @@ _TABLE, _WEIGHTS = _kinds()
 
 
 def estimate_text(text: str) -> int:
-    """Return about how many tokens a text is.
+    """Estimate the tokens of a text.
 
     >>> estimate_text("Each character weighs what characters of its kind weigh."), estimate_text("每一个承诺都是一句话。")
     (12, 9)
@@ -75,7 +75,7 @@ def estimate_text(text: str) -> int:
 
 
 def counted(count: Callable[[Message], int], message: Message) -> int:
-    """Return how many tokens a message is, by a counter that the user gave.
+    """Return the tokens of a message, by the caller's counter.
 
     :raises InvalidMessageError: if that is no int of 0 or more.
     """
@@ -88,7 +88,7 @@ def counted(count: Callable[[Message], int], message: Message) -> int:
 
 
 def estimate_tokens(message: Message) -> int:
-    """Return about how many tokens a message is; how near it is, and what is counted, is at the top of the module.
+    """Estimate the tokens of a message. The top of the module says what is counted, and how near the estimate is.
 
     >>> estimate_tokens(Message("user", "What time is it?"))
     8

@@ -88,7 +88,7 @@ def calls(message: Message) -> list[Call]:
 
     >>> calls(Message("assistant", None, tool_calls=[{"id": "call_1", "type": "function"}]))
     [Call(shape=<Shape.CHAT: 'chat'>, id='call_1', slot=0)]
-    >>> calls(Message("assistant", "Hello!", tool_calls="none"))
+    >>> calls(Message.from_dict({"role": "assistant", "tool_calls": "none"}))
     []
     """
     value = message._object
