@@ -77,7 +77,7 @@ class Removal(Resource):
         :raises ConflictError: if it is in another version than `expected`, or dirty.
         """
         with self._residents.lock_of(key):
-            self._residents.check_state()
+            self._residents.check_not_closed()
             return self._delete(key) if isinstance(expected, Anything) else self._delete_expected(key, expected)
 
     def _delete_expected(self, key: str, expected: Version | None) -> bool:
@@ -141,7 +141,7 @@ class Removal(Resource):
         :raises StorageError: as the store's `Store.delete` does; what was in RAM of it is still there.
         """
         with self._residents.lock_of(key):
-            self._residents.check_state()
+            self._residents.check_not_closed()
             return self._would_expire(key, than) if dry_run else self._expire(key, than)
 
     def _would_expire(self, key: str, than: datetime) -> bool:

@@ -114,7 +114,7 @@ class Lookups(Resource):
         if store is None or not store.windowed or residents.peek(key) is not None:
             return None
         with residents.lock_of(key):
-            residents.check_state()
+            residents.check_not_closed()
             if residents.peek(key) is not None:
                 return None
             return store.window(key, limit=limit, before=before, after=after) or []

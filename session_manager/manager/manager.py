@@ -767,7 +767,7 @@ class SessionManager(Resource):
         store = self._residents.store
         if store is not None:
             with self._residents.lock_of(checked):
-                self._residents.check_state()
+                self._residents.check_not_closed()
                 store.compact(checked)
 
     def verify(self, key: str | None = None) -> list[Finding]:
@@ -784,13 +784,13 @@ class SessionManager(Resource):
             return self._verified(store, checked)
         findings = [finding for one in self._overview.keys("") for finding in self._verified(store, one)]
         with self._residents.lock_of(STORAGE):
-            self._residents.check_state()
+            self._residents.check_not_closed()
             findings += store.strays()
         return list(dict.fromkeys(findings))
 
     def _verified(self, store: Store, key: str) -> list[Finding]:
         with self._residents.lock_of(key):
-            self._residents.check_state()
+            self._residents.check_not_closed()
             return store.verify(key)
 
     def health(self) -> Health:
@@ -848,7 +848,7 @@ class SessionManager(Resource):
     # Checks
 
     def _checked(self, key: object) -> str:
-        self._residents.check_state()
+        self._residents.check_not_closed()
         return check_key(key)
 
     def _writable(self, key: object) -> str:

@@ -41,7 +41,7 @@ class Overview(Resource):
             if entry is not None and self._residents.touch(key) is not None:
                 return True
             with self._residents.lock_of(key):
-                self._residents.check_state()
+                self._residents.check_not_closed()
                 return store.version(key) is not None
         except (CorruptSessionError, UnsupportedFormatError):
             return True
@@ -53,7 +53,7 @@ class Overview(Resource):
         if store is None:
             return sorted(own)
         with self._residents.lock_of(STORAGE):
-            self._residents.check_state()
+            self._residents.check_not_closed()
             return sorted(own.keys() | store.keys(prefix))
 
     def infos(
@@ -95,7 +95,7 @@ class Overview(Resource):
         start, count = after, limit
         while True:
             with self._residents.lock_of(STORAGE):
-                self._residents.check_state()
+                self._residents.check_not_closed()
                 stored = store.infos(prefix, after=start, limit=count, order=order)
             found += (
                 [one for one in stored if one.key not in mine and _matches(one, where)] if mine or where else stored
@@ -138,7 +138,7 @@ class Overview(Resource):
         try:
             if store is not None and not _tells(store, entry):
                 with self._residents.lock_of(key):
-                    self._residents.check_state()
+                    self._residents.check_not_closed()
                     return self._describe(store, key)
             if store is not None and store.shared:
                 entry = self._residents.touch(key)
@@ -158,7 +158,7 @@ class Overview(Resource):
         if store is None:
             return [] if entry is None else entry.archived((), archive=self._residents.archive)
         with self._residents.lock_of(key):
-            self._residents.check_state()
+            self._residents.check_not_closed()
             return self._archive(store, key)
 
     def _archive(self, store: Store, key: str) -> list[Message]:
@@ -181,7 +181,7 @@ class Overview(Resource):
             return hits
         if store.indexed:
             with self._residents.lock_of(STORAGE):
-                self._residents.check_state()
+                self._residents.check_not_closed()
                 found = store.search(text, key=key, prefix=prefix, limit=limit, skip=mine)
             return merged([*hits, *found], limit)
         for one in [key] if key is not None else self.keys(prefix):
@@ -198,7 +198,7 @@ class Overview(Resource):
     def _search_one(self, store: Store, text: str, key: str, limit: int, *, strict: bool) -> list[SearchHit]:
         try:
             with self._residents.lock_of(key):
-                self._residents.check_state()
+                self._residents.check_not_closed()
                 return self._search(store, text, key, limit)
         except (CorruptSessionError, UnsupportedFormatError) as error:
             if strict:
@@ -228,7 +228,7 @@ class Overview(Resource):
                 found = self._with_archive(None, key, entry, strict=strict)
             else:
                 with self._residents.lock_of(key):
-                    self._residents.check_state()
+                    self._residents.check_not_closed()
                     found = self._with_archive(store, key, entry, strict=strict)
             for message in found:
                 yield key, message

@@ -66,7 +66,7 @@ class Saving(Resource):
         if store is None or entry is None or not entry.dirty:
             return False
         with self._residents.lock_of(key):
-            self._residents.check_state()
+            self._residents.check_not_closed()
             return self._save(store, key)
 
     def carry_out(self, key: str, change: Change | Make, *, blind: bool = False, keep: bool = True) -> Outcome | None:
@@ -232,7 +232,7 @@ class Saving(Resource):
             with locks[0]:
                 return self._save_locked(store, keys, locks[1:], failures, closing=closing)
         if not closing:
-            self._residents.check_state()
+            self._residents.check_not_closed()
         return self._save_batch(store, keys, failures)
 
     def _save_batch(self, store: Store, keys: list[str], failures: dict[str, Exception]) -> int:
@@ -373,7 +373,7 @@ class Saving(Resource):
         if store is None:
             return []
         with residents.lock_of(key):
-            residents.check_state()
+            residents.check_not_closed()
             entry = residents.peek(key)
             if entry is not None and entry.unknown is not None:
                 self._settle(store, entry.unknown, give_up=True)
@@ -389,7 +389,7 @@ class Saving(Resource):
         residents.check_may_wait()
         locks = residents.keyed.locks_of((key, new_key))
         with locks[0], locks[-1]:  # of one key twice: such a lock can be taken again
-            residents.check_state()
+            residents.check_not_closed()
             return self._fork(key, new_key, at)
 
     def _fork(self, key: str, new_key: str, at: datetime) -> Session:

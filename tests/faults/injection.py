@@ -182,7 +182,7 @@ def inject(place, situation, call, number, fault, *, ends, before, after, keys):
         run.records = True
         run.point()
         place.checker.check(run.points[-1])
-    if not (ends and m._residents._state.value == "closed"):
+    if not (ends and m._residents._phase.value == "closed"):
         afterwards(run, call, before, after, ends=ends, keys=keys)
     run.store.close()
     assert disk.descriptors == {} or interrupted

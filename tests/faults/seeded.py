@@ -465,7 +465,7 @@ MANAGER = (
         "manager/test_manager.py::test_close_that_cannot_save_raises_and_stays_open",
         residents.Residents,
         "_drain",
-        ("self._state = _State.OPEN", "pass"),
+        ("self._phase = _Phase.OPEN", "pass"),
     ),
     seeded(
         "a dirty session is evicted",

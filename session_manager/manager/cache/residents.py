@@ -32,7 +32,7 @@ Make = Callable[[Session], Change | None]
 STORAGE = ""
 
 
-class _State(enum.Enum):
+class _Phase(enum.Enum):
     OPEN = "open"
     CLOSING = "closing"
     CLOSED = "closed"
@@ -79,7 +79,7 @@ class Residents(Resource):
         #: Where the messages of a ref are. Requires the lock.
         self.ref_maps = RefMaps(budget)
         self._closing = threading.RLock()
-        self._state = _State.OPEN
+        self._phase = _Phase.OPEN
         #: Called with every entry that a change made, by a thread that holds the lock.
         self.watch: Callable[[str, Entry], None] | None = None
 
@@ -98,16 +98,16 @@ class Residents(Resource):
         :raises ClosedError: if it is closed, or being closed.
         """
         self.lock.check_process()
-        self.check_state()
+        self.check_not_closed()
 
-    def check_state(self) -> None:
+    def check_not_closed(self) -> None:
         """Raise `ClosedError` if it is closed, or being closed: the cheap half of `check_open`."""
-        if self._state is not _State.OPEN:
+        if self._phase is not _Phase.OPEN:
             raise ClosedError
 
     def check_writable(self) -> None:
         """Raise if nothing may be changed: `ClosedError`, or `ReadOnlyError`."""
-        if self._state is not _State.OPEN:
+        if self._phase is not _Phase.OPEN:
             raise ClosedError
         if self._read_only:
             raise ReadOnlyError
@@ -118,7 +118,7 @@ class Residents(Resource):
             check_may_wait()
 
     def lock_of(self, key: str) -> threading.RLock:
-        """Return the keyed lock of a session, for ``with``: once you hold it, `check_state`.
+        """Return the keyed lock of a session, for ``with``: once you hold it, `check_not_closed`.
 
         :raises WouldWaitError: as `check_may_wait` does.
         :raises ReentrantCallError: if this thread holds the lock of any key, as `KeyedLocks.locks_of` says.
@@ -197,7 +197,7 @@ class Residents(Resource):
         if session is None:
             self.forget(key)
         else:  # not forgotten first: the store would forget what it has just read
-            self._forget_notes(key)
+            self._forget_marks(key)
             self.put(key, Entry.of(session), size=size)
         return before
 
@@ -233,12 +233,12 @@ class Residents(Resource):
         if store is None or (entry is not None and not self._is_stale(store, entry)):
             return entry
         with self.lock_of(key):
-            self.check_state()
+            self.check_not_closed()
             return self.fetch(store, key)
 
     def _used(self, key: str) -> Entry | None:
         """Return what is in RAM of a session, and count it as used; `None` while it is being expired. Requires the lock."""
-        self.check_state()
+        self.check_not_closed()
         if self._leaving and key in self._leaving:
             return None
         if self._budget is not None:
@@ -287,7 +287,7 @@ class Residents(Resource):
         self.check_writable()
         entry = Entry.of(blank)
         with self.lock_of(key):
-            self.check_state()
+            self.check_not_closed()
             loaded = None if self.store is None else self.fetch(self.store, key)
             if loaded is not None:
                 return loaded
@@ -372,7 +372,7 @@ class Residents(Resource):
 
     def forget(self, key: str) -> Entry | None:
         """Forget a session, and return what was in RAM of it. Requires the lock."""
-        self._forget_notes(key)
+        self._forget_marks(key)
         return self._drop(key)
 
     def deleted(self, key: str, *, stored: bool) -> bool:
@@ -385,7 +385,7 @@ class Residents(Resource):
             self._bonds.deleted(key)
         return resident
 
-    def _forget_notes(self, key: str) -> None:
+    def _forget_marks(self, key: str) -> None:
         self._failures.pop(key, None)
         self._leaving.discard(key)
 
@@ -401,24 +401,24 @@ class Residents(Resource):
         if is_mine(self._closing):
             raise ReentrantCallError
         with self._closing:
-            if self._state is not _State.CLOSED:
+            if self._phase is not _Phase.CLOSED:
                 self._drain(flush)
             self.let_go()
 
     def _drain(self, flush: Callable[[], object]) -> None:
         try:
-            self._state = _State.CLOSING
+            self._phase = _Phase.CLOSING
             flush()
             self.keyed.drain()
             flush()  # the last of these calls may have created a session
-            self._state = _State.CLOSED
+            self._phase = _Phase.CLOSED
         finally:
-            if self._state is _State.CLOSING:
-                self._state = _State.OPEN
+            if self._phase is _Phase.CLOSING:
+                self._phase = _Phase.OPEN
 
     def unsaved(self) -> int:
         """Return how many sessions a manager that is being dropped has to save: none, if it is closed, or another process's."""
-        if self._state is _State.CLOSED or not self.lock.is_of_this_process:
+        if self._phase is _Phase.CLOSED or not self.lock.is_of_this_process:
             return 0
         return self.left()
 
@@ -428,7 +428,7 @@ class Residents(Resource):
 
     def abandon(self) -> None:
         """Refuse further calls, without waiting."""
-        self._state = _State.CLOSED
+        self._phase = _Phase.CLOSED
 
     def let_go(self) -> None:
         """Give the store back, and close it if it is ours to close. No call may be using it."""
