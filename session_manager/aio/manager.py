@@ -121,6 +121,7 @@ class AsyncSessionManager(Resource):
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         max_resident_bytes: int | None = None,
         autosave: Autosave | None = None,
+        expire_every: timedelta | None = None,
         read_only: bool = False,
         archive: bool = False,
         roles: Collection[str] = (),
@@ -133,6 +134,7 @@ class AsyncSessionManager(Resource):
             max_message_bytes=max_message_bytes,
             max_resident_bytes=max_resident_bytes,
             autosave=autosave,
+            expire_every=expire_every,
             read_only=read_only,
             archive=archive,
             roles=roles,
@@ -145,6 +147,7 @@ class AsyncSessionManager(Resource):
             max_message_bytes=max_message_bytes,
             max_resident_bytes=max_resident_bytes,
             autosave=autosave,
+            expire_every=expire_every,
             read_only=read_only,
             archive=archive,
             roles=roles,
@@ -482,13 +485,27 @@ class AsyncSessionManager(Resource):
         manager = await self._manager()
         return await self._workers.writing.run(partial(manager.delete_prefix, prefix, dry_run=dry_run))
 
-    async def expire(self, older_than: timedelta | datetime, *, prefix: str = "", dry_run: bool = False) -> list[str]:
-        """Delete the sessions whose last message is too old: `SessionManager.expire`.
+    async def set_expiry(self, key: str, after: timedelta | None) -> bool:
+        """Set how long after its last message a session may be deleted: `SessionManager.set_expiry`."""
+        manager = await self._manager()
+        return await self._workers.writing.soon(key, partial(manager.set_expiry, key, after))
+
+    async def expire(
+        self,
+        older_than: timedelta | datetime | None = None,
+        *,
+        key: str | None = None,
+        prefix: str = "",
+        where: Mapping[str, Any] | None = None,
+        dry_run: bool = False,
+    ) -> list[str]:
+        """Delete the sessions whose last message is too old, or whose own expiry has passed: `SessionManager.expire`.
 
         The `prefix` ``"telegram:1"`` also means ``"telegram:10"``; `key_prefix` means whole parts.
         """
         manager = await self._manager()
-        return await self._workers.writing.run(partial(manager.expire, older_than, prefix=prefix, dry_run=dry_run))
+        expire = partial(manager.expire, older_than, key=key, prefix=prefix, where=where, dry_run=dry_run)
+        return await self._workers.writing.run(expire)
 
     async def fork(self, key: str, new_key: str) -> Session:
         """Copy a session to a new key, durably: `SessionManager.fork`."""

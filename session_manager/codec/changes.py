@@ -10,7 +10,9 @@ A change is one object; ``change`` names its kind, ``at`` is its time::
     {"change":"clear","at":…,"generation":"…","spare":[3,9]}
     {"change":"fold","at":…,"summary":"…","start":3,"stop":7,"digest":"…"}
     {"change":"set_summary","at":…,"text":"…"}
-    {"change":"update_metadata","at":…,"items":{…},"removed":["…"]}
+    {"change":"update_metadata","at":…,"items":{…},"removed":["…"],"expires_after":"P90D"}
+
+``expires_after`` is a duration as in ISO 8601, or null, which takes the expiry away; absent, it stays as it is.
 
 The messages in it have no position and no turn: both follow from the session that the change is applied to
 (`session_manager.model.changes`). Null and empty fields are absent. Times, texts and numbers are written and checked as in
@@ -21,7 +23,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, get_type_hints
 
@@ -31,6 +33,7 @@ import msgspec
 from session_manager.codec.json import DecodeError, encode_json
 from session_manager.codec.lines import flaw_of
 from session_manager.model.changes import (
+    UNCHANGED,
     Append,
     Change,
     Clear,
@@ -40,6 +43,7 @@ from session_manager.model.changes import (
     SetSummary,
     Summarize,
     Truncate,
+    Unchanged,
     UpdateMetadata,
 )
 from session_manager.model.json_value import MAX_LEVELS, JsonObject, within_levels
@@ -94,6 +98,12 @@ def _object(value: dict[str, Any]) -> JsonObject:
     return JsonObject(value)
 
 
+def _expiry(after: timedelta | None) -> timedelta | None:
+    if after is not None and after <= timedelta():
+        raise DecodeError(0, "an expiry that is not positive")
+    return after
+
+
 class _Form(NamedTuple):
     """A field of a change as files have it: its type, its default, and the functions there and back, if it needs them."""
 
@@ -107,6 +117,12 @@ class _Form(NamedTuple):
 _FORMS: dict[Any, _Form] = {
     Message: _Form(NewMessage, attrs.NOTHING, lambda one: _new((one,))[0], lambda new: _messages((new,))[0]),
     tuple[Message, ...]: _Form(list[NewMessage], [], _new, _messages),
+    timedelta | None | Unchanged: _Form(
+        timedelta | None | msgspec.UnsetType,
+        msgspec.UNSET,
+        lambda after: msgspec.UNSET if after is UNCHANGED else after,
+        lambda written: UNCHANGED if written is msgspec.UNSET else _expiry(written),
+    ),
     JsonObject: _Form(dict[str, Any], {}, dict, _object),
 }
 

@@ -15,9 +15,10 @@ Errors name the field, and never hold a value.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import attrs
@@ -154,6 +155,21 @@ def _structure_time(value: Any, _: Any) -> datetime:
     if time.tzinfo is None:
         raise InvalidDataError("", "is not a time in RFC 3339 with its offset")
     return utc(time, "")
+
+
+def _unstructure_duration(value: timedelta) -> str:
+    text: str = msgspec.to_builtins(value)
+    return text
+
+
+def _structure_duration(value: Any, _: Any) -> timedelta:
+    _checked(value, str, "a duration in ISO 8601, such as P90D")
+    duration = None
+    with contextlib.suppress(msgspec.ValidationError):
+        duration = msgspec.convert(value, timedelta)
+    if duration is None:
+        raise InvalidDataError("", "is not a duration in ISO 8601, such as P90D")
+    return duration
 
 
 # Lists, objects and attrs classes.
@@ -318,6 +334,8 @@ converter.register_structure_hook(float, _structure_float)
 converter.register_structure_hook(bool, _structure_bool)
 converter.register_structure_hook(datetime, _structure_time)
 converter.register_unstructure_hook(datetime, _unstructure_time)
+converter.register_structure_hook(timedelta, _structure_duration)
+converter.register_unstructure_hook(timedelta, _unstructure_duration)
 converter.register_structure_hook(JsonObject, _structure_object)
 converter.register_unstructure_hook(JsonObject, _unstructure_object)
 converter.register_structure_hook(Message, _structure_message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, overload
 
 import msgspec
@@ -24,6 +24,9 @@ __all__ = [
     "encode_state",
     "session_of",
 ]
+
+
+_NO_TIME = timedelta()
 
 
 class Texts(msgspec.Struct):
@@ -55,6 +58,8 @@ class LogState(msgspec.Struct, gc=False, omit_defaults=True):
     has_summary: bool
     #: How many messages its archive holds at least; absent if none.
     archived: int = 0
+    #: The session's expiry; absent if there is none.
+    expires_after: timedelta | None = None
     #: The session's metadata; null if it is too large to be repeated in each record. A writer splices it in.
     metadata: dict[str, Any] | None = None
 
@@ -82,6 +87,8 @@ class State(msgspec.Struct, kw_only=True):
     count: int
     #: How many messages its archive holds at least; absent if none.
     archived: int | msgspec.UnsetType = msgspec.UNSET
+    #: The session's expiry; absent if there is none.
+    expires_after: timedelta | msgspec.UnsetType = msgspec.UNSET
 
     def __repr__(self) -> str:
         return f"<state of {self.key[:80]!a}: {self.count} messages, revision {self.revision}>"
@@ -102,6 +109,7 @@ class Described(msgspec.Struct, kw_only=True, gc=False):
     metadata: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies an empty default
     count: int
     archived: int | msgspec.UnsetType = msgspec.UNSET
+    expires_after: timedelta | msgspec.UnsetType = msgspec.UNSET
 
     def __repr__(self) -> str:
         return f"<description of {self.key[:80]!a}>"
@@ -127,6 +135,7 @@ def encode_state(session: Session) -> State:
         metadata=dict(session._metadata),
         count=len(session.messages),
         archived=session._archived or msgspec.UNSET,
+        expires_after=session.expires_after or msgspec.UNSET,
     )
 
 
@@ -155,6 +164,8 @@ def check_state(state: State | LogState | Described) -> None:
     revision, start, count = state.revision, state.start, state.count
     if revision < 1 or start < 0 or count < 0 or state.end - start < count or (state.archived or 0) < 0:
         raise DecodeError(0, "impossible numbers")
+    if state.expires_after and state.expires_after <= _NO_TIME:
+        raise DecodeError(0, "an expiry that is not positive")
     utc, last = timezone.utc, state.last_message_at
     if state.created.tzinfo is not utc or state.updated.tzinfo is not utc or (last and last.tzinfo is not utc):
         raise DecodeError(0, "a time that is not UTC")
@@ -189,4 +200,5 @@ def session_of(state: Any, messages: View[Message], texts: Any = None) -> Sessio
         refs=texts.refs,
         revision=state.revision,
         archived=state.archived or 0,
+        expires_after=state.expires_after or None,
     )

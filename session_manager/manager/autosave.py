@@ -1,4 +1,4 @@
-"""Write-behind: a background thread that saves what has been unsaved for long, or has become much."""
+"""The background thread: it saves what has been unsaved for long, or has become much, and expires sessions now and then."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import attrs
@@ -21,6 +22,7 @@ __all__ = ["Autosave", "Autosaver"]
 _log = logging.getLogger("session_manager")
 
 _LONGEST_WAIT = 60.0
+_NEVER = float("inf")
 #: Seconds before the thread looks again at a manager that was being closed. A close that cannot save all leaves it open.
 _RETRY = 1.0
 
@@ -63,18 +65,28 @@ class Autosaver(Resource):
 
     A save that fails is logged, and tried again after twice the time, at most a minute; the session stays dirty.
 
-    :param rule: when to save.
+    :param rule: when to save; `None`: never.
     :param save: saves those of some sessions that are dirty, and returns which could not be saved, and why.
     :param is_dirty: whether a session has something to save.
+    :param every: how long after one expiry the next one begins, the first at once; `None`: there is none.
+    :param expire: deletes sessions that are too old, and raises nothing.
     """
 
     def __init__(
         self,
-        rule: Autosave,
+        rule: Autosave | None,
         save: Callable[[list[str]], dict[str, Exception]],
         is_dirty: Callable[[str], bool],
+        *,
+        every: timedelta | None = None,
+        expire: Callable[[], None] = _nothing,
     ) -> None:
-        self._rule = rule
+        #: Whether it saves.
+        self.saves = rule is not None
+        self._rule = rule or Autosave()
+        self._every = None if every is None else every.total_seconds()
+        self._expire = expire
+        self._next_expiry = _NEVER if every is None else time.monotonic()
         self._save = save
         self._is_dirty = is_dirty
         # Its `put` may be called in a signal handler, under a lock, anywhere.
@@ -118,12 +130,19 @@ class Autosaver(Resource):
                 self._listen()
                 if not self._stopping:
                     self._save_due(time.monotonic())
+                self._expire_if_due()
         finally:
             self._last()
 
+    def _expire_if_due(self) -> None:
+        if self._every is not None and not self._stopping and time.monotonic() >= self._next_expiry:
+            self._expire()
+            self._next_expiry = time.monotonic() + self._every
+
     def _listen(self) -> None:
-        """Wait for news until the next session is due; take note of all that there is."""
-        timeout = max(min(self._due.values()) - time.monotonic(), 0.0) if self._due else None
+        """Wait for news until the next session, or expiry, is due; take note of all that there is."""
+        due = min(self._next_expiry, *self._due.values()) if self._due else self._next_expiry
+        timeout = None if due == _NEVER else max(due - time.monotonic(), 0.0)
         with contextlib.suppress(queue.Empty):
             self._note(self._news.get(timeout=timeout))
         self._take_note()

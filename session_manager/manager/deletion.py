@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from datetime import datetime
+from collections.abc import Callable
 
 import attrs
 
@@ -20,25 +20,22 @@ from session_manager.manager.cache.residents import Residents
 from session_manager.model.session import ANY, Anything, Version
 from session_manager.resource import Resource
 from session_manager.stores.contract import SessionInfo, Store
-from session_manager.stores.order import recency
 
-__all__ = ["Removal", "is_older"]
+__all__ = ["IsOld", "Removal"]
 
 _log = logging.getLogger("session_manager")
 
 
-def is_older(info: SessionInfo, than: datetime) -> bool:
-    """Say whether a session's last message is older than a moment; of one without messages, its last change; of a damaged one, no."""
-    time = recency(info)
-    return info.error is None and time is not None and time < than
+#: Says whether a session is old enough to be deleted.
+IsOld = Callable[[SessionInfo], bool]
 
 
-def _may_go(entry: Entry, than: datetime) -> bool:
+def _may_go(entry: Entry, is_old: IsOld) -> bool:
     """Say whether a session may be expired by what is in RAM of it: it is old, and no write of it is under way."""
-    return entry.unknown is None and is_older(SessionInfo.of(entry.session), than)
+    return entry.unknown is None and is_old(SessionInfo.of(entry.session))
 
 
-def _stored(store: Store, key: str, entry: Entry | None, than: datetime) -> SessionInfo | None:
+def _stored(store: Store, key: str, entry: Entry | None, is_old: IsOld) -> SessionInfo | None:
     """Describe what is to be deleted of a session that may go by what is in RAM of it; `None`: it stays.
 
     It stays if what is stored is newer, or is not what RAM is based on.
@@ -48,7 +45,7 @@ def _stored(store: Store, key: str, entry: Entry | None, than: datetime) -> Sess
     if entry is not None and entry.durable.version is None:
         return SessionInfo.of(entry.durable)
     info = store.describe(key)
-    if info is None or info.version is None or not is_older(info, than):
+    if info is None or info.version is None or not is_old(info):
         return None
     return None if entry is not None and entry.durable.version != info.version else info
 
@@ -134,25 +131,25 @@ class Removal(Resource):
             if entry is not None and not entry.dirty:
                 residents.forget(key)
 
-    def expire(self, key: str, than: datetime, *, dry_run: bool = False) -> bool:
-        """Delete a session if it is still older than a moment; say whether it was deleted.
+    def expire(self, key: str, is_old: IsOld, *, dry_run: bool = False) -> bool:
+        """Delete a session if it is still old; say whether it was deleted.
 
         :param dry_run: only say whether it would be.
         :raises StorageError: as the store's `Store.delete` does; what was in RAM of it is still there.
         """
         with self._residents.lock_of(key):
             self._residents.check_not_closed()
-            return self._would_expire(key, than) if dry_run else self._expire(key, than)
+            return self._would_expire(key, is_old) if dry_run else self._expire(key, is_old)
 
-    def _would_expire(self, key: str, than: datetime) -> bool:
+    def _would_expire(self, key: str, is_old: IsOld) -> bool:
         """Decide as `_expire` does, and read what is stored, for a damaged session stays. Requires the keyed lock."""
         store, entry = self._residents.store, self._residents.peek(key)
-        if entry is not None and not _may_go(entry, than):
+        if entry is not None and not _may_go(entry, is_old):
             return False
         if store is None:
             return entry is not None
         try:
-            expected = _stored(store, key, entry, than)
+            expected = _stored(store, key, entry, is_old)
             return expected is not None and (expected.version is None or _is_there(store, expected))
         except (CorruptSessionError, UnsupportedFormatError):
             return False
@@ -160,18 +157,18 @@ class Removal(Resource):
             if entry is None:
                 store.release(key)
 
-    def _expire(self, key: str, than: datetime) -> bool:
+    def _expire(self, key: str, is_old: IsOld) -> bool:
         """Delete a session that is old in RAM and stored. Requires its keyed lock."""
         residents, store = self._residents, self._residents.store
         if store is None:
             with residents.lock.checked:
                 entry = residents.by_key.get(key)
-                return entry is not None and _may_go(entry, than) and residents.deleted(key, stored=False)
+                return entry is not None and _may_go(entry, is_old) and residents.deleted(key, stored=False)
         deleted, entry = False, None
         try:
-            entry = self._leave(key, than)
+            entry = self._leave(key, is_old)
             if entry is not None or residents.peek(key) is None:
-                expected = _stored(store, key, entry, than)
+                expected = _stored(store, key, entry, is_old)
                 deleted = expected is not None and (expected.version is None or store.delete(key, expected.version))
         except SaveOutcomeUnknownError:
             deleted = True
@@ -193,12 +190,12 @@ class Removal(Resource):
                     residents.stay(key)
         return deleted
 
-    def _leave(self, key: str, than: datetime) -> Entry | None:
+    def _leave(self, key: str, is_old: IsOld) -> Entry | None:
         """Return the entry of a session that is in RAM and old. A message that comes now waits, and starts a new one."""
         residents = self._residents
         with residents.lock.checked:
             entry = residents.by_key.get(key)
-            if entry is None or not _may_go(entry, than):
+            if entry is None or not _may_go(entry, is_old):
                 return None
             residents.leave(key)
             return entry

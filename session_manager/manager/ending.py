@@ -83,7 +83,7 @@ class Ending(Resource):
         finally:
             self.forget()
         left = self._residents.left()
-        if left or (unsaved and self._autosaver is None):
+        if left or (unsaved and not (self._autosaver is not None and self._autosaver.saves)):
             told = "%r was not closed: %d sessions were unsaved, and %d of them could not be saved; %s"
             _log.warning(told, self._residents.store, unsaved, left, _ADVICE)
 

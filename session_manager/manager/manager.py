@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from session_manager.manager.autosave import Autosave, Autosaver
 from session_manager.manager.cache.eviction import Budget
 from session_manager.manager.cache.fair_lock import Claims
 from session_manager.manager.cache.residents import STORAGE, Residents
-from session_manager.manager.deletion import Removal, is_older
+from session_manager.manager.deletion import Removal
 from session_manager.manager.draft import Last
 from session_manager.manager.edits import (
     clearing,
@@ -36,16 +36,17 @@ from session_manager.manager.ending import Ending
 from session_manager.manager.lookups import Lookups
 from session_manager.manager.options import MAX_MESSAGE_BYTES, check_options, is_ram_only, warn_if_unset
 from session_manager.manager.queries import Overview
+from session_manager.manager.retention import Retention, checked_expiry
 from session_manager.manager.saving import Saving
 from session_manager.manager.summaries import Summaries, Summarized, Summarizer, SummaryPolicy
 from session_manager.manager.turn import Turn, TurnOptions
 from session_manager.manager.turn_locks import TurnLocks
 from session_manager.manager.validation import Incoming
-from session_manager.model.changes import Append, Change, Replace, SetSummary
+from session_manager.model.changes import Append, Change, Replace, SetSummary, UpdateMetadata
 from session_manager.model.ids import Ids, cleared, random_id
 from session_manager.model.json_value import EMPTY_OBJECT, checked_text, json_object
 from session_manager.model.key import check_key
-from session_manager.model.message import PARTS, Clock, Message, MessageParts, utc, utc_now
+from session_manager.model.message import PARTS, Clock, Message, MessageParts, utc_now
 from session_manager.model.roles import KNOWN_ROLES
 from session_manager.model.search import SearchHit
 from session_manager.model.session import ANY, Anything, Session, Version
@@ -103,14 +104,16 @@ class SessionManager(Resource):
     :param max_resident_bytes: how much RAM sessions may take, by estimate, before those that were used least
         recently, and are saved, are forgotten until their next use; unsaved ones stay. `None`: no limit.
     :param autosave: save in the background, too, by this rule. Its docstring says what a crash may lose.
+    :param expire_every: delete sessions whose own expiry has passed (`set_expiry`) in the background: at once, and then each
+        time so long after the last time. It goes by `clock`. What fails is logged, and tried again the next time.
     :param read_only: only read, beside whoever writes, and see what they save. Writing raises `ReadOnlyError`.
     :param archive: keep what `truncate_history` and `summarize` drop, for `get_archive` and `search`. Without it that is gone, and
         an archive that is there stays as it is, but for `clear` and `delete`, which remove it in any case.
     :param roles: roles that `add_message` takes besides those that providers and frameworks know, such as ``["narrator"]``.
         Mappings and `Message.from_dict` take any.
     :raises TypeError: if an argument is of another type than it says; like every error, before anything is opened or locked.
-    :raises ValueError: if a limit is less than 1; if there is a limit, but no storage to forget sessions to; if `autosave`
-        and `read_only` are both given; or if there is to be an archive, and the `Store` keeps none.
+    :raises ValueError: if a limit is less than 1; if there is a limit, but no storage to forget sessions to; if
+        `read_only` is given with `autosave` or `expire_every`; or if there is to be an archive, and the `Store` keeps none.
     :raises InvalidStorageError: if the URL or path cannot be what it says.
     :raises StorageLockedError: if another process, or another manager, has the storage open.
     :raises StoreInUseError: if another manager has the `Store` that was given, which is not `shared`.
@@ -131,6 +134,7 @@ class SessionManager(Resource):
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         max_resident_bytes: int | None = None,
         autosave: Autosave | None = None,
+        expire_every: timedelta | None = None,
         read_only: bool = False,
         archive: bool = False,
         roles: Collection[str] = (),
@@ -143,6 +147,7 @@ class SessionManager(Resource):
             max_message_bytes=max_message_bytes,
             max_resident_bytes=max_resident_bytes,
             autosave=autosave,
+            expire_every=expire_every,
             read_only=read_only,
             archive=archive,
             roles=roles,
@@ -167,8 +172,12 @@ class SessionManager(Resource):
             self._summaries = Summaries(self._residents, self._saving, self._incoming)
             self._overview = Overview(self._residents)
             self._lookups = Lookups(self._residents)
-            if autosave is not None and self._residents.store is not None:
-                self._autosaver = Autosaver(autosave, self._saving.save_some, self._saving.is_dirty)
+            self._retention = Retention(self._overview, self._removal, self._incoming)
+            rule = autosave if self._residents.store is not None else None
+            if rule is not None or expire_every is not None:
+                saving, expire = self._saving, self._retention.expire_in_the_background
+                self._autosaver = Autosaver(rule, saving.save_some, saving.is_dirty, every=expire_every, expire=expire)
+            if rule is not None and self._autosaver is not None:
                 self._residents.watch = self._autosaver.watch
             self._ending = Ending(self._residents, self._saving, self._autosaver)
             self._ending.watch()
@@ -725,26 +734,56 @@ class SessionManager(Resource):
         keys = self._overview.keys(prefix)
         return keys if dry_run else [key for key in keys if self._removal.delete(key)]
 
-    def expire(self, older_than: timedelta | datetime, *, prefix: str = "", dry_run: bool = False) -> list[str]:
+    def set_expiry(self, key: str, after: timedelta | None) -> bool:
+        """Set how long after its last message a session may be deleted; `False` if there is no such session.
+
+        `expire` without an age deletes such sessions, and so does ``expire_every=``. Without messages, the last change counts.
+        The expiry survives `clear`, and a fork has it too. Like any change it is durable when the session is saved.
+        A program with an older version of this library ignores it, and takes it away when it saves the session.
+
+        :param after: more than 0, such as ``timedelta(days=30)``; `None`: the session does not expire by itself.
+        :raises TypeError: if it is neither.
+        :raises ValueError: if it is not positive.
+        """
+        checked, at = self._writable(key), self._incoming.now()
+        change = UpdateMetadata(at=at, expires_after=checked_expiry(after))
+        return self._residents.change(checked, change) is not None
+
+    def expire(
+        self,
+        older_than: timedelta | datetime | None = None,
+        *,
+        key: str | None = None,
+        prefix: str = "",
+        where: Mapping[str, Any] | None = None,
+        dry_run: bool = False,
+    ) -> list[str]:
         """Delete, for good and durably, the sessions whose last message is too old.
 
-        Of a session without messages its last change counts. One that becomes active meanwhile stays; damaged ones stay. So
-        does one whose newest message was removed, and is still stored.
+        With `older_than`, sessions that are older go, whatever expiry they have. Without it, each session goes by its own
+        expiry (`set_expiry`); one that has none stays.
+
+        Of a session without messages its last change counts. One that becomes active meanwhile stays; damaged ones stay. A
+        session must be old both as it is in RAM and as it is stored: so one stays whose newest message was removed, or whose
+        expiry was set, if that is not saved yet.
 
         :param older_than: an age, not negative, such as ``timedelta(days=90)``, by the manager's clock; or a moment, aware.
+        :param key: only this session.
         :param prefix: only sessions whose keys start with this text; ``"telegram:1"`` also means ``"telegram:10"``,
             `key_prefix` whole parts.
+        :param where: only sessions whose metadata has these values, as for `list_sessions`.
         :param dry_run: delete nothing, and return what would be deleted. It reads what is stored of these sessions.
         :returns: the keys of those that were deleted (would be, with `dry_run`), sorted.
         :raises ValueError: if the age is negative, or the moment naive.
+        :raises InvalidMessageError: with the place of what is not JSON in `where`.
         :raises SaveError: one could not be deleted, as `delete` says; the others before it were.
         """
         self._residents.check_writable()
+        checked = None if key is None else check_key(key)
         check_type(prefix, (str,), "prefix must be a str")
         check_bool(dry_run, "dry_run")
-        than = _moment(self._incoming.now(), older_than)
-        old = sorted(info.key for info in self._overview.infos(prefix) if is_older(info, than))
-        return [key for key in old if self._removal.expire(key, than, dry_run=dry_run)]
+        wanted = EMPTY_OBJECT if where is None else json_object(where, "where")
+        return self._retention.expire(older_than, key=checked, prefix=prefix, where=wanted, dry_run=dry_run)
 
     def fork(self, key: str, new_key: str) -> Session:
         """Copy a session, as it is now, to a new key; the copy is durable when this returns. The archive is not copied.
@@ -878,17 +917,6 @@ def _checked_version(expected: Version | Anything | None) -> Version | Anything 
             expected, (Version, Anything), "expected must be a Version (session.version), or None for no session"
         )
     return expected
-
-
-def _moment(now: datetime, older_than: timedelta | datetime) -> datetime:
-    """Return the moment that `expire` means."""
-    check_type(older_than, (timedelta, datetime), "older_than must be a timedelta or an aware datetime")
-    if isinstance(older_than, datetime):
-        return utc(older_than, "older_than")
-    if older_than < timedelta():
-        raise ValueError("older_than must not be negative")
-    age = now - datetime.min.replace(tzinfo=timezone.utc)
-    return now - min(older_than, age)
 
 
 def _dropped(changed: tuple[Session, Session] | None) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
+from datetime import timedelta
 
 from session_manager.arguments import check_bool, check_callable, check_int, check_path, check_texts, check_type
 from session_manager.manager.autosave import Autosave
@@ -21,6 +23,7 @@ def check_options(
     max_message_bytes: object,
     max_resident_bytes: object,
     autosave: object,
+    expire_every: object,
     read_only: object,
     archive: object,
     roles: object,
@@ -43,6 +46,13 @@ def check_options(
         check_type(autosave, (Autosave,), "autosave must be an Autosave")
         if read_only:
             raise ValueError("read_only and autosave exclude each other")
+    if expire_every is not None:
+        check_type(expire_every, (timedelta,), "expire_every must be a timedelta")
+        assert isinstance(expire_every, timedelta)
+        if not 0 < expire_every.total_seconds() <= threading.TIMEOUT_MAX:
+            raise ValueError(f"expire_every must be more than 0, and {threading.TIMEOUT_MAX:.0f} seconds at most")
+        if read_only:
+            raise ValueError("read_only and expire_every exclude each other")
     if max_resident_bytes is not None:
         check_int(max_resident_bytes, "max_resident_bytes", least=1)
         if is_ram_only(storage):

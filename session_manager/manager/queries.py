@@ -18,7 +18,7 @@ from session_manager.resource import Resource
 from session_manager.stores.contract import SessionInfo, Store
 from session_manager.stores.order import Order, in_order, page
 
-__all__ = ["Overview"]
+__all__ = ["Overview", "matches"]
 
 _log = logging.getLogger("session_manager")
 
@@ -76,7 +76,7 @@ class Overview(Resource):
 
         def described(key: str) -> SessionInfo | None:
             info = self.describe(key)
-            return info if info is not None and _matches(info, where) else None
+            return info if info is not None and matches(info, where) else None
 
         return page(self.keys(prefix), described, order, after, limit)
 
@@ -97,13 +97,11 @@ class Overview(Resource):
             with self._residents.lock_of(STORAGE):
                 self._residents.check_not_closed()
                 stored = store.infos(prefix, after=start, limit=count, order=order)
-            found += (
-                [one for one in stored if one.key not in mine and _matches(one, where)] if mine or where else stored
-            )
+            found += [one for one in stored if one.key not in mine and matches(one, where)] if mine or where else stored
             if limit is None or count is None or len(stored) < count or len(found) >= limit:
                 break
             start, count = stored[-1], max(limit, _AT_ONCE)
-        own = [info for info in mine.values() if _matches(info, where)]
+        own = [info for info in mine.values() if matches(info, where)]
         return in_order([*own, *found], order, after, limit) if own else found[:limit]
 
     def _dirty(self, store: Store, prefix: str) -> dict[str, Entry]:
@@ -251,7 +249,7 @@ class Overview(Resource):
         return chain(session.messages, (one for one in old if session.at(one.position or 0) is None))
 
 
-def _matches(info: SessionInfo, where: JsonObject) -> bool:
+def matches(info: SessionInfo, where: JsonObject) -> bool:
     """Say whether a session has these values in its metadata; of a damaged one nobody knows."""
     metadata = info._metadata
     return all(key in metadata and same(value, metadata[key]) for key, value in where.items())

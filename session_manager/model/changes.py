@@ -11,13 +11,14 @@ them: messages of another writer that the call did not see, which rebasing gives
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import json
 import operator
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import reduce
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -28,6 +29,7 @@ from session_manager.model.view import View
 from session_manager.threads import giving_way
 
 __all__ = [
+    "UNCHANGED",
     "Append",
     "Change",
     "Clear",
@@ -38,6 +40,7 @@ __all__ = [
     "Spare",
     "Summarize",
     "Truncate",
+    "Unchanged",
     "UpdateMetadata",
     "Witness",
     "apply",
@@ -257,12 +260,26 @@ class SetSummary(Change):
         return session if self.text == session.summary else self._changed(session, summary=self.text)
 
 
+class Unchanged(enum.Enum):
+    """The type of `UNCHANGED`."""
+
+    UNCHANGED = "unchanged"
+
+    def __repr__(self) -> str:
+        return "UNCHANGED"
+
+
+#: Stands for the value that is there, where `None` is a value.
+UNCHANGED: Final = Unchanged.UNCHANGED
+
+
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class UpdateMetadata(Change):
-    """Keys of the session's metadata are set (`items`) and removed (`update_metadata`)."""
+    """Keys of the session's metadata are set (`items`) and removed (`update_metadata`), or its expiry is set (`set_expiry`)."""
 
     _items: JsonObject = attrs.field(default=EMPTY_OBJECT, repr=_count, converter=json_object)
     removed: tuple[str, ...] = attrs.field(default=(), repr=_count)
+    expires_after: timedelta | Unchanged | None = UNCHANGED
 
     @property
     def items(self) -> dict[str, Any]:
@@ -270,12 +287,17 @@ class UpdateMetadata(Change):
         return {key: copy_value(value) for key, value in self._items.items()}
 
     def _apply(self, session: Session) -> Session:
-        old = session._metadata
+        old, expires_after = session._metadata, self.expiry(session.expires_after)
         if not self.changes(old):
-            return session
+            is_same = expires_after == session.expires_after
+            return session if is_same else self._changed(session, expires_after=expires_after)
         merged = JsonObject(old)
         self.make_in(merged)
-        return self._changed(session, _metadata=merged)
+        return self._changed(session, _metadata=merged, expires_after=expires_after)
+
+    def expiry(self, old: timedelta | None) -> timedelta | None:
+        """Return what becomes of a session's expiry."""
+        return old if self.expires_after is UNCHANGED else self.expires_after
 
     def make_in(self, metadata: dict[str, Any]) -> None:
         """Make the change in an object that belongs to the caller."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final
 
@@ -83,6 +83,9 @@ class Session(AsDict):
     refs: tuple[str, ...] = ()
     #: How many durable states it had; 0 if it was never saved.
     revision: int = 0
+    #: How long after its last message `SessionManager.expire` may delete it (without messages: after its last change); `None`:
+    #: not by itself.
+    expires_after: timedelta | None = None
     #: How many messages its archive holds at least, as a store has it (`session_manager.model.archive`).
     _archived: int = attrs.field(default=0, eq=False)
 

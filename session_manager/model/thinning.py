@@ -27,7 +27,7 @@ from collections.abc import Hashable, Sequence
 
 import attrs
 
-from session_manager.model.changes import Append, Change, Edit, SetSummary, UpdateMetadata
+from session_manager.model.changes import UNCHANGED, Append, Change, Edit, SetSummary, UpdateMetadata
 from session_manager.model.json_value import same
 
 __all__ = ["is_thinnable", "thinned"]
@@ -65,8 +65,10 @@ class _Thinning:
                 self._supersede(change.position, change)
             case SetSummary():
                 self._supersede(SetSummary, change)
-            case UpdateMetadata():
+            case UpdateMetadata(expires_after=expiry) if expiry is UNCHANGED:
                 self._supersede(self._keys(change), change)
+            case UpdateMetadata() if not change._items and not change.removed:
+                self.left.append(change)  # an expiry, on which nothing else depends
             case Append():
                 self.left.append(change)
             case _:

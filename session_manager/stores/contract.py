@@ -8,7 +8,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import chain
 from typing import TypeVar
@@ -126,6 +126,8 @@ class SessionInfo(AsDict):
     #: Whether it has a summary.
     has_summary: bool = False
     _metadata: JsonObject = attrs.field(default=EMPTY_OBJECT, repr=False)
+    #: How long after its last message, or without one its last change, it may be deleted (`Session.expires_after`).
+    expires_after: timedelta | None = None
     #: Its durable state; `None` if it was never saved, or is damaged.
     version: Version | None = None
     #: What is wrong with it, if it cannot be read.
@@ -155,6 +157,7 @@ class SessionInfo(AsDict):
             end=session.end,
             has_summary=bool(session.summary),
             metadata=session._metadata,
+            expires_after=session.expires_after,
             version=session.version,
         )
 
@@ -171,6 +174,7 @@ class SessionInfo(AsDict):
             end=state.end,
             has_summary=bool(state.summary),
             metadata=JsonObject(state.metadata) if state.metadata else EMPTY_OBJECT,
+            expires_after=state.expires_after or None,
             version=Version(state.generation, state.revision),
         )
 

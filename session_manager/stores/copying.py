@@ -103,7 +103,7 @@ def _copy(source: Store, target: Store, key: str) -> str | None:
     return "copied" if agree else "different"
 
 
-_STATE = ("key", "generation", "revision", "created", "updated", "start", "end", "refs", "summary")
+_STATE = ("key", "generation", "revision", "created", "updated", "start", "end", "refs", "summary", "expires_after")
 _PLACE = ("position", "created_at", "ref", "turn")
 
 

@@ -10,7 +10,7 @@ from session_manager.model.session import Session
 
 __all__ = ["difference", "message_difference", "value_difference"]
 
-_SESSION = ("key", "generation", "created", "updated", "summary", "start", "end", "refs", "revision")
+_SESSION = ("key", "generation", "created", "updated", "summary", "start", "end", "refs", "revision", "expires_after")
 _MESSAGE = ("created_at", "ref", "position", "turn")
 _SHOWN = 200
 

@@ -43,8 +43,10 @@ _meanwhile = st.lists(st.sampled_from(["add", "save", "clear", "delete"]), max_s
 _contents = st.one_of(nasty_text(), st.just("x" * 10_000), st.none())
 
 
-def _is_older(session: Session, than: datetime) -> bool:
-    return (session.last_message_at or session.updated) < than
+def _is_old(session: Session, now: datetime, age: timedelta | None) -> bool:
+    """Say whether a session is older than an age, or, without one, than its own expiry."""
+    limit = session.expires_after if age is None else age
+    return limit is not None and now - (session.last_message_at or session.updated) > limit
 
 
 def _position_in(messages: list[Message], where: int | str | None) -> int | None:
@@ -199,6 +201,13 @@ class SessionMachine(TurnMachine):
         if key in self.known:
             self.did(key, UpdateMetadata(at=self.clock(), items=items, removed=tuple(removed)))
 
+    @rule(key=_known_keys, after=st.none() | st.timedeltas(timedelta(microseconds=1), timedelta(seconds=20)))
+    def set_expiry(self, key: str, after: timedelta | None) -> None:
+        """Call `SessionManager.set_expiry`."""
+        assert self.manager.set_expiry(key, after) == (key in self.known)
+        if key in self.known:
+            self.did(key, UpdateMetadata(at=self.clock(), expires_after=after))
+
     @rule(key=_known_keys, ref=st.none() | refs())
     def clear(self, key: str, ref: str | None = None) -> None:
         """Call `SessionManager.clear`."""
@@ -323,61 +332,29 @@ class SessionMachine(TurnMachine):
             return type(error)
         return None
 
-    @rule(age=st.timedeltas(timedelta(0), timedelta(seconds=20)), prefix=_keys, moment=st.booleans())
-    def expire(self, age: timedelta, prefix: str, moment: bool) -> None:  # noqa: FBT001 - drawn
+    @rule(
+        age=st.none() | st.timedeltas(timedelta(0), timedelta(seconds=20)),
+        key=st.none() | _known_keys,
+        prefix=st.just("") | _keys,
+        moment=st.booleans(),
+    )
+    def expire(self, age: timedelta | None, key: str | None, prefix: str, moment: bool) -> None:  # noqa: FBT001 - drawn
         """Call `SessionManager.expire`: a session goes if it is too old both as it is shown and as it is stored."""
-        than = self.clock() - age
-        older_than = than if moment else age
-        old = {key for key, known in self.known.items() if key.startswith(prefix) and _is_older(known.session, than)}
-        gone = {key for key in old if not self._is_stored_newer(key, than)}
-        assert self.manager.expire(older_than, prefix=prefix, dry_run=True) == sorted(gone)
-        assert self.manager.expire(older_than, prefix=prefix) == sorted(gone)
-        for key in gone:
-            del self.known[key]
+        now = self.clock()
+        older_than = age if age is None or not moment else now - age
+        named = [one for one in self.known if one.startswith(prefix) and key in (None, one)]
+        old = {one for one in named if _is_old(self.known[one].session, now, age)}
+        gone = {one for one in old if not self._stays_stored(one, now, age)}
+        expired = self.manager.expire(older_than, key=key, prefix=prefix, dry_run=True)
+        assert expired == sorted(gone)
+        assert self.manager.expire(older_than, key=key, prefix=prefix) == sorted(gone)
+        for one in gone:
+            del self.known[one]
         self._touched |= old
 
-    def _is_stored_newer(self, key: str, than: datetime) -> bool:
+    def _stays_stored(self, key: str, now: datetime, age: timedelta | None) -> bool:
         durable = self.known[key].durable
-        return durable.revision > 0 and not _is_older(durable, than)
-
-    @rule(key=_known_keys, data=st.data())
-    def get_page(self, key: str, data: st.DataObject) -> None:
-        """Call `SessionManager.get_history` for a page, by positions and refs that are there."""
-        session = self.expected(key).session
-        messages = session.messages.to_list()
-        wheres: list[int | str | None] = [None, -1, session.end]
-        wheres += [where for one in messages for where in (one.position, one.ref)]
-        limit = data.draw(st.none() | st.integers(0, 3), label="limit")
-        before, after = (data.draw(st.sampled_from(wheres), label=name) for name in ("before", "after"))
-        low, high = (_position_in(messages, where) for where in (after, before))
-        expected = [
-            one
-            for one in messages
-            if one.position is not None
-            and (low is None or one.position > low)
-            and (high is None or one.position < high)
-        ]
-        if limit is not None:
-            expected = expected[:limit] if after is not None else expected[max(0, len(expected) - limit) :]
-        found = self.manager.get_history(key, limit=limit, before=before, after=after)
-        assert [one.position for one in found] == [one.position for one in expected]
-        assert not any(map(message_difference, found, expected))
-
-    @rule(key=_known_keys, ref=refs(), data=st.data())
-    def get_message(self, key: str, ref: str, data: st.DataObject) -> None:
-        """Call `SessionManager.get_message` and `SessionManager.contains_ref`."""
-        session = self.expected(key).session
-        messages = session.messages.to_list()
-        wheres: list[int | str] = [ref, 10**6]
-        wheres += [where for one in messages for where in (one.position, one.ref, one.turn) if where is not None]
-        where = data.draw(st.sampled_from(wheres), label="where")
-        target = next((one for one in reversed(messages) if where in (one.position, one.ref)), None)
-        found = self.manager.get_message(key, where)
-        assert (found is None) == (target is None)
-        assert found is None or target is None or message_difference(found, target) == ""
-        if isinstance(where, str):
-            known = where in session.refs or any(where in (one.ref, one.turn) for one in messages)
-            assert self.manager.contains_ref(key, where) == known
+        return durable.revision > 0 and not _is_old(durable, now, age)
 
     @rule(text=_queries, key=st.none() | _keys, prefix=_prefixes, limit=st.integers(1, 5))
     def search(self, text: str, key: str | None, prefix: str, limit: int) -> None:

@@ -46,6 +46,7 @@ CALLS = {
     "update_last": lambda m, key: m.update_last(key, MESSAGE),
     "update_message": lambda m, key: m.update_message(key, 0, MESSAGE),
     "update_metadata": lambda m, key: m.update_metadata(key, {"a": 1}),
+    "set_expiry": lambda m, key: m.set_expiry(key, timedelta(days=90)),
     "clear": lambda m, key: m.clear(key),
     "save": lambda m, key: m.save(key),
     "save_all": lambda m, _: m.save_all(),

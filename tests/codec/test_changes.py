@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import attrs
 import pytest
@@ -52,10 +52,13 @@ WRITTEN = [
     ),
     (SetSummary(at=AT, text=""), b"set_summary", b',"text":""'),
     (
-        UpdateMetadata(at=AT, items={"a": [1]}, removed=("b",)),
+        UpdateMetadata(at=AT, items={"a": [1]}, removed=("b",), expires_after=timedelta(days=90)),
         b"update_metadata",
-        b',"items":{"a":[1]},"removed":["b"]',
+        b',"items":{"a":[1]},"removed":["b"],"expires_after":"P90D"',
     ),
+    (UpdateMetadata(at=AT, items={"a": 1}), b"update_metadata", b',"items":{"a":1}'),
+    (UpdateMetadata(at=AT, expires_after=None), b"update_metadata", b',"expires_after":null'),
+    (UpdateMetadata(at=AT, expires_after=timedelta(0, 90.5)), b"update_metadata", b',"expires_after":"PT90.5S"'),
     (UpdateMetadata(at=AT), b"update_metadata", b""),
 ]
 

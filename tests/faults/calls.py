@@ -52,6 +52,7 @@ CALLS = {
     "update_last": lambda m: m.update_last(KEY, MESSAGE),
     "update_message": lambda m: m.update_message(KEY, 3, MESSAGE),
     "update_metadata": lambda m: m.update_metadata(KEY, {"new": True}),
+    "set_expiry": lambda m: m.set_expiry(KEY, timedelta(days=90)),
     "clear": lambda m: m.clear(KEY),
     "save": lambda m: m.save(KEY),
     "save_all": lambda m: m.save_all(),

@@ -11,7 +11,7 @@ from importlib import import_module
 
 from session_manager import threads as event_loops
 from session_manager.history import context, cuts, tokens
-from session_manager.manager import autosave, saving, turn
+from session_manager.manager import autosave, retention, saving, turn
 from session_manager.manager import deletion as removal
 from session_manager.manager import edits as calls
 from session_manager.manager import summaries as summarize
@@ -519,7 +519,7 @@ MANAGER = (
     seeded(
         "exactly that old is older",
         "manager/test_expiry.py::test_exactly_that_old_is_not_older",
-        removal,
+        retention,
         "is_older",
         ("time < than", "time <= than"),
     ),

@@ -82,6 +82,7 @@ CALLS = {
     "replace": 1,
     "clear": 1,
     "note": 1,
+    "retain": 0.5,
     "delete": 0.4,
     "expire": 0.2,
     "fork": 0.2,
@@ -327,6 +328,9 @@ class Walk:
         m.set_summary(KEY, f"summary {self.number}")
         m.update_metadata(KEY, {"n": self.number})
 
+    def retain(self, who, m):
+        m.set_expiry(KEY, self.chance.choice([None, timedelta(seconds=1 + self.chance.randrange(60))]))
+
     def delete(self, who, m):
         self.dropped |= set(self.stored()) | set(self.shown(who))
         self.erased |= self.all_stored() | self.kept(who)
@@ -334,7 +338,8 @@ class Walk:
 
     def expire(self, who, m):
         both, all_of_it = set(self.stored()) | set(self.shown(who)), self.all_stored() | self.kept(who)
-        if m.expire(timedelta(seconds=self.chance.randrange(60)), prefix=KEY):
+        age = self.chance.choice([None, timedelta(seconds=self.chance.randrange(60))])
+        if m.expire(age, prefix=KEY):
             self.dropped |= both
             self.erased |= all_of_it
 

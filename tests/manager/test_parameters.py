@@ -7,7 +7,7 @@ where `True` or `False` belongs deletes.
 from __future__ import annotations
 
 import inspect
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 
 import anyio
@@ -42,6 +42,7 @@ VALID = {
     "keep_last": 1,
     "prefix": "nothing-has-it",
     "manager": None,
+    "after": timedelta(days=1),
 }
 
 NO_BOOL = [None, 1, 0, "yes", "", []]
@@ -80,7 +81,7 @@ REFUSED = {
     "expected": [5, "v", True, ("g", 1), {"generation": "g", "revision": 1}],
     "keep": NO_BOOL,
     "replacing": [5, True, "", b"r", ["r"], object()],
-    "older_than": [None, 5, "90", True, timedelta(days=-1), NAIVE, date(2026, 1, 1)],
+    "older_than": [5, "90", True, timedelta(days=-1), NAIVE, date(2026, 1, 1)],
     "prefix": NO_PREFIX,
     "dry_run": NO_BOOL,
     "whole_turns": NO_BOOL,
@@ -99,6 +100,16 @@ REFUSED = {
 ELSEWHERE = {
     ("search", "key"): [one for one in NO_KEY if one is not None],
     ("verify", "key"): [one for one in NO_KEY if one is not None],
+    ("expire", "key"): [one for one in NO_KEY if one is not None],
+    ("expire", "where"): [5, True, "a", b"a", [("a", 1)], {"a": object()}],
+    ("set_expiry", "after"): [
+        5,
+        True,
+        "P1D",
+        timedelta(),
+        timedelta(days=-1),
+        datetime(2026, 1, 1, tzinfo=timezone.utc),
+    ],
     ("search", "limit"): [0, *NO_COUNT],
     ("list_sessions", "where"): [5, True, "a", b"a", [("a", 1)], {"a": object()}],
     ("list_sessions", "after"): [5, True, b"k", ["k"], object()],

@@ -229,7 +229,8 @@ def test_metadata_is_merged_by_key_types_told_apart():
     after = apply(session, UpdateMetadata(at=AT, items={"a": True, "c": [1]}, removed=("b",)))
     assert after.metadata == {"a": True, "c": [1]}
     assert type(after.metadata["a"]) is bool
-    after.metadata["c"].append(2)
+    with pytest.raises(TypeError):
+        after.metadata["c"].append(2)
     assert after.metadata == {"a": True, "c": [1]}
 
 

@@ -18,6 +18,7 @@ from session_manager import ConflictError, Message, SessionManager, open_store
 from session_manager.manager.cache.eviction import measure
 from session_manager.model.archive import dropped
 from session_manager.model.changes import (
+    UNCHANGED,
     Append,
     Clear,
     Edit,
@@ -63,6 +64,7 @@ few = st.lists(said, max_size=2).map(tuple)
 notes = st.dictionaries(st.sampled_from("xyz"), st.integers(0, 2), max_size=2)
 
 
+expiries = st.sampled_from([UNCHANGED, UNCHANGED, None, timedelta(days=1), timedelta(days=2)])
 removals = st.lists(st.sampled_from("xyz"), max_size=2).map(tuple)
 kinds = st.sampled_from([Edit, Edit, Edit, Edit, SetSummary, UpdateMetadata, Append, Append, Truncate, Remove, Replace])
 kinds_and_ends = st.one_of(kinds, kinds, kinds, st.sampled_from([Clear, Summarize]))
@@ -78,7 +80,7 @@ def any_change(draw, over):
     if kind is SetSummary:
         return SetSummary(at=at, text=draw(st.sampled_from("stu")))
     if kind is UpdateMetadata:
-        return UpdateMetadata(at=at, items=draw(notes), removed=draw(removals))
+        return UpdateMetadata(at=at, items=draw(notes), removed=draw(removals), expires_after=draw(expiries))
     if kind is Append:
         turn, guard = draw(st.sampled_from([(None, None), (None, None), ("t", None), (None, "g"), (None, "h")]))
         return Append(at=at, messages=draw(few), turn=turn, guard=guard)

@@ -182,6 +182,12 @@ class ReplacesLoneSurrogates(Base):
         return attrs.evolve(commit.session, summary=commit.session.summary.encode("utf-8", "replace").decode())
 
 
+@noticed_by("test_each_kind_of_change_is_read_back")
+class LosesExpiries(Base):
+    def kept(self, commit):
+        return attrs.evolve(commit.session, expires_after=None)
+
+
 @noticed_by("test_as_many_answered_deliveries_are_kept")
 class ForgetsDeliveries(Base):
     def kept(self, commit):
@@ -365,7 +371,7 @@ class CountsFromTheLastChange(Lists):
         return place(attrs.evolve(info, last_message_at=None), order)
 
 
-@noticed_by("test_a_page_begins_where_the_one_before_ended")
+@noticed_by("test_a_page_begins_after_the_one_before")
 class LooksForTheSessionBefore(Lists):
     def infos(self, prefix="", *, after=None, limit=None, order="recent"):
         infos = super().infos(prefix, order=order)

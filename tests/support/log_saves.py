@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from hypothesis import strategies as st
 
 from session_manager.model.changes import (
+    UNCHANGED,
     Append,
     Clear,
     Edit,
@@ -49,6 +52,7 @@ def change_over(draw, over):
                 at=st.just(at),
                 items=json_objects(),
                 removed=st.lists(nasty_text(), max_size=2).map(tuple),
+                expires_after=st.sampled_from([UNCHANGED, None]) | st.timedeltas(timedelta(microseconds=1)),
             ),
             st.builds(
                 Summarize,

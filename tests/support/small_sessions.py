@@ -68,6 +68,7 @@ def any_change(draw, over):
             st.builds(Clear, at=st.just(at), generation=st.sampled_from(["g", "h"]), spare=spares),
             st.builds(SetSummary, at=st.just(at), text=st.sampled_from(["", "s"])),
             st.builds(UpdateMetadata, at=st.just(at), items=st.just({"a": 1}), removed=st.just(())),
+            st.builds(UpdateMetadata, at=st.just(at), expires_after=st.sampled_from([None, timedelta(days=1)])),
             st.tuples(small, small).map(
                 lambda ends: Summarize(
                     at=at, summary="f", start=ends[0], stop=ends[1], digest=digest(over, min(ends), max(ends))

@@ -45,7 +45,7 @@ def facts(value: Message | Session) -> str:
     if isinstance(value, Message):
         return repr((value.to_dict(), value.created_at, value.metadata, value.ref, value.position, value.turn))
     state = (value.key, value.generation, value.created, value.updated, value.summary, value.metadata)
-    numbers = (value.start, value.end, value.refs, value.revision)
+    numbers = (value.start, value.end, value.refs, value.revision, value.expires_after)
     return "\n".join([repr(state), repr(numbers), *map(facts, value.messages)])
 
 

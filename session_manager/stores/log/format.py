@@ -12,7 +12,7 @@ The bytes, UTF-8, ``⏎`` being one line feed (0x0A) at the end of each line and
 * A **record** is the line of one save: its changes (`session_manager.codec.changes`), which lead from the session before the
   save to the session after it.
 * The **state** stands last in both. It has what a list of sessions shows, so that a list reads only the end of the file: ``{"generation":…,"revision":…,"created":…,"updated":…,"last_message_at":…,"start":…,"end":…,"count":…,
-  "has_summary":…,"archived":…,"metadata":{…}}``. ``archived`` is absent if it is 0; ``metadata`` is null if it is more than 1,024 bytes. A tab, as a byte, is nowhere
+  "has_summary":…,"archived":…,"metadata":{…}}``. ``archived`` is absent if it is 0; ``expires_after`` follows it if the session has an expiry; ``metadata`` is null if it is more than 1,024 bytes. A tab, as a byte, is nowhere
   else in a line (JSON texts escape it): the last one in a file is where its last state begins.
 * ``state_crc32`` is the CRC-32 of the state's object; ``crc32`` that of every byte of the line before its own
   ``,"crc32"``. They are those of zlib, IEEE 802.3, in eight lowercase hex digits, and are compared as bytes.
@@ -29,6 +29,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import reduce
 
 import attrs
@@ -102,6 +103,7 @@ class Numbers(msgspec.Struct, gc=False):
     end: int
     count: int
     archived: int = 0
+    expires_after: timedelta | None = None
 
 
 class Record(msgspec.Struct, gc=False):
@@ -164,6 +166,7 @@ def encode_state(session: Session, metadata: bytes) -> bytes:
         count,
         bool(session.summary),
         session._archived,
+        session.expires_after,
     )
     return encode_json(written)[:-1] + b',"metadata":%b}' % metadata
 

@@ -210,6 +210,8 @@ class _Replay:
         self._new: list[NewMessage] = []
         self._revision = session.revision
         self._archived = session._archived
+        #: As the states have it: an older writer, which does not know it, takes it away.
+        self._expires_after = session.expires_after
         self._generation, self._start, self._count = session.generation, session.start, len(session.messages)
         self._end = session.end
         self._updated: datetime = session.updated
@@ -254,7 +256,7 @@ class _Replay:
                 or state.archived < 0
             ):
                 raise DecodeError(0, _NOT_NEXT)
-            self._archived = state.archived
+            self._archived, self._expires_after = state.archived, state.expires_after
 
     def session(self) -> Session:
         """Return the session after the records that were taken.
@@ -262,7 +264,9 @@ class _Replay:
         :raises _WrongRecordError: if one of them holds an invalid message; its offset means nothing.
         """
         try:
-            return self._merged()._with(revision=self._revision, _archived=self._archived)
+            return self._merged()._with(
+                revision=self._revision, _archived=self._archived, expires_after=self._expires_after
+            )
         except DecodeError as error:
             raise_alone(_WrongRecordError(0, error.reason))
 
@@ -304,9 +308,13 @@ class _Replay:
         return session._with(updated=max(session.updated, change.at))
 
     def _noted(self, session: Session, change: UpdateMetadata) -> Session:
-        metadata = session._metadata
+        metadata, expires_after = session._metadata, change.expiry(self._expires_after)
         if not change.changes(metadata):
-            return session
+            if expires_after == self._expires_after:
+                return session
+            self._expires_after = expires_after
+            return session._with(updated=max(session.updated, change.at))
+        self._expires_after = expires_after
         if not self._owns_metadata:
             metadata, self._owns_metadata = JsonObject(metadata), True
         change.make_in(metadata)

@@ -260,6 +260,7 @@ class LogStore(Store):
             end=state.end,
             has_summary=state.has_summary,
             metadata=JsonObject(state.metadata),
+            expires_after=state.expires_after,
             version=Version(state.generation, state.revision),
         )
 

@@ -10,7 +10,7 @@ The bytes, UTF-8, ``⏎`` being one line feed (0x0A) and the only ones in the fi
     ],"crc32":"9ae0daaf"}⏎
 
 * The **header** is the first line (shown here in three). Its fields are those of `session_manager.codec.state.State`, in
-  that order (``"archived"`` follows ``count`` if messages were archived); ``header_crc32`` is the CRC-32 of every byte before its own key, ``"header_crc32"``. So a
+  that order (``"archived"`` follows ``count`` if messages were archived, and then ``"expires_after"`` if the session has an expiry); ``header_crc32`` is the CRC-32 of every byte before its own key, ``"header_crc32"``. So a
   description of the session takes reading one line.
 * The **messages** are one a line (`session_manager.codec.lines`), separated by a comma and a line feed.
   Without a message, the footer follows the header's line feed.

@@ -147,6 +147,10 @@ def _note(items: dict[str, object], removed: list[str], _: Session, at: datetime
     return UpdateMetadata(at=at, items=items, removed=tuple(removed))
 
 
+def _expire(after: timedelta | None, _: Session, at: datetime) -> Change:
+    return UpdateMetadata(at=at, expires_after=after)
+
+
 def _position(session: Session, number: int) -> int | None:
     return session.messages[number % len(session.messages)].position if session.messages else None
 
@@ -172,4 +176,5 @@ def steps() -> st.SearchStrategy[Step]:
         st.builds(partial, st.just(_fold), nasty_text(), st.integers(0, 2), st.integers(0, 4)),
         st.builds(partial, st.just(_summarize), nasty_text()),
         st.builds(partial, st.just(_note), json_objects(), names),
+        st.builds(partial, st.just(_expire), st.none() | st.timedeltas(timedelta(microseconds=1))),
     )

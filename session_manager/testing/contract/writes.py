@@ -70,6 +70,8 @@ _CHANGES: dict[str, Callable[[Session], Change]] = {
     "SetSummary": lambda _: SetSummary(at=_AT, text="so far"),
     "SetSummary to nothing": lambda _: SetSummary(at=_AT, text=""),
     "UpdateMetadata": lambda _: UpdateMetadata(at=_AT, items={"b": [1.0, True, None]}),
+    "UpdateMetadata with an expiry": lambda _: UpdateMetadata(at=_AT, expires_after=timedelta(days=90)),
+    "UpdateMetadata without an expiry": lambda _: UpdateMetadata(at=_AT, expires_after=None),
     "UpdateMetadata that removes": lambda _: UpdateMetadata(at=_AT, items={}, removed=("a",)),
 }
 
@@ -78,6 +80,7 @@ def _six(store: Store) -> Chat:
     """Write a session of six messages, with a summary, metadata and a turn."""
     chat = Chat().add("0").did(Append(at=EPOCH, messages=(said("1", ref="tg:0"), said("2")), turn="update-0"))
     chat.add("3", "4", "5").did(SetSummary(at=EPOCH, text="before"), UpdateMetadata(at=EPOCH, items={"a": 1, "c": {}}))
+    chat.did(UpdateMetadata(at=EPOCH, expires_after=timedelta(seconds=1.5)))
     chat.write(store)
     return chat
 
