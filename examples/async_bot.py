@@ -40,20 +40,27 @@ import anyio.lowlevel
 from anyio.from_thread import BlockingPortal
 
 from session_manager import (
+    LAST,
     AsyncSessionManager,
     AsyncTurn,
     Message,
     SessionBusyError,
     SessionManager,
     SessionManagerError,
+    TurnNotFoundError,
 )
 from session_manager.history import problems
 
 CHANNEL = "telegram:"
-HELP = "Type CHAT: TEXT, such as 'ada: How is the weather in Lisbon?'; 'ada: /reset' clears a chat. Ctrl-C ends."
+HELP = (
+    "Type CHAT: TEXT, such as 'ada: How is the weather in Lisbon?', or CHAT: and /undo, /regenerate, /edit TEXT (your last "
+    "message), /history [BEFORE], /reset. Ctrl-C ends."
+)
 SYSTEM = "You are a cheerful bot. Ask the tool for the weather."
 #: How many messages of a chat the model is shown at most.
 RECENT = 40
+#: How many messages are on a page of ``/history``.
+PAGE = 5
 #: How many updates of one chat wait for their turn at most.
 WAITING = 20
 
@@ -141,24 +148,46 @@ class Bot:
     async def on_update(self, update: Update) -> None:
         """Handle an update. If that fails it is not acknowledged, and will be delivered again."""
         self.unanswered += 1
-        handler = self.on_reset if update.text == "/reset" else self.on_message
         try:
-            text, is_kept = await handler(update)
+            text, is_kept = await self._handle(update)
         except SessionManagerError as error:
             print(f"update {update.update_id}: {error}", file=sys.stderr)
             return
         self._reply(Reply(update.update_id, update.chat, text, is_kept))
         self.unanswered -= 1
 
-    async def on_message(self, update: Update) -> tuple[str, bool]:
-        """Answer a message in a turn; return what to say, and whether the turn is in the history."""
+    async def _handle(self, update: Update) -> tuple[str, bool]:
+        """Return what to say, and whether the turn of the update is in the history."""
+        command, _, rest = update.text.partition(" ")
+        match command:
+            case "/reset":
+                return await self.on_reset(update)
+            case "/undo":
+                return await self.on_undo(update)
+            case "/history":
+                return await self.on_history(update, rest)
+            case "/regenerate":
+                return await self.on_message(update, replacing=True)
+            case "/edit":
+                return await self.on_message(update, rest, replacing=True)
+        return await self.on_message(update, update.text)
+
+    async def on_message(self, update: Update, text: str | None = None, *, replacing: bool = False) -> tuple[str, bool]:
+        """Answer a message in a turn.
+
+        :param text: the message; `None`: the one that was there, which gets another answer.
+        :param replacing: the turn takes the place of the last one. Until it is written the old one is there.
+        """
+        which = LAST if replacing else None
         try:
-            async with self._manager.turn(update.key, update.ref, max_waiting=WAITING) as turn:
+            async with self._manager.turn(update.key, update.ref, max_waiting=WAITING, replacing=which) as turn:
                 if not turn.done:
-                    turn.add_message("user", update.text)
+                    turn.add(turn.replaced[0] if text is None else {"role": "user", "content": text})
                     await self._answer(turn)
         except SessionBusyError:
             return "One after another, please: I am still busy with what you said before.", False
+        except TurnNotFoundError:
+            return "There is nothing to answer again.", False
         if not (turn.applied or turn.done):
             return "This chat was reset meanwhile.", False
         answers = [message.content for message in turn.messages if message.role == "assistant"]
@@ -177,15 +206,25 @@ class Bot:
     async def on_reset(self, update: Update) -> tuple[str, bool]:
         """Clear the chat at once, without waiting for a turn that is open, and then writes nothing.
 
-        A reset that comes twice must not clear what was said after the first time. So the session notes the last one, in the
-        save that makes it durable.
+        A reset that comes twice does not clear what was said after the first time: the session knows its ref.
         """
-        session = await self._manager.get_or_create(update.key)
-        if session.metadata.get("reset", 0) < update.update_id:  # they count up
-            await self._manager.clear(update.key)
-            await self._manager.update_metadata(update.key, {"reset": update.update_id})
+        await self._manager.clear(update.key, ref=update.ref)
         await self._manager.save(update.key)
         return "This chat is empty now.", False
+
+    async def on_undo(self, update: Update) -> tuple[str, bool]:
+        """Take the last turn away, and the one that is being answered if there is one; once, however often it comes."""
+        await self._manager.undo(update.key, ref=update.ref)
+        return "The last question and its answer are gone.", False
+
+    async def on_history(self, update: Update, before: str) -> tuple[str, bool]:
+        """Show a page of the chat: the last messages, or the last before a position."""
+        position = int(before) if before.isdecimal() else None
+        page = await self._manager.get_history(update.key, limit=PAGE, before=position)
+        lines = [f"{message.position} {message.role}: {message.content}" for message in page]
+        if page and page[0].position:
+            lines.append(f"/history {page[0].position} shows more")
+        return "\n".join(lines) or "There is nothing more.", False
 
 
 async def serve(options: argparse.Namespace, parse: Parse, reply: Callable[[Reply], None]) -> None:
@@ -274,23 +313,32 @@ def to_json(reply: Reply) -> None:
 CITIES = ("Lisbon", "Kyoto", "Accra", "Oslo", "Quito")
 CHATS, MESSAGES = 12, 12
 #: How many of the replies before a kill are lost on their way to the platform.
-LAST = 3
+UNHEARD = 3
 #: How many seconds later it is killed, at most.
 DELAY = 0.05
 
 
 def make_up() -> dict[str, list[Update]]:
-    """Return what is sent in each chat, no text twice; in some chats there is a reset in the middle."""
+    """Return what is sent in each chat, no text twice. Some people give commands; they wait for each answer."""
     numbers = itertools.count(time.time_ns() // 1000)  # of no run before
     said: dict[str, list[Update]] = {}
-    for chat in (f"user{number}" for number in range(CHATS)):
+    for who in range(CHATS):
+        chat = f"user{who}"
         said[chat] = []
         for place in range(MESSAGES):
             number = next(numbers)
             text = f"{number}: how is the weather in {random.choice(CITIES)}?" if place % 3 else f"{number}: hello!"
-            is_reset = place == MESSAGES // 2 and len(said) % 4 == 0
-            said[chat].append(Update(number, chat, "/reset" if is_reset else text))
+            if place == MESSAGES // 2 and who % 4 == 0:
+                text = "/reset"
+            elif who % 2 and place % 2:
+                text = random.choice(("/undo", "/regenerate", f"/edit {text}", "/history", "/history 5", text))
+            said[chat].append(Update(number, chat, text))
     return said
+
+
+def are_commands(updates: list[Update]) -> bool:
+    """Say whether a person gives commands about their last turn, and so waits for each answer."""
+    return any(update.text.startswith("/") and update.text != "/reset" for update in updates)
 
 
 class Platform:
@@ -305,13 +353,13 @@ class Platform:
         self.unheard: dict[int, set[str]] = {}
 
     def due(self) -> list[Update]:
-        """Return what waits to be acknowledged; nobody writes on before their reset is."""
+        """Return what waits to be acknowledged; nobody writes on before their command is."""
         due: list[Update] = []
         for updates in self.said.values():
             for update in updates:
                 if update.update_id not in self.replies:
                     due.append(update)
-                    if update.text == "/reset":
+                    if update.text == "/reset" or are_commands(updates):
                         break
         return due
 
@@ -331,7 +379,7 @@ class Platform:
                     bot.stdin.flush()
                     delivered |= {update.update_id for update in due}
                     reply = Reply(**json.loads(bot.stdout.readline() or "{}"))
-                    if until is None or count <= until - LAST:
+                    if until is None or count <= until - UNHEARD:
                         self.replies[reply.update_id] = reply
                     else:
                         self.unheard.setdefault(reply.update_id, set()).add(reply.text)
@@ -346,9 +394,19 @@ class Platform:
 
 
 def lasting(updates: list[Update]) -> list[Update]:
-    """Return what no reset cleared."""
-    resets = [place for place, update in enumerate(updates) if update.text == "/reset"]
-    return updates[resets[-1] + 1 if resets else 0 :]
+    """Return the turns that must be there in the end: the last update of each, with the user's message as its text."""
+    left: list[Update] = []
+    for update in updates:
+        command, _, rest = update.text.partition(" ")
+        if command == "/reset":
+            left.clear()
+        elif command in ("/undo", "/regenerate", "/edit") and left:
+            old = left.pop()
+            if command != "/undo":
+                left.append(update._replace(text=rest or old.text))
+        elif not command.startswith("/"):
+            left.append(update)
+    return left
 
 
 def check(storage: str, said: dict[str, list[Update]], platform: Platform) -> tuple[int, int, int]:
@@ -359,10 +417,13 @@ def check(storage: str, said: dict[str, list[Update]], platform: Platform) -> tu
             history = manager.get_history(updates[0].key)
             turns = [(ref, list(messages)) for ref, messages in itertools.groupby(history, lambda one: one.turn)]
             there = {(ref, messages[0].content, messages[-1].content) for ref, messages in turns}
-            for update in lasting(updates):
+            left = lasting(updates)
+            for update in left:
                 told = {platform.replies[update.update_id].text, *platform.unheard.get(update.update_id, ())}
                 lost += any((update.ref, update.text, text) not in there for text in told)
-            doubled += sum(history.count(Message("user", update.text)) > 1 for update in updates)
+            doubled += sum(history.count(Message("user", update.text)) > 1 for update in left)
+            if are_commands(updates):  # else messages before a reset may come behind it
+                doubled += max(len(turns) - len(left), 0)  # undone and replaced turns that are back
             are_apart = len({ref for ref, _ in turns}) < len(turns)
             broken += are_apart or bool(problems(history)) or any(turn[-1].role != "assistant" for _, turn in turns)
     return lost, doubled, broken

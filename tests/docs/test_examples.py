@@ -469,7 +469,7 @@ def test_async_demo_goes_on_in_a_storage(storage):
         output = run("async_bot.py", "--demo", "--kills=1", "--thinking=0.02", f"--storage={storage}")
         assert last_line(output) == "144 updates, 1 kills, 0 lost, 0 doubled, 0 broken histories"
     with SessionManager(storage) as manager:
-        assert len({one.turn for one in manager.get_history("telegram:user1")}) == 2 * 12
+        assert len({one.turn for one in manager.get_history("telegram:user2")}) == 2 * 12
 
 
 def test_async_demo_says_when_something_is_lost():
@@ -543,6 +543,35 @@ def test_async_bot_resets_a_chat_once():
     assert deliver((2, "/reset")) == {2: ("This chat is empty now.", False)}
     assert deliver((1, "Hello!")) == {1: ("I have answered that before.", False)}
     assert [one.content for one in history_of_ada()] == ["Hello again!", "I remember 1 of your messages."]
+
+
+def test_async_bot_commands_happen_once():
+    """Each command is delivered twice, as Telegram does after a crash."""
+
+    def twice(number, text):
+        first = deliver((number, text))
+        assert deliver((number, text)) == first
+        return first[number]
+
+    assert deliver((1, "/regenerate")) == {1: ("There is nothing to answer again.", False)}
+    deliver((2, "Hello!"))
+    deliver((3, "How is the weather in Oslo?"))
+    assert twice(4, "/undo")[1] is False
+    assert [one.content for one in history_of_ada()] == ["Hello!", "I remember 1 of your messages."]
+    assert twice(5, "/edit How is the weather in Quito?") == ("I have asked: it is sunny in Quito.", True)
+    assert twice(6, "/regenerate") == ("I have asked: it is sunny in Quito.", True)
+    assert [one.turn for one in history_of_ada()] == ["tg:6"] * 4
+    assert deliver((2, "Hello!"), (5, "/edit Again?")) == dict.fromkeys((2, 5), ("I have answered that before.", False))
+
+
+def test_async_bot_shows_a_history_by_pages():
+    deliver(*((number, f"number {number}") for number in range(4)))
+    ((page, _),) = deliver((5, "/history")).values()
+    assert page.splitlines()[0].startswith("3 assistant: ")
+    assert page.splitlines()[-1] == "/history 3 shows more"
+    ((page, _),) = deliver((6, "/history 3")).values()
+    assert [line.split()[0] for line in page.splitlines()] == ["0", "1", "2"]
+    assert deliver((7, "/history 0")) == {7: ("There is nothing more.", False)}
 
 
 @pytest.mark.long
