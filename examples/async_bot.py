@@ -32,6 +32,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import anyio
@@ -54,13 +55,15 @@ from session_manager.history import problems
 CHANNEL = "telegram:"
 HELP = (
     "Type CHAT: TEXT, such as 'ada: How is the weather in Lisbon?', or CHAT: and /undo, /regenerate, /edit TEXT (your last "
-    "message), /history [BEFORE], /reset. Ctrl-C ends."
+    "message), /history [BEFORE], /forget DAYS (without a message), /reset. Ctrl-C ends."
 )
 SYSTEM = "You are a cheerful bot. Ask the tool for the weather."
 #: How many messages of a chat the model is shown at most.
 RECENT = 40
 #: How many messages are on a page of ``/history``.
 PAGE = 5
+#: How often chats that are too old are deleted.
+HOUR = timedelta(hours=1)
 #: How many updates of one chat wait for their turn at most.
 WAITING = 20
 
@@ -166,6 +169,8 @@ class Bot:
                 return await self.on_undo(update)
             case "/history":
                 return await self.on_history(update, rest)
+            case "/forget":
+                return await self.on_forget(update, rest)
             case "/regenerate":
                 return await self.on_message(update, replacing=True)
             case "/edit":
@@ -217,6 +222,16 @@ class Bot:
         await self._manager.undo(update.key, ref=update.ref)
         return "The last question and its answer are gone.", False
 
+    async def on_forget(self, update: Update, days: str) -> tuple[str, bool]:
+        """Have the chat deleted when nothing was said for so many days: the manager looks once an hour."""
+        after = timedelta(days=int(days)) if days.isdecimal() and len(days) <= 5 else None
+        await self._manager.get_or_create(update.key)
+        await self._manager.set_expiry(update.key, after)
+        await self._manager.save(update.key)
+        return (
+            "This chat stays." if after is None else f"This chat goes {after.days} days after its last message."
+        ), False
+
     async def on_history(self, update: Update, before: str) -> tuple[str, bool]:
         """Show a page of the chat: the last messages, or the last before a position."""
         position = int(before) if before.isdecimal() else None
@@ -230,7 +245,12 @@ class Bot:
 async def serve(options: argparse.Namespace, parse: Parse, reply: Callable[[Reply], None]) -> None:
     """Handle the updates of the standard input, until it ends or a signal comes."""
     sending, updates = anyio.create_memory_object_stream[Update](100)
-    async with sending, updates, AsyncSessionManager(options.storage) as manager, BlockingPortal() as portal:
+    async with (
+        sending,
+        updates,
+        AsyncSessionManager(options.storage, expire_every=HOUR) as manager,
+        BlockingPortal() as portal,
+    ):
         bot = Bot(manager, Model(options.thinking), reply)
         threading.Thread(target=read_updates, args=(parse, portal, sending), daemon=True).start()
         async with anyio.create_task_group() as signals:

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -572,6 +573,13 @@ def test_async_bot_shows_a_history_by_pages():
     ((page, _),) = deliver((6, "/history 3")).values()
     assert [line.split()[0] for line in page.splitlines()] == ["0", "1", "2"]
     assert deliver((7, "/history 0")) == {7: ("There is nothing more.", False)}
+
+
+def test_async_bot_forgets_a_chat_when_its_user_says_so():
+    assert deliver((1, "/forget 90")) == {1: ("This chat goes 90 days after its last message.", False)}
+    with SessionManager("async-bot-chats") as manager:
+        assert manager.get("telegram:ada").expires_after == timedelta(days=90)
+    assert deliver((2, "/forget never")) == {2: ("This chat stays.", False)}
 
 
 @pytest.mark.long
