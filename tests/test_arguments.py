@@ -7,7 +7,7 @@ import itertools
 import os
 import sqlite3
 import uuid
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
@@ -47,6 +47,10 @@ def no_seconds(error):
     return {TypeError: ["5", True, [5]], ValueError: [-1, float("nan"), float("inf"), error]}
 
 
+async def _later(event):
+    """No callback: nothing would await it."""
+
+
 MANAGER = {
     "storage": {TypeError: [5, True, 1.5, ["chats"], object()], InvalidStorageError: NO_PATH[InvalidStorageError]},
     "clock": NO_FUNCTION,
@@ -56,6 +60,9 @@ MANAGER = {
     "autosave": {TypeError: [5, True, "5s", {}]},
     "read_only": NO_BOOL,
     "archive": NO_BOOL,
+    "expire_every": {TypeError: [5, 5.0, True, "5s"], ValueError: [timedelta(0), timedelta(days=-1), timedelta.max]},
+    "on_event": {TypeError: [5, "print", [], _later]},
+    "slow_save": {TypeError: ["5", True, [5]], ValueError: [-1, float("nan"), float("inf")]},
     "roles": {TypeError: ["narrator", b"narrator", 5, None, [5], [None], {"narrator": 1}], ValueError: [[""]]},
 }
 #: For each constructor its other arguments, and for each of its parameters values that it must refuse, by error.

@@ -26,6 +26,7 @@ from session_manager.history.tokens import estimate_tokens
 from session_manager.keywords import Unpack, showing, unexpected
 from session_manager.manager.autosave import Autosave
 from session_manager.manager.draft import Last
+from session_manager.manager.events import OnEvent
 from session_manager.manager.manager import Health, SessionManager
 from session_manager.manager.options import MAX_MESSAGE_BYTES, check_options, warn_if_unset
 from session_manager.manager.summaries import Summarized, Summarizer, SummaryPolicy
@@ -125,6 +126,8 @@ class AsyncSessionManager(Resource):
         read_only: bool = False,
         archive: bool = False,
         roles: Collection[str] = (),
+        on_event: OnEvent | None = None,
+        slow_save: float | None = 1.0,
     ) -> None:
         warn_if_unset(storage, stacklevel=2)
         check_options(
@@ -138,6 +141,8 @@ class AsyncSessionManager(Resource):
             read_only=read_only,
             archive=archive,
             roles=roles,
+            on_event=on_event,
+            slow_save=slow_save,
         )
         self._open = partial(
             SessionManager,
@@ -151,6 +156,8 @@ class AsyncSessionManager(Resource):
             read_only=read_only,
             archive=archive,
             roles=roles,
+            on_event=on_event,
+            slow_save=slow_save,
         )
         self._wrapped: SessionManager | None = None
         self._owns_manager = True

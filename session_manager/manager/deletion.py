@@ -17,6 +17,7 @@ from session_manager.errors import (
 )
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.residents import Residents
+from session_manager.manager.events import Deleted, Expired
 from session_manager.model.session import ANY, Anything, Version
 from session_manager.resource import Resource
 from session_manager.stores.contract import SessionInfo, Store
@@ -73,9 +74,16 @@ class Removal(Resource):
 
         :raises ConflictError: if it is in another version than `expected`, or dirty.
         """
-        with self._residents.lock_of(key):
-            self._residents.check_not_closed()
-            return self._delete(key) if isinstance(expected, Anything) else self._delete_expected(key, expected)
+        reports = self._residents.reports
+        try:
+            with self._residents.lock_of(key):
+                self._residents.check_not_closed()
+                deleted = self._delete(key) if isinstance(expected, Anything) else self._delete_expected(key, expected)
+                if deleted:
+                    reports.note(Deleted(key=key))
+                return deleted
+        finally:
+            reports.deliver()
 
     def _delete_expected(self, key: str, expected: Version | None) -> bool:
         """Delete a session in one version. Requires its keyed lock. A message that comes now waits, and starts a new one."""
@@ -137,9 +145,18 @@ class Removal(Resource):
         :param dry_run: only say whether it would be.
         :raises StorageError: as the store's `Store.delete` does; what was in RAM of it is still there.
         """
-        with self._residents.lock_of(key):
-            self._residents.check_not_closed()
-            return self._would_expire(key, is_old) if dry_run else self._expire(key, is_old)
+        reports = self._residents.reports
+        try:
+            with self._residents.lock_of(key):
+                self._residents.check_not_closed()
+                if dry_run:
+                    return self._would_expire(key, is_old)
+                expired = self._expire(key, is_old)
+                if expired:
+                    reports.note(Expired(key=key))
+                return expired
+        finally:
+            reports.deliver()
 
     def _would_expire(self, key: str, is_old: IsOld) -> bool:
         """Decide as `_expire` does, and read what is stored, for a damaged session stays. Requires the keyed lock."""

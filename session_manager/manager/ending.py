@@ -79,18 +79,19 @@ class Ending(Resource):
             if self._autosaver is not None:
                 self._autosaver.stop()
         except Exception as error:  # noqa: BLE001 - nobody is left to handle it
-            _log.warning("%r was not closed, and could not be: %s", self._residents.store, type(error).__name__)
+            _log.warning("%s was not closed, and could not be: %s", repr(self._residents.store), type(error).__name__)
         finally:
             self.forget()
+            self._residents.reports.deliver()
         left = self._residents.left()
         if left or (unsaved and not (self._autosaver is not None and self._autosaver.saves)):
-            told = "%r was not closed: %d sessions were unsaved, and %d of them could not be saved; %s"
-            _log.warning(told, self._residents.store, unsaved, left, _ADVICE)
+            told = "%s was not closed: %d sessions were unsaved, and %d of them could not be saved; %s"
+            _log.warning(told, repr(self._residents.store), unsaved, left, _ADVICE)
 
     def late(self) -> None:
         """Say in the log that this took too long."""
-        told = "%r was not closed: its store did not answer within %g s, and unsaved sessions may be lost; %s"
-        _log.warning(told, self._residents.store, _EXIT_PATIENCE, _ADVICE)
+        told = "%s was not closed: its store did not answer within %g s, and unsaved sessions may be lost; %s"
+        _log.warning(told, repr(self._residents.store), _EXIT_PATIENCE, _ADVICE)
 
 
 #: The managers of this process that are open, and have a store.

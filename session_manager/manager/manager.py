@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 import os
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from time import perf_counter
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -33,6 +35,7 @@ from session_manager.manager.edits import (
     updating,
 )
 from session_manager.manager.ending import Ending
+from session_manager.manager.events import OnEvent, Reports
 from session_manager.manager.lookups import Lookups
 from session_manager.manager.options import MAX_MESSAGE_BYTES, check_options, is_ram_only, warn_if_unset
 from session_manager.manager.queries import Overview
@@ -57,6 +60,8 @@ from session_manager.stores.order import Order
 
 __all__ = ["Health", "SessionManager"]
 
+
+_log = logging.getLogger("session_manager")
 
 M = TypeVar("M", bound="SessionManager")
 
@@ -111,6 +116,10 @@ class SessionManager(Resource):
         an archive that is there stays as it is, but for `clear` and `delete`, which remove it in any case.
     :param roles: roles that `add_message` takes besides those that providers and frameworks know, such as ``["narrator"]``.
         Mappings and `Message.from_dict` take any.
+    :param on_event: called with what happens to sessions: the values of `session_manager.manager.events`. The thread that made a
+        call calls it before the call returns, outside of all locks; it may call the manager. What it raises is logged, and
+        harms no call. With `AsyncSessionManager` it is called in the event loop's thread or in a worker thread. Keep it short.
+    :param slow_save: a save that takes more seconds is a ``WARNING`` in the log; `None`: none is.
     :raises TypeError: if an argument is of another type than it says; like every error, before anything is opened or locked.
     :raises ValueError: if a limit is less than 1; if there is a limit, but no storage to forget sessions to; if
         `read_only` is given with `autosave` or `expire_every`; or if there is to be an archive, and the `Store` keeps none.
@@ -138,6 +147,8 @@ class SessionManager(Resource):
         read_only: bool = False,
         archive: bool = False,
         roles: Collection[str] = (),
+        on_event: OnEvent | None = None,
+        slow_save: float | None = 1.0,
     ) -> None:
         warn_if_unset(storage, stacklevel=2)
         check_options(
@@ -151,8 +162,11 @@ class SessionManager(Resource):
             read_only=read_only,
             archive=archive,
             roles=roles,
+            on_event=on_event,
+            slow_save=slow_save,
         )
         self._incoming = Incoming(clock, max_message_bytes, KNOWN_ROLES.union(roles))
+        began = perf_counter()
         budget = None if max_resident_bytes is None else Budget(max_resident_bytes)
         self._residents = Residents(
             _store(storage, read_only=read_only),
@@ -161,6 +175,7 @@ class SessionManager(Resource):
             read_only=read_only,
             archive=archive,
             budget=budget,
+            reports=Reports(on_event, slow_save),
         )
         self._autosaver: Autosaver | None = None
         done = False
@@ -182,6 +197,8 @@ class SessionManager(Resource):
             self._ending = Ending(self._residents, self._saving, self._autosaver)
             self._ending.watch()
             done = True
+            if _log.isEnabledFor(logging.DEBUG):
+                _log.debug("opened %s in %.2f ms", repr(self), (perf_counter() - began) * 1000)
         finally:
             if not done:
                 self._residents.let_go()
@@ -851,10 +868,16 @@ class SessionManager(Resource):
         :raises SaveFailedError: something could not be saved, and the manager stays open.
         """
         check_bool(save, "save")
-        self._residents.close(self._saving.flush if save else lambda: None)
+        began = perf_counter()
+        try:
+            self._residents.close(self._saving.flush if save else lambda: None)
+        finally:
+            self._residents.reports.deliver()
         self._ending.forget()
         if self._autosaver is not None:
             self._autosaver.stop()
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("closed %s in %.2f ms", repr(self), (perf_counter() - began) * 1000)
 
     def __enter__(self: M) -> M:
         self._residents.check_open()

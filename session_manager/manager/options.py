@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 import warnings
 from datetime import timedelta
 
-from session_manager.arguments import check_bool, check_callable, check_int, check_path, check_texts, check_type
+from session_manager.arguments import (
+    check_bool,
+    check_callable,
+    check_int,
+    check_path,
+    check_seconds,
+    check_texts,
+    check_type,
+)
 from session_manager.manager.autosave import Autosave
 from session_manager.stores.contract import Store
 
 __all__ = ["MAX_MESSAGE_BYTES", "check_options", "is_ram_only", "warn_if_unset"]
+
+#: The largest `slow_save`, in seconds.
+_LONGEST = 1_000_000.0
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
@@ -27,6 +39,8 @@ def check_options(
     read_only: object,
     archive: object,
     roles: object,
+    on_event: object,
+    slow_save: object,
 ) -> None:
     """Raise if a manager cannot be made with these options. Nothing is opened.
 
@@ -42,15 +56,13 @@ def check_options(
     check_bool(read_only, "read_only")
     check_bool(archive, "archive")
     check_texts(roles, "roles")
+    _check_reports(on_event, slow_save)
     if autosave is not None:
         check_type(autosave, (Autosave,), "autosave must be an Autosave")
         if read_only:
             raise ValueError("read_only and autosave exclude each other")
     if expire_every is not None:
-        check_type(expire_every, (timedelta,), "expire_every must be a timedelta")
-        assert isinstance(expire_every, timedelta)
-        if not 0 < expire_every.total_seconds() <= threading.TIMEOUT_MAX:
-            raise ValueError(f"expire_every must be more than 0, and {threading.TIMEOUT_MAX:.0f} seconds at most")
+        _check_interval(expire_every)
         if read_only:
             raise ValueError("read_only and expire_every exclude each other")
     if max_resident_bytes is not None:
@@ -59,6 +71,22 @@ def check_options(
             raise ValueError("max_resident_bytes needs a storage, from which a forgotten session comes back")
     if archive and isinstance(storage, Store) and not storage.archives:
         raise ValueError(f"archive=True needs a store that keeps archives (Store.archives), which {storage!r} does not")
+
+
+def _check_interval(expire_every: object) -> None:
+    check_type(expire_every, (timedelta,), "expire_every must be a timedelta")
+    assert isinstance(expire_every, timedelta)
+    if not 0 < expire_every.total_seconds() <= threading.TIMEOUT_MAX:
+        raise ValueError(f"expire_every must be more than 0, and {threading.TIMEOUT_MAX:.0f} seconds at most")
+
+
+def _check_reports(on_event: object, slow_save: object) -> None:
+    if on_event is not None:
+        check_callable(on_event, "on_event")
+        if inspect.iscoroutinefunction(on_event) or inspect.iscoroutinefunction(type(on_event).__call__):
+            raise TypeError("on_event must not be an async def: nothing would await it")
+    if slow_save is not None:
+        check_seconds(slow_save, "slow_save", most=_LONGEST)
 
 
 def is_ram_only(storage: object) -> bool:

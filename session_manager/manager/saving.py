@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterable
 from datetime import datetime
+from time import perf_counter
 from typing import NamedTuple
 
 import attrs
@@ -22,6 +23,7 @@ from session_manager.errors import (
 )
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.residents import Make, Residents
+from session_manager.manager.events import Conflict
 from session_manager.model.batch import Batch
 from session_manager.model.changes import Change, Witness
 from session_manager.model.session import ANY, Anything, Session, Version
@@ -65,9 +67,14 @@ class Saving(Resource):
         entry, store = self._residents.peek(key), self._residents.store
         if store is None or entry is None or not entry.dirty:
             return False
-        with self._residents.lock_of(key):
-            self._residents.check_not_closed()
-            return self._save(store, key)
+        reports = self._residents.reports
+        try:
+            with self._residents.lock_of(key):
+                self._residents.check_not_closed()
+                return self._save(store, key)
+        finally:
+            if reports.waiting:
+                reports.deliver()
 
     def carry_out(self, key: str, change: Change | Make, *, blind: bool = False, keep: bool = True) -> Outcome | None:
         """Make a change and save it; `None` if there is no such session.
@@ -211,11 +218,15 @@ class Saving(Resource):
         store = self._residents.store
         failures: dict[str, Exception] = {}
         written = 0
-        for first in range(0, len(keys) if store is not None else 0, _BATCH):
-            assert store is not None
-            batch = keys[first : first + _BATCH]
-            locks = self._residents.keyed.locks_of(batch)
-            written += self._save_locked(store, batch, locks, failures, closing=closing)
+        try:
+            for first in range(0, len(keys) if store is not None else 0, _BATCH):
+                assert store is not None
+                batch = keys[first : first + _BATCH]
+                locks = self._residents.keyed.locks_of(batch)
+                written += self._save_locked(store, batch, locks, failures, closing=closing)
+        finally:
+            if not closing:
+                self._residents.reports.deliver()
         return written, failures
 
     def _save_locked(
@@ -276,6 +287,7 @@ class Saving(Resource):
         except ConflictError as error:
             with self._residents.lock.checked:
                 self._residents.note_failure(key, error)
+            self._residents.reports.note(Conflict(key=key, error=error))
             raise
 
     def _begin(self, key: str) -> Commit | _Unknown | None:
@@ -304,29 +316,37 @@ class Saving(Resource):
 
     def _write(self, store: Store, commit: Commit) -> ConflictError | None:
         """Write a commit that was begun, and note its outcome; return the conflict, if there was one."""
+        reports, began = self._residents.reports, perf_counter()
         try:
             store.write(commit)
         except ConflictError as error:
             self._note(commit, error)
+            reports.failed(commit, error, perf_counter() - began)
             return error
         except SessionManagerError as error:
             self._note(commit, error)
+            reports.failed(commit, error, perf_counter() - began)
             raise
         except Exception as broken:
             self._note_broken([commit], broken)
+            reports.failed(commit, broken, perf_counter() - began)
             raise
         self._note(commit, None)
+        reports.saved(commit, perf_counter() - began)
         return None
 
     def _write_many(self, store: Store, commits: list[Commit]) -> list[Exception | None]:
         """Write commits that were begun, and note the outcome of each; return their errors."""
+        reports, began = self._residents.reports, perf_counter()
         try:
             errors = store.write_many(commits)
         except Exception as broken:
             self._note_broken(commits, broken)
+            reports.saved_many(commits, [broken] * len(commits), perf_counter() - began)
             raise
         for commit, error in zip(commits, errors, strict=True):
             self._note(commit, error)
+        reports.saved_many(commits, errors, perf_counter() - began)
         return errors
 
     def _note(self, commit: Commit, error: Exception | None) -> None:
@@ -365,6 +385,8 @@ class Saving(Resource):
             residents.note_failure(key, None)
             entry = residents.by_key[key]
             residents.put(key, entry.landed(commit) if landed else entry.not_landed())
+        if landed:
+            residents.reports.saved(commit, 0.0)
         return bool(landed)
 
     def reload(self, key: str) -> list[Change]:
@@ -377,10 +399,13 @@ class Saving(Resource):
             entry = residents.peek(key)
             if entry is not None and entry.unknown is not None:
                 self._settle(store, entry.unknown, give_up=True)
+            began = perf_counter()
             session = store.load(key)
+            residents.reports.loaded(key, session, began)
             size = residents.measured(session)
             with residents.lock.checked:
                 before = residents.reloaded(key, session, size)
+        residents.reports.deliver()
         return [] if before is None else before.pending.to_list()
 
     def fork(self, key: str, new_key: str, at: datetime) -> Session:
@@ -388,9 +413,12 @@ class Saving(Resource):
         residents = self._residents
         residents.check_may_wait()
         locks = residents.keyed.locks_of((key, new_key))
-        with locks[0], locks[-1]:  # of one key twice: such a lock can be taken again
-            residents.check_not_closed()
-            return self._fork(key, new_key, at)
+        try:
+            with locks[0], locks[-1]:  # of one key twice: such a lock can be taken again
+                residents.check_not_closed()
+                return self._fork(key, new_key, at)
+        finally:
+            residents.reports.deliver()
 
     def _fork(self, key: str, new_key: str, at: datetime) -> Session:
         """Copy a session. Requires both keyed locks."""
@@ -416,6 +444,7 @@ class Saving(Resource):
             with residents.lock.checked:
                 return residents.put_new(new_key, Entry.of(copy)).session
         commit = Entry.of(copy).commit(residents.new_id())
+        began = perf_counter()
         try:
             store.write(commit)
         except BaseException as error:
@@ -423,6 +452,7 @@ class Saving(Resource):
                 with residents.lock.checked:
                     residents.put_watched(new_key, Entry.of(copy).writing(commit))
             raise
+        residents.reports.saved(commit, perf_counter() - began)
         with residents.lock.checked:
             return residents.put_new(new_key, Entry.of(commit.session)).session
 

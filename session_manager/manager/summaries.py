@@ -19,6 +19,7 @@ from session_manager.errors import InvalidMessageError
 from session_manager.history.cuts import Cut, cut
 from session_manager.history.problems import head
 from session_manager.history.tokens import counted, estimate_tokens
+from session_manager.manager import events
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.fair_lock import Claim, Claims
 from session_manager.manager.cache.residents import Residents
@@ -167,6 +168,8 @@ class Summaries(Resource):
         change = Summarize(at=at, summary=text, start=start, stop=stop, digest=picked.digest, seen=seen)
         outcome = self._saving.carry_out(key, change)
         if outcome is not None and outcome.saved is not None:
+            self._residents.reports.note(events.Summarized(key=key, messages=count))
+            self._residents.reports.deliver()
             return Summarized(True, text, count, cut_turn=picked.in_turn)
         return Summarized(False, text, count, "the session was changed meanwhile", picked.in_turn)
 

@@ -74,7 +74,7 @@ def state(turn: Turn) -> str:
 
 def shown(kind: str, turn: Any, state: str) -> str:
     """Return the repr of a turn, without the text of a message."""
-    ref = "" if turn.ref is None else f" for {turn.ref[:80]!a}"
+    ref = "" if turn.ref is None else " with a ref"
     return f"<{kind} of {turn.key[:80]!a}{ref}: {state}, {len(turn.messages)} messages>"
 
 
@@ -157,11 +157,15 @@ class Turn(Resource):
         """End, and give the lock back."""
         assert self._claim is not None
         self._is_open = False
+        reports = self._residents.reports
+        before = reports.is_used and reports.hold()
         try:
             if apply and not self.done:
                 self._apply()
         finally:
             self._claim.give_back()
+            if reports.is_used:
+                reports.release(before)
 
     def add(self, *messages: object) -> list[Message]:
         """Buffer messages, all or none, for the end of the turn.

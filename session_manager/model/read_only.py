@@ -63,10 +63,10 @@ class ReadOnlyList(list[Any]):
 
 def read_only(value: Mapping[str, Any]) -> ReadOnlyDict:
     """Return a checked JSON object as one that refuses to be changed, and so do the objects and lists in it."""
-    return ReadOnlyDict({key: _read_only(item) for key, item in value.items()})
+    return ReadOnlyDict({key: _shown(item) if isinstance(item, dict | list) else item for key, item in value.items()})
 
 
-def _read_only(value: Any) -> Any:
+def _shown(value: dict[str, Any] | list[Any]) -> Any:
     if isinstance(value, dict):
-        return read_only(value)
-    return ReadOnlyList(map(_read_only, value)) if isinstance(value, list) else value
+        return ReadOnlyDict({k: _shown(item) if isinstance(item, dict | list) else item for k, item in value.items()})
+    return ReadOnlyList([_shown(item) if isinstance(item, dict | list) else item for item in value])

@@ -847,3 +847,17 @@ print(summarizer.check("kept", {"a:1": said}, {"a:1": said[:2]})[1])
 @pytest.mark.parametrize("option", ["--chats=0", "--summarizers=0"])
 def test_summarizer_refuses_an_impossible_option(option):
     assert execute("summarizer.py", option).returncode == 2
+
+
+# metrics.py
+
+
+def test_the_metrics_are_counted_for_prometheus():
+    pytest.importorskip("prometheus_client")
+    done = execute("metrics.py")
+    assert (done.returncode, done.stderr) == (0, "")
+    output = done.stdout
+    assert 'sessions_events_total{event="Saved"} 20.0' in output
+    assert "sessions_save_seconds_count 20.0" in output
+    assert "sessions_dirty 1.0" in output
+    assert "sessions_resident 5.0" in output

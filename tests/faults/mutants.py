@@ -215,7 +215,7 @@ MUTANTS = (
                 "_write",
                 ("    try:\n", "    self._note(commit, None)\n    try:\n"),
                 ("        self._note(commit, error)\n", "        pass\n"),
-                ("    self._note(commit, None)\n    return None", "    return None"),
+                ("    self._note(commit, None)\n    reports", "    reports"),
             ),
             edited(
                 saving.Saving,

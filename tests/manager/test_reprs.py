@@ -15,13 +15,13 @@ AT = datetime(2026, 1, 1, 12, 30, tzinfo=timezone.utc)
 def test_a_turn_says_how_far_it_is():
     with SessionManager() as m:
         turn = m.turn(KEY, "tg:1")
-        assert repr(turn) == "<Turn of 'telegram:1' for 'tg:1': not entered, 0 messages>"
+        assert repr(turn) == "<Turn of 'telegram:1' with a ref: not entered, 0 messages>"
         with turn:
             turn.add_message("user", "secret")
-            assert repr(turn) == "<Turn of 'telegram:1' for 'tg:1': open, 1 messages>"
-        assert repr(turn) == "<Turn of 'telegram:1' for 'tg:1': applied, 1 messages>"
+            assert repr(turn) == "<Turn of 'telegram:1' with a ref: open, 1 messages>"
+        assert repr(turn) == "<Turn of 'telegram:1' with a ref: applied, 1 messages>"
         with m.turn(KEY, "tg:1") as again:
-            assert repr(again) == "<Turn of 'telegram:1' for 'tg:1': done, 1 messages>"
+            assert repr(again) == "<Turn of 'telegram:1' with a ref: done, 1 messages>"
         with m.turn(KEY) as empty:
             pass
         assert repr(empty) == "<Turn of 'telegram:1': not applied, 0 messages>"
@@ -31,11 +31,11 @@ def test_a_turn_says_how_far_it_is():
 async def test_an_async_turn_does_so_too():
     async with AsyncSessionManager() as m:
         turn = m.turn(KEY, "tg:1")
-        assert repr(turn) == "<AsyncTurn of 'telegram:1' for 'tg:1': not entered, 0 messages>"
+        assert repr(turn) == "<AsyncTurn of 'telegram:1' with a ref: not entered, 0 messages>"
         async with turn:
             turn.add_message("user", "secret")
-            assert repr(turn) == "<AsyncTurn of 'telegram:1' for 'tg:1': open, 1 messages>"
-        assert repr(turn) == "<AsyncTurn of 'telegram:1' for 'tg:1': applied, 1 messages>"
+            assert repr(turn) == "<AsyncTurn of 'telegram:1' with a ref: open, 1 messages>"
+        assert repr(turn) == "<AsyncTurn of 'telegram:1' with a ref: applied, 1 messages>"
 
 
 def test_a_description_is_one_short_line():

@@ -380,7 +380,9 @@ def test_a_clock_that_fails_does_not_end_the_thread(store, caplog):
     m = SessionManager(store, clock=clock, expire_every=timedelta(milliseconds=1))
     assert all(calls.acquire(timeout=WAIT) for _ in range(3))
     m.close()
-    assert {record.getMessage() for record in caplog.records} == {"sessions were not expired: RuntimeError"}
+    assert {record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING} == {
+        "sessions were not expired: RuntimeError"
+    }
 
 
 def test_sessions_in_ram_expire_in_the_background(clock):

@@ -10,6 +10,7 @@ import enum
 import threading
 from collections.abc import Callable
 from datetime import datetime
+from time import perf_counter
 
 from session_manager.errors import ClosedError, ConflictError, ReadOnlyError, ReentrantCallError
 from session_manager.manager.cache.bonds import Bond, Bonds
@@ -17,6 +18,7 @@ from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.eviction import Budget, measure
 from session_manager.manager.cache.locks import KeyedLocks, RamLock
 from session_manager.manager.cache.refs import RefMaps
+from session_manager.manager.events import Evicted, Reports
 from session_manager.model.changes import Change
 from session_manager.model.session import Session
 from session_manager.resource import Resource
@@ -49,6 +51,7 @@ class Residents(Resource):
     :param read_only: whether nothing may be changed.
     :param archive: whether what truncation and summaries drop is kept.
     :param budget: what evicts sessions, if they are not all to stay.
+    :param reports: who is told what happens, if anybody is.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Residents(Resource):
         read_only: bool = False,
         archive: bool = False,
         budget: Budget | None = None,
+        reports: Reports | None = None,
     ) -> None:
         self.store = store
         self._owns_store = owns_store
@@ -67,6 +71,8 @@ class Residents(Resource):
         self._read_only = read_only
         self.archive = archive
         self._budget = budget
+        #: What has happened, to be told outside of all locks.
+        self.reports = Reports() if reports is None else reports
         #: What is in RAM, by key. Requires the lock.
         self.by_key: dict[str, Entry] = {}
         self._failures: dict[str, Exception] = {}
@@ -171,6 +177,7 @@ class Residents(Resource):
         for oldest in () if self._budget is None else self._budget.oldest():
             if oldest != key and not self.by_key[oldest].dirty:
                 self._drop(oldest)
+                self.reports.note(Evicted(key=oldest))
 
     def _drop(self, key: str) -> Entry | None:
         if self.ref_maps.by_key:
@@ -232,9 +239,13 @@ class Residents(Resource):
         store = self.store
         if store is None or (entry is not None and not self._is_stale(store, entry)):
             return entry
-        with self.lock_of(key):
-            self.check_not_closed()
-            return self.fetch(store, key)
+        try:
+            with self.lock_of(key):
+                self.check_not_closed()
+                return self.fetch(store, key)
+        finally:
+            if self.reports.waiting:
+                self.reports.deliver()
 
     def _used(self, key: str) -> Entry | None:
         """Return what is in RAM of a session, and count it as used; `None` while it is being expired. Requires the lock."""
@@ -259,9 +270,11 @@ class Residents(Resource):
                 self.stay(key)  # an interrupt may have left it so
         entry = self.peek(key)
         if entry is None:
+            began = perf_counter()
             session = store.load(key)
             if session is None:
                 return None
+            self.reports.loaded(key, session, began)
             size = self.measured(session)
             with self.lock.checked:
                 return self.put_new(key, Entry.of(session), size)
@@ -314,7 +327,9 @@ class Residents(Resource):
         :returns: the session's entry; `None` if it is gone.
         :raises ConflictError: if they cannot be reconciled; nothing has changed.
         """
+        began = perf_counter()
         newer = store.load(key)
+        self.reports.loaded(key, newer, began)
         size, entry = self.measured(newer), self.peek(key)
         blank = None
         if entry is not None:
@@ -346,8 +361,11 @@ class Residents(Resource):
         while True:
             with self.lock.checked:
                 entry = self._used(key)
-                if entry is not None:
-                    return self._changed(key, entry, change)
+                changed = None if entry is None else self._changed(key, entry, change)
+            if changed is not None:
+                if self.reports.waiting:
+                    self.reports.deliver()
+                return changed
             if self.touch(key) is None:
                 return None
 

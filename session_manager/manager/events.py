@@ -1,0 +1,240 @@
+"""Events: what a metrics system wants to know of a manager, told outside of its locks; and slow saves in the log.
+
+::
+
+    Event
+    ├── Loaded
+    ├── Saved
+    ├── SaveFailed
+    ├── Conflict
+    ├── Evicted
+    ├── Summarized
+    ├── Deleted
+    └── Expired
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+
+import attrs
+
+from session_manager.as_dict import AsDict
+from session_manager.errors import ConflictError, SessionManagerError
+from session_manager.model.session import Session
+from session_manager.resource import Resource
+from session_manager.stores.contract import Commit
+
+__all__ = [
+    "Conflict",
+    "Deleted",
+    "Event",
+    "Evicted",
+    "Expired",
+    "Loaded",
+    "OnEvent",
+    "Reports",
+    "SaveFailed",
+    "Saved",
+    "Summarized",
+]
+
+_log = logging.getLogger("session_manager")
+
+
+@attrs.frozen(kw_only=True)
+class Event(AsDict):
+    """Something that happened to a session. No event holds the text of a message."""
+
+    #: The session's key.
+    key: str
+
+
+@attrs.frozen(kw_only=True)
+class Loaded(Event):
+    """A session was read from the store into RAM."""
+
+    #: How many messages it has.
+    messages: int
+    #: How long that took.
+    seconds: float
+
+
+@attrs.frozen(kw_only=True)
+class Saved(Event):
+    """A session was made durable."""
+
+    #: Its revision: the number of its durable states.
+    revision: int
+    #: How many changes were written.
+    changes: int
+    #: How many messages it has.
+    messages: int
+    #: How long the store took; of sessions that were saved at once, for all of them. 0, if an earlier save turned out to have landed.
+    seconds: float
+
+
+@attrs.frozen(kw_only=True)
+class SaveFailed(Event):
+    """A save failed, and the session is still dirty."""
+
+    #: What it raised.
+    error: Exception
+    #: How long the store took.
+    seconds: float
+
+
+@attrs.frozen(kw_only=True)
+class Conflict(Event):
+    """A save met a change of another writer that cannot be reconciled. The session is still dirty: `SessionManager.reload`."""
+
+    #: What it raised.
+    error: ConflictError
+
+
+@attrs.frozen(kw_only=True)
+class Evicted(Event):
+    """A saved session left RAM, because of ``max_resident_bytes``."""
+
+
+@attrs.frozen(kw_only=True)
+class Summarized(Event):
+    """A summary took the place of messages, durably."""
+
+    #: How many messages.
+    messages: int
+
+
+@attrs.frozen(kw_only=True)
+class Deleted(Event):
+    """A session was deleted."""
+
+
+@attrs.frozen(kw_only=True)
+class Expired(Event):
+    """A session was deleted because of its age."""
+
+
+#: Called with each event.
+OnEvent = Callable[[Event], object]
+
+
+class _Thread(threading.local):
+    is_held = False
+
+
+class Reports(Resource):
+    """The events of a manager that wait to be told. Any thread may call any method.
+
+    :param on_event: is called with each event.
+    :param slow_save: a save that takes more seconds is a warning in the log; `None`: none is.
+    """
+
+    def __init__(self, on_event: OnEvent | None = None, slow_save: float | None = None) -> None:
+        self._on_event = on_event
+        self._slow = float("inf") if slow_save is None else slow_save
+        #: Whether events are told at all.
+        self.is_used = on_event is not None
+        #: The events to tell: call `deliver`, outside of all locks, if there are some.
+        self.waiting: deque[Event] = deque()
+        self._thread = _Thread()
+
+    def note(self, event: Event) -> None:
+        """Have an event told by the next `deliver`: never waits, and may be called under a lock."""
+        if self.is_used:
+            self.waiting.append(event)
+
+    def deliver(self) -> None:
+        """Tell the events that wait. Call it without a lock. An exception of the callback is logged, and harms no caller.
+
+        Events of calls that the callback makes are told after it has returned, by the same thread.
+        """
+        if self._on_event is None or self._thread.is_held:
+            return
+        self._thread.is_held = True
+        try:
+            while self.waiting:
+                try:
+                    event = self.waiting.popleft()
+                except IndexError:  # another thread tells it
+                    return
+                try:
+                    self._on_event(event)
+                except Exception as error:  # noqa: BLE001 - whatever it is, the call has done its work
+                    _log.warning("on_event raised %s for %s", type(error).__name__, type(event).__name__, exc_info=True)
+        finally:
+            self._thread.is_held = False
+
+    def hold(self) -> bool:
+        """Let this thread tell nothing until `release`: it holds a lock. Return whether it does so already."""
+        before, self._thread.is_held = self._thread.is_held, True
+        return before
+
+    def release(self, before: bool) -> None:  # noqa: FBT001 - what `hold` has returned
+        """Let this thread tell events again, and tell them.
+
+        :param before: what `hold` returned.
+        """
+        self._thread.is_held = before
+        self.deliver()
+
+    # What stores did
+
+    def loaded(self, key: str, session: Session | None, began: float) -> None:
+        """Report that a session was read.
+
+        :param began: `time.perf_counter` before.
+        """
+        seconds = perf_counter() - began
+        if session is not None:
+            self.note(Loaded(key=key, messages=len(session.messages), seconds=seconds))
+            _log.debug("loaded %s: %d messages, in %.2f ms", _shown(key), len(session.messages), seconds * 1000)
+
+    def saved(self, commit: Commit, seconds: float) -> None:
+        """Report that a commit is durable.
+
+        :param seconds: how long the store took; 0 if it turned out later.
+        """
+        if seconds > self._slow:
+            key = _shown(commit.session.key)
+            _log.warning("saving %s took %.1f s, more than slow_save=%g", key, seconds, self._slow)
+        if self.is_used or _log.isEnabledFor(logging.DEBUG):
+            self._saved(commit, seconds)
+
+    def _saved(self, commit: Commit, seconds: float) -> None:
+        session, changes = commit.session, len(commit.changes)
+        count, revision = len(session.messages), session.revision
+        self.note(Saved(key=session.key, revision=revision, changes=changes, messages=count, seconds=seconds))
+        told = "saved %s: %d changes, %d messages, revision %d, in %.2f ms"
+        _log.debug(told, _shown(session.key), changes, count, revision, seconds * 1000)
+
+    def failed(self, commit: Commit, error: Exception, seconds: float) -> None:
+        """Report that a save failed; a conflict is none yet, for a rebase may reconcile it.
+
+        :param seconds: how long the store took.
+        """
+        if not isinstance(error, ConflictError):
+            self.note(SaveFailed(key=commit.session.key, error=error, seconds=seconds))
+        reason = str(error) if isinstance(error, SessionManagerError) else type(error).__name__
+        _log.debug("not saved %s, after %.2f ms: %s", _shown(commit.session.key), seconds * 1000, reason)
+
+    def saved_many(self, commits: list[Commit], errors: list[Exception | None], seconds: float) -> None:
+        """Report what became of commits that were written at once.
+
+        :param seconds: how long the store took for all of them.
+        """
+        if seconds > self._slow and commits:
+            _log.warning("saving %d sessions took %.1f s, more than slow_save=%g", len(commits), seconds, self._slow)
+        for commit, error in zip(commits, errors, strict=True):
+            if error is None:
+                self._saved(commit, seconds)
+            else:
+                self.failed(commit, error, seconds)
+
+
+def _shown(key: str) -> str:
+    return ascii(key[:80])
