@@ -274,6 +274,8 @@ _CONTAINERS = frozenset((dict, list))
 
 def within_levels(value: dict[str, Any]) -> bool:
     """Say whether an object, as `json.loads` returns it, has at most 200 levels; without recursion."""
+    if _CONTAINERS.isdisjoint(map(type, value.values())):
+        return True
     level: list[Any] = [value]
     for _ in range(MAX_LEVELS):
         level = [

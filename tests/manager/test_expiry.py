@@ -187,6 +187,8 @@ STEPS = [
     "delete",
     "elsewhere",
     "wait",
+    "retain",
+    "keep",
 ]
 
 
@@ -214,6 +216,11 @@ class Expiring:
                 self.m.clear(key)
             case "truncate":
                 self.m.truncate_history(key, 1)
+            case "retain":
+                self.m.set_expiry(key, DAY)
+                self.m.update_metadata(key, {"tier": "free"})
+            case "keep":
+                self.m.set_expiry(key, None)
             case "delete":
                 self.m.delete(key)
             case "reload":
@@ -238,21 +245,22 @@ class Expiring:
 @pytest.mark.parametrize("kind", FLAKY)
 @given(
     steps=st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from(["a", "b"])), max_size=12),
-    age=st.integers(0, 3),
+    age=st.none() | st.integers(0, 3).map(lambda days: days * DAY),
+    options=st.sampled_from([{}, {}, {"key": "a"}, {"prefix": "b"}, {"where": {"tier": "free"}}]),
     in_turn=st.booleans(),
 )
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-def test_a_dry_run_names_what_expire_then_deletes(tmp_path, kind, steps, age, in_turn):
+def test_a_dry_run_names_what_expire_then_deletes(tmp_path, kind, steps, age, options, in_turn):
     """It named a session that was kept: its newest message was removed in RAM only."""
     state = Expiring(kind, tempfile.mkdtemp(dir=tmp_path) + "/chats")
     try:
         for name, key in steps:
             state.step(name, key)
         with state.m.turn("a") if in_turn else contextlib.nullcontext():
-            told = state.m.expire(age * DAY, dry_run=True)
-            assert told == state.m.expire(age * DAY, dry_run=True), "a dry run changes nothing"
+            told = state.m.expire(age, **options, dry_run=True)
+            assert told == state.m.expire(age, **options, dry_run=True), "a dry run changes nothing"
             before = list(state.m)
-            assert state.m.expire(age * DAY) == told
+            assert state.m.expire(age, **options) == told
             assert sorted(state.m) == sorted(set(before) - set(told))
     finally:
         state.close()
