@@ -4,8 +4,8 @@
 * A bot is tested with a `Clock`, a `FaultyStore`, and `crash`.
 * Hypothesis draws nasty data from `messages`, `sessions`, `keys` and `nasty_text`.
 
-`Clock`, `FaultyStore` and `crash` need nothing else; the others need hypothesis, and the contract pytest, which
-``pip install 'chat-session-manager[testing]'`` brings.
+`Clock`, `FaultyStore` and `crash` need no other package. The contract needs pytest, and all others need hypothesis: install both
+by ``pip install 'chat-session-manager[testing]'``.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ if not TYPE_CHECKING:  # else every name would be one of this module's
 
 
 def _explain_asserts() -> None:
-    """Let pytest, if it is running, show the values in the kit's asserts: of modules that are not imported yet."""
+    """Let pytest, if it is running, show the values in the asserts of the kit's modules that are not imported yet."""
     pytest = sys.modules.get("pytest")
     if pytest is not None:
         modules = [f"{__name__}.{name}" for name in _WITH_ASSERTS]

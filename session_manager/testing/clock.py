@@ -1,4 +1,4 @@
-"""A clock that stands still until it is told to go on."""
+"""A clock that a test sets, and that stands still otherwise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 class Clock(Resource):
-    """The time, as a test wants it: for `SessionManager(clock=…)`. Any thread may call it.
+    """A clock for `SessionManager(clock=…)`, which a test moves. Any thread may call it.
 
     :param start: the time that it shows first: aware.
     :raises ValueError: if that is not an aware datetime.
@@ -48,7 +48,7 @@ class Clock(Resource):
             return self._now
 
     def set(self, time: datetime) -> None:
-        """Show another time, also an earlier one, as a machine's clock does when it is corrected.
+        """Show another time, even an earlier one, as a corrected system clock does.
 
         :param time: aware.
         :raises ValueError: if it is not an aware datetime.

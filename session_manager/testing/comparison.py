@@ -1,4 +1,4 @@
-"""Exact comparison of sessions. ``==`` on messages compares what a model is sent; here everything counts."""
+"""Exact comparison of sessions. ``==`` on messages compares only their objects; here everything counts."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _in_fields(fields: tuple[str, ...], found: object, expected: object) -> Iter
 def value_difference(place: str, found: Any, expected: Any) -> str:
     """Say in what two JSON values differ: ``""`` if they are the same in everything.
 
-    :param place: what they are called.
+    :param place: the name of the values in the result.
     """
     one, other = repr(_in_order(found)), repr(_in_order(expected))
     return "" if one == other else f"{place}: {_short(one)}, not {_short(other)}"

@@ -25,9 +25,9 @@ class _Lost(enum.Enum):
 
 
 class FaultyStore(Store):
-    """A store whose writes fail on demand, and that is in everything else the one that it wraps.
+    """A store whose writes fail on demand. All other calls go to the store that it wraps.
 
-    Faults are used up one by one, in the order in which they were asked for. Any thread may call any method.
+    Each write uses up one fault, in the order of the calls that asked for them. Any thread may call any method.
 
     :param store: any store, which `close` closes.
     :raises TypeError: if it is no `Store`.
@@ -73,7 +73,7 @@ class FaultyStore(Store):
         self._faults.append(_Lost.ACK)
 
     def heal(self) -> None:
-        """Forget all faults that are still to come, and the delay."""
+        """Forget all pending faults, and the delay."""
         self._faults.clear()
         self.delay = 0.0
 
@@ -94,7 +94,7 @@ class FaultyStore(Store):
         raise SaveFailedError(commit.session.key, str(fault)) from fault
 
     def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
-        """Make commits durable: by the wrapped store's own way if no fault is due, else one by one."""
+        """Make commits durable: together if no fault is due, else one by one."""
         if self._faults or self.delay > 0:
             return super().write_many(commits)
         return self.store.write_many(commits)

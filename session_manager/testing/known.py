@@ -1,4 +1,4 @@
-"""The model of a session, and the keys of those that a machine plays with."""
+"""The model of a session, and the keys of the sessions that a machine uses."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ def known_key() -> st.SearchStrategy[str]:
 
 @attrs.define(eq=False)
 class Known:
-    """The model of one session: its durable state, and the calls since then."""
+    """The model of one session: the session as it is stored, and the changes since then."""
 
-    #: What is stored; of revision 0 if nothing is.
+    #: The stored session; of revision 0 if there is none.
     durable: Session
-    #: What was done since, in order.
+    #: The changes since then, in order.
     pending: list[Change] = attrs.field(factory=list)
-    #: The archive, by position: what is stored, and what a manager must show. Empty if none is kept.
+    #: The archive by position, as it is stored, and as a manager must show it. Empty without archives.
     durable_archive: dict[int, Message] = attrs.field(factory=dict)
     archive: dict[int, Message] = attrs.field(factory=dict)
 
     @property
     def session(self) -> Session:
-        """What a manager must show."""
+        """The session that a manager must show."""
         return fold(self.durable, self.pending)
 
     @property
@@ -67,7 +67,7 @@ class Known:
     def did(self, change: Change, *, archive: bool = False) -> None:
         """Note a call; one without effect makes no change.
 
-        :param archive: what it truncates is archived.
+        :param archive: whether truncated messages are archived.
         """
         before, after = self.session, fold(self.session, [change])
         if not difference(after, before):
@@ -80,13 +80,13 @@ class Known:
             self.archive = {**self.archive, **{one.position: one for one in gone if one.position is not None}}
 
     def saved(self) -> None:
-        """Note that everything is durable now, if it was not before."""
+        """Note that everything is durable now."""
         if self.dirty:
             self.durable = attrs.evolve(self.session, revision=self.durable.revision + 1)
             self.pending = []
             self.durable_archive = self.archive
 
     def gave_up(self) -> None:
-        """Note that what is not durable is lost."""
+        """Note that all unsaved changes are lost."""
         self.pending = []
         self.archive = self.durable_archive

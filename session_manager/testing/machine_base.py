@@ -1,4 +1,4 @@
-"""What a state machine stands on: the manager under test, the model, and what always holds."""
+"""The base of the state machine: the manager under test, the model, and the invariants."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class MachineBase(RuleBasedStateMachine):
 
     #: The keys that the rules use.
     session_keys: Sequence[str] = NEARLY_EQUAL_KEYS
-    #: Whether the manager keeps what is truncated; its store must, then (`Store.archives`).
+    #: Whether the manager archives truncated messages. Its store must keep archives then (`Store.archives`).
     archive: bool = False
 
     def __init__(self) -> None:
@@ -141,7 +141,7 @@ class MachineBase(RuleBasedStateMachine):
             self._check_stored(key)
 
     def _check_stored(self, key: str) -> None:
-        """Compare what the store holds of a session with what was saved; of a manager without a store, nothing."""
+        """Compare a stored session with the last save. A manager without a store has none."""
         store = self.manager._residents.store
         if store is None:
             return
@@ -159,7 +159,7 @@ class MachineBase(RuleBasedStateMachine):
 
     @invariant()
     def what_is_shown_is_the_fold_of_the_pending_changes(self) -> None:
-        """Compare what is in RAM with how it came about."""
+        """Compare each session in RAM with the fold of its changes."""
         for entry in self.manager._residents.entries().values():
             assert difference(entry.session, fold(entry.durable, entry.pending)) == ""
 

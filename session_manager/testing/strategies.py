@@ -1,4 +1,4 @@
-"""What hypothesis feeds a store or a bot: valid, and as nasty as valid goes."""
+"""Hypothesis strategies for stores and bots: valid data, as nasty as valid data can be."""
 
 from __future__ import annotations
 
@@ -92,15 +92,15 @@ _PAIR = re.compile("([\ud800-\udbff])(?=[\udc00-\udfff])")
 
 
 def _unpaired(text: str) -> str:
-    """Part the surrogate pairs that chance put together: as two characters they are not JSON."""
+    """Separate surrogates that chance has put side by side: a pair written as two characters is no JSON."""
     return _PAIR.sub(r"\1-", text)
 
 
 @functools.cache
 def _warm_up() -> None:
-    """Let hypothesis build its tables now, which takes it seconds once in each checkout.
+    """Let hypothesis build its tables now: it takes seconds, once in each checkout.
 
-    It would do so at the first draw, and then its health check would find that draw too slow.
+    Otherwise the first draw would build them, and fail the health check as too slow.
     """
     if not currently_in_test_context():
         quietly = settings(max_examples=1, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -108,7 +108,7 @@ def _warm_up() -> None:
 
 
 def _once(function: Callable[P, R]) -> Callable[P, R]:
-    """Build each strategy once: building them costs hypothesis more than drawing from them."""
+    """Build each strategy once: building costs hypothesis more than drawing."""
     return cast("Callable[P, R]", functools.cache(function))
 
 

@@ -1,1 +1,1 @@
-"""What several test modules share: one idea a module, named for what it is."""
+"""Helpers that several test modules share, one idea a module."""

@@ -80,7 +80,7 @@ class ThreadedStore(Store):
             value = getattr(self.store, name)(*args, **options)
             return list(value) if inspect.isgenerator(value) else value
 
-        if os.getpid() != _PID:  # a child of a test, which has no loop
+        if os.getpid() != _PID:  # in a forked child, which has no loop
             return call()
         return self._portal.call(self._threads.run, call, None)
 

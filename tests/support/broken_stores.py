@@ -16,7 +16,7 @@ from session_manager.stores.contract import Doubt
 from session_manager.stores.memory import MemoryStore, Stored
 from session_manager.stores.order import place
 
-#: The store's class → which test notices, as pytest's ``-k`` names it.
+#: The store's class → the test that notices, as pytest's ``-k`` names it.
 BROKEN: dict[type[MemoryStore], str] = {}
 
 DISK: dict[str, Session] = {}
@@ -31,7 +31,7 @@ def noticed_by(test):
 
 
 class Base(MemoryStore):
-    """A store in which a broken one changes one step: what a key is, what is accepted, what is kept."""
+    """A correct store in small steps: a broken store overrides one of them."""
 
     def stored_key(self, key):
         return key

@@ -24,14 +24,14 @@ OPERATIONS = (
     "unlink",
     "sync_directory",
 )
-#: What a full disk still does.
+#: The operations that a full disk still does.
 SPARED = ("names", "stat", "fstat", "open_read", "open_append", "read", "read_at", "truncate", "close", "unlink")
 
 
 class FaultyFiles(Files):
     """Counts operations, and fails the n-th one, once or from then on, before or after doing it.
 
-    `SPARED` is what a full disk still does.
+    `SPARED` are the operations that a full disk still does.
 
     A class, because a store opens it by itself; reach the instance by `opened`.
     """
@@ -44,7 +44,7 @@ class FaultyFiles(Files):
         FaultyFiles.opened = self
 
     def begin(self):
-        """Fail nothing so far."""
+        """Begin without a fault."""
         self.log: list[str] = []
         self.countdown = 0
         self.error: BaseException | None = None

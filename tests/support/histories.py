@@ -1,4 +1,4 @@
-"""Conversations in every shape, whole and damaged, and what providers say of them: a checker of its own, on plain objects.
+"""Conversations in every shape, whole and damaged, and an independent checker of them, on plain objects.
 
 The checker knows nothing of the library. It goes through a history as each provider's own check does, with the rules that
 the top of ``session_manager/history/problems.py`` lists.

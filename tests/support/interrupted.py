@@ -1,4 +1,4 @@
-"""A process of its own that interrupts calls of a manager at moments that move through them, and then looks what is left.
+"""A process that interrupts calls of a manager, at later and later moments, and then checks what is left.
 
 It is run by test_processes: an interrupt may land in a callback of anything that is loaded, which the tests' own process
 should not suffer. It exits with 0 if all is well.
@@ -51,7 +51,7 @@ class Storm:
 
 
 def use(m):
-    """Use every lock there is, from another thread, and close; say whether nobody hangs."""
+    """Use every lock from another thread, and close; say whether no thread hangs."""
     for work in (lambda: (take_turn(m, "y"), m.get("other")), m.close):
         worker = threading.Thread(target=work, daemon=True)
         worker.start()
@@ -67,7 +67,7 @@ def take_turn(m, said):
 
 
 def summarize(m):
-    """Summarize; nobody else does, so there is no reason not to."""
+    """Summarize. No other thread does, so it must be applied."""
     m.add_message("k", "user", "x")
     done = m.summarize("k", lambda previous, messages: "s", keep_last=0)
     assert done is not None, "a summary that was interrupted counts as under way"

@@ -13,7 +13,7 @@ from tests.support.interrupted import DEADLINE, Storm
 
 
 def save_on(m, key, leave, added):
-    """Save again and again in a thread that nobody interrupts."""
+    """Save again and again in a thread that is never interrupted."""
     while not leave.is_set():
         m.add_message(key, "user", str(len(added)))
         m.save(key)

@@ -1,4 +1,4 @@
-"""How many examples a law is tried with."""
+"""The number of examples for a law."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from hypothesis import settings
 
 
 def examples(least: int) -> settings:
-    """Try a law with so many examples, and with those of the profile if it has more (``HYPOTHESIS_PROFILE=long``)."""
+    """Try a law with at least so many examples, or with those of the profile if it has more (``many``, ``long``)."""
     return settings(max_examples=max(least, settings().max_examples))

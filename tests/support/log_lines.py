@@ -8,10 +8,10 @@ from session_manager.stores.log.format import encode_first, encode_metadata, enc
 
 
 def first_line(session: Session) -> bytes:
-    """The line that a log begins with."""
+    """Return the first line of a log."""
     return b"".join(encode_first(session).buffers)
 
 
 def record(session: Session, changes) -> bytes:
-    """The line of a save that leads to a session."""
+    """Return the line of a save that leads to a session."""
     return encode_record(encode_changes(changes), encode_state(session, encode_metadata(session._metadata)[1]))

@@ -1,4 +1,4 @@
-"""What tests ask a manager for."""
+"""Short forms of questions that tests ask a manager."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where things are in this repository and beside it."""
+"""Paths in this repository and beside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A directory whose files are what a power cut may leave of them: for each file, and for each name, any state since its last sync."""
+"""A simulated power cut: each file, and each name, is left as it was at some moment since its last sync."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tests.support.faulty_files import FaultyFiles
 
 @attrs.define(eq=False)
 class Inode:
-    """What a file may hold after a power cut: what was synced comes first, what is read now last."""
+    """The contents that a file may have after a power cut: the synced one first, the current one last."""
 
     contents: list[bytes] = attrs.field(factory=lambda: [b""])
 
 
 class PowerFiles(FaultyFiles):
-    """Does what `FaultyFiles` does, and notes what is durable. A sync that fails makes nothing durable, and forgets nothing."""
+    """`FaultyFiles` that note which bytes and names are durable. A failed sync makes nothing durable."""
 
     def __init__(self, path):
         #: Names of operations that fail for the time being.
         self.broken: frozenset[str] = frozenset()
         #: Files by their number in the file system, which may be given to another file later.
         self._inodes: dict[int, Inode] = {}
-        #: What a name may stand for after a power cut, the newest last; `None` is no file.
+        #: The files that a name may stand for after a power cut, the newest last; `None` is no file.
         self._targets: dict[str, list[Inode | None]] = {}
         for entry in Path(path).iterdir():
             self._inodes[entry.stat().st_ino] = inode = Inode([entry.read_bytes()])
@@ -82,7 +82,7 @@ class PowerFiles(FaultyFiles):
 
 
 def _left(contents, chance):
-    """Return what is left of a file: one of its states, or an append of which only the beginning is there."""
+    """Return the content that is left of a file: one of its contents, or only the beginning of an append."""
     number = chance.randrange(len(contents))
     if number and contents[number].startswith(contents[number - 1]):
         return contents[number][

@@ -10,7 +10,7 @@ DEADLINE = 60
 
 
 def start(code, *arguments):
-    """Start a Python process that runs some code; it says what it has to say on its standard output."""
+    """Start a Python process that runs some code, and whose standard output the test reads."""
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)],
         stdin=subprocess.PIPE,

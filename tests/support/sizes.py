@@ -1,4 +1,4 @@
-"""How much an attack of `tests/faults` tries."""
+"""Sizes of a run: how much a test tries."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ T = TypeVar("T")
 
 
 class Size(enum.IntEnum):
-    """What a run is for."""
+    """The size of a run."""
 
     #: In the ordinary run: each attack, on each store, once.
     SMOKE = 0
-    #: With ``--faults``: what `docs/reliability.md` has the figures of.
+    #: With ``--faults``: `docs/reliability.md` has its figures.
     FULL = 1
     #: With ``--soak``: hours.
     SOAK = 2
 
     def of(self, smoke: T, full: T, soak: T) -> T:
-        """Return the one that belongs to this size."""
+        """Return the argument for this size."""
         return (smoke, full, soak)[self]

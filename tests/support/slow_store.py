@@ -1,4 +1,4 @@
-"""A store whose writes wait to be let through."""
+"""A store whose writes and loads wait until the test lets them through."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SlowStore(MemoryStore):
         self._passes.release(count)
 
     def heal(self):
-        """Let all calls through, and those that come."""
+        """Let all calls through, from now on."""
         self.is_slow = False
         self._passes.release(1000)
 

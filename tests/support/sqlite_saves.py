@@ -16,7 +16,7 @@ from tests.support.small_sessions import session_of
 
 
 def commit_of(before, *changes, base=True, token=None):
-    """What a manager would write: changes on a stored picture."""
+    """Return the commit that a manager would write: changes of a stored session."""
     after = fold(before, changes)._with(revision=before.revision + 1)
     given_base = before.version if base else None
     return Commit(after, changes, given_base, before=before, token=token or f"{after.key} {after.revision}")

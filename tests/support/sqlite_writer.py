@@ -39,7 +39,7 @@ def main(path, who, saves, deletes):
 
 
 def delete(m, store, key, log):
-    """Delete what was seen, and only that: another writer's message may have come since."""
+    """Delete exactly the seen version: another writer's message may have come since."""
     m.reload(key)
     session = store.load(key)
     if session is None:

@@ -1,4 +1,4 @@
-"""What the tests feed the library: the test kit's strategies, and what only these tests need."""
+"""The test kit's strategies, and further ones that only these tests need."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def talk(m, who, amount):
 
 
 def save(m):
-    """Save; give up what another process made impossible: to remove a message that it has summarized."""
+    """Save. Give up a removal that another process made impossible by a summary."""
     with contextlib.suppress(ConflictError):
         m.save(KEY)
         return
