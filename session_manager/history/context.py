@@ -59,7 +59,7 @@ def context(
     """
     for name, bound in (("max_messages", max_messages), ("max_tokens", max_tokens)):
         if bound is not None:
-            check_int(bound, name, least=0)
+            check_int(bound, f"{name}: a bound", least=0)
     check_callable(count, "count")
     checked_text(summary_role, "summary_role", empty=False)
     if summary_role not in KNOWN_ROLES:
