@@ -397,8 +397,10 @@ def test_no_change_to_an_object_given_or_returned_changes_a_session(m):
     history.clear()
     message.content.append(1)
     message.to_dict()["content"].clear()
-    message.metadata["n"].clear()
-    m.get(KEY).metadata["m"]["x"] = 3
+    with pytest.raises(TypeError):
+        message.metadata["n"].clear()
+    with pytest.raises(TypeError):
+        m.get(KEY).metadata["m"]["x"] = 3
     assert [one.to_dict() for one in m.get_history(KEY)] == before
     assert m.get_history(KEY)[0].metadata == {"n": [1]}
     assert m.get(KEY).metadata == {"m": {"x": 1}}

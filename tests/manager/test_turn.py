@@ -625,7 +625,7 @@ def test_the_context_of_a_turn_is_that_of_its_block(m):
     with m.turn(KEY) as turn:
         turn.add({"role": "system", "content": "s"}, {"role": "user", "content": "a"})
         assert [one["content"] for one in turn.get_context(max_messages=0)] == ["s"]
-        with pytest.raises(ValueError, match="bound"):
+        with pytest.raises(ValueError, match="max_messages"):
             turn.get_context(max_messages=-1)
     with pytest.raises(RuntimeError, match="inside"):
         turn.get_context()
