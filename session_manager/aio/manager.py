@@ -236,7 +236,7 @@ class AsyncSessionManager(Resource):
 
     @showing(context)
     async def get_context(self, key: str, **options: Unpack[ContextOptions]) -> list[Any]:
-        """Return what to send to a model: `SessionManager.get_context`.
+        """Return the messages to send to a model: `SessionManager.get_context`.
 
         :param system, max_messages, max_tokens, summary_role: as there.
         :param count: likewise; called in another thread.
@@ -480,7 +480,7 @@ class AsyncSessionManager(Resource):
         return await self._workers.writing.soon(key, partial(manager.reload, key))
 
     async def delete(self, key: str, *, expected: Version | Anything | None = ANY) -> bool:
-        """Delete a session and its archive for good, durably: `SessionManager.delete`."""
+        """Delete a session and its archive, durably: `SessionManager.delete`."""
         manager = await self._manager()
         return await self._workers.writing.soon(key, partial(manager.delete, key, expected=expected))
 
@@ -522,12 +522,12 @@ class AsyncSessionManager(Resource):
     # The storage
 
     async def compact(self, key: str) -> None:
-        """Reclaim what the session wastes in its storage: `SessionManager.compact`."""
+        """Reclaim the space that a session wastes in its storage: `SessionManager.compact`."""
         manager = await self._manager()
         await self._workers.writing.soon(key, partial(manager.compact, key))
 
     async def verify(self, key: str | None = None) -> list[Finding]:
-        """Check what is stored, and return what is wrong: `SessionManager.verify`."""
+        """Check the stored sessions, and return the flaws: `SessionManager.verify`."""
         manager = await self._manager()
         return await self._workers.reading.run(partial(manager.verify, key))
 

@@ -99,7 +99,7 @@ class SessionManager(Resource):
     given a damaged session raises `CorruptSessionError`; it never shows an empty history, and never overwrites.
 
     :param storage: where sessions live: a URL or path for `open_store`, such as ``"log:chats"``, or a `Store`; nothing or
-        ``"memory:"`` keeps them in RAM only. `None` and ``""`` do so too, with a warning: an unset variable, say.
+        ``"memory:"`` keeps them in RAM only. `None` and ``""`` do so too, with a warning: a variable may be unset.
     :param clock: gives the time, an aware datetime; the system's by default. A call for which it gives anything else raises
         `InvalidMessageError`, and changes nothing.
     :param random_id: gives the random ids of generations and writes: another one each time, of 1 to 128 printable ASCII
@@ -111,7 +111,7 @@ class SessionManager(Resource):
     :param autosave: save in the background, too, by this rule. Its docstring says what a crash may lose.
     :param expire_every: delete sessions whose own expiry has passed (`set_expiry`) in the background: at once, and then each
         time so long after the last time. It goes by `clock`. What fails is logged, and tried again the next time.
-    :param read_only: only read, beside whoever writes, and see what they save. Writing raises `ReadOnlyError`.
+    :param read_only: only read, beside the writer, and see its saves. Writing raises `ReadOnlyError`.
     :param archive: keep what `truncate_history` and `summarize` drop, for `get_archive` and `search`. Without it that is gone, and
         an archive that is there stays as it is, but for `clear` and `delete`, which remove it in any case.
     :param roles: roles that `add_message` takes besides those that providers and frameworks know, such as ``["narrator"]``.
@@ -270,7 +270,7 @@ class SessionManager(Resource):
 
     @showing(context)
     def get_context(self, key: str, **options: Unpack[ContextOptions]) -> list[Any]:
-        """Return what to send to a model, as fresh dicts: a history that its provider accepts.
+        """Return the messages to send to a model, as fresh dicts: a history that its provider accepts.
 
         First `system`; then the system and developer messages that lead the stored history, which are never cut; the
         summary, if there is one, in a message that begins with `SUMMARY_PREFACE`; and the longest end of the history that is
@@ -294,7 +294,7 @@ class SessionManager(Resource):
         return context(self.get(key), **options)
 
     def get_archive(self, key: str) -> Iterator[Message]:
-        """Iterate over what was archived of a session, oldest first: none if there is none, or no such session.
+        """Iterate over the archived messages of a session, oldest first: none if there is no archive, or no such session.
 
         That is what `truncate_history` and `summarize` dropped while ``archive=True``, each message as it was then, at the
         position that it had; what is not saved yet, too. Positions increase. What `remove_last` and `set_history` took away
@@ -405,7 +405,7 @@ class SessionManager(Resource):
         :param name, tool_calls, tool_call_id: put into the object unless `None`.
         :param extra: further fields of the object.
         :param created_at: when it was written, aware; the clock's time if it is missing.
-        :param metadata: your own notes, a JSON object; never sent to a model.
+        :param metadata: your own data about the message, a JSON object; never sent to a model.
         :param ref: the channel's own id of the message, such as Telegram's.
         :returns: the message, with its position.
         :raises InvalidMessageError: with the place of what is not JSON; or if no provider knows the role, nor `SessionManager` by
@@ -630,7 +630,7 @@ class SessionManager(Resource):
         return removed[0] if removed else None
 
     def update_last(self, key: str, message: object) -> bool:
-        """Replace the last message (a reply that grows while it streams, say); `False` if there is none.
+        """Replace the last message, such as a reply that grows while it streams; `False` if there is none.
 
         It keeps its position and its turn. It keeps its time, its metadata and its ref, too, unless the new one is a `Message`
         that was given its own: ``Message("assistant", "…", metadata={})`` takes the metadata away.
@@ -640,7 +640,7 @@ class SessionManager(Resource):
         return self._edit(key, message, last_position)
 
     def update_message(self, key: str, where: int | str, message: object) -> bool:
-        """Replace a message (one that was edited in the chat, say); `False` if it is not there.
+        """Replace a message, such as one that was edited in the chat; `False` if it is not there.
 
         What stays of the old one is what `update_last` says.
 
@@ -721,7 +721,7 @@ class SessionManager(Resource):
         return self._saving.reload(self._checked(key))
 
     def delete(self, key: str, *, expected: Version | Anything | None = ANY) -> bool:
-        """Delete a session and its archive for good, durably; a damaged one is moved to quarantine.
+        """Delete a session and its archive, durably. A damaged session is moved to quarantine.
 
         :param expected: the version that it must have, as `Session.version` says; `None`: there must be none.
         :returns: whether there was one.
@@ -775,7 +775,7 @@ class SessionManager(Resource):
         where: Mapping[str, Any] | None = None,
         dry_run: bool = False,
     ) -> list[str]:
-        """Delete, for good and durably, the sessions whose last message is too old.
+        """Delete the sessions whose last message is too old, durably.
 
         With `older_than`, sessions that are older go, whatever expiry they have. Without it, each session goes by its own
         expiry (`set_expiry`); one that has none stays.
@@ -815,7 +815,7 @@ class SessionManager(Resource):
     # The storage
 
     def compact(self, key: str) -> None:
-        """Reclaim what the session wastes in its storage: all the text that was dropped or replaced.
+        """Reclaim the space that a session wastes in its storage on dropped and replaced text.
 
         :raises SaveError: if it could not be rewritten; the session is as it was.
         """
@@ -827,7 +827,7 @@ class SessionManager(Resource):
                 store.compact(checked)
 
     def verify(self, key: str | None = None) -> list[Finding]:
-        """Read what is stored, check all that can be checked, and return what is wrong; damage does not raise.
+        """Read the stored sessions, check them as far as possible, and return the flaws. Damage does not raise.
 
         :param key: only this session; else all of them, and what lies beside them.
         """
@@ -860,7 +860,7 @@ class SessionManager(Resource):
         return Health(where, len(entries), tuple(dirty), self._residents.failures(), repairs)
 
     def close(self, *, save: bool = True) -> None:
-        """Save what is dirty, and let go of the storage; idempotent. Afterwards calls raise `ClosedError`.
+        """Save all dirty sessions, and release the storage; idempotent. Later calls raise `ClosedError`.
 
         Calls that are running are waited for. A `Store` that was given is not closed.
 

@@ -41,7 +41,7 @@ Summarizer = Callable[[str, list[Message]], str]
 
 @attrs.frozen
 class Summarized(AsDict):
-    """What became of a summary."""
+    """The outcome of a summary."""
 
     #: Whether it is in the session, durably, in the place of the messages.
     applied: bool
@@ -153,7 +153,7 @@ class Summaries(Resource):
         return None
 
     def apply(self, key: str, picked: Picked, summary: object) -> Summarized:
-        """Put a summary in the place of what was picked, unless something changed, and save it."""
+        """Put a summary in the place of the picked messages, unless something changed, and save it."""
         count = len(picked.messages)
         try:
             text = checked_text(summary, "summary", empty=False)

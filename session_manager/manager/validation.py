@@ -1,4 +1,4 @@
-"""What comes in from a caller: messages, checked and stamped with the time."""
+"""Messages from callers: checked, and stamped with the time."""
 
 from __future__ import annotations
 

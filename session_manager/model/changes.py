@@ -71,13 +71,13 @@ def _shown(field: Any, value: object) -> str:
 class Witness:
     """Sees whether a change becomes durable: by any thread's save, and after any number of rebases."""
 
-    #: The state that the first commit with the change made durable; `None` until then.
+    #: The session that the first commit with the change made durable; `None` until then.
     saved: Session | None = None
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class Change:
-    """What one call did to a session, and when.
+    """The effect of one call on a session, and its time.
 
     :param at: the time of the call, aware, UTC. ``updated`` never goes back behind it.
     :param witness: sees it durable, for the call that waits; never written.
@@ -182,7 +182,7 @@ class Edit(Change):
         return self._changed(session, messages=View(messages))
 
     def edited(self, old: Message) -> Message:
-        """Return what becomes of the message that is there: the very same one if nothing does."""
+        """Return the message after an edit: the very same one if nothing changes."""
         new = self.message._placed(self.position, old.turn, ref=old.ref)
         return old if old._is_as(new) else new
 

@@ -10,7 +10,7 @@ from session_manager.errors import InvalidMessageError
 
 __all__ = ["Ids", "began_by_clear", "cleared", "random_id"]
 
-#: What every format and every database holds as it is: printable ASCII, but for the space, ``"`` and the backslash.
+#: The characters that every format and database holds unescaped: printable ASCII, but for the space, ``"`` and the backslash.
 _FITTING = re.compile(r"[!#-\[\]-~]{1,128}\Z")
 _RULE = 'must be 1 to 128 printable ASCII characters without space, " and backslash'
 _CLEARED = "-cleared"

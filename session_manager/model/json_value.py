@@ -208,7 +208,7 @@ def _check_length(length: int, root: str, path: list[Any]) -> None:
 
 
 def _max_digits() -> int:
-    """Return how many digits an integer may have: 4,300, or what this process allows, if that is less."""
+    """Return how many digits an integer may have: 4,300, or fewer if this process allows fewer."""
     get = getattr(sys, "get_int_max_str_digits", None)
     return min(_MAX_DIGITS, (get() if get is not None else 0) or _MAX_DIGITS)
 
@@ -305,7 +305,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 class JsonObject(dict[str, Any]):
-    """A checked JSON object that nobody else holds and nobody changes: it is shared, not copied."""
+    """A checked JSON object that no caller holds, and that never changes: it is shared, not copied."""
 
     def __repr__(self) -> str:
         return f"<{len(self)}>"

@@ -63,7 +63,7 @@ def utc(value: object, path: str) -> datetime:
 
 
 class MessageParts(TypedDict, total=False):
-    """What calls that build a message take besides its role and content. `Message` says what each means.
+    """The keyword arguments of calls that build a message. `Message` says what each means.
 
     A call of your own takes the same by ``**parts: Unpack[MessageParts]``.
     """
@@ -103,7 +103,7 @@ class Message(_Marks):
     :param name, tool_calls, tool_call_id: a string, a list and a string: put into the object unless `None`.
     :param extra: further fields of the object.
     :param created_at: when it was written, aware; now by the system's clock if it is missing.
-    :param metadata: the user's own notes, a JSON object; never sent to a model.
+    :param metadata: your own data about the message, a JSON object; never sent to a model.
     :param ref: the channel's own id of the message, such as Telegram's; not empty.
     :raises InvalidMessageError: with the place of what is not JSON, or not a message.
 
@@ -310,7 +310,7 @@ class Message(_Marks):
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """The user's notes: a read-only dict, and so are the dicts and lists in it."""
+        """Your own data about the message: a read-only dict, and so are the dicts and lists in it."""
         return read_only(self._metadata)
 
     def __eq__(self, other: object) -> bool:

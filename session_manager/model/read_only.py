@@ -1,4 +1,4 @@
-"""JSON objects and lists that refuse to be changed: what a picture shows of the user's notes."""
+"""JSON objects and lists that refuse to be changed: the metadata that a picture shows."""
 
 from __future__ import annotations
 

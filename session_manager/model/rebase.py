@@ -1,4 +1,4 @@
-"""Rebasing: what one writer's pending changes mean over a state that another writer has saved.
+"""Rebasing: what one writer's pending changes mean over a session that another writer has saved.
 
 `rebase` folds the pending changes again over the newer state, side by side with the old one, and
 keeps a map from the old to the new positions of its own unsaved messages. So the messages of
@@ -70,20 +70,20 @@ __all__ = ["Rebased", "rebase", "taken_back"]
 
 @attrs.frozen(eq=False, repr=False)
 class Rebased:
-    """Pending changes over a newer state."""
+    """Pending changes over a newer session."""
 
-    #: The newer durable state (blank, of revision 0, if the session was deleted).
+    #: The newer saved session (blank, of revision 0, if it was deleted).
     durable: Session
     #: The changes that are left, as they are to be written.
     pending: tuple[Change, ...]
-    #: What they make of `durable`.
+    #: The session that they lead to from `durable`.
     session: Session
 
 
 def rebase(old: Session, newer: Session, pending: Sequence[Change]) -> Rebased:
-    """Reconcile pending changes with a state that another writer has saved. A pure function.
+    """Reconcile pending changes with a session that another writer has saved. A pure function.
 
-    :param old: the durable state that the changes were made on; revision 0 if it was never saved.
+    :param old: the saved session that the changes were made on; revision 0 if it was never saved.
     :param newer: what the store holds now; if it holds nothing, a blank session of a new generation.
     :param pending: the changes, in order; each has an effect over `old`.
     :raises ConflictError: if one of them changes a message that the other writer changed.
@@ -113,7 +113,7 @@ class _Rebase:
     newer: Session
     #: Of the call that is taken back, if one is: then both states are the same.
     taken_back: Witness | None = None
-    #: The two states, side by side.
+    #: The two sessions, side by side.
     before: Session = attrs.field(init=False)
     after: Session = attrs.field(init=False)
     gone: bool = attrs.field(init=False)

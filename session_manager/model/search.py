@@ -34,7 +34,7 @@ _MARK = "**"
 
 @attrs.frozen(kw_only=True)
 class SearchHit(AsDict):
-    """A message that contains what was searched for."""
+    """A message that contains the searched text."""
 
     #: The session.
     key: str
@@ -62,7 +62,7 @@ def case_fold(text: str) -> str:
 
 
 def searched_text(message: Message) -> str:
-    """Return what of a message is searched: its strings that a person reads, a line each."""
+    """Return the searchable text of a message: its strings that a person reads, a line each."""
     value = message._object
     content = value.get("content")
     return "\n".join(_strings(value if content is None else content))

@@ -29,11 +29,11 @@ _position = attrgetter("position")
 
 @attrs.frozen
 class Version(AsDict):
-    """Which durable state of which incarnation of a session."""
+    """One saved version of a session: its generation, and its revision in it."""
 
     #: The random id of the incarnation.
     generation: str
-    #: How many durable states there were, from 1.
+    #: How often the session was saved, from 1.
     revision: int
 
 
@@ -74,14 +74,14 @@ class Session(AsDict):
     updated: datetime
     #: The history: an immutable sequence, positions increasing.
     messages: View[Message] = attrs.field(factory=View, converter=_view)
-    #: What older messages were summarized to; ``""`` if there is no summary.
+    #: The summary of older messages; ``""`` if there is none.
     summary: str = ""
     _metadata: JsonObject = attrs.field(default=EMPTY_OBJECT, converter=json_object, hash=False)
     #: The position that the next message gets.
     end: int = 0
     #: The deliveries that were answered, the last 256, oldest first.
     refs: tuple[str, ...] = ()
-    #: How many durable states it had; 0 if it was never saved.
+    #: How often it was saved; 0 if never.
     revision: int = 0
     #: How long after its last message `SessionManager.expire` may delete it (without messages: after its last change); `None`:
     #: not by itself.
@@ -91,7 +91,7 @@ class Session(AsDict):
 
     @property
     def version(self) -> Version | None:
-        """The durable state that this is, or was made on; `None` if there is none yet."""
+        """The saved version that this is, or was made from; `None` if it was never saved."""
         return Version(self.generation, self.revision) if self.revision else None
 
     @property
@@ -103,7 +103,7 @@ class Session(AsDict):
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """The user's notes on the session: a read-only dict, and so are the dicts and lists in it.
+        """Your own data about the session: a read-only dict, and so are the dicts and lists in it.
 
         `SessionManager.update_metadata` changes them.
         """

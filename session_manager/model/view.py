@@ -1,4 +1,4 @@
-"""An immutable sequence that can be appended to at the cost of what is new.
+"""An immutable sequence; appending to it costs only the new items.
 
 A `View` is a window (start, stop) on a list that is shared with other views and only ever grows at its
 end. A longer view appends in place, if the list ends where this view stops, and copies otherwise; so

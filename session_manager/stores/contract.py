@@ -135,7 +135,7 @@ class SessionInfo(AsDict):
 
     @property
     def metadata(self) -> Mapping[str, object]:
-        """The user's notes on the session: a read-only dict, and so are the dicts and lists in it."""
+        """Your own data about the session: a read-only dict, and so are the dicts and lists in it."""
         return read_only(self._metadata)
 
     def __repr__(self) -> str:

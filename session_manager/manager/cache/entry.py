@@ -1,4 +1,4 @@
-"""An entry: what the manager keeps of one session in RAM. Immutable, so that every step is one assignment.
+"""The entry of one session in RAM. Immutable, so that every step is one assignment.
 
 At every moment ``session == fold(durable, pending)``. A write *freezes* the changes that it carries until its outcome
 is known; calls made meanwhile are appended, and mean the state that the write would leave.
@@ -38,7 +38,7 @@ _FEWEST = 3
 class Entry:
     """A session in RAM."""
 
-    #: What the manager shows.
+    #: The session that the manager shows.
     session: Session
     #: The last state that is known to be durable; if there is none, of revision 0, and without messages, unless it is a copy.
     durable: Session
@@ -95,7 +95,7 @@ class Entry:
         return attrs.evolve(self, pending=View([*frozen, *left]), least=len(left))
 
     def commit(self, token: str, *, archive: bool = False) -> Commit:
-        """Freeze the pending changes: return what is to be written.
+        """Freeze the pending changes, and return the commit to write.
 
         :param archive: whether what they drop is archived.
         """

@@ -135,7 +135,7 @@ class Residents(Resource):
         return self.keyed.locks_of((key,))[0]
 
     def peek(self, key: str) -> Entry | None:
-        """Return what is in RAM of a session, also while the manager is being closed, and without using it."""
+        """Return the entry of a session in RAM, if it is there: also while the manager is being closed, and without counting as a use."""
         with self.lock.checked:
             return self.by_key.get(key)
 
@@ -196,14 +196,14 @@ class Residents(Resource):
         return self.by_key[key]
 
     def reloaded(self, key: str, session: Session | None, size: int | None) -> Entry | None:
-        """Replace what is in RAM of a session by what was just read; return what was there. Requires the lock."""
+        """Replace the entry of a session by the session that was just read; return the old entry. Requires the lock."""
         before = self.by_key.get(key)
         if before is not None and not before.durable.revision:
             generation = None if session is None else session.generation
             self._bonds.replaced(key, before.durable.generation, generation)
         if session is None:
             self.forget(key)
-        else:  # not forgotten first: the store would forget what it has just read
+        else:  # not forgotten first: the store would forget the facts that it has just read
             self._forget_marks(key)
             self.put(key, Entry.of(session), size=size)
         return before
@@ -322,7 +322,7 @@ class Residents(Resource):
         return entry
 
     def rebase(self, store: Store, key: str) -> Entry | None:
-        """Take over what the store holds now, and put the pending changes on top of it. Requires the keyed lock.
+        """Take over the stored session, and put the pending changes on top of it. Requires the keyed lock.
 
         :returns: the session's entry; `None` if it is gone.
         :raises ConflictError: if they cannot be reconciled; nothing has changed.
@@ -389,7 +389,7 @@ class Residents(Resource):
             self._failures[key] = failure
 
     def forget(self, key: str) -> Entry | None:
-        """Forget a session, and return what was in RAM of it. Requires the lock."""
+        """Forget a session, and return its entry. Requires the lock."""
         self._forget_marks(key)
         return self._drop(key)
 
