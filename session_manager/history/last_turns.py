@@ -32,9 +32,9 @@ def turn_of(messages: Sequence[Message], ref: str) -> int | None:
 
     :param ref: the delivery that it answers, or the ref of a message in it.
     """
-    for index, message in enumerate(messages):
-        if message.turn == ref:
-            return index
+    for index in range(len(messages) - 1, -1, -1):
+        if messages[index].turn == ref:
+            return next(first for first in range(index, -1, -1) if not _goes_on(messages, first))
     for index in range(len(messages) - 1, -1, -1):
         if messages[index].ref == ref:
             return max(

@@ -13,7 +13,16 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from session_manager import AsyncSessionManager, ClosedError, InvalidMessageError, SessionBusyError, SessionManager
+from session_manager import (
+    LAST,
+    AsyncSessionManager,
+    ClosedError,
+    ConflictError,
+    InvalidMessageError,
+    SaveFailedError,
+    SessionBusyError,
+    SessionManager,
+)
 from session_manager.aio import turn as aio_turn
 from session_manager.history import problems
 from session_manager.manager.cache.fair_lock import Claims
@@ -53,6 +62,94 @@ async def test_a_turn_is_written_and_saved_when_its_block_is_left(m):
         again.add_message("user", "hi")
     assert not again.applied
     assert await texts(m) == ["hi", "yo"]
+
+
+KINDS = ["memory:", "snapshot:chats", "log:chats", "sqlite:chats.db"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_turn_changes_undoes_and_replaces(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    async with AsyncSessionManager(kind) as m:
+        for ref in ("a", "b", "c"):
+            async with m.turn("k", ref) as turn:
+                turn.add_message("user", ref)
+        async with m.turn("k") as turn:
+            assert await turn.edit(0, {"role": "user", "content": "a!"})
+            assert (await turn.remove(1)).content == "b"
+            await turn.set_metadata({"a": 1})
+            await turn.set_summary("so far")
+            turn.add_message("user", "d")
+            assert [one["content"] for one in await turn.get_context()][1:] == ["a!", "c", "d"]
+        assert turn.version == (await m.get("k")).version
+        assert await texts(m) == ["a!", "c", "d"]
+        assert [one.content for one in await m.undo("k", ref="u")] == ["d"]
+        assert await m.undo("k", ref="u") == []
+        async with m.turn("k", "e", replacing=LAST) as turn:
+            assert [one.content for one in turn.replaced] == ["c"]
+            turn.add_message("user", "c!")
+        with pytest.raises(ConflictError):
+            await m.set_history("k", [], expected=None)
+        with pytest.raises(ConflictError):
+            async with m.turn("k", expected=None):
+                pass
+        async with m.turn("k") as turn:
+            assert await turn.truncate(1) == 1
+            assert await turn.replace_history(turn.messages) == []
+        assert await texts(m) == []
+        assert await m.delete("k", expected=(await m.get("k")).version)
+
+
+async def test_a_failed_turn_that_is_not_kept_is_taken_back(m):
+    await m.close()
+    store = FaultyStore(MemoryStore())
+    async with AsyncSessionManager(store) as m:
+        for _ in range(2):
+            store.fail_next(OSError(28, "no space"))
+            with pytest.raises(SaveFailedError):
+                async with m.turn("k", "r", keep=False) as turn:
+                    turn.add_message("user", "x")
+            assert await m.get("k") is None
+        async with m.turn("k", "r", keep=False) as turn:
+            turn.add_message("user", "x")
+        assert await texts(m) == ["x"]
+
+
+async def test_undo_waits_for_the_answer_under_way(m):
+    entered, left = anyio.Event(), anyio.Event()
+
+    async def answer():
+        async with m.turn("k", "r") as turn:
+            turn.add_message("user", "x")
+            entered.set()
+            await left.wait()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(answer)
+        await entered.wait()
+        with pytest.raises(TimeoutError):
+            await m.undo("k", timeout=0)
+        left.set()
+        assert [one.content for one in await m.undo("k")] == ["x"]
+
+
+@pytest.mark.parametrize("call", ["edit", "set_metadata", "get_context"])
+async def test_a_cancelled_turn_changes_nothing(m, call):
+    await m.add_message("k", "user", "a")
+    with anyio.CancelScope() as scope:
+        async with m.turn("k") as turn:
+            await turn.set_metadata({"a": 1})
+            scope.cancel()
+            if call == "edit":
+                await turn.edit(0, {"role": "user", "content": "b"})
+            elif call == "set_metadata":
+                await turn.set_metadata({"b": 2})
+            else:
+                await turn.get_context()
+            await anyio.lowlevel.checkpoint()
+    assert not turn.applied
+    session = await m.get("k")
+    assert (await texts(m), dict(session.metadata)) == (["a"], {})
 
 
 async def test_a_turn_of_a_ref_alone_answers_it(m):
