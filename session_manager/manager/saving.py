@@ -125,6 +125,8 @@ class Saving(Resource):
                 without = entry.without(witness)
                 if without is not entry:
                     residents.put(key, without)
+                if not without.dirty:
+                    residents.note_failure(key, None)
                 return True
 
     def carry_out_expected(self, key: str, expected: Version | None, change: Change) -> None:

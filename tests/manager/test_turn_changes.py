@@ -393,6 +393,7 @@ def test_a_turn_that_is_not_kept_is_taken_back_by_a_failed_save(store, change):
                 store.trouble = SaveFailedError(KEY, "no space")
             assert m.get(KEY) == before
             assert not m._residents.peek(KEY).dirty
+            assert m.health().ok, "nothing is left that could not be saved"
         with m.turn(KEY, "r", keep=False) as turn:
             turn.add_message("user", "b")
         assert turn.applied

@@ -16,7 +16,7 @@ import attrs
 from session_manager.codec.lines import encode_message
 from session_manager.errors import ConflictError
 from session_manager.model.archive import NOTHING
-from session_manager.model.changes import Append, Clear, SetSummary, Truncate, UpdateMetadata
+from session_manager.model.changes import Append, Change, Clear, Edit, Remove, SetSummary, Truncate, UpdateMetadata
 from session_manager.model.message import Message
 from session_manager.model.session import Session
 from session_manager.stores.contract import MAX_TOKENS, Commit
@@ -129,17 +129,8 @@ class Plan:
     def over(cls, commit: Commit, before: Session) -> Plan:
         """Return the plan of a commit, given the picture that it is based on."""
         session = commit.session
-        if all(isinstance(change, Append | SetSummary | UpdateMetadata) for change in commit.changes):
-            dropped: Sequence[_Range] = ()
-            new: Sequence[Message] = session.messages[session.index(before.end) :]
-        elif (
-            not commit.archived
-            and all(isinstance(change, Append | SetSummary | UpdateMetadata | Truncate) for change in commit.changes)
-            and all(change.spare is None for change in commit.changes if isinstance(change, Truncate))
-        ):
-            count = before.index(session.start)
-            dropped = [(before.start, session.start, count)] if count else ()
-            new = session.messages[session.index(before.end) :]
+        if not commit.archived and all(_is_local(change) for change in commit.changes):
+            dropped, new = _touched(before, session, commit.changes)
         else:
             dropped, new = _difference(before, session, dict(commit.archived))
         archived = _ranges([message for _, message in commit.archived])
@@ -194,6 +185,25 @@ class Plan:
             raise ConflictError(key, None, actual)
         connection.execute(_INSERT_SESSION, (*self.state, read_tokens(connection, key), digest, key))
         connection.execute("DELETE FROM tombstones WHERE key = ?", (tombstone_key(key),))
+
+
+def _is_local(change: Change) -> bool:
+    """Say whether a change names the messages that it touches, so that no others have to be looked at."""
+    if isinstance(change, Truncate):
+        return change.spare is None
+    return isinstance(change, Append | SetSummary | UpdateMetadata | Edit | Remove)
+
+
+def _touched(before: Session, session: Session, changes: Sequence[Change]) -> tuple[list[_Range], list[Message]]:
+    """Return what `_difference` returns, of local changes. It costs what they are, however long the history is."""
+    count = before.index(session.start)
+    dropped = [(before.start, session.start, count)] if count else []
+    named = {one.position for one in changes if isinstance(one, Edit | Remove) and one.position >= session.start}
+    old = [message for position in sorted(named) if (message := before.at(position)) is not None]
+    gone = [one for one in old if not _is_same(one, session.at(one.position or 0))]
+    changed = [message for one in gone if (message := session.at(one.position or 0)) is not None]
+    new = session.messages[session.index(before.end) :]
+    return [*dropped, *_ranges(gone)], [*changed, *new] if changed else list(new)
 
 
 def _difference(before: Session, session: Session, archived: dict[int, Message]) -> tuple[list[_Range], list[Message]]:
