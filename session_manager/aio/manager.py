@@ -17,7 +17,7 @@ import anyio
 import anyio.lowlevel
 
 from session_manager.aio.offloading import are_heavy, is_long
-from session_manager.aio.turn import AsyncTurn
+from session_manager.aio.turn import AsyncTurn, held
 from session_manager.aio.workers import Workers, in_a_thread_of_its_own, to_the_end
 from session_manager.arguments import check_bool, check_type, several
 from session_manager.errors import ClosedError
@@ -518,6 +518,16 @@ class AsyncSessionManager(Resource):
         """Copy a session to a new key, durably: `SessionManager.fork`."""
         manager = await self._manager()
         return await self._workers.writing.soon(key, partial(manager.fork, key, new_key))
+
+    async def rename(self, key: str, new_key: str, *, timeout: float | None = None) -> Session:  # noqa: ASYNC109 - as a turn has it
+        """Give a session and its archive another key, durably: `SessionManager.rename`.
+
+        :raises RuntimeError: if this task has a turn of one of the two; nothing has changed.
+        """
+        manager = await self._manager()
+        checked, new = manager._check_rename(key, new_key, timeout)
+        async with held(manager._turn_locks, (checked, new), timeout):
+            return await self._workers.writing.soon(checked, partial(manager._renaming.rename, checked, new))
 
     # The storage
 

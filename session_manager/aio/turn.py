@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -18,12 +19,12 @@ from session_manager.history.tokens import estimate_tokens
 from session_manager.keywords import Unpack, showing, unexpected
 from session_manager.manager.cache.fair_lock import PATIENCE, Claim
 from session_manager.manager.turn import Turn, shown, state
-from session_manager.manager.turn_locks import late
+from session_manager.manager.turn_locks import TurnLocks, late
 from session_manager.model.message import PARTS, Message, MessageParts
 from session_manager.model.session import Version
 from session_manager.resource import Resource
 
-__all__ = ["AsyncTurn"]
+__all__ = ["AsyncTurn", "held"]
 
 R = TypeVar("R")
 T = TypeVar("T", bound="AsyncTurn")
@@ -185,21 +186,40 @@ class AsyncTurn(Resource):
 
 async def _acquired(turn: Turn) -> Claim:
     """Wait for the lock of a turn, as `TurnLocks.acquire` does, while other tasks go on."""
+    return await _claimed(turn._locks, turn.key, turn._options.timeout, turn._options.max_waiting)
+
+
+@asynccontextmanager
+async def held(locks: TurnLocks, keys: Iterable[str], seconds: float | None) -> AsyncIterator[None]:
+    """Hold the locks of several sessions' turns: wait for them as `TurnLocks.held` does, while other tasks go on."""
+    end = None if seconds is None else anyio.current_time() + seconds
+    claims: list[Claim] = []
+    try:
+        for key in sorted(set(keys)):
+            left = None if end is None else max(end - anyio.current_time(), 0)
+            claims.append(await _claimed(locks, key, left, None))
+        yield
+    finally:
+        for claim in claims:
+            claim.give_back()
+
+
+async def _claimed(locks: TurnLocks, key: str, seconds: float | None, max_waiting: int | None) -> Claim:
     claim = Claim(("task", anyio.get_current_task().id))
     try:
-        with anyio.move_on_after(turn._options.timeout):
-            await _until_first(turn, claim)
+        with anyio.move_on_after(seconds):
+            await _until_first(locks, key, claim, max_waiting)
             return claim
-        raise late(turn.key, turn._options.timeout)
+        raise late(key, seconds)
     except BaseException:
         claim.give_back()
         raise
 
 
-async def _until_first(turn: Turn, claim: Claim) -> None:
-    before = turn._locks.claims.queue(turn.key, claim, turn._options.max_waiting)
+async def _until_first(locks: TurnLocks, key: str, claim: Claim, max_waiting: int | None) -> None:
+    before = locks.claims.queue(key, claim, max_waiting)
     if before is not None:
-        turn._locks.check_has_none(turn.key, claim, "task")
+        locks.check_has_none(key, claim, "task")
     watched: weakref.ref[Claim] | None = None
     while before is not None:
         if watched is None or watched() is not before:
@@ -208,4 +228,4 @@ async def _until_first(turn: Turn, claim: Claim) -> None:
         before = None  # a reference here would keep a dropped turn alive
         with anyio.move_on_after(PATIENCE):
             await signal.wait()
-        before = turn._locks.claims.queue(turn.key, claim)
+        before = locks.claims.queue(key, claim)

@@ -39,6 +39,7 @@ from session_manager.manager.events import OnEvent, Reports
 from session_manager.manager.lookups import Lookups
 from session_manager.manager.options import MAX_MESSAGE_BYTES, check_options, is_ram_only, warn_if_unset
 from session_manager.manager.queries import Overview
+from session_manager.manager.renaming import Renaming
 from session_manager.manager.retention import Retention, checked_expiry
 from session_manager.manager.saving import Saving
 from session_manager.manager.summaries import Summaries, Summarized, Summarizer, SummaryPolicy
@@ -187,6 +188,7 @@ class SessionManager(Resource):
             self._summaries = Summaries(self._residents, self._saving, self._incoming)
             self._overview = Overview(self._residents)
             self._lookups = Lookups(self._residents)
+            self._renaming = Renaming(self._residents, self._saving)
             self._retention = Retention(self._overview, self._removal, self._incoming)
             rule = autosave if self._residents.store is not None else None
             if rule is not None or expire_every is not None:
@@ -811,6 +813,36 @@ class SessionManager(Resource):
         :raises SaveError: if it could not be saved.
         """
         return self._saving.fork(self._writable(key), check_key(new_key), self._incoming.now())
+
+    def rename(self, key: str, new_key: str, *, timeout: float | None = None) -> Session:
+        """Give a session and its archive another key, durably, such as when a chat moves (Telegram's ``migrate_to_chat_id``).
+
+        All else stays: messages, positions, refs, metadata, times, generation. What is not saved yet is saved first, and goes
+        with it. A turn of the session that is open is waited for, and so is one of `new_key`; calls for the session wait until
+        it has moved. Call it outside of the session's turns. Other processes that have the session open find it gone, and there
+        under `new_key`.
+
+        After a crash the session is there under one of the keys, or under both. Then the next opening for writing leaves only
+        the new one, if that was complete, else the old one. SQLite does it in one transaction.
+
+        :param timeout: how many seconds to wait for turns, 0 or less: not at all; `None`: as long as it takes.
+        :returns: the session under its new key.
+        :raises SessionNotFoundError: if there is no session `key`.
+        :raises SessionExistsError: if there is a session `new_key`; nothing has changed.
+        :raises TimeoutError: if a turn did not end in time; nothing has changed.
+        :raises RuntimeError: if this thread has a turn of one of the two, or would have to wait for one inside of a running
+            event loop; nothing has changed.
+        :raises SaveFailedError: nothing has changed, but what was not saved may be.
+        :raises SaveOutcomeUnknownError: it may be there under both keys: rename it again, or open the storage again.
+        """
+        checked, new = self._check_rename(key, new_key, timeout)
+        with self._turn_locks.held((checked, new), timeout):
+            return self._renaming.rename(checked, new)
+
+    def _check_rename(self, key: str, new_key: str, timeout: float | None) -> tuple[str, str]:
+        checked, new = self._writable(key), check_key(new_key)
+        _checked_timeout(timeout)
+        return checked, new
 
     # The storage
 

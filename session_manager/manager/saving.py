@@ -76,6 +76,10 @@ class Saving(Resource):
             if reports.waiting:
                 reports.deliver()
 
+    def save_held(self, store: Store, key: str) -> bool:
+        """Save a session, and say whether something was written. Requires its keyed lock."""
+        return self.is_dirty(key) and self._save(store, key)
+
     def carry_out(self, key: str, change: Change | Make, *, blind: bool = False, keep: bool = True) -> Outcome | None:
         """Make a change and save it; `None` if there is no such session.
 

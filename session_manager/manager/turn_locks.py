@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import attrs
 
@@ -48,6 +50,20 @@ class TurnLocks(Resource):
             claim.give_back()
             raise
         return claim
+
+    @contextmanager
+    def held(self, keys: Iterable[str], timeout: float | None) -> Iterator[None]:
+        """Hold the locks of several sessions: wait for them in the order of the keys, as `acquire` does."""
+        end = None if timeout is None else time.monotonic() + timeout
+        claims: list[Claim] = []
+        try:
+            for key in sorted(set(keys)):
+                left = None if end is None else max(end - time.monotonic(), 0)
+                claims.append(self.acquire(key, left, None))
+            yield
+        finally:
+            for claim in claims:
+                claim.give_back()
 
     def check_has_none(self, key: str, claim: Claim, who: str) -> None:
         """Raise if the thread or task of a claim has a turn of the session already, and would wait for itself.

@@ -18,12 +18,17 @@ import attrs
 from session_manager.as_dict import AsDict
 from session_manager.codec.state import Described, State
 from session_manager.errors import (
+    ConflictError,
     CorruptSessionError,
     ForkedError,
+    SaveFailedError,
+    SaveOutcomeUnknownError,
+    SessionExistsError,
     SessionManagerError,
     StorageError,
     StoreInUseError,
     UnsupportedFormatError,
+    raise_alone,
 )
 from session_manager.model.archive import NOTHING, Dropped, kept
 from session_manager.model.changes import Change, Spare
@@ -431,6 +436,55 @@ class Store(Resource, abc.ABC):
                     _log.warning("left out of a search: %s", error)
                 for message in found:
                     yield key, message
+
+    def rename(self, key: str, new_key: str, expected: Version) -> None:
+        """Give a session and its archive another key, durably. All else stays: generation, revision, refs, positions, times.
+
+        After a crash, the session is there under one of the keys, or under both. A store that can finish such a rename does so
+        when it is opened the next time. By default the session is written under the new key first, and then deleted under the old
+        one; nothing finishes that. A call for the same keys does, if both hold the version `expected`.
+
+        :param expected: the version that the session has.
+        :raises ConflictError: if the store does not hold it; nothing has changed.
+        :raises SessionExistsError: if there is a session `new_key`, damaged or not; nothing has changed.
+        :raises CorruptSessionError: if the session or its archive is damaged; nothing has changed.
+        :raises SaveFailedError: nothing has changed.
+        :raises SaveOutcomeUnknownError: it may be there under both keys: rename it again.
+        """
+        session = self.load(key)
+        if session is None or session.version != expected:
+            raise ConflictError(key, expected, None if session is None else session.version)
+        if new_key == key:
+            raise SessionExistsError(new_key)
+        if not self._is_copied(new_key, expected):
+            archived = tuple((one.position or 0, one) for one in self.archive(key))
+            count = max(session._archived, len(archived))
+            try:
+                self.write(Commit(session._with(key=new_key, _archived=count), (), None, archived=archived))
+            except ConflictError:
+                raise_alone(SessionExistsError(new_key))
+        try:
+            is_gone = self.delete(key, expected)
+        except SaveFailedError as error:
+            raise SaveOutcomeUnknownError(key, f"it is there as {new_key[:80]!a}, too: {error.reason}") from error
+        if not is_gone:
+            self.delete(new_key, expected)
+            raise ConflictError(key, expected, self.version(key))
+
+    def _is_copied(self, new_key: str, expected: Version) -> bool:
+        """Say whether a rename that was cut short has written the session under its new key.
+
+        :raises SessionExistsError: if there is another one.
+        """
+        try:
+            there = self.version(new_key)
+            if there == expected:
+                return self.load(new_key) is not None
+        except (CorruptSessionError, UnsupportedFormatError):
+            raise_alone(SessionExistsError(new_key))
+        if there is not None:
+            raise SessionExistsError(new_key)
+        return False
 
     def compact(self, key: str) -> None:
         """Reclaim the space that a session's file wastes; a store that wastes none does nothing."""

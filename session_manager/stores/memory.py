@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from session_manager.errors import ConflictError
+from session_manager.errors import ConflictError, SessionExistsError
 from session_manager.model.archive import archived
 from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
@@ -85,6 +85,19 @@ class MemoryStore(Store):
             self._tokens[key] = self._tokens_of(key)
             del self._sessions[key]
             return True
+
+    def rename(self, key: str, new_key: str, expected: Version) -> None:
+        with self._writing:
+            if self.version(key) != expected:
+                raise ConflictError(key, expected, self.version(key))
+            if new_key in self._sessions:
+                raise SessionExistsError(new_key)
+            stored, tokens = self._sessions[key], self._tokens_of(key)
+            renamed = stored.session._with(key=new_key)
+            known = (*self._tokens_of(new_key), *tokens)[-MAX_TOKENS:]
+            left = {one: there for one, there in self._sessions.items() if one != key}
+            self._tokens[key] = tokens
+            self._sessions = {**left, new_key: attrs.evolve(stored, session=renamed, tokens=known)}
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         return iter([key for key in list(self._sessions) if key.startswith(prefix)])

@@ -166,6 +166,10 @@ class FaultyStore(Store):
         """Call the wrapped store."""
         return self.store.search(text, key=key, prefix=prefix, limit=limit, skip=skip)
 
+    def rename(self, key: str, new_key: str, expected: Version) -> None:
+        """Call the wrapped store."""
+        self.store.rename(key, new_key, expected)
+
     def compact(self, key: str) -> None:
         """Call the wrapped store."""
         self.store.compact(key)

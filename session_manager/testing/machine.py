@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -325,9 +325,26 @@ class SessionMachine(TurnMachine):
         )
         self.known[new_key] = Known(copy)
 
-    def _refusal(self, key: str, new_key: str) -> type[SessionManagerError] | None:
+    @rule(key=_known_keys, new_key=_keys)
+    def rename(self, key: str, new_key: str) -> None:
+        """Call `SessionManager.rename`: what is unsaved goes with the session."""
+        self._touched |= {key, new_key}
+        if key not in self.known or new_key in self.known:
+            refused = SessionNotFoundError if key not in self.known else SessionExistsError
+            assert self._refusal(key, new_key, self.manager.rename) is refused
+            return
+        shown = self.manager.rename(key, new_key)
+        known = self.known.pop(key)
+        known.saved()
+        known.durable = attrs.evolve(known.durable, key=new_key)
+        self.known[new_key] = known
+        assert difference(shown, known.session) == ""
+
+    def _refusal(
+        self, key: str, new_key: str, call: Callable[[str, str], object] | None = None
+    ) -> type[SessionManagerError] | None:
         try:
-            self.manager.fork(key, new_key)
+            (call or self.manager.fork)(key, new_key)
         except SessionManagerError as error:
             return type(error)
         return None

@@ -61,6 +61,7 @@ CALLS = {
     "delete_prefix": lambda m: m.delete_prefix(KEY[:3]),
     "expire": lambda m: m.expire(timedelta(hours=12)),
     "fork": lambda m: m.fork(KEY, "new"),
+    "rename": lambda m: m.rename(KEY, "new"),
     "compact": lambda m: m.compact(KEY),
     "verify": lambda m: m.verify(),
     "health": lambda m: m.health(),

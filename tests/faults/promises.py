@@ -114,6 +114,15 @@ class Witness(FaultyStore):
             self.run.allowed = {**self.run.allowed, key: before}
         return deleted
 
+    def rename(self, key, new_key, expected):
+        session = self.store.load(key)
+        after = fact(attrs.evolve(session, key=new_key), self.store.archive(key))
+        self.run.attempt(key, NOTHING)
+        self.run.attempt(new_key, after)
+        self.store.rename(key, new_key, expected)
+        self.run.acknowledge(key, NOTHING)
+        self.run.acknowledge(new_key, after)
+
     def load(self, key):
         session = self.store.load(key)
         self.run.read(key, session, self.store)

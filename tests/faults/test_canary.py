@@ -103,6 +103,8 @@ CALLS = {
     "remove_last": lambda m: m.remove_last(KEY),
     "fork": lambda m: m.fork(KEY, f"{KEY}:fork"),
     "fork over": lambda m: m.fork(KEY, f"{KEY}:fork"),
+    "rename": lambda m: m.rename(f"{KEY}:fork", f"{KEY}:moved"),
+    "rename back": lambda m: m.rename(f"{KEY}:moved", f"{KEY}:fork"),
     "compact": lambda m: m.compact(KEY),
     "verify": lambda m: m.verify(),
     "verify one": lambda m: m.verify(KEY),

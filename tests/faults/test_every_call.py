@@ -29,9 +29,9 @@ def situations(name, size):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", [name for name in CALLS if name != "rename"])
 def test_a_call_that_fails_at_any_operation_leaves_old_or_new(kind, name, size, record_property):
-    """The same call works once the fault is gone."""
+    """The same call works once the fault is gone. A rename, which moves a session, has a table of its own: `test_renames`."""
     with simulation():
         place = Place(kind)
         count = sum(loop(place, name, situation, size) for situation in situations(name, size))

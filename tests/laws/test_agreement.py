@@ -222,6 +222,10 @@ class Agreement(RuleBasedStateMachine):
     def fork(self, key, new_key):
         self.all(lambda world: world.manager.fork(key, new_key))
 
+    @rule(key=keys, new_key=keys)
+    def rename(self, key, new_key):
+        self.all(lambda world: world.manager.rename(key, new_key))
+
     @rule(key=keys)
     def compact(self, key):
         self.all(lambda world: world.manager.compact(key))

@@ -666,3 +666,43 @@ class ShowsAnOldWindow(Base):
         if asked not in self._seen:
             self._seen[asked] = super().window(key, limit=limit, before=before, after=after)
         return self._seen[asked]
+
+
+# Renames
+
+
+@noticed_by("test_a_renamed_session_is_the_same_under_its_new_key")
+class RenamesToACopy(Base):
+    def rename(self, key, new_key, expected):
+        there = self._sessions.get(key)
+        super().rename(key, new_key, expected)
+        self._sessions[key] = there
+
+
+@noticed_by("test_an_archive_is_renamed_with_its_session")
+class RenamesWithoutTheArchive(Base):
+    def rename(self, key, new_key, expected):
+        super().rename(key, new_key, expected)
+        self._sessions[new_key] = attrs.evolve(self._sessions[new_key], archive=())
+
+
+@noticed_by("test_a_rename_over_another_session_is_refused")
+class RenamesOverAnother(Base):
+    def rename(self, key, new_key, expected):
+        if self.version(key) == expected:
+            self._sessions.pop(new_key, None)
+        super().rename(key, new_key, expected)
+
+
+@noticed_by("test_a_rename_of_another_version_is_a_conflict")
+class RenamesAnyVersion(Base):
+    def rename(self, key, new_key, expected):
+        super().rename(key, new_key, self.version(key) or expected)
+
+
+@noticed_by("test_a_renamed_session_is_the_same_under_its_new_key")
+class RenamesToANewGeneration(Base):
+    def rename(self, key, new_key, expected):
+        super().rename(key, new_key, expected)
+        there = self._sessions[new_key]
+        self._sessions[new_key] = attrs.evolve(there, session=attrs.evolve(there.session, generation="new"))

@@ -70,14 +70,15 @@ class PowerFiles(FaultyFiles):
     def _point(self, name, inode):
         self._targets.setdefault(name, [None]).append(inode)
 
-    def cut(self, path, chance):
+    def cut(self, path, chance, *, hidden=()):
         """Write into a directory what a power cut may leave of this one.
 
         :param chance: a `random.Random`.
+        :param hidden: how the names begin of hidden files that are written, too.
         """
         for name, targets in sorted(self._targets.items()):
             inode = chance.choice(targets)
-            if inode is not None and not name.startswith("."):
+            if inode is not None and (not name.startswith(".") or name.startswith(hidden)):
                 Path(path, name).write_bytes(_left(inode.contents, chance))
 
 

@@ -84,6 +84,7 @@ def use(path: Path) -> None:
         assert_type(m.clear("k"), int)
         assert_type(m.delete("k"), bool)
         assert_type(m.fork("k", "l"), Session)
+        assert_type(m.rename("l", "n", timeout=1.5), Session)
         assert_type(m.save("k"), bool)
         assert_type(m.save_all(), int)
         assert_type(m.reload("k"), list[Change])

@@ -41,6 +41,7 @@ from session_manager.stores.archive.files import ArchiveFiles
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 from session_manager.stores.files.atomic import read_start
 from session_manager.stores.files.filesystem import Files
+from session_manager.stores.files.renames import Renames
 from session_manager.stores.files.session_directory import SessionDirectory
 from session_manager.stores.log.appender import LogAppender
 from session_manager.stores.log.file import APPENDABLE, BELIEVED, WHOLE, Facts, LogFile
@@ -86,6 +87,9 @@ class LogStore(Store):
             self._appender = LogAppender(self._directory, self._reader)
             self._rewriter = LogRewriter(self._directory, self._reader)
             self._archives = ArchiveFiles(self._directory, SUFFIX)
+            self._renames = Renames(self._directory, self)
+            if not read_only:
+                self._renames.finish()
         except BaseException:
             self._directory.close()
             raise
@@ -288,6 +292,10 @@ class LogStore(Store):
     def strays(self) -> list[Finding]:
         self._directory.check_open()
         return [*self._directory.strays(), *self._archives.alone()]
+
+    def rename(self, key: str, new_key: str, expected: Version) -> None:
+        self._directory.check_writable()
+        self._renames.run(key, new_key, expected)
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         self._directory.check_open()

@@ -38,6 +38,7 @@ from session_manager.stores.files.atomic import (
     signature,
 )
 from session_manager.stores.files.filesystem import Files
+from session_manager.stores.files.renames import Renames
 from session_manager.stores.files.session_directory import SessionDirectory, reading
 from session_manager.stores.snapshot.format import (
     SUFFIX,
@@ -120,6 +121,9 @@ class SnapshotStore(Store):
         try:
             self._legacy = LegacyFiles(self._files, self._directory.other_names)
             self._archives = ArchiveFiles(self._directory, SUFFIX, self._legacy.keys())
+            self._renames = Renames(self._directory, self)
+            if not read_only:
+                self._renames.finish()
         except BaseException:
             self._directory.close()
             raise
@@ -335,6 +339,10 @@ class SnapshotStore(Store):
             self._legacy.drop(name, () if session is None else (session.generation,))
             yield
         self._legacy.forget(key)
+
+    def rename(self, key: str, new_key: str, expected: Version) -> None:
+        self._directory.check_writable()
+        self._renames.run(key, new_key, expected)
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         self._directory.check_open()

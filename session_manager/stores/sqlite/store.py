@@ -40,7 +40,7 @@ from session_manager.stores.sqlite.rows import (
     token_digest,
 )
 from session_manager.stores.sqlite.search_index import candidates, missing
-from session_manager.stores.sqlite.writes import Plan, erase, load_base, purge, quarantine
+from session_manager.stores.sqlite.writes import Plan, erase, load_base, move, purge, quarantine
 
 __all__ = ["SQLiteStore"]
 
@@ -246,6 +246,18 @@ class SQLiteStore(Store):
             return True
 
         return bool(self._run(Request(key, delete, erases=True)))
+
+    def rename(self, key: str, new_key: str, expected: Version) -> None:
+        self._check_writable()
+
+        def work(connection: sqlite3.Connection) -> None:
+            self._undamaged(key, lambda: move(connection, key, new_key, expected))
+
+        def is_moved(connection: sqlite3.Connection) -> bool:
+            there, left = (self._undamaged(one, partial(read_version, connection, one)) for one in (new_key, key))
+            return there == expected and left != expected
+
+        self._run(Request(key, work, is_moved))
 
     def _run(self, request: Request) -> Any:
         self._group.run([request])

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import zlib
 from collections.abc import Iterable, Sequence
 from itertools import chain
 
 import attrs
 
 from session_manager.codec.lines import encode_message
-from session_manager.errors import ConflictError
+from session_manager.errors import ConflictError, SessionExistsError
 from session_manager.model.archive import NOTHING
 from session_manager.model.changes import Append, Change, Clear, Edit, Remove, SetSummary, Truncate, UpdateMetadata
 from session_manager.model.message import Message
-from session_manager.model.session import Session
+from session_manager.model.session import Session, Version
 from session_manager.stores.contract import MAX_TOKENS, Commit
 from session_manager.stores.sqlite.rows import (
     TOKEN_BYTES,
@@ -28,6 +29,7 @@ from session_manager.stores.sqlite.rows import (
     encode_lines,
     encode_state_row,
     load,
+    load_archive,
     read_checked_version,
     read_tokens,
     token_digest,
@@ -35,7 +37,7 @@ from session_manager.stores.sqlite.rows import (
 )
 from session_manager.threads import giving_way
 
-__all__ = ["Plan", "erase", "load_base", "purge", "quarantine"]
+__all__ = ["Plan", "erase", "load_base", "move", "purge", "quarantine"]
 
 _log = logging.getLogger("session_manager")
 
@@ -98,6 +100,14 @@ _NOTE_ALL_GARBAGE = """
     INSERT INTO garbage SELECT id FROM messages
     WHERE session = (SELECT id FROM sessions WHERE key = ?) AND id <= (SELECT indexed FROM watermark)
 """
+_MOVE_SESSION = """
+    UPDATE sessions SET key = ?, state = CAST(? AS TEXT), checksum = ?, tokens = ? WHERE key = ?
+"""
+_HAS_KEY = "SELECT 1 FROM sessions WHERE key = ?"
+_SELECT_CHECKED_LINES = """
+    SELECT position, line, {0}.checksum FROM {0} JOIN sessions ON sessions.id = session WHERE key = ? ORDER BY position
+"""
+_SET_CHECKSUM = "UPDATE {} SET checksum = ? WHERE session = (SELECT id FROM sessions WHERE key = ?) AND position = ?"
 _DELETE_ALL_LINES = "DELETE FROM messages WHERE session = (SELECT id FROM sessions WHERE key = ?)"
 
 
@@ -255,6 +265,32 @@ def erase(connection: sqlite3.Connection, key: str, *, indexed: bool) -> None:
     connection.execute(_DELETE_ARCHIVED, (key, *NOTHING))
     connection.execute("DELETE FROM sessions WHERE key = ?", (key,))
     purge(connection, indexed=indexed)
+
+
+def move(connection: sqlite3.Connection, key: str, new_key: str, expected: Version) -> None:
+    """Give a session's rows another key, in a transaction. Each checksum begins with that of the key, so it is made anew.
+
+    :raises ConflictError: if the session is not at this version; nothing has changed.
+    :raises SessionExistsError: if there is a session of that key; nothing has changed.
+    :raises DamageError: if a row is damaged; nothing has changed.
+    """
+    session = load(connection, key)
+    if session is None or session.version != expected:
+        raise ConflictError(key, expected, None if session is None else session.version)
+    if connection.execute(_HAS_KEY, (new_key,)).fetchone() is not None:
+        raise SessionExistsError(new_key)
+    load_archive(connection, key)
+    _, _, state, checksum, *_ = encode_state_row(session._with(key=new_key))
+    tokens = read_tokens(connection, key)
+    inherited = (read_tokens(connection, new_key) + tokens)[-MAX_TOKENS * TOKEN_BYTES :]
+    seed = zlib.crc32(new_key.encode())
+    for table in ("messages", "archive"):
+        lines = connection.execute(_SELECT_CHECKED_LINES.format(table), (key,)).fetchall()
+        made = ((zlib.crc32(line, seed), key, position) for position, line, _ in lines)
+        connection.executemany(_SET_CHECKSUM.format(table), giving_way(made))
+    connection.execute(_MOVE_SESSION, (new_key, state, checksum, inherited, key))
+    connection.execute("INSERT OR REPLACE INTO tombstones (key, tokens) VALUES (?, ?)", (tombstone_key(key), tokens))
+    connection.execute("DELETE FROM tombstones WHERE key = ?", (tombstone_key(new_key),))
 
 
 def quarantine(connection: sqlite3.Connection, key: str) -> None:
