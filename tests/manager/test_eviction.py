@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import json
 import operator
 import random
@@ -29,6 +30,12 @@ from tests.support.strategies import messages, nasty_text
 from tests.support.threads import run
 
 DEADLINE = 60
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog):
+    """Lines of the log that pytest keeps would count as memory of the manager."""
+    caplog.set_level(logging.WARNING, "session_manager")
 
 
 def texts(m, key):
