@@ -9,6 +9,7 @@ from anyio.from_thread import start_blocking_portal
 from hypothesis import settings
 
 from session_manager import AsyncSessionManager, AsyncTurn, SessionManager, Turn
+from session_manager.manager.turn import TurnOptions
 from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import StoreContract
 from tests.support.aio_facade import RENAMED, Facade, ThreadedStore
@@ -56,12 +57,14 @@ def test_every_call_has_an_async_twin_with_the_same_parameters():
 def test_a_turn_has_its_async_twin_with_the_same_parameters():
     ignored = {"__init__"}
     assert set(differences(Turn, AsyncTurn)) <= ignored
-    attributes = {name for name in vars(Turn("k", None, None, **dict.fromkeys(TURN_NEEDS))) if not name.startswith("_")}
+    attributes = {
+        name for name in vars(Turn(TurnOptions("k"), **dict.fromkeys(TURN_NEEDS))) if not name.startswith("_")
+    }
     properties = {name for cls in (Turn, AsyncTurn) for name, value in vars(cls).items() if isinstance(value, property)}
     assert attributes <= properties | vars(AsyncTurn("k", None, None, None)).keys()
 
 
-TURN_NEEDS = ("max_waiting", "locks", "residents", "saving", "incoming")
+TURN_NEEDS = ("locks", "residents", "saving", "incoming")
 
 
 @pytest.mark.parametrize("gone", ["get_history", "search", "__aexit__", "contains"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
+from contextlib import contextmanager
+from functools import partial
 
 from anyio.from_thread import start_blocking_portal
 
@@ -49,8 +51,16 @@ class Facade:
     def __iter__(self):
         return iter(self._call("__iter__"))
 
+    @contextmanager
     def turn(self, *args, **options):
-        return self._portal.wrap_async_context_manager(self._manager.turn(*args, **options))
+        entered = self._portal.wrap_async_context_manager(self._manager.turn(*args, **options))
+        with entered as turn:
+            yield TurnFacade(turn, self._portal)
+
+    def _kill(self):
+        """Close both without saving; return the manager: see `session_manager.testing.crash`."""
+        self.close(save=False)
+        return self._sync
 
     def close(self, *, save=True):
         """Close both, and end the loop."""
@@ -59,6 +69,23 @@ class Facade:
             self._portal.call(self._manager.close)
             self._context.__exit__(None, None, None)
             self._context = None
+
+
+class TurnFacade:
+    """An `AsyncTurn`, whose calls are made in its loop.
+
+    :param turn: the turn.
+    :param portal: reaches the loop.
+    """
+
+    def __init__(self, turn, portal):
+        self._turn, self._portal = turn, portal
+
+    def __getattr__(self, name):
+        value = getattr(self._turn, name)
+        if not inspect.iscoroutinefunction(value):
+            return value
+        return lambda *args, **options: self._portal.call(partial(value, *args, **options))
 
 
 class ThreadedStore(Store):
