@@ -175,7 +175,7 @@ def test_a_manager_that_is_collected_frees_the_store(store, autosave):
 
 
 def test_a_constructor_that_fails_frees_the_store(store, monkeypatch):
-    def failing(*_):
+    def failing(*_, **__):
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
@@ -188,7 +188,7 @@ def test_a_constructor_that_fails_frees_the_store(store, monkeypatch):
 
 
 def test_a_constructor_that_fails_closes_what_it_has_opened(tmp_path, monkeypatch):
-    def failing(*_):
+    def failing(*_, **__):
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
