@@ -18,7 +18,7 @@ import threading
 
 import attrs
 
-from session_manager import SaveOutcomeUnknownError, SessionManager, StorageError
+from session_manager import SaveFailedError, SaveOutcomeUnknownError, SessionManager, StorageError
 from session_manager.model.changes import Clear
 from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
@@ -77,24 +77,35 @@ class Witness(FaultyStore):
 
     def write(self, commit):
         key = commit.session.key
+        before = self.run.allowed[key]
         after = self.run.begin(key, commit)
-        self.store.write(commit)
+        try:
+            self.store.write(commit)
+        except SaveFailedError:
+            self.run.withdraw(key, before)
+            raise
         self.run.acknowledge(key, after)
 
     def write_many(self, commits):
+        before = self.run.allowed
         afters = [self.run.begin(commit.session.key, commit) for commit in commits]
         errors = self.store.write_many(commits)
         for commit, after, error in zip(commits, afters, errors, strict=True):
             if error is None:
                 self.run.acknowledge(commit.session.key, after)
+            elif isinstance(error, SaveFailedError):
+                self.run.withdraw(commit.session.key, before[commit.session.key])
         return errors
 
     def landed(self, commit):
         key = commit.session.key
+        before = self.run.allowed[key]
         after = self.run.begin(key, commit)
         landed = self.store.landed(commit)
         if landed:
             self.run.acknowledge(key, after)
+        elif landed is False:
+            self.run.withdraw(key, (before[0], *(one for one in before[1:] if one != after)))
         return landed
 
     def delete(self, key, expected=None):
@@ -106,12 +117,12 @@ class Witness(FaultyStore):
             self.run.undeleted.add(key)
             raise
         except StorageError:
-            self.run.allowed = {**self.run.allowed, key: before}
+            self.run.withdraw(key, before)
             raise
         if deleted or expected is None:
             self.run.acknowledge(key, NOTHING)
         else:
-            self.run.allowed = {**self.run.allowed, key: before}
+            self.run.withdraw(key, before)
         return deleted
 
     def rename(self, key, new_key, expected):
@@ -226,6 +237,11 @@ class Run:
     def attempt(self, key, after):
         if after not in self.allowed[key]:
             self.allowed = {**self.allowed, key: (*self.allowed[key], after)}
+
+    def withdraw(self, key, before):
+        """Take note that a write has certainly not happened: nothing may come of it, after a power cut either."""
+        self.allowed = {**self.allowed, key: before}
+        self.point()
 
     def acknowledge(self, key, after):
         if self.allowed[key] != (after,):
