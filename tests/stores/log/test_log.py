@@ -158,7 +158,7 @@ def test_any_chain_of_changes_saved_step_by_step_comes_back_exactly(chain):
                 entry = entry.changed(change, keep=True)
             if entry.dirty:
                 store.write(commit := entry.commit("t"))
-                entry = entry.landed(commit)
+                entry = entry.writing(commit).landed(commit)
         path = Path(directory) / store._logs[session.key].name
         assert facts(store.load(session.key)) == facts(entry.session)
         store.close()
