@@ -75,7 +75,7 @@ def shown(m, key) -> Chat | None:
         [(one.position, one.role, one.content, one.turn, one.ref) for one in some]
         for some in (session.messages, m.get_archive(key))
     )
-    return Chat(messages, session.summary, session.metadata, list(session.refs), session.end, archive)
+    return Chat(messages, session.summary, dict(session.metadata), list(session.refs), session.end, archive)
 
 
 class Ledger:

@@ -208,12 +208,11 @@ def test_of_an_evicted_session_nothing_is_left_but_its_key(tmp_path, storage):
 def test_the_lines_of_many_short_sessions_are_within_their_budget():
     """Only the lines' own bytes were counted: of short sessions that was a third."""
     cache, limit = LineCache(200_000), 200_000
+    session = session_of(SHAPES["short"], 1)
 
     def fill():
         for number in range(2000):
-            session = session_of(SHAPES["short"], 1)
-            session = session._with(key=f"k:{number}")
-            commit = Commit(session, (), None)
+            commit = Commit(session._with(key=f"k:{number}"), (), None)
             cache.keep(commit, cache.lines(commit))
 
     used, _ = traced(fill)

@@ -139,7 +139,11 @@ class Plan:
     def over(cls, commit: Commit, before: Session) -> Plan:
         """Return the plan of a commit, given the picture that it is based on."""
         session = commit.session
-        if not commit.archived and all(_is_local(change) for change in commit.changes):
+        dropped: Sequence[_Range] = ()
+        new: Sequence[Message] = ()
+        if all(isinstance(change, Append | SetSummary | UpdateMetadata) for change in commit.changes):
+            new = session.messages[session.index(before.end) :]
+        elif not commit.archived and all(_is_local(change) for change in commit.changes):
             dropped, new = _touched(before, session, commit.changes)
         else:
             dropped, new = _difference(before, session, dict(commit.archived))

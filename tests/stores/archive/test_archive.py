@@ -1182,6 +1182,10 @@ def test_a_database_of_format_1_gets_its_archive(tmp_path):
         say(m, "a", "b")
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("DROP TABLE archive")
+        connection.execute("DROP INDEX sessions_by_place")
+        connection.execute("DROP INDEX sessions_unplaced")
+        connection.execute("ALTER TABLE sessions DROP COLUMN place")
+        connection.execute("ALTER TABLE sessions DROP COLUMN placed")
         connection.execute("PRAGMA user_version = 1")
     with SessionManager(f"sqlite:{path}", archive=True) as m:
         m.truncate_history(KEY, 1)
