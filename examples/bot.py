@@ -28,11 +28,14 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import IO
 
-from session_manager import SessionManager, SessionManagerError, Turn
+from session_manager import LAST, SessionManager, SessionManagerError, Turn, TurnNotFoundError
 
 CHANNEL = "console:"
 FIRST_CHAT = "main"
-HELP = "/chat NAME switches to another chat, /chats lists them, /history shows this one, /reset clears it, /quit ends."
+HELP = (
+    "/chat NAME switches to another chat, /chats lists them, /history shows this one, /undo takes the last answer back, "
+    "/regenerate asks again, /reset clears it, /quit ends."
+)
 
 #: What a model is told first. It is no part of a session, so that it can be another one tomorrow.
 SYSTEM = "You are a cheerful bot in a console. Answer in a sentence or two, as plain text."
@@ -181,10 +184,14 @@ class Bot:
                 return self._show_history()
             case "/reset":
                 return self._reset()
-        if command.startswith("/"):
-            return HELP
         self._lines += 1
-        return self.answer(line, f"{self._run}:{self._lines}")
+        ref = f"{self._run}:{self._lines}"
+        match command:
+            case "/undo":
+                return self.undo(ref)
+            case "/regenerate":
+                return self.regenerate(ref)
+        return HELP if command.startswith("/") else self.answer(line, ref)
 
     def answer(self, text: str, ref: str) -> str:
         """Take a turn: question and answer are written together, and durable before the answer is shown.
@@ -200,6 +207,22 @@ class Bot:
             return f"Chat {self.chat} was reset meanwhile."
         answers = [message.content for message in turn.messages if message.role == "assistant"]
         return f"bot: {answers[-1]}" if answers else "bot: I have answered that before."
+
+    def undo(self, ref: str) -> str:
+        """Take the last question and its answer away; once, however often the delivery comes."""
+        undone = self._manager.undo(self.key, ref=ref)
+        return f"{counted(len(undone))} forgotten." if undone else "There is nothing to take back."
+
+    def regenerate(self, ref: str) -> str:
+        """Ask the last question again. Until the new answer is written the old one is there."""
+        try:
+            with self._manager.turn(self.key, ref, replacing=LAST) as turn:
+                if not turn.done:
+                    turn.add(turn.replaced[0])
+                    turn.add_message("assistant", self._responder(turn))
+        except TurnNotFoundError:
+            return "There is nothing to answer again."
+        return f"bot: {turn.messages[-1].content}" if turn.messages else "bot: I have answered that before."
 
     def _switch(self, name: str) -> str:
         count = len(self._manager.get_history(CHANNEL + name))

@@ -103,7 +103,7 @@ class Draft:
         return before - len(self.session.messages) - len(self.added)
 
     def replace(self, messages: tuple[Message, ...], at: datetime) -> None:
-        """Put messages in the place of all that are there, the added ones, too."""
+        """Replace all messages, also those that the turn adds."""
         self.change(Replace(at=at, messages=messages))
         self.added = ()
 

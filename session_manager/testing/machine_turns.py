@@ -210,6 +210,33 @@ class TurnMachine(MachineBase):
         if target is not None:
             self.did(key, Remove(at=self.clock(), position=position))
 
+    @rule(
+        key=_keys, expected=st.sampled_from(["right", "stale", "none"]), value=message_objects(), deletes=st.booleans()
+    )
+    def compare_and_set(self, key: str, expected: str, value: dict[str, Any], deletes: bool) -> None:  # noqa: FBT001 - drawn
+        """Call `SessionManager.set_history` or `SessionManager.delete` with an expected version."""
+        known = self.known.get(key)
+        if known is not None:
+            self.manager.save(key)
+            known.saved()
+        right = None if known is None else known.durable.version
+        version = {"right": right, "stale": Version("stale", 1), "none": None}[expected]
+        try:
+            if deletes:
+                assert self.manager.delete(key, expected=version) == (known is not None)
+            else:
+                assert self.manager.set_history(key, [value], expected=version)
+        except ConflictError:
+            assert version != right
+            return
+        assert version == right
+        self._touched.add(key)
+        if deletes:
+            self.known.pop(key, None)
+        else:
+            self.did(key, Replace(at=self.clock(), messages=(Message.from_dict(value, created_at=self.clock()),)))
+            self.expected(key).saved()
+
     def _take_away(self, key: str, messages: list[Message]) -> None:
         for message in reversed(messages):
             assert message.position is not None

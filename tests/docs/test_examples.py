@@ -285,6 +285,18 @@ def test_reset_is_durable():
         assert bot.ask("What is my name?") == "bot: You have not told me your name yet."
 
 
+def test_bot_takes_an_answer_back_and_asks_again():
+    lines = run("bot.py", stdin="/undo\n/regenerate\nA joke!\nAnother joke!\n/undo\n/regenerate\n").splitlines()
+    assert lines[1:3] == ["There is nothing to take back.", "There is nothing to answer again."]
+    assert lines[5] == "2 messages forgotten."
+    assert lines[6] == lines[3]
+    with SessionManager("bot-chats") as manager:
+        assert [one.content for one in manager.get_history("console:main")] == [
+            "A joke!",
+            lines[3].removeprefix("bot: "),
+        ]
+
+
 def test_bot_does_not_tell_a_joke_twice_in_a_row():
     lines = run("bot.py", stdin="A joke!\nAnother joke!\n").splitlines()
     assert lines[1] != lines[2]
