@@ -343,7 +343,7 @@ def make_up() -> dict[str, list[Update]]:
     numbers = itertools.count(time.time_ns() // 1000)  # of no run before
     said: dict[str, list[Update]] = {}
     for who in range(CHATS):
-        chat = f"user{who}"
+        chat = f"user{who}-{next(numbers)}" if who % 2 else f"user{who}"
         said[chat] = []
         for place in range(MESSAGES):
             number = next(numbers)

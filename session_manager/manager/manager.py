@@ -430,10 +430,12 @@ class SessionManager(Resource):
         return self._append(checked, self._incoming.messages(messages, at), at)
 
     def _append(self, key: str, messages: tuple[Message, ...], at: datetime) -> list[Message]:
-        change = Append(at=at, messages=messages)
+        return self._appended(key, Append(at=at, messages=messages)).messages.last(len(messages))
+
+    def _appended(self, key: str, change: Append) -> Session:
         while (changed := self._residents.change(key, change, blind=True)) is None:
-            self._residents.create(key, at)
-        return changed[1].messages.last(len(messages))
+            self._residents.create(key, change.at)
+        return changed[1]
 
     def turn(
         self,
@@ -468,7 +470,7 @@ class SessionManager(Resource):
             went through, the turn stays.
         :param replacing: the turn that this one takes the place of, with all behind it: `LAST`, or a ref, of the turn or
             of a message in it. `Turn.replaced` has its messages. They go when the block is left, not to the archive, and the
-            new ones come at new positions. A block that adds nothing replaces nothing.
+            new ones come at new positions. A block that adds and changes nothing replaces nothing.
         :raises ValueError: if `replacing` is `ref`: a delivery cannot take the place of itself.
         :raises SessionBusyError: entering the block: more are waiting.
         :raises TimeoutError: entering the block: it did not end in time.
@@ -476,7 +478,8 @@ class SessionManager(Resource):
         :raises RuntimeError: entering it: this thread has a turn of the session already, or would have to wait for
             another one inside of a running event loop.
         :raises ConflictError: entering or leaving it: the session has another version than `expected`, which nothing
-            changes; or leaving it: a message that the turn edits or removes was edited meanwhile.
+            changes; or leaving it: a message that the turn edits or removes was edited meanwhile, or one that it replaces
+            was removed.
         :raises SaveError: leaving it: it could not be saved; see `keep`.
         """
         options = TurnOptions(
@@ -512,7 +515,8 @@ class SessionManager(Resource):
         messages: its delivery is not answered again.
 
         :param turns: how many, from 1; all if there are fewer.
-        :param ref: names the delivery of this call: if it comes again, nothing more is removed.
+        :param ref: names the delivery of this call: if it comes again, nothing more is removed. A session that is missing is
+            created to remember it.
         :param timeout: as for `turn`.
         :returns: the messages that were removed, in order; ``[]`` if there was nothing to remove, or if the session was
             cleared or deleted meanwhile.
@@ -679,14 +683,17 @@ class SessionManager(Resource):
     def clear(self, key: str, *, ref: str | None = None) -> int:
         """Drop all messages, the summary and the archive; metadata and creation time stay.
 
-        :param ref: names the delivery of this call: if it comes again, nothing more is dropped. Save the session before you
-            acknowledge the delivery.
+        :param ref: names the delivery of this call: if it comes again, nothing more is dropped. A session that is missing is
+            created to remember it. Save the session before you acknowledge the delivery.
         :returns: how many messages there were.
         """
         checked, at = self._writable(key), self._incoming.now()
         generation = cleared(self._residents.new_id())
         answered = None if ref is None else checked_text(ref, "ref", empty=False)
-        return _dropped(self._residents.change(checked, clearing(at, generation, answered)))
+        changed = self._residents.change(checked, clearing(at, generation, answered))
+        if changed is None and answered is not None:
+            self._appended(checked, Append(at=at, turn=answered))
+        return _dropped(changed)
 
     # Saving
 

@@ -100,13 +100,13 @@ class Saving(Resource):
             return Outcome(*changed, changed[1])
         try:
             self.save(key)
-        except SessionManagerError as error:
+        except BaseException as error:  # an interrupt, or an error of the store's own, must not leave it behind either
             if keep:
                 raise
             is_certain = self._take_back(key, witness)
             if witness.saved is None and is_certain and isinstance(error, SaveOutcomeUnknownError):
                 raise SaveFailedError(key, error.reason) from error
-            if witness.saved is None:
+            if witness.saved is None or not isinstance(error, SessionManagerError):
                 raise
         return Outcome(*changed, witness.saved)
 
@@ -120,7 +120,7 @@ class Saving(Resource):
         with residents.lock_of(key):
             entry = residents.peek(key)
             if entry is not None and entry.unknown is not None:
-                with contextlib.suppress(SessionManagerError):
+                with contextlib.suppress(Exception):
                     self._settle(store, entry.unknown)
             with residents.lock.checked:
                 entry = residents.by_key.get(key)
@@ -156,6 +156,8 @@ class Saving(Resource):
                 residents.uncreate(key, blank)
         if outcome is None:
             raise ConflictError(key, expected, None, "there is no such session")
+        if outcome.saved is None and outcome.after is not outcome.before:
+            raise ConflictError(key, expected, None, "another writer saved it meanwhile")
 
     def check_expected(
         self, key: str, expected: Version | None, blank: Session | None = None
@@ -167,15 +169,17 @@ class Saving(Resource):
         :raises ConflictError: if it is in another one, or has unsaved changes.
         """
         entry = self._residents.by_key.get(key)
-        if entry is None or entry.session is blank:
-            there, reason = None, "there is no such session"
-        elif entry.dirty:
-            there, reason = entry.durable.version, "it was changed meanwhile"
-        else:
-            there, reason = entry.durable.version, "it was saved meanwhile" if expected else "there is such a session"
-        is_dirty = entry is not None and entry.dirty and entry.session is not blank
-        if is_dirty or there != expected:
-            raise ConflictError(key, expected, there, reason)
+        there = None if entry is None else entry.durable.version
+        if (
+            entry is not None and blank is not None and _is_still(entry, blank)
+        ):  # though another thread may have saved it
+            if expected is not None:
+                raise ConflictError(key, expected, None, "there is no such session")
+            return ANY if self._residents.store is None else there
+        if entry is not None and entry.dirty:
+            raise ConflictError(key, expected, there, "it has changes that are not saved")
+        if there != expected:
+            raise ConflictError(key, expected, there, "there is such a session" if expected is None else "")
         return ANY if self._residents.store is None else expected
 
     def save_all(self) -> int:
@@ -461,6 +465,11 @@ class Saving(Resource):
         residents.reports.saved(commit, perf_counter() - began)
         with residents.lock.checked:
             return residents.put_new(new_key, Entry.of(commit.session)).session
+
+
+def _is_still(entry: Entry, blank: Session) -> bool:
+    """Say whether a session is as it was created."""
+    return not entry.pending and entry.session._with(revision=blank.revision) == blank
 
 
 def _testify(commit: Commit) -> None:

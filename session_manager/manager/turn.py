@@ -32,7 +32,7 @@ from session_manager.manager.lookups import check_where
 from session_manager.manager.saving import Saving
 from session_manager.manager.turn_locks import TurnLocks
 from session_manager.manager.validation import Incoming
-from session_manager.model.batch import Batch
+from session_manager.model.batch import Batch, removes
 from session_manager.model.changes import Append, Change, SetSummary
 from session_manager.model.json_value import checked_text
 from session_manager.model.message import PARTS, Message, MessageParts
@@ -374,14 +374,14 @@ class Turn(Resource):
     def _apply(self) -> None:
         """Write what the turn does, and save it."""
         options, draft = self._options, self._draft
-        if options.replacing is not None and not draft.added:
-            draft.changes = ()
         if self.ref is None and not draft.added and not draft.changes:
+            return
+        if options.replacing is not None and not draft.added and len(draft.changes) == len(self.replaced):
             return
         at, blank = self._incoming.now(), None
         if self._bond.generation is None and not self._bond.is_broken:
             blank = self._appear(at)
-            if blank is None and options.undoing and self._bond.generation is None:
+            if blank is None and self._bond.generation is None:
                 return
         applied: bool | None = None
         try:
@@ -400,11 +400,11 @@ class Turn(Resource):
     def _appear(self, at: datetime) -> Session | None:
         """Bind to the session, which was missing when the turn began; return it if it is created here.
 
-        A turn that only takes away creates none.
+        A turn that only takes away creates one to remember its delivery.
         """
         entry = self._residents.touch(self.key)
         blank = None
-        if entry is None and not self._options.undoing:
+        if entry is None and (self.ref is not None or not self._options.undoing):
             blank = self._residents.blank(self.key, at)
             entry = self._residents.created(self.key, blank)
         if entry is not None:
@@ -420,15 +420,19 @@ class Turn(Resource):
         outcome = self._saving.carry_out(self.key, change, blind=only_adds, keep=keep)
         if outcome is None:
             return None
+        is_refused = outcome.saved is None and outcome.after is not outcome.before
+        if is_refused and self._options.expected is not ANY:
+            raise ConflictError(self.key, self._options.expected, None, "another writer saved it meanwhile")
         self.version = None if outcome.saved is None else outcome.saved.version
         return outcome.saved is not None
 
     def _batching(self, at: datetime, append: Append, blank: Session | None) -> Make:
         """Return what makes the batch, over the session as it has become. It is called by a thread that holds the lock."""
-        base, expected, generation = self._draft.base, self._options.expected, self._bond.generation
+        base, expected, replaces = self._draft.base, self._options.expected, self._options.replacing is not None
         changes = (*self._draft.changes, append) if append.messages or self.ref is not None else self._draft.changes
 
         def make(session: Session) -> Change | None:
+            generation = self._bond.generation  # another one may have come to stand for it
             checked = expected
             if not isinstance(expected, Anything):
                 checked = self._saving.check_expected(self.key, expected, blank)
@@ -436,7 +440,11 @@ class Turn(Resource):
                 return None
             seen = session if base is None else base if base.revision else base._with(generation=generation)
             left = rebase(seen, session, changes).pending
-            batch = Batch(at=at, changes=left, ref=self.ref, generation=generation, expected=checked)
-            return batch if left else None
+            if replaces and removes(left) < removes(changes):
+                raise ConflictError(
+                    self.key, seen.version, session.version, "the turn to replace was removed meanwhile"
+                )
+            how = Batch(at=at, changes=left, ref=self.ref, generation=generation, expected=checked, replaces=replaces)
+            return how if left else None
 
         return make

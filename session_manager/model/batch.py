@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import attrs
 
-from session_manager.model.changes import Change, fold
+from session_manager.model.changes import Change, Remove, fold
 from session_manager.model.session import ANY, Anything, Session, Version
 
-__all__ = ["Batch", "flattened"]
+__all__ = ["Batch", "flattened", "removes"]
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -23,12 +23,14 @@ class Batch(Change):
     :param ref: a delivery that the session must not have answered yet.
     :param generation: the session's generation.
     :param expected: the session's version; `None`: it must never have been saved.
+    :param replaces: its `Remove`s take the place of something: if one of their messages is gone, that is a conflict.
     """
 
     changes: tuple[Change, ...] = attrs.field(repr=lambda changes: f"<{len(changes)}>")
     ref: str | None = attrs.field(default=None, repr=False)
     generation: str | None = None
     expected: Version | Anything | None = ANY
+    replaces: bool = False
 
     def meets(self, session: Session) -> bool:
         """Say whether a session meets the conditions."""
@@ -47,6 +49,11 @@ def flattened(changes: tuple[Change, ...]) -> tuple[Change, ...]:
     if Batch not in map(type, changes):
         return changes
     return tuple(one for change in changes for one in _members(change))
+
+
+def removes(changes: Iterable[Change]) -> int:
+    """Return how many messages changes remove one by one."""
+    return sum(isinstance(change, Remove) for change in changes)
 
 
 def _members(change: Change) -> Iterable[Change]:

@@ -30,7 +30,7 @@ SetSummary,    stay                                    dropped
 UpdateMetadata
 Batch          its changes by this table, if its       dropped, if it names a generation
                conditions hold; else dropped whole.
-               Not the version that it expects:
+               If it replaces a message that is gone:
                `ConflictError`
 ============== ======================================= =================================
 
@@ -45,7 +45,7 @@ from collections.abc import Iterator, Sequence
 import attrs
 
 from session_manager.errors import ConflictError
-from session_manager.model.batch import Batch, flattened
+from session_manager.model.batch import Batch, flattened, removes
 from session_manager.model.changes import (
     Append,
     Change,
@@ -63,7 +63,7 @@ from session_manager.model.changes import (
     fold,
 )
 from session_manager.model.ids import began_by_clear
-from session_manager.model.session import ANY, Session
+from session_manager.model.session import Session
 
 __all__ = ["Rebased", "rebase", "taken_back"]
 
@@ -146,14 +146,16 @@ class _Rebase:
 
     def _batch(self, batch: Batch) -> Batch | None:
         """Make a batch on both sides, and return what is left of it; on the newer side all of it, or nothing."""
-        if batch.expected is not ANY and batch.expected != self.after.version:
-            raise ConflictError(self.old.key, batch.expected, self.newer.version, "another writer has saved it")
         generation = None if batch.generation is None else self.stands_for.get(batch.generation, batch.generation)
         if self._is_taken_back(batch) or not attrs.evolve(batch, generation=generation).meets(self.after):
             self.before = apply(self.before, batch)
             return None
         left = (self._single(change, moot=moot) for change, moot in _with_moot(batch.changes))
         changes = tuple(change for change in left if change is not None)
+        if batch.replaces and removes(changes) < removes(batch.changes):
+            raise ConflictError(
+                self.old.key, self.old.version, self.newer.version, "another writer removed what a turn replaces"
+            )
         return attrs.evolve(batch, generation=generation, changes=changes) if changes else None
 
     def _single(self, change: Change, *, moot: bool) -> Change | None:

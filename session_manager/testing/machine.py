@@ -216,7 +216,9 @@ class SessionMachine(TurnMachine):
             assert self.manager.clear(key, ref=ref) == 0
             return
         assert self.manager.clear(key, ref=ref) == len(self.expected(key).messages)
-        if key in self.known:
+        if known is None and ref is not None:
+            self.did(key, Append(at=self.clock(), turn=ref))
+        elif key in self.known:
             shown = self.manager.get(key)
             assert shown is not None
             self.did(key, Clear(at=self.clock(), generation=self._new_generation(shown.generation)))

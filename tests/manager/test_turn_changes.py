@@ -506,7 +506,7 @@ def test_undo_removes_the_last_whole_turns(m):
     assert texts(m) == ["Be brief."]
     assert list(m.get_archive(KEY)) == []
     assert m.save_all() == 0
-    assert m.undo("missing", ref="u") == []
+    assert m.undo("missing") == []
     assert "missing" not in m
 
 
@@ -662,6 +662,110 @@ def test_a_failed_replacement_is_taken_back(store):
             store.trouble = SaveFailedError(KEY, "no space")
         assert texts(m) == ["a", "A"]
         assert m.save_all() == 0
+
+
+@pytest.mark.parametrize("how", ["regenerate", "undo", "remove", "edit"])
+def test_what_two_replace_is_replaced_by_one(pair, how):
+    """Both answers were there, or a question came back that was undone meanwhile."""
+    one, other = pair
+    say(one, "a")
+    assert texts(other) == ["a", "A"]
+    with refused(ConflictError, other, KEY, "mine", replacing=LAST) as turn:
+        turn.add(turn.replaced[0], {"role": "assistant", "content": "mine"})
+        if how == "regenerate":
+            with one.turn(KEY, "theirs", replacing=LAST) as theirs:
+                theirs.add(theirs.replaced[0], {"role": "assistant", "content": "theirs"})
+        elif how == "undo":
+            one.undo(KEY)
+        elif how == "remove":
+            other.remove_message(KEY, 1)
+        else:
+            one.update_message(KEY, 1, Message("assistant", "edited"))
+            one.save(KEY)
+    left = {"regenerate": ["a", "theirs"], "undo": [], "remove": ["a"], "edit": ["a", "edited"]}[how]
+    assert texts(other) == left
+    assert not turn.applied
+    other.save_all()
+    assert texts(one) == left
+
+
+def test_a_first_turn_that_another_process_creates_under_is_applied(store):
+    """Its generation was read before it was known which one would stand for it: the turn was lost, in silence."""
+    with SessionManager(store) as one, SessionManager(store) as other:
+        with one.turn(KEY, "r") as turn:
+            turn.set_metadata({"a": 1})
+            turn.add_message("user", "question")
+            one.add_message(KEY, "system", "note")
+            other.add_message(KEY, "user", "other")
+            other.save(KEY)
+        assert turn.applied
+        assert texts(one) == texts(other) == ["other", "note", "question"]
+        assert dict(other.get(KEY).metadata) == {"a": 1}
+
+
+def not_kept(m):
+    with m.turn(KEY, keep=False) as turn:
+        turn.add_message("user", "b")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RuntimeError])
+def test_any_error_of_a_save_takes_a_turn_back_that_is_not_kept(store, error):
+    """Only errors of the library did: after Ctrl-C, a second try stored the item twice."""
+
+    def write(commit):
+        raise error
+
+    with SessionManager(store) as m:
+        say(m, "a")
+        for call in (not_kept, lambda m: m.undo(KEY), lambda m: m.set_history(KEY, [], expected=m.get(KEY).version)):
+            store.write = write
+            with pytest.raises(error):
+                call(m)
+            del store.write
+            assert texts(m) == ["a", "A"]
+            assert m.save_all() == 0
+
+
+def test_a_session_that_another_thread_saves_while_it_is_created(store):
+    """All that expected no session were refused, and an empty one was left."""
+    with SessionManager(store) as m:
+        created = m._residents.created
+
+        def saved_meanwhile(key, blank):
+            entry = created(key, blank)
+            m.save_all()
+            return entry
+
+        m._residents.created = saved_meanwhile
+        assert m.set_history(KEY, [Message("user", "a")], expected=None)
+        with m.turn("other", expected=None) as turn:
+            turn.add_message("user", "b")
+        assert turn.applied
+        assert (texts(m), texts(m, "other")) == (["a"], ["b"])
+
+
+def test_a_command_on_a_missing_session_is_remembered_too(m):
+    """The second delivery of a first /reset dropped what was said since."""
+    assert m.clear("one", ref="c") == 0
+    assert m.undo("two", ref="u") == []
+    for key in ("one", "two"):
+        say(m, "a", key=key)
+    assert m.clear("one", ref="c") == 0
+    assert m.undo("two", ref="u") == []
+    assert texts(m, "one") == texts(m, "two") == ["a", "A"]
+
+
+def test_a_replacing_block_that_adds_nothing_but_changes_does_all_of_it(m):
+    say(m, "a")
+    with m.turn(KEY, "r", replacing=LAST) as turn:
+        turn.set_metadata({"n": 1})
+    assert (texts(m), dict(m.get(KEY).metadata), turn.applied) == ([], {"n": 1}, True)
+    say(m, "b", number=5)
+    with m.turn(KEY, "s", replacing=LAST) as turn:
+        pass
+    assert not turn.applied
+    with m.turn(KEY, "s") as turn:
+        assert not turn.done
 
 
 # Single messages
