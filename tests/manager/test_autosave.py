@@ -363,8 +363,10 @@ def test_what_was_due_during_a_close_that_failed_is_saved_later():
     saver = Autosaver(Autosave(interval=0.01), save, lambda key: False)
     entry = Entry.of(Session(key="k", generation="9f", created=utc_now(), updated=utc_now()))
     saver.watch("k", entry)
-    until(lambda: len(asked) == 2)
-    saver.stop()
+    try:
+        until(lambda: len(asked) == 2)
+    finally:
+        saver.stop()
     assert asked == [["k"], ["k"]]
 
 
