@@ -16,6 +16,7 @@ from session_manager.errors import (
     UnsupportedFormatError,
 )
 from session_manager.manager.cache.entry import Entry
+from session_manager.manager.cache.fair_lock import Claims
 from session_manager.manager.cache.residents import Residents
 from session_manager.manager.events import Deleted, Expired
 from session_manager.model.session import ANY, Anything, Version
@@ -68,6 +69,8 @@ class Removal(Resource):
     """Deletes sessions. Every method may be called from any thread."""
 
     _residents: Residents
+    #: The turns that are open or wait: their sessions do not expire.
+    _turns: Claims
 
     def delete(self, key: str, expected: Version | Anything | None = ANY) -> bool:
         """Delete a session from RAM and from the store; say whether there was one.
@@ -149,6 +152,8 @@ class Removal(Resource):
         try:
             with self._residents.lock_of(key):
                 self._residents.check_not_closed()
+                if self._turns.is_claimed(key):
+                    return False
                 if dry_run:
                     return self._would_expire(key, is_old)
                 expired = self._expire(key, is_old)
@@ -212,7 +217,7 @@ class Removal(Resource):
         residents = self._residents
         with residents.lock.checked:
             entry = residents.by_key.get(key)
-            if entry is None or not _may_go(entry, is_old):
+            if entry is None or not _may_go(entry, is_old) or self._turns.is_claimed(key):
                 return None
             residents.leave(key)
             return entry

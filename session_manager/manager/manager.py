@@ -183,8 +183,9 @@ class SessionManager(Resource):
         try:
             self._residents.attach()
             self._saving = Saving(self._residents)
-            self._removal = Removal(self._residents)
-            self._turn_locks = TurnLocks(Claims(self._residents.lock))
+            turns = Claims(self._residents.lock)
+            self._removal = Removal(self._residents, turns)
+            self._turn_locks = TurnLocks(turns)
             self._summaries = Summaries(self._residents, self._saving, self._incoming)
             self._overview = Overview(self._residents)
             self._lookups = Lookups(self._residents)
@@ -549,7 +550,7 @@ class SessionManager(Resource):
 
         :param messages: as for `add`.
         :param expected: the version that the session must have, as for `turn`; `None`: there must be none, and it is
-            created. Then the new history is durable when this returns.
+            created, unless the new history is empty. Then the new history is durable when this returns.
         :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
         :raises ConflictError: if the session has another version than `expected`; nothing has changed.
         :raises SaveError: with `expected`: it could not be saved; nothing has changed (see `turn`, ``keep=False``).
@@ -789,7 +790,8 @@ class SessionManager(Resource):
         With `older_than`, sessions that are older go, whatever expiry they have. Without it, each session goes by its own
         expiry (`set_expiry`); one that has none stays.
 
-        Of a session without messages its last change counts. One that becomes active meanwhile stays; damaged ones stay. A
+        Of a session without messages its last change counts. One that becomes active meanwhile stays, and so does one with an
+        open turn; damaged ones stay. A
         session must be old both as it is in RAM and as it is stored: so one stays whose newest message was removed, or whose
         expiry was set, if that is not saved yet.
 

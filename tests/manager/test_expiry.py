@@ -52,6 +52,21 @@ def m(request, tmp_path, clock):
     manager.close(save=False)
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_session_with_an_open_turn_does_not_expire(m, clock, dry_run):
+    """Its user came back, and the model was thinking: the chat was deleted, and the turn not written."""
+    m.add_message("old", "user", "x")
+    m.save("old")
+    clock.advance(days=31)
+    with m.turn("old") as turn:
+        turn.add_message("user", "y")
+        assert m.expire(30 * DAY, dry_run=dry_run) == []
+    assert turn.applied
+    assert texts(m, "old") == ["x", "y"]
+    clock.advance(days=31)
+    assert m.expire(30 * DAY, dry_run=dry_run) == ["old"]
+
+
 def old_and_new(m, clock):
     """Add ``old``, of today; ``new``, of two days later; and two without messages."""
     m.add_message("old", "user", "x")

@@ -320,3 +320,12 @@ def test_an_index_that_is_another_one_is_refused(path, index):
     run(path, f"CREATE INDEX {index} ON sessions (key)")
     with pytest.raises(Exception, match=index):
         SessionManager(f"sqlite:{path}")
+
+
+@pytest.mark.parametrize("order", ["recent", "key"])
+def test_a_page_may_have_any_size(tmp_path, order):
+    """SQLite takes no number of more than 63 bits."""
+    with SessionManager(f"sqlite:{tmp_path / 'chats.db'}") as m:
+        m.add_message("k", "user", "x")
+        m.save("k")
+        assert [info.key for info in m.list_sessions(order=order, limit=2**70)] == ["k"]

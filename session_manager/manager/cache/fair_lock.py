@@ -92,6 +92,10 @@ class Claims(Resource):
                 self._sweep_at = 2 * len(self._queues) + _SWEEP
             return before
 
+    def is_claimed(self, key: str) -> bool:
+        """Say whether a claim on a key counts now. The lock may be held, and need not be."""
+        return bool(self._alive(key))
+
     def owns(self, key: str, owner: object, beside: Claim) -> bool:
         """Say whether an owner has a claim in a queue beside this one."""
         with self._lock.checked:
@@ -99,6 +103,6 @@ class Claims(Resource):
         return any(one is not beside and one.owner == owner for one in alive)
 
     def _alive(self, key: str) -> list[Claim]:
-        """Return the claims on a key that count. Requires the lock."""
+        """Return the claims on a key that count: the queue of a key is replaced, and never changed."""
         claims = (reference() for reference in self._queues.get(key, ()))
         return [claim for claim in claims if claim is not None and not claim.is_over]

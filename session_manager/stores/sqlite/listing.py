@@ -19,6 +19,9 @@ from session_manager.threads import giving_way
 
 __all__ = ["page_by_key", "put_in_place", "recent_page"]
 
+#: The largest number that SQLite takes.
+_MOST = 2**63 - 1
+
 #: So many rows are put in their places in one transaction.
 _BATCH = 500
 #: Of so many sessions and more with a prefix, the index by place finds a page faster than that of the keys.
@@ -61,7 +64,7 @@ def recent_page(
     low, high = _bounds(prefix)
     start, key = (_FIRST, "") if after is None else place(after, "recent")
     is_rare = prefix and connection.execute(_COUNT, (low, high, _MANY)).fetchone()[0] < _MANY
-    values = (start, key.encode("utf-8", "surrogatepass"), low, high, -1 if limit is None else limit)
+    values = (start, key.encode("utf-8", "surrogatepass"), low, high, -1 if limit is None else min(limit, _MOST))
     return _listed(path, connection.execute(_SORTED if is_rare else _BY_PLACE, values))
 
 
@@ -73,7 +76,7 @@ def page_by_key(
         return in_order(_listed(path, connection.execute(_ALL, _bounds("")))[0], "key", after)
     low, high = _bounds(prefix)
     start = low if after is None else after.key.encode("utf-8", "surrogatepass")
-    values = (start, low, high, -1 if limit is None else limit)
+    values = (start, low, high, -1 if limit is None else min(limit, _MOST))
     statement = _BY_KEY.format(">=" if after is None else ">")
     return _listed(path, connection.execute(statement, values))[0]
 
