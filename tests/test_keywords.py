@@ -26,7 +26,8 @@ def test_a_typed_dict_has_the_names_and_types_of_its_function(name, options, sou
     hints = get_type_hints(source.__init__ if isinstance(source, type) else source)
     names = [one.name for one in keyword_only(source)]
     assert list(options.__annotations__) == names
-    assert get_type_hints(options) == {one: hints[one] for one in names}
+    if sys.version_info >= (3, 11):  # 3.10 makes a hint optional because of a default of None
+        assert get_type_hints(options) == {one: hints[one] for one in names}
     assert options.__optional_keys__ == {*names}
 
 
