@@ -431,12 +431,10 @@ class SessionManager(Resource):
         return self._append(checked, self._incoming.messages(messages, at), at)
 
     def _append(self, key: str, messages: tuple[Message, ...], at: datetime) -> list[Message]:
-        return self._appended(key, Append(at=at, messages=messages)).messages.last(len(messages))
-
-    def _appended(self, key: str, change: Append) -> Session:
+        change = Append(at=at, messages=messages)
         while (changed := self._residents.change(key, change, blind=True)) is None:
-            self._residents.create(key, change.at)
-        return changed[1]
+            self._residents.create(key, at)
+        return changed[1].messages.last(len(messages))
 
     def turn(
         self,
@@ -693,7 +691,9 @@ class SessionManager(Resource):
         answered = None if ref is None else checked_text(ref, "ref", empty=False)
         changed = self._residents.change(checked, clearing(at, generation, answered))
         if changed is None and answered is not None:
-            self._appended(checked, Append(at=at, turn=answered))
+            remember = Append(at=at, turn=answered)
+            while self._residents.change(checked, remember, blind=True) is None:
+                self._residents.create(checked, at)
         return _dropped(changed)
 
     # Saving

@@ -22,9 +22,8 @@ def command() -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "benchmarks", "counts"], cwd=ROOT, capture_output=True, text=True)
 
 
-@pytest.mark.once
 def test_calls_and_frames_are_those_of_the_file():
-    """Python 3.10 has a frame more. In a process of its own: modules that other tests import make no difference."""
+    """In a process of its own: modules that other tests import make no difference."""
     found = command()
     assert found.returncode == 0, found.stdout + found.stderr
 
