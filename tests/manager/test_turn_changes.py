@@ -20,7 +20,6 @@ from session_manager import (
     Version,
 )
 from session_manager.stores.memory import MemoryStore
-from session_manager.stores.sqlite import SQLiteStore
 
 KEY = "telegram:42"
 KINDS = ["memory:", "snapshot:chats", "log:chats", "sqlite:chats.db"]
@@ -63,8 +62,8 @@ def store():
 @pytest.fixture
 def pair(tmp_path):
     """Two managers, as two processes have them, on one database."""
-    path = tmp_path / "chats.db"
-    with SessionManager(SQLiteStore(path)) as one, SessionManager(SQLiteStore(path)) as other:
+    url = f"sqlite:{tmp_path / 'chats.db'}"
+    with SessionManager(url) as one, SessionManager(url) as other:
         yield one, other
 
 
