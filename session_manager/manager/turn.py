@@ -223,7 +223,7 @@ class Turn(Resource):
         return self._drafted().edit(where, new, self._incoming.check_size, at, keep_time=keep_time)
 
     def truncate(self, keep_last: int) -> int:
-        """Drop all but the last messages, to the archive if there is one. Messages that the turn added count.
+        """Drop all but the last messages, to the archive if there is one. Messages that the turn added count, and go unarchived.
 
         :param keep_last: how many stay, from 0.
         :returns: how many are dropped.
