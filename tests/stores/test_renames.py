@@ -25,6 +25,7 @@ from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import crash
 from tests.support.faulty_files import FaultyFiles
+from tests.support.killed_files import DyingFiles, KilledError, KilledFiles, killed
 from tests.support.power_cut import PowerFiles
 
 KEY, NEW = "telegram:42", "telegram:-10042"
@@ -92,51 +93,12 @@ def check_one_is_left(m, version, *, new=None, alone=()):
     return there == NEW
 
 
-class KilledError(BaseException):
-    """The process is dead: nothing that it still does reaches the disk."""
-
-
-class Killed(Files):
-    """Operations of which, from some number on, none happens any more."""
-
-    left = 10**9
-
-    def _count(self):
-        self.left -= 1
-        if self.left < 0:
-            raise KilledError
-
-
-def _counted(name):
-    def operate(self, *arguments):
-        self._count()
-        return getattr(Files, name)(self, *arguments)
-
-    return operate
-
-
-CHANGING = ("open_new", "open_append", "write", "sync", "sync_data", "truncate", "rename", "unlink", "sync_directory")
-for _name in CHANGING:
-    setattr(Killed, _name, _counted(_name))
-
-
-def killed(m, work, number):
-    """Do some work, of which only so many operations reach the disk; say whether it was cut short."""
-    store = m._residents.store
-    files = store._files
-    files.left = number
-    try:
-        work()
-        return False
-    except KilledError:
-        return True
-    finally:
-        files.left = 10**9
-        store._directory._lock.release()
-        for end in (lambda: m.close(save=False), store.close):
-            files.left = 0
-            with contextlib.suppress(KilledError):
-                end()
+def begin_a_rename(m, new_key=NEW):
+    """Rename a session as a process does that dies before the old one is deleted: the copy is there, and its note."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(m._residents.store, "delete", lambda *_: (_ for _ in ()).throw(KilledError))
+        with pytest.raises(KilledError):
+            m.rename(KEY, new_key)
 
 
 def names_of_two(path):
@@ -149,7 +111,7 @@ def test_a_rename_that_was_killed_is_finished(kind, tmp_path):
     while cut:
         place = tmp_path / str(number)
         version = filled(kind, place)
-        m = opened(kind, place, files=Killed)
+        m = opened(kind, place, files=KilledFiles)
         m.get(KEY)
         cut = killed(m, lambda m=m: m.rename(KEY, NEW), number)
         with contextlib.closing(STORES[kind](place / "chats", read_only=True)) as reader:
@@ -168,29 +130,6 @@ def test_a_rename_that_was_killed_is_finished(kind, tmp_path):
     assert outcomes[-1] is True
     assert both > 2
     assert number > 12
-
-
-class Dying(Files):
-    """Ends the process at one of its operations."""
-
-    left = 10**9
-
-    def _count(self):
-        Dying.left -= 1
-        if Dying.left < 0:
-            os._exit(7)
-
-
-def _dying(name):
-    def operate(self, *arguments):
-        self._count()
-        return getattr(Files, name)(self, *arguments)
-
-    return operate
-
-
-for _name in CHANGING:
-    setattr(Dying, _name, _dying(_name))
 
 
 def in_a_process_that_dies(work):
@@ -222,15 +161,12 @@ def test_the_finishing_of_a_rename_may_be_killed(kind, tmp_path):
         place = tmp_path / str(number)
         version = filled(kind, place)
         begun = opened(kind, place)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(STORES[kind], "delete", lambda *_: (_ for _ in ()).throw(KilledError))
-            with pytest.raises(KilledError):
-                begun.rename(KEY, NEW)
+        begin_a_rename(begun)
         crash(begun)
 
         def work(place=place, number=number):
-            Dying.left = number
-            opened(kind, place, files=Dying)
+            DyingFiles.left = number
+            opened(kind, place, files=DyingFiles)
 
         status = in_a_process_that_dies(work)
         with contextlib.closing(opened(kind, place)) as m:
@@ -281,10 +217,7 @@ def test_a_session_that_went_on_after_a_failed_rename_stays(kind, tmp_path):
     """The copy under the new key is older by then. It would have taken the place of the session with the new message."""
     filled(kind, tmp_path)
     m = opened(kind, tmp_path)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(STORES[kind], "delete", lambda *_: (_ for _ in ()).throw(KilledError))
-        with pytest.raises(KilledError):
-            m.rename(KEY, NEW)
+    begin_a_rename(m)
     assert KEY in m
     m.add_message(KEY, "user", "newest")
     m.save(KEY)
@@ -299,10 +232,7 @@ def test_a_session_that_went_on_after_a_failed_rename_stays(kind, tmp_path):
 def test_a_rename_to_another_key_takes_the_failed_one_back(kind, tmp_path):
     version = filled(kind, tmp_path)
     m = opened(kind, tmp_path)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(STORES[kind], "delete", lambda *_: (_ for _ in ()).throw(KilledError))
-        with pytest.raises(KilledError):
-            m.rename(KEY, "telegram:-1")
+    begin_a_rename(m, "telegram:-1")
     m.rename(KEY, NEW)
     check_one_is_left(m, version, new=True)
     crash(m)
@@ -346,10 +276,7 @@ def test_a_note_that_is_none_is_left_alone(kind, tmp_path, data):
 def test_a_damaged_copy_does_not_take_the_sessions_place(kind, tmp_path):
     filled(kind, tmp_path)
     m = opened(kind, tmp_path)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(STORES[kind], "delete", lambda *_: (_ for _ in ()).throw(KilledError))
-        with pytest.raises(KilledError):
-            m.rename(KEY, NEW)
+    begin_a_rename(m)
     crash(m)
     (copy,) = (name for name in names_of_two(tmp_path) if "10042.session" in name)
     data = bytearray((tmp_path / "chats" / copy).read_bytes())

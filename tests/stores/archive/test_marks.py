@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 import pytest
 
 from session_manager import SaveFailedError, SessionManager
-from session_manager.stores.files.filesystem import Files
 from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
 from tests.support.faulty_files import FaultyFiles
+from tests.support.killed_files import KilledFiles, killed
 
 STORES = {"snapshot": SnapshotStore, "log": LogStore}
 SESSION = {"snapshot": "telegram~3a42.session.json", "log": "telegram~3a42.session.jsonl"}
@@ -135,55 +134,6 @@ def test_an_opening_removes_no_file_that_it_does_not_know(kind, tmp_path):
     assert {*names, "dangling.archive.jsonl"} < set(os.listdir(chats))
 
 
-class KilledError(BaseException):
-    """The process is dead: nothing that it still does reaches the disk."""
-
-
-class Killed(Files):
-    """Operations of which, from some number on, none happens any more."""
-
-    left = 10**9
-
-    def _count(self):
-        self.left -= 1
-        if self.left < 0:
-            raise KilledError
-
-
-def _counted(name):
-    def operate(self, *arguments):
-        self._count()
-        return getattr(Files, name)(self, *arguments)
-
-    return operate
-
-
-for _name in ("open_new", "open_append", "write", "sync", "sync_data", "rename", "unlink", "sync_directory"):
-    setattr(Killed, _name, _counted(_name))
-
-
-def killed(kind, tmp_path, number, before, work):
-    """Do some work, of which only so many operations reach the disk; say whether it was cut short."""
-    m = opened(kind, tmp_path, files=Killed)
-    before(m)
-    files = m._residents.store._files
-    files.left = number
-    try:
-        work(m)
-        return False
-    except KilledError:
-        return True
-    finally:
-        files.left = 10**9
-        lock = m._residents.store._directory._lock
-        lock.release()
-        with contextlib.suppress(KilledError):
-            files.left = 0
-            m.close(save=False)
-        with contextlib.suppress(KilledError):
-            m._residents.store.close()
-
-
 def test_a_deletion_that_was_killed_is_finished(kind, tmp_path):
     """Deleted is gone: an archive that a deletion left is known to be garbage, and nothing is reported."""
     number, cut = 0, True
@@ -193,7 +143,9 @@ def test_a_deletion_that_was_killed_is_finished(kind, tmp_path):
         fill(m, "old", "new")
         m.save_all()
         end(m)
-        cut = killed(kind, place, number, lambda m: m.get(KEY), lambda m: m.delete(KEY))
+        m = opened(kind, place, files=KilledFiles)
+        m.get(KEY)
+        cut = killed(m, lambda m=m: m.delete(KEY), number)
         there = (place / "chats" / SESSION[kind]).exists()
         m = opened(kind, place)
         assert (texts(m.get_archive(KEY)), texts(m.get_history(KEY))) == ((["old"], ["new"]) if there else ([], []))
@@ -210,7 +162,9 @@ def test_a_creation_that_was_killed_leaves_nothing(kind, tmp_path):
     number, cut = 0, True
     while cut:
         place = tmp_path / str(number)
-        cut = killed(kind, place, number, lambda m: fill(m, "old", "new"), lambda m: m.save(KEY))
+        m = opened(kind, place, files=KilledFiles)
+        fill(m, "old", "new")
+        cut = killed(m, lambda m=m: m.save(KEY), number)
         there = (place / "chats" / SESSION[kind]).exists()
         m = opened(kind, place)
         assert (texts(m.get_archive(KEY)), texts(m.get_history(KEY))) == ((["old"], ["new"]) if there else ([], []))
