@@ -36,6 +36,7 @@ from session_manager.manager.edits import (
 )
 from session_manager.manager.ending import Ending
 from session_manager.manager.events import OnEvent, Reports
+from session_manager.manager.forking import Forking
 from session_manager.manager.lookups import Lookups
 from session_manager.manager.options import MAX_MESSAGE_BYTES, check_options, is_ram_only, warn_if_unset
 from session_manager.manager.queries import Overview
@@ -46,6 +47,7 @@ from session_manager.manager.summaries import Summaries, Summarized, Summarizer,
 from session_manager.manager.turn import Turn, TurnOptions
 from session_manager.manager.turn_locks import TurnLocks
 from session_manager.manager.validation import Incoming
+from session_manager.manager.write_through import WriteThrough
 from session_manager.model.changes import Append, Change, Replace, SetSummary, UpdateMetadata
 from session_manager.model.ids import Ids, cleared, random_id
 from session_manager.model.json_value import EMPTY_OBJECT, checked_text, json_object
@@ -183,12 +185,14 @@ class SessionManager(Resource):
         try:
             self._residents.attach()
             self._saving = Saving(self._residents)
+            self._write_through = WriteThrough(self._residents, self._saving)
             turns = Claims(self._residents.lock)
             self._removal = Removal(self._residents, turns)
             self._turn_locks = TurnLocks(turns)
-            self._summaries = Summaries(self._residents, self._saving, self._incoming)
+            self._summaries = Summaries(self._residents, self._saving, self._write_through, self._incoming)
             self._overview = Overview(self._residents)
             self._lookups = Lookups(self._residents)
+            self._forking = Forking(self._residents)
             self._renaming = Renaming(self._residents, self._saving)
             self._retention = Retention(self._overview, self._removal, self._incoming)
             rule = autosave if self._residents.store is not None else None
@@ -503,7 +507,12 @@ class SessionManager(Resource):
 
     def _turn(self, options: TurnOptions) -> Turn:
         return Turn(
-            options, locks=self._turn_locks, residents=self._residents, saving=self._saving, incoming=self._incoming
+            options,
+            locks=self._turn_locks,
+            residents=self._residents,
+            saving=self._saving,
+            write_through=self._write_through,
+            incoming=self._incoming,
         )
 
     def undo(self, key: str, turns: int = 1, *, ref: str | None = None, timeout: float | None = None) -> list[Message]:
@@ -558,7 +567,7 @@ class SessionManager(Resource):
         version, change = _checked_version(expected), Replace(at=at, messages=new)
         if isinstance(version, Anything):
             return self._residents.change(checked, change) is not None
-        self._saving.carry_out_expected(checked, version, change)
+        self._write_through.carry_out_expected(checked, version, change)
         return True
 
     def truncate_history(self, key: str, keep_last: int, *, whole_turns: bool = False) -> int:
@@ -821,7 +830,7 @@ class SessionManager(Resource):
         :raises SessionExistsError: if there is a session `new_key`.
         :raises SaveError: if it could not be saved.
         """
-        return self._saving.fork(self._writable(key), check_key(new_key), self._incoming.now())
+        return self._forking.fork(self._writable(key), check_key(new_key), self._incoming.now())
 
     def rename(self, key: str, new_key: str, *, timeout: float | None = None) -> Session:
         """Give a session and its archive another key, durably, such as when a chat moves (Telegram's ``migrate_to_chat_id``).

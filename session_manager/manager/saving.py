@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterable
-from datetime import datetime
 from time import perf_counter
-from typing import NamedTuple
 
 import attrs
 
@@ -16,17 +14,12 @@ from session_manager.errors import (
     CorruptSessionError,
     SaveFailedError,
     SaveOutcomeUnknownError,
-    SessionExistsError,
     SessionManagerError,
-    SessionNotFoundError,
     UnsupportedFormatError,
 )
-from session_manager.manager.cache.entry import Entry
-from session_manager.manager.cache.residents import Make, Residents
+from session_manager.manager.cache.residents import Residents
 from session_manager.manager.events import Conflict
-from session_manager.model.batch import Batch
-from session_manager.model.changes import Change, Witness
-from session_manager.model.session import ANY, Anything, Session, Version
+from session_manager.model.changes import Change
 from session_manager.resource import Resource
 from session_manager.stores.contract import Commit, Store
 
@@ -43,17 +36,6 @@ class _Unknown:
     """A write that was begun before, and whose outcome was not noted."""
 
     commit: Commit
-
-
-class Outcome(NamedTuple):
-    """What became of a change that was carried out."""
-
-    #: The session in RAM before it, and after it.
-    before: Session
-    after: Session
-    #: The state that made it durable; in RAM only, the one after it. `None` if it had no effect, or has none on top of what
-    #: another writer saved. Later changes of the session do not matter.
-    saved: Session | None = None
 
 
 @attrs.define(eq=False, repr=False)
@@ -79,108 +61,6 @@ class Saving(Resource):
     def save_held(self, store: Store, key: str) -> bool:
         """Save a session, and say whether something was written. Requires its keyed lock."""
         return self.is_dirty(key) and self._save(store, key)
-
-    def carry_out(self, key: str, change: Change | Make, *, blind: bool = False, keep: bool = True) -> Outcome | None:
-        """Make a change and save it; `None` if there is no such session.
-
-        :param change: the change, or a function that makes it, as for `Residents.change`.
-        :param blind: as for `Residents.change`.
-        :param keep: whether the change stays in RAM, unsaved, if the save fails. If not, it is taken back once it is certain
-            that it was not written.
-        :raises ReentrantCallError: where the save would be refused; nothing has changed.
-        """
-        if self._residents.store is not None:
-            self._residents.keyed.check_none_is_mine()
-        witness = Witness()
-        made = attrs.evolve(change, witness=witness) if isinstance(change, Change) else _witnessed(change, witness)
-        changed = self._residents.change(key, made, blind=blind)
-        if changed is None or changed[0] is changed[1]:
-            return None if changed is None else Outcome(*changed)
-        if self._residents.store is None:
-            return Outcome(*changed, changed[1])
-        try:
-            self.save(key)
-        except BaseException as error:  # an interrupt, or an error of the store's own, must not leave it behind either
-            if keep:
-                raise
-            is_certain = self._take_back(key, witness)
-            if witness.saved is None and is_certain and isinstance(error, SaveOutcomeUnknownError):
-                raise SaveFailedError(key, error.reason) from error
-            if witness.saved is None or not isinstance(error, SessionManagerError):
-                raise
-        return Outcome(*changed, witness.saved)
-
-    def _take_back(self, key: str, witness: Witness) -> bool:
-        """Take a call back whose save failed, as if it had not been made. Say whether its outcome is certain.
-
-        A write whose outcome is unknown is asked for once. While that cannot be told, the call stays.
-        """
-        residents, store = self._residents, self._residents.store
-        assert store is not None
-        with residents.lock_of(key):
-            entry = residents.peek(key)
-            if entry is not None and entry.unknown is not None:
-                with contextlib.suppress(Exception):
-                    self._settle(store, entry.unknown)
-            with residents.lock.checked:
-                entry = residents.by_key.get(key)
-                if entry is None or entry.unknown is not None:
-                    return entry is None
-                without = entry.without(witness)
-                if without is not entry:
-                    residents.put(key, without)
-                if not without.dirty:
-                    residents.note_failure(key, None)
-                return True
-
-    def carry_out_expected(self, key: str, expected: Version | None, change: Change) -> None:
-        """Make a change of a session in one version, durably, or not at all; `None`: create the session for it.
-
-        :raises ConflictError: if it is in another version.
-        """
-        residents = self._residents
-        self.save(key)
-        blank = None if residents.touch(key) else residents.blank(key, change.at)
-        if blank is not None and expected is None:
-            residents.created(key, blank)
-
-        def make(session: Session) -> Change:
-            left = self.check_expected(key, expected, blank)
-            return Batch(at=change.at, changes=(change,), generation=session.generation, expected=left)
-
-        outcome = None
-        try:
-            outcome = self.carry_out(key, make, keep=False)
-        finally:
-            if blank is not None and (outcome is None or outcome.saved is None):
-                residents.uncreate(key, blank)
-        if outcome is None:
-            raise ConflictError(key, expected, None, "there is no such session")
-        if outcome.saved is None and outcome.after is not outcome.before:
-            raise ConflictError(key, expected, None, "another writer saved it meanwhile")
-
-    def check_expected(
-        self, key: str, expected: Version | None, blank: Session | None = None
-    ) -> Version | Anything | None:
-        """Raise unless a session is in the version that a caller expects. Requires the lock.
-
-        :param blank: the session, if the caller has just created it.
-        :returns: what is to be expected when the change is written: in RAM only it is never written.
-        :raises ConflictError: if it is in another one, or has unsaved changes.
-        """
-        entry = self._residents.by_key.get(key)
-        there = None if entry is None else entry.durable.version
-        if (
-            entry is not None and blank is not None and _is_still(entry, blank)
-        ):  # though another thread may have saved it
-            if expected is not None:
-                raise ConflictError(key, expected, None, "there is no such session")
-            return ANY if self._residents.store is None else there
-        if entry is not None and entry.dirty:
-            raise ConflictError(key, expected, there, "it has changes that are not saved")
-        if there != expected:
-            raise ConflictError(key, expected, there, "there is such a session" if expected is None else "")
-        return ANY if self._residents.store is None else expected
 
     def save_all(self) -> int:
         """Save every dirty session; try all, then raise `SaveFailedError`."""
@@ -285,7 +165,7 @@ class Saving(Resource):
                 if commit is None:
                     return False
                 if isinstance(commit, _Unknown):
-                    if self._settle(store, commit.commit) and not self.is_dirty(key):
+                    if self.settle(store, commit.commit) and not self.is_dirty(key):
                         return True
                     continue
                 conflict = self._write(store, commit)
@@ -378,7 +258,7 @@ class Saving(Resource):
             for commit in commits:
                 self._residents.note_failure(commit.session.key, broken)
 
-    def _settle(self, store: Store, commit: Commit, *, give_up: bool = False) -> bool:
+    def settle(self, store: Store, commit: Commit, *, give_up: bool = False) -> bool:
         """Find out whether an unknown write landed. Requires the keyed lock.
 
         :param give_up: if the store cannot tell any more, take the write for one that did not land.
@@ -408,7 +288,7 @@ class Saving(Resource):
             residents.check_not_closed()
             entry = residents.peek(key)
             if entry is not None and entry.unknown is not None:
-                self._settle(store, entry.unknown, give_up=True)
+                self.settle(store, entry.unknown, give_up=True)
             began = perf_counter()
             session = store.load(key)
             residents.reports.loaded(key, session, began)
@@ -418,72 +298,9 @@ class Saving(Resource):
         residents.reports.deliver()
         return [] if before is None else before.pending.to_list()
 
-    def fork(self, key: str, new_key: str, at: datetime) -> Session:
-        """Copy a session, as it is in RAM, to a key that has none, durably."""
-        residents = self._residents
-        residents.check_may_wait()
-        locks = residents.keyed.locks_of((key, new_key))
-        try:
-            with locks[0], locks[-1]:  # of one key twice: such a lock can be taken again
-                residents.check_not_closed()
-                return self._fork(key, new_key, at)
-        finally:
-            residents.reports.deliver()
-
-    def _fork(self, key: str, new_key: str, at: datetime) -> Session:
-        """Copy a session. Requires both keyed locks."""
-        residents, store = self._residents, self._residents.store
-        source, there = (
-            residents.peek(one) if store is None else residents.fetch(store, one) for one in (key, new_key)
-        )
-        if source is None:
-            raise SessionNotFoundError(key)
-        if there is not None:
-            raise SessionExistsError(new_key)
-        blank = residents.blank(new_key, at)
-        copy = attrs.evolve(
-            source.session,
-            key=new_key,
-            generation=blank.generation,
-            created=at,
-            updated=at,
-            revision=blank.revision,
-            archived=0,
-        )
-        if store is None:
-            with residents.lock.checked:
-                return residents.put_new(new_key, Entry.of(copy)).session
-        commit = Entry.of(copy).commit(residents.new_id())
-        began = perf_counter()
-        try:
-            store.write(commit)
-        except BaseException as error:
-            if isinstance(error, SaveOutcomeUnknownError) or not isinstance(error, SessionManagerError):
-                with residents.lock.checked:
-                    residents.put_watched(new_key, Entry.of(copy).writing(commit))
-            raise
-        residents.reports.saved(commit, perf_counter() - began)
-        with residents.lock.checked:
-            return residents.put_new(new_key, Entry.of(commit.session)).session
-
-
-def _is_still(entry: Entry, blank: Session) -> bool:
-    """Say whether a session is as it was created."""
-    return not entry.pending and entry.session._with(revision=blank.revision) == blank
-
 
 def _testify(commit: Commit) -> None:
     """Mark the changes of a commit as durable for the calls that wait for them."""
     for change in commit.changes:
         if change.witness is not None:
             change.witness.saved = commit.session
-
-
-def _witnessed(change: Make, witness: Witness) -> Make:
-    """Return what makes a change, with a witness."""
-
-    def make(session: Session) -> Change | None:
-        made = change(session)
-        return None if made is None else attrs.evolve(made, witness=witness)
-
-    return make

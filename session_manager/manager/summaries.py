@@ -25,6 +25,7 @@ from session_manager.manager.cache.fair_lock import Claim, Claims
 from session_manager.manager.cache.residents import Residents
 from session_manager.manager.saving import Saving
 from session_manager.manager.validation import Incoming
+from session_manager.manager.write_through import WriteThrough
 from session_manager.model.changes import Summarize, digest
 from session_manager.model.json_value import checked_text
 from session_manager.model.message import Message
@@ -109,6 +110,7 @@ class Summaries(Resource):
 
     _residents: Residents
     _saving: Saving
+    _write_through: WriteThrough
     _incoming: Incoming
     _running: Claims = attrs.field(init=False)
 
@@ -166,7 +168,7 @@ class Summaries(Resource):
         if entry is not None and digest(entry.session, start, stop) == picked.digest:
             seen = entry.session  # read again meanwhile, perhaps: compared here, without the lock
         change = Summarize(at=at, summary=text, start=start, stop=stop, digest=picked.digest, seen=seen)
-        outcome = self._saving.carry_out(key, change)
+        outcome = self._write_through.carry_out(key, change)
         if outcome is not None and outcome.saved is not None:
             self._residents.reports.note(events.Summarized(key=key, messages=count))
             self._residents.reports.deliver()

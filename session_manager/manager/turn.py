@@ -32,6 +32,7 @@ from session_manager.manager.lookups import check_where
 from session_manager.manager.saving import Saving
 from session_manager.manager.turn_locks import TurnLocks
 from session_manager.manager.validation import Incoming
+from session_manager.manager.write_through import WriteThrough
 from session_manager.model.batch import Batch, removes
 from session_manager.model.changes import Append, Change, SetSummary
 from session_manager.model.json_value import checked_text
@@ -91,7 +92,14 @@ class Turn(Resource):
     """
 
     def __init__(
-        self, options: TurnOptions, *, locks: TurnLocks, residents: Residents, saving: Saving, incoming: Incoming
+        self,
+        options: TurnOptions,
+        *,
+        locks: TurnLocks,
+        residents: Residents,
+        saving: Saving,
+        write_through: WriteThrough,
+        incoming: Incoming,
     ) -> None:
         #: The session's key.
         self.key: str = options.key
@@ -107,7 +115,8 @@ class Turn(Resource):
         #: The messages that the turn takes away because of ``replacing=``, from when the block is entered.
         self.replaced: list[Message] = []
         self._options = options
-        self._locks, self._residents, self._saving, self._incoming = locks, residents, saving, incoming
+        self._locks, self._residents, self._incoming = locks, residents, incoming
+        self._saving, self._write_through = saving, write_through
         self._claim: Claim | None = None
         self._bond = Bond()
         self._answer: list[Message] = []
@@ -326,7 +335,7 @@ class Turn(Resource):
             self._saving.save(self.key)
             self._residents.touch(self.key)
             with self._residents.lock.checked:
-                self._saving.check_expected(self.key, options.expected)
+                self._write_through.check_expected(self.key, options.expected)
         if options.undoing or options.replacing is not None:
             self._look()
             self._take_away(options)
@@ -417,7 +426,7 @@ class Turn(Resource):
         only_adds = self._draft.base is None and self._options.expected is ANY
         change = append if only_adds else self._batching(at, attrs.evolve(append, guard=None), blank)
         keep = self._options.keep
-        outcome = self._saving.carry_out(self.key, change, blind=only_adds, keep=keep)
+        outcome = self._write_through.carry_out(self.key, change, blind=only_adds, keep=keep)
         if outcome is None:
             return None
         is_refused = outcome.saved is None and outcome.after is not outcome.before
@@ -435,7 +444,7 @@ class Turn(Resource):
             generation = self._bond.generation  # another one may have come to stand for it
             checked = expected
             if not isinstance(expected, Anything):
-                checked = self._saving.check_expected(self.key, expected, blank)
+                checked = self._write_through.check_expected(self.key, expected, blank)
             if session.generation != generation or (self.ref is not None and self.ref in session.refs):
                 return None
             seen = session if base is None else base if base.revision else base._with(generation=generation)

@@ -11,7 +11,7 @@ from importlib import import_module
 
 from session_manager import threads as event_loops
 from session_manager.history import context, cuts, tokens
-from session_manager.manager import autosave, retention, saving, turn
+from session_manager.manager import autosave, forking, retention, saving, turn, write_through
 from session_manager.manager import deletion as removal
 from session_manager.manager import edits as calls
 from session_manager.manager import summaries as summarize
@@ -484,14 +484,14 @@ MANAGER = (
     seeded(
         "a fork takes the place of an unsaved session",
         "manager/test_manager.py::test_fork_copies_everything_to_a_life_of_its_own",
-        saving.Saving,
+        forking.Forking,
         "_fork",
         ("if there is not None:", "if there is not None and there.durable.revision:"),
     ),
     seeded(
         "a fork of unknown outcome is forgotten",
         "stores/snapshot/test_snapshot_faults.py::test_a_fork_or_deletion_of_unknown_outcome_is_settled_as_promised",
-        saving.Saving,
+        forking.Forking,
         "_fork",
         ("isinstance(error, SaveOutcomeUnknownError) or ", ""),
     ),
@@ -499,14 +499,14 @@ MANAGER = (
         "who waits for a change is not told that it was settled",
         "manager/test_turn.py::test_a_turn_whose_save_by_another_thread_was_settled_was_applied",
         saving.Saving,
-        "_settle",
+        "settle",
         ("    if landed:\n        _testify(commit)\n", ""),
     ),
     seeded(
         "a write that landed after all stays a failure",
         "manager/test_manager.py::test_a_save_of_unknown_outcome_that_landed_is_no_failure_any_more",
         saving.Saving,
-        "_settle",
+        "settle",
         ("residents.note_failure(key, None)", "pass"),
     ),
     seeded(
@@ -575,7 +575,7 @@ MANAGER = (
     seeded(
         "a turn with expected is written whatever others have saved",
         "manager/test_turn_changes.py::test_expected_is_looked_at_again_when_the_block_is_left",
-        saving.Saving,
+        write_through.WriteThrough,
         "check_expected",
         ("if there != expected:", "if False:"),
     ),
@@ -596,7 +596,7 @@ MANAGER = (
     seeded(
         "a turn that is not kept stays",
         "manager/test_turn_changes.py::test_a_turn_that_is_not_kept_is_taken_back_by_a_failed_save",
-        saving.Saving,
+        write_through.WriteThrough,
         "_take_back",
         ("if without is not entry:", "if False:"),
     ),

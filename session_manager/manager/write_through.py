@@ -1,0 +1,153 @@
+"""Changes that are made and saved by one call: durable when it returns, or taken back."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import NamedTuple
+
+import attrs
+
+from session_manager.errors import ConflictError, SaveFailedError, SaveOutcomeUnknownError, SessionManagerError
+from session_manager.manager.cache.entry import Entry
+from session_manager.manager.cache.residents import Make, Residents
+from session_manager.manager.saving import Saving
+from session_manager.model.batch import Batch
+from session_manager.model.changes import Change, Witness
+from session_manager.model.session import ANY, Anything, Session, Version
+from session_manager.resource import Resource
+
+__all__ = ["Outcome", "WriteThrough"]
+
+
+class Outcome(NamedTuple):
+    """What became of a change that was carried out."""
+
+    #: The session in RAM before it, and after it.
+    before: Session
+    after: Session
+    #: The state that made it durable; in RAM only, the one after it. `None` if it had no effect, or has none on top of what
+    #: another writer saved. Later changes of the session do not matter.
+    saved: Session | None = None
+
+
+@attrs.define(eq=False, repr=False)
+class WriteThrough(Resource):
+    """Makes changes in RAM and saves them at once. Every method may be called from any thread."""
+
+    _residents: Residents
+    _saving: Saving
+
+    def carry_out(self, key: str, change: Change | Make, *, blind: bool = False, keep: bool = True) -> Outcome | None:
+        """Make a change and save it; `None` if there is no such session.
+
+        :param change: the change, or a function that makes it, as for `Residents.change`.
+        :param blind: as for `Residents.change`.
+        :param keep: whether the change stays in RAM, unsaved, if the save fails. If not, it is taken back once it is certain
+            that it was not written.
+        :raises ReentrantCallError: where the save would be refused; nothing has changed.
+        """
+        if self._residents.store is not None:
+            self._residents.keyed.check_none_is_mine()
+        witness = Witness()
+        made = attrs.evolve(change, witness=witness) if isinstance(change, Change) else _witnessed(change, witness)
+        changed = self._residents.change(key, made, blind=blind)
+        if changed is None or changed[0] is changed[1]:
+            return None if changed is None else Outcome(*changed)
+        if self._residents.store is None:
+            return Outcome(*changed, changed[1])
+        try:
+            self._saving.save(key)
+        except BaseException as error:  # an interrupt, or an error of the store's own, must not leave it behind either
+            if keep:
+                raise
+            is_certain = self._take_back(key, witness)
+            if witness.saved is None and is_certain and isinstance(error, SaveOutcomeUnknownError):
+                raise SaveFailedError(key, error.reason) from error
+            if witness.saved is None or not isinstance(error, SessionManagerError):
+                raise
+        return Outcome(*changed, witness.saved)
+
+    def _take_back(self, key: str, witness: Witness) -> bool:
+        """Take a call back whose save failed, as if it had not been made. Say whether its outcome is certain.
+
+        A write whose outcome is unknown is asked for once. While that cannot be told, the call stays.
+        """
+        residents, store = self._residents, self._residents.store
+        assert store is not None
+        with residents.lock_of(key):
+            entry = residents.peek(key)
+            if entry is not None and entry.unknown is not None:
+                with contextlib.suppress(Exception):
+                    self._saving.settle(store, entry.unknown)
+            with residents.lock.checked:
+                entry = residents.by_key.get(key)
+                if entry is None or entry.unknown is not None:
+                    return entry is None
+                without = entry.without(witness)
+                if without is not entry:
+                    residents.put(key, without)
+                if not without.dirty:
+                    residents.note_failure(key, None)
+                return True
+
+    def carry_out_expected(self, key: str, expected: Version | None, change: Change) -> None:
+        """Make a change of a session in one version, durably, or not at all; `None`: create the session for it.
+
+        :raises ConflictError: if it is in another version.
+        """
+        residents = self._residents
+        self._saving.save(key)
+        blank = None if residents.touch(key) else residents.blank(key, change.at)
+        if blank is not None and expected is None:
+            residents.created(key, blank)
+
+        def make(session: Session) -> Change:
+            left = self.check_expected(key, expected, blank)
+            return Batch(at=change.at, changes=(change,), generation=session.generation, expected=left)
+
+        outcome = None
+        try:
+            outcome = self.carry_out(key, make, keep=False)
+        finally:
+            if blank is not None and (outcome is None or outcome.saved is None):
+                residents.uncreate(key, blank)
+        if outcome is None:
+            raise ConflictError(key, expected, None, "there is no such session")
+        if outcome.saved is None and outcome.after is not outcome.before:
+            raise ConflictError(key, expected, None, "another writer saved it meanwhile")
+
+    def check_expected(
+        self, key: str, expected: Version | None, blank: Session | None = None
+    ) -> Version | Anything | None:
+        """Raise unless a session is in the version that a caller expects. Requires the lock.
+
+        :param blank: the session, if the caller has just created it.
+        :returns: what is to be expected when the change is written: in RAM only it is never written.
+        :raises ConflictError: if it is in another one, or has unsaved changes.
+        """
+        entry = self._residents.by_key.get(key)
+        there = None if entry is None else entry.durable.version
+        if entry is not None and blank is not None and _is_still(entry, blank):  # another thread may have saved it
+            if expected is not None:
+                raise ConflictError(key, expected, None, "there is no such session")
+            return ANY if self._residents.store is None else there
+        if entry is not None and entry.dirty:
+            raise ConflictError(key, expected, there, "it has changes that are not saved")
+        if there != expected:
+            raise ConflictError(key, expected, there, "there is such a session" if expected is None else "")
+        return ANY if self._residents.store is None else expected
+
+
+def _is_still(entry: Entry, blank: Session) -> bool:
+    """Say whether a session is as it was created."""
+    return not entry.pending and entry.session._with(revision=blank.revision) == blank
+
+
+def _witnessed(change: Make, witness: Witness) -> Make:
+    """Return what makes a change, with a witness."""
+
+    def make(session: Session) -> Change | None:
+        made = change(session)
+        return None if made is None else attrs.evolve(made, witness=witness)
+
+    return make
