@@ -1,10 +1,8 @@
-"""What a repaired history is to the providers' own types: those of the ``openai`` and ``anthropic`` packages."""
+"""What a repaired history is to the types and validators of the providers' own packages."""
 
 from __future__ import annotations
 
 import json
-from functools import cache
-from importlib.util import find_spec
 
 import pytest
 from hypothesis import given
@@ -15,10 +13,8 @@ from session_manager.history import repair
 from tests.support.histories import damaged, is_refused
 from tests.support.laws import examples
 from tests.support.places import CHATS
-
-#: They are imported when they are needed: that takes a second, in each worker of the tests.
-NEEDED = ("pydantic", "openai", "anthropic")
-pytestmark = pytest.mark.skipif(not all(map(find_spec, NEEDED)), reason=f"needs {', '.join(NEEDED)}")
+from tests.support.provider_types import check_types, typed
+from tests.support.shapes import PROVIDER_SHAPES, in_shape, neutral_conversations
 
 IDS = {
     "tool": "tool_call_id",
@@ -28,28 +24,6 @@ IDS = {
     **dict.fromkeys(("function_call", "function_call_output"), "call_id"),
     **dict.fromkeys(("custom_tool_call", "custom_tool_call_output"), "call_id"),
 }
-
-
-@cache
-def adapter(shape):
-    import pydantic
-    from anthropic.types import MessageParam
-    from openai.types.chat import ChatCompletionMessageParam
-    from openai.types.responses import ResponseInputItemParam
-
-    kinds = {"blocks": MessageParam, "items": ResponseInputItemParam}
-    return pydantic.TypeAdapter(list[kinds.get(shape, ChatCompletionMessageParam)])
-
-
-def check(shape, objects):
-    """Validate, also what the types call iterable, which pydantic looks at only when somebody walks it."""
-    left = [adapter(shape).validate_python(objects)]
-    while left:
-        value = left.pop()
-        if isinstance(value, dict):
-            left.extend(value.values())
-        elif value is not None and not isinstance(value, str | int | float):
-            left.extend(value)
 
 
 def is_typed(shape, value):
@@ -65,7 +39,7 @@ def is_typed(shape, value):
     return shape != "blocks" or value["role"] in ("user", "assistant")
 
 
-@pytest.mark.parametrize("shape", ["chat", "function", "blocks", "items"])
+@pytest.mark.parametrize("shape", typed("chat", "function", "blocks", "items"))
 def test_the_types_accept_what_repair_gives(shape):
     checked = []
 
@@ -74,14 +48,14 @@ def test_the_types_accept_what_repair_gives(shape):
     def accepted(objects):
         mended = [message.to_dict() for message in repair([Message.from_dict(value) for value in objects])]
         typed = [value for value in mended if is_typed(shape, value)]
-        check(shape, typed)
+        check_types(shape, typed)
         checked.extend(typed)
 
     accepted()
     assert len(checked) > 20
 
 
-@pytest.mark.parametrize("shape", ["chat", "function", "blocks", "items"])
+@pytest.mark.parametrize("shape", typed("chat", "function", "blocks", "items"))
 def test_the_types_accept_whole_contexts(shape):
     """For Anthropic the summary comes in a user message, and the system prompt goes to the SDK."""
     checked = []
@@ -96,7 +70,7 @@ def test_the_types_accept_whole_contexts(shape):
             m.add("k", *typed)
             m.set_summary("k", "They met." if summarized else "")
             context = m.get_context("k", max_messages=bound, **own)
-        check(shape, context)
+        check_types(shape, context)
         assert not is_refused(context)
         checked.extend(context)
 
@@ -104,7 +78,8 @@ def test_the_types_accept_whole_contexts(shape):
     assert len(checked) > 20
 
 
-def test_the_types_accept_the_contexts_of_recorded_conversations():
+@pytest.mark.parametrize("shape", typed("chat"))
+def test_the_types_accept_the_contexts_of_recorded_conversations(shape):
     if not CHATS.exists():
         pytest.skip("../shared/data/airline_chats.jsonl is not here")
     for line in CHATS.read_text().splitlines():
@@ -113,21 +88,35 @@ def test_the_types_accept_the_contexts_of_recorded_conversations():
             m.set_summary("k", "They met.")
             for keep_last in (30, 11, 5):
                 m.truncate_history("k", keep_last)
-                check("chat", m.get_context("k", system="Be brief."))
-                check("chat", m.get_context("k", max_messages=6))
+                check_types(shape, m.get_context("k", system="Be brief."))
+                check_types(shape, m.get_context("k", max_messages=6))
 
 
-@pytest.mark.parametrize(
-    ("shape", "value"),
-    [
-        ("chat", {"role": "tool", "content": "12:00"}),
-        ("chat", {"role": "assistant", "tool_calls": [{"id": 7}]}),
-        ("blocks", {"role": "user", "content": [{"type": "tool_result", "content": 7}]}),
-        ("items", {"type": "function_call", "call_id": 7}),
-    ],
-)
-def test_the_types_refuse_what_is_malformed(shape, value):
-    from pydantic import ValidationError
+MALFORMED = {
+    "chat": [{"role": "tool", "content": "12:00"}, {"role": "assistant", "tool_calls": [{"id": 7}]}],
+    "blocks": [{"role": "user", "content": [{"type": "tool_result", "content": 7}]}],
+    "items": [{"type": "function_call", "call_id": 7}],
+    "parts": [{"role": "user", "parts": [{"functionCall": 7}]}, {"role": "user", "content": "Hi"}],
+    "converse": [{"role": "user", "content": "Hi"}, {"role": "user", "content": [{"text": "Hi", "toolUse": {}}]}],
+}
 
-    with pytest.raises(ValidationError):
-        check(shape, [value])
+
+@pytest.mark.parametrize("shape", typed(*MALFORMED))
+def test_the_types_refuse_what_is_malformed(shape):
+    for value in MALFORMED[shape]:
+        with pytest.raises((ValueError, AssertionError)):
+            check_types(shape, [value])
+
+
+#: OpenAI's types call the field another name than its server does.
+TYPED_SHAPES = [shape for shape in PROVIDER_SHAPES if shape != "items: local_shell_call by call_id"]
+
+
+@pytest.mark.parametrize("shape", typed(*TYPED_SHAPES))
+def test_the_types_accept_the_conversations_of_these_tests(shape):
+    @examples(10)
+    @given(neutral_conversations())
+    def accepted(steps):
+        check_types(shape, in_shape(shape, steps))
+
+    accepted()
