@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from session_manager.aio.manager import AsyncSessionManager as AsyncSessionManager
     from session_manager.aio.turn import AsyncTurn as AsyncTurn
     from session_manager.codec.converter import converter as converter
+    from session_manager.history.search import SearchHit as SearchHit
     from session_manager.manager.autosave import Autosave as Autosave
     from session_manager.manager.draft import LAST as LAST
     from session_manager.manager.manager import Health as Health
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from session_manager.model.key import key_prefix as key_prefix
     from session_manager.model.key import split_key as split_key
     from session_manager.model.message import Message as Message
-    from session_manager.model.search import SearchHit as SearchHit
     from session_manager.model.session import ANY as ANY
     from session_manager.model.session import Session as Session
     from session_manager.model.session import Version as Version
@@ -53,7 +53,7 @@ _HOMES = {
     "Health": "manager",
     "LAST": "manager.draft",
     "Message": "model",
-    "SearchHit": "model.search",
+    "SearchHit": "history.search",
     "Session": "model",
     "SessionInfo": "stores.contract",
     "SessionManager": "manager",

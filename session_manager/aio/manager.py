@@ -22,6 +22,7 @@ from session_manager.aio.workers import Workers, in_a_thread_of_its_own, to_the_
 from session_manager.arguments import check_bool, check_type, several
 from session_manager.errors import ClosedError
 from session_manager.history.context import OPTIONS, ContextOptions, context
+from session_manager.history.search import SearchHit
 from session_manager.history.tokens import estimate_tokens
 from session_manager.keywords import Unpack, showing, unexpected
 from session_manager.manager.autosave import Autosave
@@ -34,7 +35,6 @@ from session_manager.manager.turn import Turn
 from session_manager.model.changes import Change
 from session_manager.model.ids import random_id
 from session_manager.model.message import PARTS, Clock, Message, MessageParts, utc_now
-from session_manager.model.search import SearchHit
 from session_manager.model.session import ANY, Anything, Session, Version
 from session_manager.resource import Resource
 from session_manager.stores.contract import Finding, SessionInfo, Store

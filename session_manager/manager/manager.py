@@ -19,6 +19,7 @@ import attrs
 from session_manager.arguments import check_bool, check_callable, check_int, check_type, several
 from session_manager.as_dict import AsDict
 from session_manager.history.context import OPTIONS, ContextOptions, context
+from session_manager.history.search import SearchHit
 from session_manager.keywords import Unpack, showing, unexpected
 from session_manager.manager.autosave import Autosave, Autosaver
 from session_manager.manager.cache.eviction import Budget
@@ -54,7 +55,6 @@ from session_manager.model.json_value import EMPTY_OBJECT, checked_text, json_ob
 from session_manager.model.key import check_key
 from session_manager.model.message import PARTS, Clock, Message, MessageParts, utc_now
 from session_manager.model.roles import KNOWN_ROLES
-from session_manager.model.search import SearchHit
 from session_manager.model.session import ANY, Anything, Session, Version
 from session_manager.resource import Resource
 from session_manager.stores import open_store

@@ -9,11 +9,11 @@ from itertools import chain
 import attrs
 
 from session_manager.errors import CorruptSessionError, StorageError, UnsupportedFormatError
+from session_manager.history.search import SearchHit, best, merged
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.residents import STORAGE, Residents
 from session_manager.model.json_value import EMPTY_OBJECT, JsonObject, same
 from session_manager.model.message import Message
-from session_manager.model.search import SearchHit, best, merged
 from session_manager.resource import Resource
 from session_manager.stores.contract import SessionInfo, Store
 from session_manager.stores.order import Order, in_order, page

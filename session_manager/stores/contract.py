@@ -30,12 +30,12 @@ from session_manager.errors import (
     UnsupportedFormatError,
     raise_alone,
 )
+from session_manager.history.search import SearchHit, best
 from session_manager.model.archive import NOTHING, Dropped, kept
 from session_manager.model.changes import Change, Spare
 from session_manager.model.json_value import EMPTY_OBJECT, JsonObject
 from session_manager.model.message import Message
 from session_manager.model.read_only import read_only
-from session_manager.model.search import SearchHit, best
 from session_manager.model.session import Session, Version
 from session_manager.model.window import window
 from session_manager.resource import Resource
@@ -407,7 +407,7 @@ class Store(Resource, abc.ABC):
     def search(
         self, text: str, *, key: str | None = None, prefix: str = "", limit: int = 20, skip: Collection[str] = ()
     ) -> list[SearchHit]:
-        """Return the stored messages that contain a text, best first, as `session_manager.model.search.best` has it; archived ones, too.
+        """Return the stored messages that contain a text, best first, as `session_manager.history.search.best` has it; archived ones, too.
 
         A damaged session, or archive, is left out, and named in the log. Unless the store is `indexed`, a caller with several
         threads asks for one key at a time.

@@ -10,9 +10,9 @@ from typing import Protocol
 
 from session_manager.arguments import check_type
 from session_manager.errors import SaveFailedError, SaveOutcomeUnknownError, SessionManagerError
+from session_manager.history.search import SearchHit
 from session_manager.manager.manager import SessionManager
 from session_manager.model.message import Message
-from session_manager.model.search import SearchHit
 from session_manager.model.session import Session, Version
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 from session_manager.stores.order import Order

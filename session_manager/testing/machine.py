@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from session_manager.errors import SessionExistsError, SessionManagerError, SessionNotFoundError
+from session_manager.history.search import best
 from session_manager.model.changes import (
     Append,
     Clear,
@@ -23,7 +24,6 @@ from session_manager.model.changes import (
     fold,
 )
 from session_manager.model.message import Message
-from session_manager.model.search import best
 from session_manager.model.session import Session
 from session_manager.stores.contract import SessionInfo
 from session_manager.stores.order import Order, in_order

@@ -10,7 +10,7 @@ import re
 from importlib import import_module
 
 from session_manager import threads as event_loops
-from session_manager.history import context, cuts, tokens
+from session_manager.history import context, cuts, fields, search, text
 from session_manager.manager import autosave, forking, retention, saving, turn, write_through
 from session_manager.manager import deletion as removal
 from session_manager.manager import edits as calls
@@ -19,7 +19,7 @@ from session_manager.manager.cache import entry as entries
 from session_manager.manager.cache import eviction as budget
 from session_manager.manager.cache import fair_lock as claims
 from session_manager.manager.cache import locks, residents
-from session_manager.model import archive, changes, json_value, rebase, search, view
+from session_manager.model import archive, changes, json_value, rebase, view
 from session_manager.stores import contract as store
 from session_manager.stores import copying
 from session_manager.stores.archive import files as archive_files
@@ -38,6 +38,7 @@ from session_manager.stores.sqlite import database as sqlite_database
 from session_manager.stores.sqlite import forks as sqlite_forks
 from session_manager.stores.sqlite import group_commit
 from session_manager.stores.sqlite import rows as sqlite_rows
+from session_manager.stores.sqlite import schema as sqlite_schema
 from session_manager.stores.sqlite import search_index as sqlite_index
 from session_manager.stores.sqlite import writes as sqlite_writes
 from tests.faults.mutants import Mutant, edited, replaced
@@ -168,9 +169,16 @@ HISTORY = (
     constant(
         "the arguments of tool calls are no tokens",
         "history/test_tokens.py::test_recorded_conversations_are_estimated_within_15_percent",
-        tokens,
-        "_FIELDS",
-        tuple(field for field in tokens._FIELDS if field != "arguments"),
+        text,
+        "_READERS",
+        {**text._READERS, fields.Holds.ARGUMENTS: lambda *_: []},
+    ),
+    constant(
+        "a field that nobody thought of is not read",
+        "history/test_text.py::test_a_long_text_counts_whatever_its_field",
+        text,
+        "holds",
+        lambda field, kind: fields.Holds.ASIDE if field in ("payload", "stdout") else fields.holds(field, kind),
     ),
 )
 
@@ -406,7 +414,21 @@ SQLITE = (
         "stores/sqlite/test_search_index.py::test_two_processes_may_catch_up_at_once",
         sqlite_index.Missing,
         "run",
-        ("_watermark(connection) != self.after", "False"),
+        ("(watermark(connection), indexed_until(connection)) != (self.watermark, self.after)", "False"),
+    ),
+    seeded(
+        "an index by other rules is believed",
+        "stores/sqlite/test_search_index.py::test_an_index_by_other_rules_misses_nothing",
+        sqlite_schema,
+        "indexed_until",
+        ("int(found[1]) == WALK", "True"),
+    ),
+    seeded(
+        "what an older version indexes beside is believed",
+        "stores/sqlite/test_search_index.py::test_what_an_older_version_indexes_beside_is_read_again",
+        sqlite_schema,
+        "indexed_until",
+        ("min(int(found[2]), watermark(connection))", "watermark(connection)"),
     ),
     seeded(
         "one request's error is that of all in its transaction",
@@ -626,7 +648,7 @@ MANAGER = (
     ),
     seeded(
         "of equal hits the oldest comes first",
-        "model/test_search.py::test_many_matches_in_a_short_text_come_first_then_the_newest",
+        "history/test_search.py::test_many_matches_in_a_short_text_come_first_then_the_newest",
         search,
         "_scored",
         ("-message.created_at", "message.created_at"),

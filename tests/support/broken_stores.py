@@ -9,9 +9,9 @@ import unicodedata
 import attrs
 
 from session_manager import ConflictError, Session, SessionInfo
+from session_manager.history.search import best, searched_text
 from session_manager.model import Message
 from session_manager.model.changes import Append, Clear, Edit, Replace, Truncate, fold
-from session_manager.model.search import best, searched_text
 from session_manager.stores.contract import Doubt
 from session_manager.stores.memory import MemoryStore, Stored
 from session_manager.stores.order import place
@@ -560,6 +560,14 @@ class SearchesWords(Base):
         hits = super().search(text, key=key, prefix=prefix, limit=10**6, skip=skip)
         word = re.compile(rf"\b{re.escape(text)}\b", re.IGNORECASE)
         return [hit for hit in hits if word.search(searched_text(self.load(hit.key).at(hit.position)))][:limit]
+
+
+@noticed_by("test_a_search_finds_what_is_said_in_every_shape")
+class SearchesContentOnly(Base):
+    def search(self, text, *, key=None, prefix="", limit=20, skip=()):
+        hits = super().search(text, key=key, prefix=prefix, limit=10**6, skip=skip)
+        content = {hit: str(self.load(hit.key).at(hit.position).content) for hit in hits}
+        return [hit for hit in hits if text.lower() in content[hit].lower()][:limit]
 
 
 @noticed_by("test_skipped_sessions_are_left_out")

@@ -23,11 +23,12 @@ from typing import Any
 from session_manager import Message
 from session_manager.history.tokens import estimate_text, estimate_tokens
 from tests.support.places import CHATS
+from tests.support.tool_outputs import TOOL_OUTPUTS
 
 KEPT = Path(__file__).with_name("o200k.json")
 
 #: Texts of the authors, in the languages and notations that the estimate says something about. The weights were fitted to
-#: these, to the recorded conversations, and to the translations of common programs into seven languages.
+#: these, to the recorded conversations, and to `TOOL_OUTPUTS`.
 TEXTS = {
     "English": (
         "The library keeps every conversation in memory and writes it to disk in one atomic step. When the "
@@ -197,7 +198,7 @@ def measured() -> dict[str, dict[str, int]]:
         "chats without their system prompt": {
             key: sum(real_tokens(one, count) for one in messages[1:]) for key, messages in chats().items()
         },
-        "texts": {name: count(text) for name, text in {**TEXTS, **UNSEEN}.items()},
+        "texts": {name: count(text) for name, text in {**TEXTS, **TOOL_OUTPUTS, **UNSEEN}.items()},
     }
 
 
@@ -208,7 +209,7 @@ def ratios(figures: dict[str, dict[str, int]]) -> dict[str, dict[str, float]]:
         return sum(estimate_tokens(Message.from_dict(one)) for one in messages) / real[key]
 
     whole, without = figures["chats"], figures["chats without their system prompt"]
-    texts = {**TEXTS, **UNSEEN}
+    texts = {**TEXTS, **TOOL_OUTPUTS, **UNSEEN}
     return {
         "chats": {key: ratio(key, messages, whole) for key, messages in chats().items()},
         "chats without their system prompt": {k: ratio(k, messages[1:], without) for k, messages in chats().items()},

@@ -18,8 +18,11 @@ through. A database of a higher number is refused; one of a lower number is brou
     1 there is none.) No position of a session is in both tables. The rows are of the session's generation: `clear` deletes them.
 ``search``
     An FTS5 table of trigrams with its own content: rowid is the id of a message, archived or not; ``text`` is its searchable
-    text (`session_manager.model.search`), folded, with NUL and lone surrogates as U+FFFD. An unreadable table is made anew
-    from the messages. There is none if the SQLite that wrote the database had no trigrams.
+    text (`session_manager.history.search`), folded, with NUL and lone surrogates as U+FFFD. An unreadable table is made anew
+    from the messages. There is none if the SQLite that wrote the database had no trigrams. The row 0, which belongs to no
+    message, says by which rules messages were read, and up to which id: two numbers, such as ``2 1234``. Older versions read
+    by other rules, and leave this row as it is. Where it lags behind the watermark, they have written the rest, and without
+    it everything: such rows are not believed, and are replaced by the next search.
 ``watermark``
     One row. Messages up to the id ``indexed`` are in ``search``, later ones not yet.
 ``garbage``
@@ -41,8 +44,11 @@ terms. So a row that was moved to another session is noticed, as is every change
 from __future__ import annotations
 
 import functools
+import re
 import sqlite3
 from collections.abc import Sequence
+
+from session_manager.history.search import WALK
 
 __all__ = [
     "APPLICATION_ID",
@@ -50,11 +56,14 @@ __all__ = [
     "create_index",
     "create_last_commit",
     "has_trigrams",
+    "indexed_until",
     "is_marked",
     "is_readable",
     "mark",
     "migrate",
+    "set_indexed",
     "strange_table",
+    "watermark",
 ]
 
 #: "ChSe", in the header of the file.
@@ -230,11 +239,11 @@ def has_trigrams() -> bool:
 
 
 def create_index(connection: sqlite3.Connection) -> None:
-    """Create the table ``search`` if it is missing or cannot be read, to be filled again from the start.
+    """Create the table ``search`` if it is missing, cannot be read, or is another version's, to be filled from the start.
 
     :raises sqlite3.Error: if it cannot be created; nothing has changed.
     """
-    if is_readable(connection):
+    if is_readable(connection) and (indexed_until(connection) or not watermark(connection)):
         return
     connection.execute("BEGIN IMMEDIATE")
     connection.execute("DROP TABLE IF EXISTS search")
@@ -262,3 +271,33 @@ def is_readable(connection: sqlite3.Connection) -> bool:
         return bool(connection.execute(_HAS_WATERMARK).fetchone() == (1,))
     except sqlite3.Error:
         return False
+
+
+def watermark(connection: sqlite3.Connection) -> int:
+    """Return up to which id messages are in the index, by whatever rules they were read.
+
+    :raises sqlite3.DatabaseError: if it is damaged.
+    """
+    row = connection.execute("SELECT indexed FROM watermark").fetchone()
+    if row is None or not isinstance(row[0], int):
+        raise sqlite3.DatabaseError("the watermark of the index is damaged")
+    return row[0]
+
+
+def indexed_until(connection: sqlite3.Connection) -> int:
+    """Return up to which id the messages in the index were read by the rules of this version; 0 if none were.
+
+    :raises sqlite3.DatabaseError: if the watermark is damaged.
+    """
+    row = connection.execute("SELECT CAST(text AS BLOB) FROM search WHERE rowid = 0").fetchone()
+    found = None if row is None else _INDEXED_BY.fullmatch(row[0] or b"")
+    return min(int(found[2]), watermark(connection)) if found is not None and int(found[1]) == WALK else 0
+
+
+def set_indexed(connection: sqlite3.Connection, until: int) -> None:
+    """Say that the messages up to an id are in the index, read by the rules of this version. In a transaction."""
+    connection.execute("INSERT OR REPLACE INTO search (rowid, text) VALUES (0, ?)", (f"{WALK} {until}",))
+    connection.execute("UPDATE watermark SET indexed = ?", (until,))
+
+
+_INDEXED_BY = re.compile(rb"([0-9]{1,9}) ([0-9]{1,19})")

@@ -1,6 +1,7 @@
 """The full-text index, which searches fill, so that saves stay cheap.
 
-The index finds candidates, which `session_manager.model.search.best` judges. So NUL and lone surrogates, which SQLite's text
+A message that an older version has indexed was read by other rules. It counts as not indexed, until a search has read it again.
+The index finds candidates, which `session_manager.history.search.best` judges. So NUL and lone surrogates, which SQLite's text
 does not have, may stand as U+FFFD in the texts and in the query.
 """
 
@@ -14,9 +15,10 @@ from collections.abc import Collection, Iterator
 
 import attrs
 
+from session_manager.history.search import case_fold, searched_text
 from session_manager.model.message import Message
-from session_manager.model.search import case_fold, searched_text
 from session_manager.stores.sqlite.rows import DamageError, decode_line
+from session_manager.stores.sqlite.schema import indexed_until, set_indexed, watermark
 from session_manager.stores.sqlite.writes import purge
 from session_manager.threads import giving_way
 
@@ -50,8 +52,8 @@ _FOUND = """
 """
 _TABLES = ("messages", "archive")
 _INDEXED = "search JOIN {} AS one ON one.id = search.rowid"
-_BY_TRIGRAMS = [_FOUND.format(_INDEXED.format(table), "search.text MATCH ?") for table in _TABLES]
-_BY_SCAN = [_FOUND.format(_INDEXED.format(table), "instr(search.text, ?)") for table in _TABLES]
+_BY_TRIGRAMS = [_FOUND.format(_INDEXED.format(table), "search.text MATCH ? AND one.id <= ?") for table in _TABLES]
+_BY_SCAN = [_FOUND.format(_INDEXED.format(table), "instr(search.text, ?) AND one.id <= ?") for table in _TABLES]
 _NOT_INDEXED = [_FOUND.format(f"{table} AS one", "one.id > ?") for table in _TABLES]
 
 
@@ -59,32 +61,29 @@ _NOT_INDEXED = [_FOUND.format(f"{table} AS one", "one.id > ?") for table in _TAB
 class Missing:
     """A batch of messages that the index lacks."""
 
-    #: The watermark as it was.
+    #: Up to which id messages were indexed, and up to which id they were believed to be.
+    watermark: int
     after: int
-    #: The watermark as it will be.
+    #: Up to which id they will be.
     until: int
     #: The ids and the searchable texts of the messages.
     texts: list[tuple[str, int]]
 
     def run(self, connection: sqlite3.Connection) -> None:
         """Put the batch into the index, in a transaction, unless another process has done so meanwhile."""
-        if _watermark(connection) != self.after:
+        if (watermark(connection), indexed_until(connection)) != (self.watermark, self.after):
             return
         purge(connection, indexed=True)
+        if self.after < self.watermark:
+            connection.execute("DELETE FROM search WHERE rowid > ?", (self.after,))
         connection.executemany(_INSERT, self.texts)
-        connection.execute("UPDATE watermark SET indexed = ?", (self.until,))
-
-
-def _watermark(connection: sqlite3.Connection) -> int:
-    row = connection.execute("SELECT indexed FROM watermark").fetchone()
-    if row is None or not isinstance(row[0], int):
-        raise sqlite3.DatabaseError("the watermark of the index is damaged")
-    return row[0]
+        set_indexed(connection, self.until)
 
 
 def missing(connection: sqlite3.Connection) -> Missing | None:
     """Return messages that the index lacks; `None` if it lacks none. Call it in a transaction."""
-    after = until = _watermark(connection)
+    found_until = watermark(connection)
+    after = until = indexed_until(connection)
     texts: list[tuple[str, int]] = []
     size = 0
     found = False
@@ -98,9 +97,9 @@ def missing(connection: sqlite3.Connection) -> Missing | None:
             size += len(text)
             if size > _BATCH_CHARACTERS:
                 break
-    if not found and connection.execute("SELECT 1 FROM garbage LIMIT 1").fetchone() is None:
+    if not found and after == found_until and connection.execute("SELECT 1 FROM garbage LIMIT 1").fetchone() is None:
         return None
-    return Missing(after, until, texts)
+    return Missing(found_until, after, until, texts)
 
 
 def _searchable(text: str) -> str:
@@ -135,8 +134,9 @@ def candidates(
         indexed, sought = _BY_TRIGRAMS, f'"{quoted}"'
     else:
         indexed, sought = _BY_SCAN, needle
-    asked: list[tuple[str, tuple[object, bytes, bytes]]] = [(statement, (sought, *bounds)) for statement in indexed]
-    asked += [(statement, (_watermark(connection), *bounds)) for statement in _NOT_INDEXED]
+    until = indexed_until(connection)
+    asked: list[tuple[str, tuple[object, ...]]] = [(statement, (sought, until, *bounds)) for statement in indexed]
+    asked += [(statement, (until, *bounds)) for statement in _NOT_INDEXED]
     for statement, values in asked:
         for row in giving_way(connection.execute(statement, values)):
             key = row[0].decode(errors="replace")

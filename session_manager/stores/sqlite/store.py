@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from session_manager.arguments import check_bool, check_callable, check_path, check_seconds
 from session_manager.errors import CorruptSessionError, ReadOnlyError, SaveFailedError, StorageError, raise_alone
+from session_manager.history.search import SearchHit, best
 from session_manager.model.message import Message
-from session_manager.model.search import SearchHit, best
 from session_manager.model.session import Session, Version
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 from session_manager.stores.files.filesystem import real_path

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from hypothesis import strategies as st
 
+from session_manager.history.search import SearchHit, best
 from session_manager.model.changes import Append, Clear, Edit, Remove, Replace, Truncate
 from session_manager.model.message import Message
-from session_manager.model.search import SearchHit, best
 from session_manager.stores.contract import Store
 from session_manager.testing.contract.base import ContractBase, Storage, for_all
 from session_manager.testing.contract.chats import EPOCH, KEY, Chat, Step, said, steps
@@ -46,6 +47,58 @@ _PARTS = (
     {"role": "banana", "content": 7, "name": "banana"},
 )
 
+#: Objects of messages, by provider and framework: each says "Lisbon" in a text, an argument or a result, and nothing else does.
+#: "Porto" stands only where nobody searches: in types, ids, names of tools, signatures, encoded data.
+_SHAPES: dict[str, dict[str, Any]] = {
+    "OpenAI chat": {"role": "user", "name": "porto", "content": [{"type": "porto", "text": "Lisbon"}]},
+    "OpenAI chat, a call": {
+        "role": "assistant",
+        "tool_calls": [{"id": "porto", "function": {"name": "porto", "arguments": '{"city": "L\\u0069sbon"}'}}],
+    },
+    "OpenAI chat, reasoning": {"role": "assistant", "content": None, "reasoning_content": "Lisbon", "model": "porto"},
+    "OpenAI Responses, code": {
+        "type": "code_interpreter_call",
+        "id": "porto",
+        "outputs": [{"type": "logs", "logs": "Lisbon"}],
+    },
+    "OpenAI Responses, a shell": {
+        "type": "shell_call_output",
+        "call_id": "porto",
+        "output": [{"stdout": "", "stderr": "Lisbon"}],
+    },
+    "OpenAI Responses, reasoning": {"type": "reasoning", "encrypted_content": "porto", "summary": [{"text": "Lisbon"}]},
+    "Anthropic": {"role": "assistant", "content": [{"type": "thinking", "thinking": "Lisbon", "signature": "porto"}]},
+    "Anthropic, a call": {
+        "role": "assistant",
+        "content": [{"type": "tool_use", "id": "porto", "name": "porto", "input": {"cities": [{"id": "Lisbon"}]}}],
+    },
+    "Anthropic, a server's result": {
+        "role": "assistant",
+        "content": [{"type": "porto", "tool_use_id": "porto", "content": {"type": "porto", "stdout": "Lisbon"}}],
+    },
+    "Gemini": {"role": "model", "parts": [{"text": "Lisbon", "thoughtSignature": "porto"}]},
+    "Gemini, a result": {
+        "role": "user",
+        "parts": [{"functionResponse": {"name": "porto", "response": {"type": "Lisbon"}}}],
+    },
+    "Bedrock, a result": {
+        "role": "user",
+        "content": [
+            {"toolResult": {"toolUseId": "porto", "status": "porto", "content": [{"json": {"status": "Lisbon"}}]}}
+        ],
+    },
+    "AI SDK": {
+        "role": "tool",
+        "content": [{"type": "tool-result", "toolCallId": "porto", "output": {"type": "text", "value": "Lisbon"}}],
+    },
+    "LlamaIndex": {"role": "user", "blocks": [{"block_type": "porto", "text": "Lisbon"}]},
+    "Haystack": {"role": "tool", "meta": {"x": "porto"}, "content": [{"tool_call_result": {"result": "Lisbon"}}]},
+    "LangChain": {"type": "human", "data": {"content": "Lisbon", "id": "porto", "response_metadata": {"x": "porto"}}},
+    "an unknown shape": {"role": "user", "lines": [["Lisbon"]], "status": "porto"},
+    "an unknown item": {"type": "porto", "report": {"text": "Lisbon"}},
+    "any object": {"type": "session_manager.item", "item": {"type": "Lisbon"}},
+}
+
 
 def _corpus(store: Store) -> list[Chat]:
     """Write sessions with many texts, of which some are equal and equally old."""
@@ -75,6 +128,17 @@ class SearchContract(ContractBase):
         store = storage.reopen() if opened == "again" else storage.store
         for query in _QUERIES:
             assert store.search(query, limit=1000) == _hits(query, chats, 1000), repr(query)
+
+    @pytest.mark.parametrize("opened", ["as it was written", "again"])
+    def test_a_search_finds_what_is_said_in_every_shape(self, storage: Storage, opened: str) -> None:
+        """Texts, reasoning, arguments and results are found; roles, types, ids, signatures and names of tools are not."""
+        messages = tuple(Message.from_dict(shape, created_at=EPOCH) for shape in _SHAPES.values())
+        Chat().did(Append(at=EPOCH, messages=messages)).write(storage.store)
+        store = storage.reopen() if opened == "again" else storage.store
+        for query in ("lisbon", "li"):
+            found = {hit.position for hit in store.search(query, limit=100)}
+            assert [shape for position, shape in enumerate(_SHAPES) if position not in found] == []
+        assert store.search("porto") == []
 
     def test_a_search_finds_no_more_than_its_limit_and_these_are_the_best(self, store: Store) -> None:
         chats = _corpus(store)

@@ -128,7 +128,9 @@ def store(path):
 
 
 def count(store, table):
-    return store._database.read(lambda connection: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+    """Count the rows of a table, but for row 0, which says by which rules messages were indexed."""
+    statement = f"SELECT count(*) FROM {table} WHERE rowid > 0"
+    return store._database.read(lambda connection: connection.execute(statement).fetchone()[0])
 
 
 def test_saves_leave_the_index_and_the_next_search_catches_up_in_batches(store, monkeypatch):
@@ -212,6 +214,51 @@ def test_without_trigrams_it_searches_and_purges_the_old_index_later(path, monke
     with reopened(path) as store:
         assert store.indexed is True
         assert [hit.position for hit in store.search("needle")] == [1]
+        assert (count(store, "search"), count(store, "garbage")) == (1, 0)
+
+
+#: What other versions leave behind: an index of other texts by other rules, of unknown ones, or with a damaged row 0.
+OTHERS = {
+    "an older version's": ["UPDATE search SET text = 'hay'", "DELETE FROM search WHERE rowid = 0"],
+    "a newer version's": ["UPDATE search SET text = 'hay'", "UPDATE search SET text = '999 3' WHERE rowid = 0"],
+    **{
+        f"row 0 is {damage}": ["UPDATE search SET text = 'hay'", f"UPDATE search SET text = {damage} WHERE rowid = 0"]
+        for damage in ("NULL", "x'ff'", "''", "7", "'2 -1'", "'2 x'", "'2'")
+    },
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("read_only", [False, True])
+def test_an_index_by_other_rules_misses_nothing(path, other, read_only):
+    """Such an index has texts that are searched no more, and lacks others that are."""
+    with reopened(path) as store:
+        write_new(store, attrs.evolve(session_of("needle one", "needle two", "three"), revision=1))
+        assert len(store.search("needle")) == 2
+    for statement in OTHERS[other]:
+        raw(path, statement)
+    with closing(SQLiteStore(path, read_only=read_only)) as store:
+        for query in ("needle", "ne"):
+            assert len(store.search(query)) == 2
+            assert store.search("hay") == []
+        if not read_only:
+            assert count(store, "search") == 3
+            assert store._database.read(sqlite_index.missing) is None
+            assert store.strays() == []
+
+
+def test_what_an_older_version_indexes_beside_is_read_again(path):
+    """It raises the watermark by its own rules, and knows nothing of row 0."""
+    with reopened(path) as store:
+        session = write_new(store, attrs.evolve(session_of("needle one", "hay"), revision=1))
+        assert len(store.search("needle")) == 1
+        session = write(store, session, Append(at=AT, messages=(message("needle two"), message("needle three"))))
+        for statement in ("INSERT INTO search (rowid, text) VALUES (3, 'x')", "UPDATE watermark SET indexed = 4"):
+            store._group.alone(lambda one=statement: store._database.writer.execute(one))
+        with closing(SQLiteStore(path, read_only=True)) as reader:
+            assert len(reader.search("needle")) == 3
+        write(store, session, Truncate(at=AT, start=3))
+        assert [hit.position for hit in store.search("needle")] == [3]
         assert (count(store, "search"), count(store, "garbage")) == (1, 0)
 
 

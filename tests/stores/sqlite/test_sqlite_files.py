@@ -25,8 +25,8 @@ from session_manager import (
     StorageError,
     UnsupportedFormatError,
 )
+from session_manager.history.search import case_fold
 from session_manager.model.changes import Append, Clear, SetSummary, Truncate
-from session_manager.model.search import case_fold
 from session_manager.stores.contract import SessionInfo
 from session_manager.stores.sqlite import SQLiteStore
 from session_manager.stores.sqlite import connecting as sqlite_opening

@@ -1,11 +1,14 @@
 """Search: which messages contain a text, and which of them first. The same in every store.
 
-**What is searched** is what a person reads of a message: the strings of its ``content``, and in lists and objects there
-those under ``text``, ``content``, ``output``, ``refusal`` and ``thinking``; of an item without content (or of null)
-its own ``text``, ``output``, ``refusal`` and ``thinking``. **A match** is the query as a substring, letters compared without case, one by one (``ß`` is not ``ss``);
-every other character stands for itself. **The order** is that of BM25 (Robertson and Zaragoza, "The Probabilistic Relevance
-Framework", 2009) for a query of one term, with a fixed mean length, so that it does not depend on what else is stored:
-many occurrences in a short text come first; of equals the newest.
+**What is searched** is what a message says (`session_manager.history.text`): its texts, reasoning among them, and the arguments
+and results of tools. Of arguments and results that are JSON these are the names of their fields, their texts and their numbers,
+each by itself, so that a call is found alike in every provider's shape. Not searched are labels (roles, types, ids, states), the
+names of tools and speakers, definitions of tools, signatures, and encrypted or encoded data.
+
+**A match** is the query as a substring, letters compared without case, one by one (``ß`` is not ``ss``); every other character
+stands for itself. **The order** is that of BM25 (Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009) for a
+query of one term, with a fixed mean length, so that it does not depend on what else is stored: many occurrences in a short text
+come first; of equals the newest.
 """
 
 from __future__ import annotations
@@ -13,18 +16,22 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
 from session_manager.as_dict import AsDict
+from session_manager.history.text import Data, texts
 from session_manager.model.message import Message
 from session_manager.model.roles import shown_kind
 from session_manager.threads import giving_way
 
-__all__ = ["SearchHit", "best", "case_fold", "merged", "searched_text"]
+__all__ = ["WALK", "SearchHit", "best", "case_fold", "merged", "searched_text"]
 
-_READ = ("text", "content", "output", "refusal", "thinking")
+#: The number of the rules by which `searched_text` reads a message. Whoever changes them raises it, for indexes keep what was
+#: read by older ones.
+WALK: Final = 2
+
 _SATURATION = 1.2
 _LENGTH_WEIGHT = 0.75
 _MEAN_LENGTH = 200
@@ -62,22 +69,23 @@ def case_fold(text: str) -> str:
 
 
 def searched_text(message: Message) -> str:
-    """Return the searchable text of a message: its strings that a person reads, a line each."""
+    """Return the searchable text of a message, a line for each of its parts. The top of the module says what is searched.
+
+    >>> searched_text(Message("user", [{"type": "text", "text": "And in Lisbon?"}]))
+    'And in Lisbon?'
+    """
     value = message._object
-    content = value.get("content")
-    return "\n".join(_strings(value if content is None else content))
+    if type(content := value.get("content")) is str and len(value) == 2:
+        return content
+    return "\n".join(_searched(value))
 
 
-def _strings(value: Any) -> Iterator[str]:
-    left = [value]
-    while left:
-        value = left.pop()
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, list):
-            left.extend(reversed(value))
-        elif isinstance(value, dict):
-            left.extend(value[key] for key in reversed(_READ) if key in value)
+def _searched(value: dict[str, Any]) -> Iterator[str]:
+    for part in texts(value):
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, Data):
+            yield from part.strings()
 
 
 def best(text: str, messages: Iterable[tuple[str, Message]], limit: int) -> list[SearchHit]:

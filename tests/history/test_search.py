@@ -18,7 +18,7 @@ from session_manager import (
     SessionManager,
     open_store,
 )
-from session_manager.model.search import SearchHit, best, case_fold, merged, searched_text
+from session_manager.history.search import SearchHit, best, case_fold, merged, searched_text
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from tests.support.evicting import evict
@@ -143,15 +143,32 @@ SHAPES = {
     "a Responses output": {"type": "function_call_output", "call_id": "c", "output": "needle"},
     "an output in parts": {"type": "function_call_output", "output": [{"type": "input_text", "text": "needle"}]},
     "an item's text": {"type": "summary_text", "text": "needle"},
+    "arguments of a call": {"role": "assistant", "content": None, "tool_calls": [{"arguments": '{"x": "needle"}'}]},
+    "arguments, escaped": {"type": "function_call", "call_id": "1", "arguments": '{"x": "n\\u0065edle"}'},
+    "arguments, as an object": {"role": "assistant", "content": [{"type": "tool_use", "input": {"x": ["needle"]}}]},
+    "a result named like a label": {
+        "role": "user",
+        "parts": [{"functionResponse": {"response": {"status": "needle"}}}],
+    },
+    "a text beside a content": {"role": "user", "content": "hay", "text": "needle"},
+    "an unknown field": {"role": "user", "content": 12, "x": [{"y": "needle"}]},
+    "an item": {"type": "session_manager.item", "item": {"type": "needle"}},
 }
 
 UNREAD = {
     "a signature": {"role": "assistant", "content": [{"type": "thinking", "thinking": "", "signature": "needle"}]},
     "an URL": {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "needle"}}]},
-    "arguments of a call": {"role": "assistant", "content": None, "tool_calls": [{"arguments": "needle"}]},
+    "a label": {"type": "needle", "id": "needle", "status": "needle", "call_id": "needle", "output": ""},
+    "encrypted": {"type": "reasoning", "summary": [], "encrypted_content": "needle"},
+    "encoded": {"role": "user", "content": [{"type": "input_file", "file_data": "needle"}]},
+    "metadata": {"role": "user", "content": "", "metadata": {"x": "needle"}, "usage": {"x": "needle"}},
+    "a tool": {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"function": {"name": "needle", "arguments": "{}"}}],
+    },
+    "a schema": {"type": "mcp_list_tools", "tools": [{"name": "x", "input_schema": {"type": "needle"}}]},
     "a name": {"role": "user", "content": "", "name": "needle"},
-    "a text beside a content": {"role": "user", "content": "hay", "text": "needle"},
-    "a number": {"role": "user", "content": 12, "x": "needle"},
     "a role": {"role": "needle"},
 }
 
