@@ -129,8 +129,8 @@ class Renaming(Resource):
     def _forget(self, *keys: str) -> None:
         """Forget sessions, so that the next call reads under which key they are."""
         residents = self._residents
-        with residents.lock.checked:
-            for key in keys:
+        for key in keys:
+            with residents.lock.checked:
                 entry = residents.by_key.get(key)
                 if entry is not None and not entry.dirty:
                     residents.forget(key)

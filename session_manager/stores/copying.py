@@ -65,18 +65,22 @@ def copy(
         for store in {here, there}:
             store.attach(stack)
             stack.callback(store.detach, stack)
-        outcomes: dict[str, list[str]] = {"copied": [], "present": [], "different": []}
-        damaged: dict[str, Exception] = {}
-        for number, key in enumerate(_sorted(here), 1):
-            try:
-                outcome = _copy(here, there, key)
-            except (CorruptSessionError, UnsupportedFormatError) as error:
-                damaged[key] = error.with_traceback(None)  # which would keep the session in RAM
-            else:
-                if outcome is not None:
-                    outcomes[outcome].append(key)
-            if progress is not None:
-                progress(key, number)
+        return _copy_all(here, there, progress)
+
+
+def _copy_all(here: Store, there: Store, progress: Callable[[str, int], object] | None) -> CopyReport:
+    outcomes: dict[str, list[str]] = {"copied": [], "present": [], "different": []}
+    damaged: dict[str, Exception] = {}
+    for number, key in enumerate(_sorted(here), 1):
+        try:
+            outcome = _copy(here, there, key)
+        except (CorruptSessionError, UnsupportedFormatError) as error:
+            damaged[key] = error.with_traceback(None)  # which would keep the session in RAM
+        else:
+            if outcome is not None:
+                outcomes[outcome].append(key)
+        if progress is not None:
+            progress(key, number)
     return CopyReport(**{outcome: tuple(keys) for outcome, keys in outcomes.items()}, damaged=damaged)
 
 

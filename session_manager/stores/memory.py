@@ -95,9 +95,10 @@ class MemoryStore(Store):
             stored, tokens = self._sessions[key], self._tokens_of(key)
             renamed = stored.session._with(key=new_key)
             known = (*self._tokens_of(new_key), *tokens)[-MAX_TOKENS:]
-            left = {one: there for one, there in self._sessions.items() if one != key}
+            sessions = {**self._sessions, new_key: attrs.evolve(stored, session=renamed, tokens=known)}
+            del sessions[key]
             self._tokens[key] = tokens
-            self._sessions = {**left, new_key: attrs.evolve(stored, session=renamed, tokens=known)}
+            self._sessions = sessions
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         return iter([key for key in list(self._sessions) if key.startswith(prefix)])

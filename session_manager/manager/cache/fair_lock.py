@@ -76,21 +76,25 @@ class Claims(Resource):
         :raises SessionBusyError: if more are waiting; the claim is not queued.
         """
         with self._lock.checked:
-            before: Claim | None = None
-            for reference in self._queues.get(key, ()):
-                one = reference()
-                if one is claim:
-                    return before
-                if one is not None and not one.is_over:
-                    before = one
-            alive = self._alive(key)
-            if max_waiting is not None and len(alive) > max_waiting:
-                raise SessionBusyError(key, len(alive) - 1)
-            self._queues[key] = [*map(weakref.ref, alive), weakref.ref(claim)]
-            if len(self._queues) > self._sweep_at:
-                self._queues = {one: queue for one, queue in self._queues.items() if self._alive(one)}
-                self._sweep_at = 2 * len(self._queues) + _SWEEP
-            return before
+            return self._queue(key, claim, max_waiting)
+
+    def _queue(self, key: str, claim: Claim, max_waiting: int | None) -> Claim | None:
+        """Queue a claim up. Requires the lock, which is not taken here: no loop may stand in its block (see `RamLock`)."""
+        before: Claim | None = None
+        for reference in self._queues.get(key, ()):
+            one = reference()
+            if one is claim:
+                return before
+            if one is not None and not one.is_over:
+                before = one
+        alive = self._alive(key)
+        if max_waiting is not None and len(alive) > max_waiting:
+            raise SessionBusyError(key, len(alive) - 1)
+        self._queues[key] = [*map(weakref.ref, alive), weakref.ref(claim)]
+        if len(self._queues) > self._sweep_at:
+            self._queues = {one: queue for one, queue in self._queues.items() if self._alive(one)}
+            self._sweep_at = 2 * len(self._queues) + _SWEEP
+        return before
 
     def is_claimed(self, key: str) -> bool:
         """Say whether a claim on a key counts now. The lock may be held, and need not be."""

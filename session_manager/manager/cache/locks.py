@@ -5,15 +5,19 @@ Order: take a key's lock before the lock of what is in RAM. Take the locks of se
 An interrupt (Ctrl-C) may arrive between any two bytecodes. So both classes hand out a lock of the C library, and the
 caller holds it by ``with`` in its own frame: C code takes and releases it in one step, where a Python ``__enter__``
 could be interrupted and leave it locked. The lock itself knows its owner, and no other state can be left behind.
+Nor does such a block have a comprehension: Python 3.12 and 3.13 leave a block without its ``__exit__`` if they are
+interrupted where a comprehension jumps back to its next item (see ``tests/test_interrupts.py``).
 A caller that changes what is in RAM ends in one assignment.
 """
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 import attrs
 
@@ -24,6 +28,13 @@ from session_manager.threads import is_mine
 __all__ = ["KeyedLocks", "RamLock"]
 
 _SWEEP = 16
+
+_Reference: TypeAlias = "weakref.ref[threading.RLock]"
+_referent: Callable[[_Reference], threading.RLock | None] = operator.methodcaller("__call__")
+
+
+def _is_used(item: tuple[str, _Reference]) -> bool:
+    return item[1]() is not None
 
 
 @attrs.define(eq=False, repr=False)
@@ -75,7 +86,7 @@ class KeyedLocks(Resource):
 
     _lock: RamLock
     #: References without callbacks: an interrupt inside of a callback would be swallowed. The dead ones are swept.
-    _locks: dict[str, weakref.ref[threading.RLock]] = attrs.field(factory=dict)
+    _locks: dict[str, _Reference] = attrs.field(factory=dict)
     _sweep_at: int = _SWEEP
 
     def locks_of(self, keys: Iterable[str]) -> list[threading.RLock]:
@@ -88,8 +99,7 @@ class KeyedLocks(Resource):
             wait for a thread that waits for the first.
         """
         with self._lock.checked:
-            there = [lock for reference in self._locks.values() if (lock := reference()) is not None]
-            if any(map(is_mine, there)):
+            if any(map(is_mine, filter(None, map(_referent, self._locks.values())))):
                 raise ReentrantCallError
             locks = []
             for key in sorted(set(keys)):
@@ -100,7 +110,7 @@ class KeyedLocks(Resource):
                     self._locks[key] = weakref.ref(lock)
                 locks.append(lock)
             if len(self._locks) > self._sweep_at:
-                self._locks = {key: reference for key, reference in self._locks.items() if reference() is not None}
+                self._locks = dict(filter(_is_used, self._locks.items()))
                 self._sweep_at = 2 * len(self._locks) + _SWEEP
             return locks
 

@@ -207,10 +207,7 @@ def _at_once(step: Callable[[int], None], count: int) -> None:
 
     def work() -> None:
         try:
-            while left:
-                with contextlib.suppress(IndexError):
-                    number = left.popleft()
-                    step(number)
+            _each(left, step)
         except BaseException as error:  # noqa: BLE001 - it comes out in the caller's thread
             left.clear()
             failures.append(error)
@@ -228,19 +225,31 @@ def _at_once(step: Callable[[int], None], count: int) -> None:
         raise failures[0]
 
 
+def _each(left: deque[int], step: Callable[[int], None]) -> None:
+    while left:
+        with contextlib.suppress(IndexError):
+            number = left.popleft()
+            step(number)
+
+
 def _join(threads: Sequence[threading.Thread]) -> None:
     """Wait for threads to end, also after an interrupt: the caller then removes the files that they wrote."""
     interrupt = None
     left = deque(threads)
     while left:
         try:
-            while left[0].is_alive():
-                left[0].join()
-            left.popleft()
+            _join_each(left)
         except BaseException as error:  # noqa: BLE001 - it comes out in the end
             interrupt = error
     if interrupt is not None:
         raise interrupt
+
+
+def _join_each(left: deque[threading.Thread]) -> None:
+    while left:
+        while left[0].is_alive():
+            left[0].join()
+        left.popleft()
 
 
 def _durable(files: Files, buffers: Sequence[bytes]) -> tuple[str, Signature]:

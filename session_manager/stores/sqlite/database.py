@@ -342,18 +342,21 @@ class Database(Resource):
         try:
             if lock is not None and self._is_opened and not lock.acquire(self._busy_timeout):
                 _log.warning("%s is closed while it is busy in another process", self.path)
-            while self._idle:
-                reader = self._idle.pop()
-                with reader.lock:
-                    reader.close()
-            writer, self._writer = self._writer, None
-            if writer is not None:
-                writer.close()
+            self._close_connections()
         finally:
             if lock is not None and self._is_opened:
                 lock.release()
             elif lock is not None:
                 lock.close()
+
+    def _close_connections(self) -> None:
+        while self._idle:
+            reader = self._idle.pop()
+            with reader.lock:
+                reader.close()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
 
     # Forks
 

@@ -119,8 +119,7 @@ class GroupCommit(Resource):
         if not requests:
             return
         try:
-            for request in requests:
-                self._waiting[request] = None
+            self._waiting.update(dict.fromkeys(requests))
             if list(self._waiting)[:1] != requests[:1]:
                 requests[0].wait()
             if not all(request.done for request in requests):
