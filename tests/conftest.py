@@ -118,6 +118,26 @@ def _fail_for_leaks() -> None:
         pytest.fail(f"{len(leaks)} texts leaked, such as through {leaks[0]}", pytrace=False)
 
 
+_DESCRIPTORS = "/proc/self/fd"
+
+
+def _count_descriptors() -> int:
+    return len(os.listdir(_DESCRIPTORS)) if os.path.isdir(_DESCRIPTORS) else 0
+
+
+_open = _count_descriptors()
+
+
+@pytest.fixture(autouse=True)
+def _what_is_left_open_is_collected():
+    """Collect what a test leaves open, so that Python's warning fails this test, and not the one that happens to collect it."""
+    yield
+    global _open
+    if _count_descriptors() > _open:
+        gc.collect()
+    _open = _count_descriptors()
+
+
 @pytest.fixture
 def size(request) -> Size:
     """How much this run tries."""
