@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import logging
 import os
@@ -16,21 +15,20 @@ from hypothesis import HealthCheck, settings
 from session_manager import InvalidKeyError, InvalidMessageError, SessionManagerError
 from session_manager.testing import strategies
 from tests.support.canary import CANARY
-from tests.support.sizes import Size
+from tests.support.sizes import Size, needless
 
 # Strategies are built when they are first asked for: hypothesis draws it, too.
 strategies.NASTY_TEXTS += (CANARY,)
 
-#: Where the tests' files are: in RAM, if there is enough of it, for they are many and short-lived. What a disk does is
-#: simulated, or tried on images of file systems. `--basetemp` has them elsewhere.
+#: Where the tests' files are, and those of the processes that they start: in RAM, if there is enough of it, for they are
+#: many and short-lived. What a disk does is simulated, or tried on images of file systems. TMPDIR has them elsewhere.
 _RAM, _ENOUGH = "/dev/shm", 2 * 1024**3
 if os.path.isdir(_RAM) and shutil.disk_usage(_RAM).free > _ENOUGH:
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", _RAM)
+    os.environ.setdefault("TMPDIR", _RAM)
+    tempfile.tempdir = None  # and is looked up again
 
-if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
-    # The many processes that the tests start would each compile all of it: they share what they compile in this run.
-    os.environ["PYTHONPYCACHEPREFIX"] = _compiled = tempfile.mkdtemp(prefix="session_manager-compiled-")
-    atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
+# Without bytecode, each of the many processes that the tests start would compile all of it.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 #: For type checkers, not for running.
 collect_ignore = ["typing"]
@@ -52,8 +50,12 @@ def pytest_addoption(parser):
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     long, faults, soak = (config.getoption(name) for name in ("--long", "--faults", "--soak"))
+    left_out = set() if faults or soak else needless([item for item in items if item.get_closest_marker("covering")])
+    if left_out:
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
     for item in items:
-        if "size" in getattr(item, "fixturenames", ()):
+        if "size" in getattr(item, "fixturenames", ()) or item.get_closest_marker("covering"):
             item.add_marker(pytest.mark.sized)
         if item.get_closest_marker("long") and not (long or soak):
             item.add_marker(pytest.mark.skip(reason="takes long: --long"))

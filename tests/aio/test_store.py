@@ -132,14 +132,13 @@ def test_there_is_an_example_of_each_call():
     assert {name for name in vars(AsyncSessionManager) if not name.startswith("_")} - {"wrap"} == CALLS.keys()
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("is_dirty", [False, True])
-async def test_no_call_touches_a_store_in_the_loops_thread(store, called_in, refused, is_dirty, size, anyio_backend):
+async def test_no_call_touches_a_store_in_the_loops_thread(store, called_in, refused, is_dirty, anyio_backend):
     """And none changes anything in RAM before it finds that it has to wait.
 
     Of a session in RAM, of one that is not, of none at all.
     """
-    if is_dirty and anyio_backend == "trio" and not size:
-        pytest.skip("asyncio has done the same: --faults")
     for name, call in CALLS.items():
         async with AsyncSessionManager(store) as other:
             for key in (f"{name}-ram", f"{name}-cold"):

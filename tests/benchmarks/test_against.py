@@ -188,6 +188,7 @@ def test_the_command_compares_with_a_commit(clone, tmp_path, monkeypatch, capsys
     assert os.listdir(place) == []
 
 
+@pytest.mark.long
 @needs_git
 def test_a_version_that_cannot_run_a_workload_is_named(clone, tmp_path, monkeypatch, capsys):
     (clone / PACKAGE / "__init__.py").write_text("raise ImportError('nothing here')\n")
@@ -199,6 +200,7 @@ def test_a_version_that_cannot_run_a_workload_is_named(clone, tmp_path, monkeypa
     assert "no figures of history: old: ImportError: nothing here" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_package_from_elsewhere_is_not_measured(tmp_path):
     """Without the package in its folder, the worker would import that of the checkout."""
     (tmp_path / "empty").mkdir()

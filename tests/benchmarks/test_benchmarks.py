@@ -105,7 +105,7 @@ def test_the_command_writes_what_it_prints(tmp_path, capsys):
     assert os.listdir(tmp_path) == ["figures.json"]
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", [OURS[0], *(pytest.param(name, marks=pytest.mark.long) for name in OURS[1:])])
 def test_a_contender_keeps_what_it_is_given(name, tmp_path, place):
     worker = Worker(name, str(tmp_path), place.environment())
     worker.ask("prepare", 4)
@@ -131,6 +131,7 @@ def test_without_strace_the_documentation_is_believed(place, monkeypatch):
     assert (one.syncs, one.durable, one.missing) == (None, True, "")
 
 
+@pytest.mark.long
 def test_a_peer_that_is_not_there_is_named_and_does_not_take_part(place, monkeypatch):
     class Absent(Contender):
         package = "chat-session-manager-absent"

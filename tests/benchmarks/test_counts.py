@@ -28,6 +28,7 @@ def test_calls_and_frames_are_those_of_the_file():
     assert found.returncode == 0, found.stdout + found.stderr
 
 
+@pytest.mark.long
 def test_counts_are_the_same_each_time():
     assert counts.counts() == counts.counts()
 

@@ -42,14 +42,28 @@ def _elsewhere(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
+@contextlib.contextmanager
+def standard_input(text):
+    """Have a text be typed: by the descriptor, which some examples read, and as a file."""
+    before = os.dup(0)
+    try:
+        with tempfile.TemporaryFile() as typed, io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8") as file:
+            typed.write(text.encode())
+            typed.seek(0)
+            os.dup2(typed.fileno(), 0)
+            yield file
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+
+
 def execute(name, *arguments, stdin=""):
     """Run an example's command line in this process, to its end; what it starts are processes."""
-    standard_input = io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")
     output, errors, code = io.StringIO(), io.StringIO(), 0
-    with pytest.MonkeyPatch.context() as patched:
+    with standard_input(stdin) as typed, pytest.MonkeyPatch.context() as patched:
         patched.syspath_prepend(EXAMPLES)
         patched.setattr(sys, "argv", [name, *map(str, arguments)])
-        patched.setattr(sys, "stdin", standard_input)
+        patched.setattr(sys, "stdin", typed)
         example = importlib.import_module(name.removesuffix(".py"))
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
             try:
@@ -175,8 +189,12 @@ def test_quickstart_goes_on_where_it_was(tmp_path):
 # The bot
 
 
-def test_demo():
+def test_demo(endpoint, tmp_path, monkeypatch):
+    """It asks no endpoint, and leaves nothing behind."""
+    temporary_files_in(tmp_path, monkeypatch)
     output = run("bot.py", "--demo")
+    assert endpoint.requests == []
+    assert os.listdir(tmp_path) == []
     assert output.count("nothing was lost") == 2
     assert "kill -9" in output
     assert "bot: You are Ada." in output
@@ -209,12 +227,6 @@ with SessionManager("chats") as manager:
         "Chat main was reset meanwhile.",
         "0",
     ]
-
-
-def test_demo_cleans_up(tmp_path, monkeypatch):
-    temporary_files_in(tmp_path, monkeypatch)
-    run("bot.py", "--demo")
-    assert os.listdir(tmp_path) == []
 
 
 def test_demo_goes_on_in_a_storage():
@@ -405,25 +417,24 @@ def test_endpoint_gets_the_last_turns_of_a_long_history(endpoint):
     assert len(body["messages"]) < 50
 
 
-@pytest.mark.parametrize(
-    ("status", "reply", "said"),
-    [
-        (500, b'{"error": "out of\n order"}', '500 Internal Server Error: {"error": "out of order"}'),
-        (401, b"", "401 Unauthorized"),
-        (200, b"<html>", "something else than a chat completion"),
-        (200, b'{"choices": []}', "something else than a chat completion"),
-        (200, b'{"choices": [{"message": {"content": null}}]}', "something else than a chat completion"),
-        (200, b"[]", "something else than a chat completion"),
-        (200, b"\xff", "something else than a chat completion"),
-    ],
-)
-def test_endpoint_that_fails_is_reported_and_changes_nothing(endpoint, status, reply, said):
-    endpoint.status, endpoint.reply = status, reply
+BROKEN_REPLIES = [
+    (500, b'{"error": "out of\n order"}', '500 Internal Server Error: {"error": "out of order"}'),
+    (401, b"", "401 Unauthorized"),
+    (200, b"<html>", "something else than a chat completion"),
+    (200, b'{"choices": []}', "something else than a chat completion"),
+    (200, b'{"choices": [{"message": {"content": null}}]}', "something else than a chat completion"),
+    (200, b"[]", "something else than a chat completion"),
+    (200, b"\xff", "something else than a chat completion"),
+]
+
+
+def test_endpoint_that_fails_is_reported_and_changes_nothing(endpoint):
     with conversation() as bot:
-        answer = bot.ask("Hello")
-        assert answer.startswith("Sorry: ")
-        assert said in answer
-        assert bot.ask("/history") == "Chat main is empty."
+        for endpoint.status, endpoint.reply, said in BROKEN_REPLIES:
+            answer = bot.ask("Hello")
+            assert answer.startswith("Sorry: ")
+            assert said in answer
+            assert bot.ask("/history") == "Chat main is empty."
         endpoint.answer("now it works")
         assert bot.ask("Hello") == "bot: now it works"
 
@@ -434,11 +445,6 @@ def test_endpoint_that_is_not_there(monkeypatch, url):
     lines = run("bot.py", stdin="Hello\n/chats\n").splitlines()
     assert lines[1].startswith(f"Sorry: {url}/chat/completions cannot be asked")
     assert lines[2] == "There are no chats yet."
-
-
-def test_demo_asks_no_endpoint(endpoint):
-    assert "bot: You are Ada." in run("bot.py", "--demo")
-    assert endpoint.requests == []
 
 
 # The bot in an event loop
@@ -453,7 +459,7 @@ def loop(request):
 def deliver(*updates, options=()):
     """Deliver updates, (id, text) pairs, to one chat of an async bot that runs until they are answered."""
     lines = [json.dumps({"update_id": number, "chat": "ada", "text": text}) + "\n" for number, text in updates]
-    output = run("async_bot.py", "--json", "--thinking=0", *options, stdin="".join(lines), by=execute_apart)
+    output = run("async_bot.py", "--json", "--thinking=0", *options, stdin="".join(lines))
     replies = [json.loads(line) for line in output.splitlines()]
     assert sorted(reply["update_id"] for reply in replies) == sorted(number for number, _ in updates)
     return {reply["update_id"]: (reply["text"], reply["is_kept"]) for reply in replies}
@@ -644,6 +650,7 @@ def test_async_bot_lets_turns_end_when_it_is_stopped(loop, number):
     assert len(history_of_ada()) == 4
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("grace", ["--grace=0.1", "--grace=3600"])
 def test_async_bot_gives_up_turns_that_take_too_long_when_it_is_stopped(loop, grace):
     with stopped_async_bot(signal.SIGINT, "--thinking=3600", grace, *loop) as bot:
@@ -671,15 +678,12 @@ def test_async_bot_refuses_an_impossible_option(option):
 # The replay
 
 
-def test_replay_of_the_built_in_conversations():
-    output = run("replay.py", "--kills", "4", "--threads", "3", "--seed", "1")
-    assert last_line(output) == "60 sessions, 300 messages, 4 kills, 0 lost, 0 duplicated"
-
-
-def test_replay_removes_its_temporary_storage(tmp_path, monkeypatch):
+def test_replay_of_the_built_in_conversations(tmp_path, monkeypatch):
+    """Its temporary storage is removed at its end."""
     temporary_files_in(tmp_path, monkeypatch)
-    run("replay.py", "--kills", "1")
+    output = run("replay.py", "--kills", "4", "--threads", "3", "--seed", "1")
     assert os.listdir(tmp_path) == []
+    assert last_line(output) == "60 sessions, 300 messages, 4 kills, 0 lost, 0 duplicated"
 
 
 @pytest.mark.long

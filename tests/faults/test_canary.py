@@ -7,6 +7,7 @@ Keys, paths and names of fields may be shown; refs are texts like the others.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import pickle
 import sqlite3
@@ -179,6 +180,7 @@ def settled(caplog, leaks):
 
 @pytest.fixture(autouse=True)
 def _watched(caplog, leaks):
+    caplog.set_level(logging.DEBUG)
     yield
     settled(caplog, leaks)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import tempfile
 from functools import partial
@@ -23,13 +22,6 @@ PATIENCE = 100
 CALLS = 60
 #: The sessions that are worked on.
 MINE = (0, 1, 2)
-
-
-@pytest.fixture
-def tmp_path():
-    """A directory in RAM, if there is one: the disk is simulated."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as path:
-        yield Path(path)
 
 
 class Lines:

@@ -84,6 +84,7 @@ def limited(prefix, name, kind, path, *more):
     return json.loads(done.stdout)
 
 
+@pytest.mark.covering
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="made for Linux")
 @pytest.mark.parametrize(("name", "kind"), MUST_FAIL)
 def test_a_limit_fails_calls_and_nothing_else_until_it_is_lifted(name, kind, tmp_path, on_disk, record_property):
@@ -100,6 +101,7 @@ def test_a_limit_fails_calls_and_nothing_else_until_it_is_lifted(name, kind, tmp
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="made for Linux")
 @pytest.mark.timeout(1200)
+@pytest.mark.faults
 @pytest.mark.parametrize("kind", KINDS)
 def test_memory_that_ends_anywhere(kind, tmp_path, size):
     """From no byte left to more than enough, in steps: the limit meets another allocation each time."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from pathlib import Path
 
 import pytest
 
@@ -18,13 +16,6 @@ SEEDS = (1, pytest.param(2, marks=pytest.mark.faults))
 KILLS = (25, 340, 1700)
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-
-
-@pytest.fixture
-def tmp_path():
-    """A directory in RAM, if there is one: a kill does not ask what the disk has."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as path:
-        yield Path(path)
 
 
 @pytest.mark.timeout(1200)

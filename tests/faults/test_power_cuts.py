@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-from pathlib import Path
 
 import pytest
 
@@ -17,13 +15,6 @@ TYPES = ("ext4", "xfs")
 CUTS, LONG, SOAK = (4, 12, 12), 100, 400
 #: How many cuts it may take until a mistake is seen.
 PATIENCE = 200
-
-
-@pytest.fixture
-def tmp_path():
-    """A directory in RAM, if there is one: the images are thrown away."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as path:
-        yield Path(path)
 
 
 def cut_power(**arguments):

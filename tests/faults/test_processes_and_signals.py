@@ -7,9 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import textwrap
-from pathlib import Path
 
 import pytest
 
@@ -18,19 +16,13 @@ from session_manager.stores.contract import MAX_TOKENS
 from tests.faults.attacks import ROOT, attack
 from tests.faults.worker import Place
 from tests.support.sizes import Size
+from tests.support.spawned import take_turns
 
 KINDS = ("snapshot", "log", "sqlite")
 DEADLINE = 60
 TIMES = (8, 50, 2000)
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-
-
-@pytest.fixture
-def tmp_path():
-    """A directory in RAM, if there is one."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as path:
-        yield Path(path)
 
 
 def run(code, *arguments, deadline=DEADLINE):
@@ -42,6 +34,7 @@ def run(code, *arguments, deadline=DEADLINE):
 # Signals that end a program
 
 
+@pytest.mark.covering
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 @pytest.mark.parametrize("kind", KINDS)
@@ -401,14 +394,6 @@ def test_a_child_forked_in_the_middle_of_a_call_cannot_open_the_database(tmp_pat
     assert done.returncode == 0, done.stderr
 
 
-def in_a_worker(url, who, turns):
-    """Write, in a process that `multiprocessing` has started."""
-    with SessionManager(url) as m:
-        for number in range(turns):
-            with m.turn("shared", f"{who}-{number}") as turn:
-                turn.add_message("user", f"{who} {number}")
-
-
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of forks in a process that has threads
 def test_every_way_to_start_a_process_beside_an_open_manager(method, tmp_path):
@@ -417,7 +402,7 @@ def test_every_way_to_start_a_process_beside_an_open_manager(method, tmp_path):
     with SessionManager(url) as m:
         m.add_message("shared", "user", "parent")
         m.save("shared")
-        workers = [context.Process(target=in_a_worker, args=(url, who, 10)) for who in range(3)]
+        workers = [context.Process(target=take_turns, args=(url, who, 10)) for who in range(3)]
         for worker in workers:
             worker.start()
         m.add_message("shared", "user", "beside")
@@ -465,6 +450,7 @@ EXIT = """
 """
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "thread"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_end_of_the_interpreter_while_autosave_is_busy(kind, how, tmp_path):

@@ -115,7 +115,7 @@ def outcome(call, world):
 class Agreement(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
-        self.path = tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+        self.path = tempfile.mkdtemp()
         self.clock = Clock()
         self.places = itertools.count()
         self.worlds = {name: World(self.new_storage(name), self.clock) for name in STORES}

@@ -355,7 +355,7 @@ class ArchivingDirectoryMachine(ArchivingMachine):
     kind: type
 
     def open_store(self):
-        self.path = tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+        self.path = tempfile.mkdtemp()
         store = self.kind(os.path.join(self.path, "chats"))
         store.shared = True
         return store

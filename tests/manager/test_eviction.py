@@ -119,10 +119,10 @@ def test_the_estimate_is_within_a_factor_of_2_for_appended_messages(shape):
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
-def test_the_estimate_is_within_a_factor_of_2_for_many_small_sessions(count):
+def test_the_estimate_is_within_a_factor_of_2_for_many_small_sessions(count, size):
     store = MemoryStore()
     m = SessionManager(store)
-    for number in range(300):
+    for number in range(size.of(100, 300, 300)):
         m.get_or_create(f"k:{number}")
         m.add(f"k:{number}", *[{"role": "user", "content": f"hi {number} {i}"} for i in range(count)])
     m.save_all()
@@ -189,9 +189,9 @@ def test_a_resident_message_takes_at_most_3_times_its_json(tmp_path, storage, te
 
 
 @pytest.mark.parametrize("storage", ["snapshot:{}", "log:{}", "sqlite:{}/chats.db"])
-def test_of_an_evicted_session_nothing_is_left_but_its_key(tmp_path, storage):
+def test_of_an_evicted_session_nothing_is_left_but_its_key(tmp_path, storage, size):
     """A log was remembered with the session's metadata, and a snapshot with what its file was known by."""
-    url, keys = storage.format(tmp_path), [f"k:{number}" for number in range(500)]
+    url, keys = storage.format(tmp_path), [f"k:{number}" for number in range(size.of(300, 500, 500))]
     with SessionManager(url) as m:
         for key in keys:
             m.add_message(key, "user", "x" * 100)
@@ -526,7 +526,7 @@ def test_many_dirty_sessions_do_not_make_a_call_dear():
 
 @pytest.mark.usefixtures("switching_often")
 @pytest.mark.parametrize("limit", [1, 20_000])
-def test_threads_under_a_tiny_bound_never_see_an_older_state(limit):
+def test_threads_under_a_tiny_bound_never_see_an_older_state(limit, size):
     """Each thread reads and writes many of 200 sessions."""
     m = SessionManager(MemoryStore(), max_resident_bytes=limit)
     keys = [f"k:{number}" for number in range(200)]
@@ -537,7 +537,7 @@ def test_threads_under_a_tiny_bound_never_see_an_older_state(limit):
         chance = random.Random(who)
 
         def work():
-            for number in range(500):
+            for number in range(size.of(150, 500, 5000)):
                 key = chance.choice(mine)
                 m.add_message(key, "user", str(number))
                 model[key].append(str(number))
@@ -566,8 +566,9 @@ class Shared(MemoryStore):
 
 @pytest.mark.usefixtures("switching_often")
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-def test_two_managers_under_a_tiny_bound_see_each_others_messages(tmp_path, kind):
+def test_two_managers_under_a_tiny_bound_see_each_others_messages(tmp_path, kind, size):
     """A session evicted while somebody asked whether it was stale was a KeyError, or missing."""
+    rounds = size.of(40, 120, 600)
     store = Shared() if kind == "memory" else open_store(f"sqlite:{tmp_path / 'chats'}")
     first, second = (SessionManager(store, max_resident_bytes=1) for _ in range(2))
     for key in "abc":
@@ -576,7 +577,7 @@ def test_two_managers_under_a_tiny_bound_see_each_others_messages(tmp_path, kind
 
     def write(m, who):
         def work():
-            for number in range(120):
+            for number in range(rounds):
                 key = "abc"[number % 3]
                 m.add_message(key, "user", f"{who}{number}")
                 m.save(key)
@@ -586,7 +587,7 @@ def test_two_managers_under_a_tiny_bound_see_each_others_messages(tmp_path, kind
     def read(m):
         def work():
             counts = dict.fromkeys("abc", 1)
-            for number in range(300):
+            for number in range(2 * rounds):
                 key = "abc"[number % 3]
                 count = len(texts(m, key))
                 assert count >= counts[key]
@@ -603,7 +604,9 @@ def test_two_managers_under_a_tiny_bound_see_each_others_messages(tmp_path, kind
         for number, key in enumerate("abc"):
             found = texts(m, key)
             for who in ("one", "two"):
-                assert [text for text in found if text.startswith(who)] == [f"{who}{n}" for n in range(number, 120, 3)]
+                assert [text for text in found if text.startswith(who)] == [
+                    f"{who}{n}" for n in range(number, rounds, 3)
+                ]
     store.close()
 
 

@@ -29,6 +29,7 @@ from session_manager.testing import FaultyStore
 from tests.support.clocks import Clock
 from tests.support.evicting import evict
 from tests.support.managers import texts
+from tests.support.spawned import rename_often
 from tests.support.strategies import facts
 
 KEY, NEW = "telegram:42", "telegram:-10042"
@@ -247,10 +248,10 @@ def test_a_rename_in_a_turn_of_one_of_the_two_is_refused(m, key):
     assert len(texts(m)) == (3 if key == KEY else 2)
 
 
-def test_renames_that_cross_do_not_wait_for_each_other(m):
+def test_renames_that_cross_do_not_wait_for_each_other(m, size):
     m.add_message("a", "user", "a")
     m.save_all()
-    ends = time.monotonic() + 1
+    ends = time.monotonic() + size.of(0.2, 1, 10)
 
     def back_and_forth(one, other):
         while time.monotonic() < ends:
@@ -397,28 +398,18 @@ def test_a_key_that_another_manager_has_taken_is_refused(pair):
         other.rename(KEY, "third")
 
 
-def _rename_often(path, number):
-    with SessionManager(f"sqlite:{path}") as m:
-        for _ in range(20):
-            for one, other in (("a", "b"), ("b", "a")):
-                with contextlib.suppress(SessionExistsError, SessionNotFoundError):
-                    m.rename(one, other)
-                    m.add_message(other, "user", f"{number}")
-                    m.save(other)
-
-
 def test_processes_that_rename_at_once_leave_one_with_all(tmp_path):
-    path = tmp_path / "chats.db"
-    with SessionManager(f"sqlite:{path}") as m:
+    url = f"sqlite:{tmp_path / 'chats.db'}"
+    with SessionManager(url) as m:
         m.add_message("a", "user", "first")
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_rename_often, args=(path, number)) for number in range(2)]
+    processes = [context.Process(target=rename_often, args=(url, number, 20)) for number in range(2)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
-    with SessionManager(f"sqlite:{path}") as m:
+    with SessionManager(url) as m:
         assert "first" in [text for key in m for text in texts(m, key)]
         assert [text for key in m for text in texts(m, key)].count("first") == 1
         assert m.verify() == []

@@ -36,7 +36,7 @@ class DirectoryMachine(SessionMachine):
 
     def __init__(self):
         super().__init__()
-        self.path = tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+        self.path = tempfile.mkdtemp()
 
     def open_store(self):
         return self.store(self.path)

@@ -112,6 +112,7 @@ def test_the_contract_notices_a_broken_store(pytester, store):
     assert outcomes.get("failed", 0) > 0
 
 
+@pytest.mark.long
 def test_what_the_broken_stores_are_made_of_is_not_broken(pytester):
     outcomes = run_contract(pytester, Folds, "not any")
     assert set(outcomes) == {"passed", "skipped", "deselected"}

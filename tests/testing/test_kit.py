@@ -326,11 +326,11 @@ found = settings(
         broken_stores.FoldsCase,
         broken_stores.LosesRefs,
         broken_stores.NumbersMessagesAnew,
-        broken_stores.EditsNothing,
+        pytest.param(broken_stores.EditsNothing, marks=pytest.mark.long),
         broken_stores.CountsPositions,
         broken_stores.CompactsTooMuch,
         broken_stores.AlwaysDeletes,
-        broken_stores.KeepsNoArchive,
+        pytest.param(broken_stores.KeepsNoArchive, marks=pytest.mark.long),
     ],
     ids=lambda broken: broken.__name__,
 )
@@ -391,6 +391,7 @@ def test_a_machine_without_a_store_asks_for_one():
         SessionMachine().open()
 
 
+@pytest.mark.long
 def test_a_fresh_checkout_has_no_slow_first_draw(tmp_path):
     """Hypothesis built its tables at the first draw of `nasty_text()`, and its health check failed the first run."""
     script = """
@@ -463,6 +464,7 @@ def test_only_a_manager_crashes():
         crash(MemoryStore())
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("name", ["SessionManager", "AsyncSessionManager"])
 @pytest.mark.parametrize("kind", ["snapshot", "sqlite"])
 def test_no_finalizer_complains_at_the_end(name, kind, tmp_path):

@@ -8,7 +8,6 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import tempfile
 from contextlib import closing
 from datetime import timedelta
 from functools import partial
@@ -43,13 +42,6 @@ ARCHIVE = "telegram~3a42.archive.jsonl"
 CANARY = "CANARY-7f3a"
 FILES = {"snapshot": SnapshotStore, "log": LogStore}
 KINDS = ["memory", "snapshot", "log", "sqlite"]
-
-
-@pytest.fixture
-def tmp_path():
-    """A directory in RAM, if there is one: thousands of saves are made here, and no test looks at what a disk does."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as path:
-        yield Path(path)
 
 
 def opener(kind, path):

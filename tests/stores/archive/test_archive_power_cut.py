@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
-import tempfile
 from pathlib import Path
 
 import attrs
@@ -24,13 +22,6 @@ BREAKABLE = ("open_new", "open_append", "write", "sync", "sync_data", "truncate"
 
 class PowerCut(BaseException):
     """Raised by every operation from the cut on."""
-
-
-@pytest.fixture
-def tmp_path():
-    """A directory in RAM, if there is one: what a disk does is simulated."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as path:
-        yield Path(path)
 
 
 @attrs.define(eq=False)

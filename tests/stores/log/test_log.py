@@ -480,7 +480,7 @@ def test_a_log_is_compacted_before_most_of_it_is_dead(change, reopened, size, tm
     appended, compactions = path.stat().st_size, 0
     before, inode = appended, path.stat().st_ino
     lines.clear()
-    for number in range(600):
+    for number in range(size.of(300, 600, 600)):
         change(m, number)
         m.save(KEY)
         status, whole = path.stat(), encode_first(m.get(KEY)).size

@@ -144,8 +144,7 @@ class LogFileMachine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        ram = "/dev/shm" if os.path.isdir("/dev/shm") else None
-        self.directory = tempfile.TemporaryDirectory(dir=ram)
+        self.directory = tempfile.TemporaryDirectory()
         self.path = Path(self.directory.name)
         self.places = 0
         #: What each backup holds.

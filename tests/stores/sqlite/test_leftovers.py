@@ -115,6 +115,7 @@ def of_another(_, backup):
 BACKUPS = {one.__name__: one for one in (by_file, by_vacuum, by_backup, by_copy, of_another)}
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("read_only", [False, True])
 @pytest.mark.parametrize("how", sorted(BACKUPS))
 def test_a_backup_beside_the_log_of_before_is_refused_and_left_as_it_is(how, read_only, path, tmp_path):
@@ -234,7 +235,7 @@ def test_a_log_that_holds_nothing_is_no_ones(path):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_checkpoint_that_was_cut_short_anywhere_is_no_strange_log(seed, path, tmp_path):
+def test_a_checkpoint_that_was_cut_short_anywhere_is_no_strange_log(seed, path, tmp_path, size):
     """Any part of the log's pages may be in the database already, and the log may have been begun anew before."""
     with opened(path) as m:
         database = m._residents.store._database
@@ -247,18 +248,18 @@ def test_a_checkpoint_that_was_cut_short_anywhere_is_no_strange_log(seed, path, 
         m.save("k1")
         killed = kept(path, tmp_path / "killed")
         expected = {key: texts(m, key) for key in m}
-    pages, size = frames(Path(f"{killed}-wal").read_bytes())
+    pages, length = frames(Path(f"{killed}-wal").read_bytes())
     assert pages
     before = files(killed)
     chance = random.Random(seed)
-    for number in range(12):
+    for number in range(0, 12, size.of(4, 1, 1)):
         for end, content in before.items():
             Path(f"{killed}{end}").write_bytes(content)
         data = bytearray(before[""])
         for page in chance.sample(sorted(pages), number * len(pages) // 11):
-            first = (page - 1) * size
-            data += b"\0" * (first + size - len(data))
-            data[first : first + size] = pages[page]
+            first = (page - 1) * length
+            data += b"\0" * (first + length - len(data))
+            data[first : first + length] = pages[page]
         killed.write_bytes(data)
         with opened(killed, read_only=True) as m:
             assert {key: texts(m, key) for key in m} == expected
@@ -331,6 +332,7 @@ def restored(connection, tmp_path):
 OTHERS = {one.__name__: one for one in (index, rewritten, mine, restored)}
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("after", ["nothing", "saves", "a new log and saves"])
 @pytest.mark.parametrize("what", sorted(OTHERS))
 def test_what_other_programs_commit_is_no_strange_log(what, after, path, tmp_path):
@@ -478,6 +480,7 @@ def test_a_log_that_is_in_use_is_never_refused(read_only, path):
 CALLS = ("pwrite64", "fdatasync", "ftruncate", "unlink")
 
 
+@pytest.mark.covering
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("begun", ["nothing", "a database", "a copy by SQLite"])
