@@ -135,9 +135,11 @@ def _what_is_left_open_is_collected():
     """Collect what a test leaves open, so that Python's warning fails this test, and not the one that happens to collect it."""
     yield
     global _open
-    if _count_descriptors() > _open:
+    found = _count_descriptors()
+    if found > _open:
         gc.collect()
-    _open = _count_descriptors()
+        found = _count_descriptors()
+    _open = found
 
 
 @pytest.fixture

@@ -564,13 +564,13 @@ MANAGER = (
         "manager/test_locks.py::test_a_lock_that_is_held_survives_the_sweep_of_those_that_are_not",
         locks.KeyedLocks,
         "locks_of",
-        ("if reference() is not None}", "if key in keys}"),
+        ("dict(filter(_is_used, self._locks.items()))", "{key: self._locks[key] for key in keys}"),
     ),
     seeded(
         "one more may wait for a turn",
         "manager/test_fair_lock.py::test_only_so_many_may_wait",
         claims.Claims,
-        "queue",
+        "_queue",
         ("len(alive) > max_waiting", "len(alive) > max_waiting + 1"),
     ),
     seeded(
