@@ -68,7 +68,7 @@ DIALOGUES: dict[str, list[dict[str, Any]]] = {
         {"role": "user", "content": "yes"},
         {"role": "assistant", "content": "yes"},
         {"role": "user", "content": "yes"},
-        {"role": "assistant", "content": ""},
+        {"role": "assistant", "content": "yes?"},
     ],
 }
 

@@ -10,6 +10,7 @@
     ├── SessionExistsError (ValueError)
     ├── MessageNotFoundError (KeyError)
     ├── TurnNotFoundError (LookupError)
+    ├── ContextTooSmallError (ValueError)
     ├── InvalidStorageError (ValueError)
     ├── ClosedError (RuntimeError)
     ├── ForkedError (RuntimeError)
@@ -39,6 +40,7 @@ from typing import Any, NoReturn
 __all__ = [
     "ClosedError",
     "ConflictError",
+    "ContextTooSmallError",
     "CorruptSessionError",
     "ForkedError",
     "InvalidDataError",
@@ -182,6 +184,23 @@ class TurnNotFoundError(SessionManagerError, LookupError):
     def _sentence(self) -> str:
         what = "no turn" if self.ref is None else f"no turn {_shown(self.ref)}"
         return f"session {_shown(self.key)} has {what} to replace"
+
+
+class ContextTooSmallError(SessionManagerError, ValueError):
+    """A bound is too small for the last question and what belongs to it: no context can be made."""
+
+    def __init__(self, name: str, bound: int, needed: int) -> None:
+        super().__init__(name, bound, needed)
+        #: The bound: ``max_tokens`` or ``max_messages``.
+        self.name: str = name
+        #: Its value.
+        self.bound: int = bound
+        #: The least that would do.
+        self.needed: int = needed
+
+    def _sentence(self) -> str:
+        more = self.needed - self.bound
+        return f"{self.name}={self.bound} is too small for the last turn, which needs {self.needed}: {more} more"
 
 
 class InvalidStorageError(SessionManagerError, ValueError):

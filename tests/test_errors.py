@@ -37,6 +37,7 @@ TREE = {
     "MessageNotFoundError": ("SessionManagerError", "KeyError"),
     "SessionExistsError": ("SessionManagerError", "ValueError"),
     "TurnNotFoundError": ("SessionManagerError", "LookupError"),
+    "ContextTooSmallError": ("SessionManagerError", "ValueError"),
     "InvalidStorageError": ("SessionManagerError", "ValueError"),
     "ClosedError": ("SessionManagerError", "RuntimeError"),
     "ForkedError": ("SessionManagerError", "RuntimeError"),

@@ -22,6 +22,7 @@ from session_manager.aio.workers import Workers, in_a_thread_of_its_own, to_the_
 from session_manager.arguments import check_bool, check_type, several
 from session_manager.errors import ClosedError
 from session_manager.history.context import OPTIONS, ContextOptions, context
+from session_manager.history.rules import BY_SHAPE, Rules
 from session_manager.history.search import SearchHit
 from session_manager.history.tokens import estimate_tokens
 from session_manager.keywords import Unpack, showing, unexpected
@@ -126,6 +127,7 @@ class AsyncSessionManager(Resource):
         read_only: bool = False,
         archive: bool = False,
         roles: Collection[str] = (),
+        rules: Rules = BY_SHAPE,
         on_event: OnEvent | None = None,
         slow_save: float | None = 1.0,
     ) -> None:
@@ -141,6 +143,7 @@ class AsyncSessionManager(Resource):
             read_only=read_only,
             archive=archive,
             roles=roles,
+            rules=rules,
             on_event=on_event,
             slow_save=slow_save,
         )
@@ -156,6 +159,7 @@ class AsyncSessionManager(Resource):
             read_only=read_only,
             archive=archive,
             roles=roles,
+            rules=rules,
             on_event=on_event,
             slow_save=slow_save,
         )
@@ -238,11 +242,13 @@ class AsyncSessionManager(Resource):
     async def get_context(self, key: str, **options: Unpack[ContextOptions]) -> list[Any]:
         """Return the messages to send to a model: `SessionManager.get_context`.
 
-        :param system, max_messages, max_tokens, summary_role: as there.
+        :param system, max_messages, max_tokens, rules, summary_role: as there.
         :param count: likewise; called in another thread.
         """
         if not OPTIONS.issuperset(options):
             raise unexpected("AsyncSessionManager.get_context", options, OPTIONS)
+        if options.get("rules") is None:
+            options["rules"] = (await self._manager())._rules
         session = await self.get(key)
         build = partial(context, session, **options)
         in_a_thread = is_long(session, (), options.get("count", estimate_tokens))

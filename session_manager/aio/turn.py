@@ -171,12 +171,14 @@ class AsyncTurn(Resource):
     async def get_context(self, **options: Unpack[ContextOptions]) -> list[Any]:
         """Return what to send to a model: `AsyncSessionManager.get_context`, with the messages of this turn behind the others.
 
-        :param system, max_messages, max_tokens, count, summary_role: as there.
+        :param system, max_messages, max_tokens, count, rules, summary_role: as there.
         :raises RuntimeError: outside of the block.
         """
         if not OPTIONS.issuperset(options):
             raise unexpected("AsyncTurn.get_context", options, OPTIONS)
         turn = self._turn
+        if options.get("rules") is None:
+            options["rules"] = turn._rules
         session = await self._workers.reading.soon(turn.key, turn._shown)
         added = turn._added()
         build = partial(context, session, added, **options)

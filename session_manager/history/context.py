@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
 
+import attrs
+
 from session_manager.arguments import check_callable, check_int
 from session_manager.errors import InvalidMessageError, raise_alone
-from session_manager.history.cuts import fit
-from session_manager.history.problems import head
+from session_manager.history.cuts import compaction, fitting
+from session_manager.history.problems import ruled
 from session_manager.history.repair import repair
+from session_manager.history.roles import head, joined
+from session_manager.history.rules import BY_SHAPE, Rules, SystemPlace
+from session_manager.history.shapes import BEDROCK, CHAT, GEMINI, Shape, shape_of
 from session_manager.history.tokens import estimate_tokens
 from session_manager.model.json_value import checked_text
-from session_manager.model.message import Message
+from session_manager.model.message import Message, utc_now
 from session_manager.model.roles import KNOWN_ROLES
 from session_manager.model.session import Session
 from session_manager.model.view import View
@@ -33,7 +38,8 @@ class ContextOptions(TypedDict, total=False):
     max_messages: int | None
     max_tokens: int | None
     count: Callable[[Message], int]
-    summary_role: str
+    rules: Rules | None
+    summary_role: str | None
 
 
 #: Their names.
@@ -48,44 +54,103 @@ def context(
     max_messages: int | None = None,
     max_tokens: int | None = None,
     count: Callable[[Message], int] = estimate_tokens,
-    summary_role: str = "system",
+    rules: Rules | None = None,
+    summary_role: str | None = None,
 ) -> list[Any]:
     """Return the messages to send to a model, as fresh dicts. A pure function; see `SessionManager.get_context`.
 
     :param buffered: further messages, behind those of the session.
-    :raises TypeError: if a bound is no int, or `count` is not callable.
+    :raises TypeError: if a bound is no int, `count` is not callable, or `rules` are none.
     :raises ValueError: if a bound is negative.
     :raises InvalidMessageError: if `summary_role` is no known role, or `count` returns anything but an int of 0 or more.
+    :raises ContextTooSmallError: if a bound is too small for the last question and what belongs to it.
     """
     for name, bound in (("max_messages", max_messages), ("max_tokens", max_tokens)):
         if bound is not None:
             check_int(bound, f"{name}: a bound", least=0)
     check_callable(count, "count")
-    checked_text(summary_role, "summary_role", empty=False)
-    if summary_role not in KNOWN_ROLES:
-        raise InvalidMessageError("summary_role", "is no role that a provider knows, such as system, developer or user")
+    rules = BY_SHAPE if rules is None else ruled(rules)
+    if summary_role is not None:
+        checked_text(summary_role, "summary_role", empty=False)
+        if summary_role not in KNOWN_ROLES:
+            raise InvalidMessageError(
+                "summary_role", "is no role that a provider knows, such as system, developer or user"
+            )
     stored = View[Message]() if session is None else session.messages
     whole = stored.to_list() + list(buffered)
     first = head(whole)
-    kept, rest = whole[:first], whole[first:]
-    if system is not None:
-        kept.insert(0, Message("system", system) if isinstance(system, str) else _given(system))
-    if session is not None and session.summary:
-        kept.append(Message(summary_role, SUMMARY_PREFACE + session.summary))
-    if max_messages is None and max_tokens is None:
-        rest = repair(rest)
-    if max_messages is not None:
-        rest = fit(rest, max_messages, _one)
-    if max_tokens is not None:
-        rest = fit(rest, max_tokens, count)
-    return [message.to_dict() for message in [*kept, *rest]]
+    prompts = whole[:first] if system is None else [_prompt(system), *whole[:first]]
+    lead = _lead(prompts, "" if session is None else session.summary, whole[first:], rules, summary_role)
+    if any(message.role == "user" for message in lead):
+        rules = attrs.evolve(rules, user_first=False)
+    rest = _rest(whole[first:], max_messages, max_tokens, count, rules)
+    if (kept := compaction(stored)) is not None and all(one is not stored[kept] for one in rest):
+        rest = [stored[kept], *rest]
+    done = [*lead, *rest]
+    if lead and (rules.alternate or rules.max_cache_marks is not None):
+        done = repair(done, rules)
+    return [message.to_dict() for message in done]
 
 
-def _given(system: object) -> Message:
+def _prompt(system: object) -> Message:
+    if isinstance(system, str):
+        return Message("system", system)
     try:
         return Message.of(system)
     except InvalidMessageError as error:
         raise_alone(InvalidMessageError(f"system.{error.path}" if error.path else "system", error.reason))
+
+
+def _lead(
+    prompts: list[Message], summary: str, rest: list[Message], rules: Rules, summary_role: str | None
+) -> list[Message]:
+    """Return what comes before the history: the prompts and the summary in one system message, or as the rules have it."""
+    shape = rules.shape or _newest_shape(rest)
+    if rules.shape is None and shape in (GEMINI, BEDROCK):
+        rules = rules.of(shape)
+        apart = True
+    else:
+        apart = rules.system is SystemPlace.APART
+    lead = [] if apart else _as_one(prompts)
+    if not summary:
+        return lead
+    role = summary_role or rules.summary_role
+    text = SUMMARY_PREFACE + summary
+    made = Message._restore(
+        shape.made(role, text), lead[-1].created_at if lead else rest[0].created_at if rest else utc_now()
+    )
+    both = joined(lead[-1], made) if lead and summary_role in (None, lead[-1].role) else None
+    return [*lead, made] if both is None else [*lead[:-1], both]
+
+
+def _newest_shape(messages: list[Message]) -> Shape:
+    """Return the shape of the newest messages that is not the common one of all."""
+    newest = (shape_of(message) for message in messages[-8:][::-1])
+    return next((shape for shape in newest if shape is not CHAT and shape.is_whole), CHAT)
+
+
+def _as_one(prompts: list[Message]) -> list[Message]:
+    done = prompts[:1]
+    for message in prompts[1:]:
+        both = joined(done[-1], message)
+        done[-1:] = [done[-1], message] if both is None else [both]
+    return done
+
+
+def _rest(
+    rest: list[Message],
+    max_messages: int | None,
+    max_tokens: int | None,
+    count: Callable[[Message], int],
+    rules: Rules,
+) -> list[Message]:
+    if max_messages is None and max_tokens is None:
+        return repair(rest, rules)
+    if max_messages is not None:
+        rest = fitting(rest, max_messages, _one, rules, "max_messages")
+    if max_tokens is not None:
+        rest = fitting(rest, max_tokens, count, rules, "max_tokens")
+    return rest
 
 
 def _one(_: Message) -> int:

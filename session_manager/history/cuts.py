@@ -8,40 +8,41 @@ from collections.abc import Callable, Iterator, Sequence
 import attrs
 
 from session_manager.arguments import check_callable
-from session_manager.history.pairing import (
-    is_of_the_model,
-    is_reasoning,
-    pair,
-    starts,
-    turn_starts,
-)
-from session_manager.history.problems import head
+from session_manager.errors import ContextTooSmallError
+from session_manager.history.pairing import Pairing, is_users, pair, starts, turn_starts
+from session_manager.history.problems import ruled
 from session_manager.history.repair import repair
+from session_manager.history.roles import head
+from session_manager.history.rules import BY_SHAPE, Rules
+from session_manager.history.shapes import calls, role_of
+from session_manager.history.shapes.items import is_compaction, is_reasoning
 from session_manager.history.tokens import counted, estimate_tokens
-from session_manager.history.tool_calls import calls
 from session_manager.model.message import Message
+from session_manager.model.view import View
 
-__all__ = ["Cut", "cut", "fit", "safe_start", "tails", "turns"]
+__all__ = ["Cut", "behind_reasoning", "compaction", "cut", "fit", "fitting", "safe_start", "tails", "turns"]
 
 #: How many messages a search from the end of a history looks at first.
 _FIRST_TAIL = 64
 
 
-def turns(messages: Sequence[Message]) -> list[Sequence[Message]]:
+def turns(messages: Sequence[Message], rules: Rules = BY_SHAPE) -> list[Sequence[Message]]:
     """Return a history in turns, in order; together they are the whole history.
 
     Messages before the first turn (system messages, a greeting, the rest of a cut turn) are the first element.
     `session_manager.history.problems` defines a turn.
 
+    :raises TypeError: if `rules` are none.
+
     >>> said = [Message("system", "Be brief."), Message("user", "Hi"), Message("assistant", "Hello!")]
     >>> [[message.role for message in turn] for turn in turns([*said, Message("user", "Bye")])]
     [['system'], ['user', 'assistant'], ['user']]
     """
-    bounds = sorted({0, *turn_starts(messages), len(messages)})
+    bounds = sorted({0, *turn_starts(messages, ruled(rules)), len(messages)})
     return [messages[start:stop] for start, stop in itertools.pairwise(bounds)]
 
 
-def safe_start(messages: Sequence[Message], keep_last: int) -> int:
+def safe_start(messages: Sequence[Message], keep_last: int, rules: Rules = BY_SHAPE) -> int:
     """Return where to cut a history: ``messages[safe_start(messages, n):]`` is whole turns, at least `n` messages.
 
     It is the shortest such end of the history. It parts no turn, and no call from its result. A cut there makes no new problem;
@@ -51,17 +52,39 @@ def safe_start(messages: Sequence[Message], keep_last: int) -> int:
     * If the turns together do not have that many messages (there are fewer, one is gigantic and the rest leads it, or there is
       no user message at all), everything is kept: the index is 0.
 
+    :raises TypeError: if `rules` are none.
+
     >>> said = [Message("user", "Hi"), Message("assistant", "Hello!"), Message("user", "Bye"), Message("assistant", "Bye!")]
     >>> [safe_start(said, keep_last) for keep_last in range(6)]
     [4, 2, 2, 0, 0, 0]
     """
+    ruled(rules)
     if keep_last <= 0:
         return len(messages)
     last = len(messages) - keep_last
-    for start in tails(messages):
+    for start in tails(messages, rules):
         if start <= last:
-            return next((start + one for one in reversed(turn_starts(messages[start:])) if start + one <= last), 0)
+            found = reversed(turn_starts(messages[start:], rules))
+            return next((start + one for one in found if start + one <= last), 0)
     return 0
+
+
+def compaction(messages: Sequence[Message]) -> int | None:
+    """Return the index of the newest ``compaction`` item, which stands for everything before it; `None` if there is none."""
+    if isinstance(messages, View):
+        return messages.last_where(_is_compaction)
+    return next((at for at in range(len(messages) - 1, -1, -1) if _is_compaction(messages[at])), None)
+
+
+def _is_compaction(message: Message) -> bool:
+    return is_compaction(message._object)
+
+
+def behind_reasoning(messages: Sequence[Message], start: int) -> int:
+    """Return where to cut a history at `start` or before, so that no reasoning item is parted from what it led to."""
+    while 0 < start < len(messages) and is_reasoning(messages[start - 1]._object):
+        start -= 1
+    return start
 
 
 @attrs.frozen
@@ -77,9 +100,10 @@ class Cut:
 def cut(messages: Sequence[Message], keep_last: int) -> Cut | None:
     """Return the messages that may go while at least the last `keep_last` messages stay; `None` if none may.
 
-    Whole turns go if one ends there: all messages before `safe_start`, but for leading system and developer messages. If none
+    Whole turns go if one ends there: all messages before `safe_start`, but for leading system and developer messages, and
+    for a ``compaction`` item with what it stands for. If none
     ends there, one turn has become too long, such as one question with 300 tool calls. Then its first part may go, but for its
-    first message, the question. The kept part begins where the model goes on: behind the results of all earlier calls, never
+    first message, the question, and what leads it. The kept part begins where the model goes on: behind the results of all earlier calls, never
     right behind a reasoning item, and in a turn with reasoning items at one. So each call keeps its result, and each reasoning
     item keeps everything that it led to. A cut there makes no new problem.
 
@@ -93,22 +117,30 @@ def cut(messages: Sequence[Message], keep_last: int) -> Cut | None:
     Cut(start=0, stop=8, in_turn=False)
     """
     first, stop = head(messages), safe_start(messages, keep_last)
+    if (summary := compaction(messages)) is not None:
+        first = max(first, summary + 1)
     if stop > first:
         return Cut(first, stop)
     pairing = pair(messages)
-    asked = first < len(messages) and first in starts(messages, pairing)
-    start = first + 1 if asked else first
-    last, is_open = len(messages) - keep_last, [0] * (len(messages) + 1)
+    asked = next((start for start in starts(messages, pairing) if start >= first), None)
+    start = first if asked is None else asked + 1
+    rounds = [index for index in _rounds(messages, pairing, start) if index <= len(messages) - keep_last]
+    return Cut(start, rounds[-1], in_turn=True) if rounds else None
+
+
+def _rounds(messages: Sequence[Message], pairing: Pairing, start: int) -> list[int]:
+    """Return where the model goes on by itself, behind `start`, without parting a call from its result."""
+    is_open = [0] * (len(messages) + 1)
     for (answer, _), (call, _) in pairing.answers.items():
         is_open[call + 1] += 1
         is_open[answer + 1] -= 1
-    parted, reasons, found = 0, False, None
-    for index in range(min(last, len(messages) - 1) + 1):
+    parted, reasons, found = 0, False, []
+    for index, message in enumerate(messages):
         parted += is_open[index]
         if index > start and not parted and _goes_on(messages, index, reasons=reasons):
-            found = index
-        reasons = reasons or (index >= start and is_reasoning(messages[index]))
-    return None if found is None else Cut(start, found, in_turn=True)
+            found.append(index)
+        reasons = reasons or (index >= start and is_reasoning(message._object))
+    return found
 
 
 def _goes_on(messages: Sequence[Message], index: int, *, reasons: bool) -> bool:
@@ -117,46 +149,91 @@ def _goes_on(messages: Sequence[Message], index: int, *, reasons: bool) -> bool:
     :param reasons: whether there are reasoning items before it, which may have led to it.
     """
     message = messages[index]
-    if is_reasoning(message):
-        return not is_reasoning(messages[index - 1])
-    return not reasons and is_of_the_model(message) and (message.role is not None or bool(calls(message)))
+    if is_reasoning(message._object):
+        return not is_reasoning(messages[index - 1]._object)
+    return not reasons and (role_of(message) == "assistant" or bool(calls(message)))
 
 
 def fit(
-    messages: Sequence[Message], max_tokens: int, count: Callable[[Message], int] = estimate_tokens
+    messages: Sequence[Message],
+    max_tokens: int,
+    count: Callable[[Message], int] = estimate_tokens,
+    rules: Rules = BY_SHAPE,
 ) -> list[Message]:
     """Return the longest valid end of a history that is within a budget.
 
-    The history is repaired, and cut only where a turn starts. If the last turn alone is over the budget, the result is empty.
+    The history is repaired, and cut where a turn starts. If the last turn alone is over the budget, it is cut in itself: its first
+    message, the question, stays, and as many of its last messages as fit, from a place on where the model goes on. So no call is
+    parted from its result.
 
     :param max_tokens: the budget, for the sum of `count` over the messages.
     :param count: returns the tokens of a message, 0 or more. It is called once for each message, from the last one on, until
         the budget is reached. An estimate by default; give tiktoken's, or a provider's, to be exact.
-    :raises TypeError: if `count` is not callable.
-    :raises InvalidMessageError: if it returns anything but an int of 0 or more.
+    :param rules: what the provider accepts; by default each message by the rules of its own shape.
+    :raises TypeError: if `count` is not callable, or `rules` are none.
+    :raises InvalidMessageError: if `count` returns anything but an int of 0 or more.
+    :raises ContextTooSmallError: if the question and the last messages that belong together are over the budget.
 
     >>> said = [Message("user", "Hi"), Message("assistant", "Hello!"), Message("user", "Bye"), Message("assistant", "Bye!")]
     >>> [message.content for message in fit(said, 3, count=lambda message: 1)]
     ['Bye', 'Bye!']
     """
     check_callable(count, "count")
+    return fitting(messages, max_tokens, count, ruled(rules), "max_tokens")
+
+
+def fitting(
+    messages: Sequence[Message], bound: int, count: Callable[[Message], int], rules: Rules, name: str
+) -> list[Message]:
+    """Return what `fit` does.
+
+    :param name: what the bound is called in an error.
+    """
     totals = [0]  # the sums over the last 0, 1, 2, … messages of the repaired history
     valid: list[Message] = []
-    for start in tails(messages):
-        valid = repair(messages[start:])
-        while len(totals) <= len(valid) and totals[-1] <= max_tokens:
+    for start in tails(messages, rules):
+        valid = repair(messages[start:], rules)
+        while len(totals) <= len(valid) and totals[-1] <= bound:
             totals.append(totals[-1] + counted(count, valid[-len(totals)]))
-        if totals[-1] > max_tokens:
+        if totals[-1] > bound:
             break
-    cuts = [len(valid), *reversed(turn_starts(valid)), 0]
-    best = len(valid)
-    for cut in cuts:
-        if len(valid) - cut < len(totals) and totals[len(valid) - cut] <= max_tokens:
-            best = cut
-    return valid[best:]
+    if totals[-1] <= bound:
+        return valid
+    for start in turn_starts(valid, rules):
+        if len(valid) - start < len(totals) - 1:
+            return valid[start:]
+    sizes = {len(valid) - at: totals[at] - totals[at - 1] for at in range(1, len(totals))}
+    return _end_of_turn(valid, bound, lambda at: sizes[at] if at in sizes else counted(count, valid[at]), rules, name)
 
 
-def tails(messages: Sequence[Message]) -> Iterator[int]:
+def _end_of_turn(
+    valid: list[Message], bound: int, size: Callable[[int], int], rules: Rules, name: str
+) -> list[Message]:
+    """Return the question of the last turn, and the longest end of the turn that is within the bound beside it.
+
+    :param size: returns the tokens of the message at an index.
+    """
+    pairing = pair(valid, rules)
+    found = starts(valid, pairing)
+    asked = found[-1] if found else next((at for at, message in enumerate(valid) if is_users(message)), None)
+    ends = _rounds(valid, pairing, -1 if asked is None else asked)
+    if asked is not None and (not found or asked == len(valid) - 1):
+        ends.append(len(valid))
+    needed = 0 if asked is None else size(asked)
+    stop, best = len(valid), None
+    for end in reversed(ends):
+        needed += sum(map(size, range(end, stop)))
+        if needed > bound:
+            break
+        stop = best = end
+    if best is not None:
+        return [*(() if asked is None else (valid[asked],)), *valid[best:]]
+    if asked is None:
+        return []
+    raise ContextTooSmallError(name, bound, needed if ends else sum(map(size, range(asked, len(valid)))))
+
+
+def tails(messages: Sequence[Message], rules: Rules = BY_SHAPE) -> Iterator[int]:
     """Yield where longer and longer ends of a history start, the last one at 0.
 
     Each end but the last starts with a turn, and has no result that may belong to an earlier call. So `pair`, `repair` and
@@ -166,7 +243,7 @@ def tails(messages: Sequence[Message]) -> Iterator[int]:
     size = _FIRST_TAIL
     while size < len(messages):
         offset = len(messages) - size
-        pairing = pair(part := messages[offset:])
+        pairing = pair(part := messages[offset:], rules)
         start = next(iter(starts(part, pairing)), None)
         if start is not None and all(index < start for index, _ in pairing.orphans):
             yield offset + start

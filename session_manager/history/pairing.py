@@ -1,44 +1,31 @@
 """Pairs of calls and results, in a history of any quality. All modules of `history` share this reading.
 
-A call is open for a while, and a result in that while is *in place*:
-
-* `CHAT`, `FUNCTION`: in the messages of role ``tool`` or ``function`` right after the call's message.
-* `BLOCKS`: in the very next message.
-* `ITEMS`, `CUSTOM`: until the next user message.
-
-A result answers the newest call of its id, or the calls in order if several of that id are open. So ids may repeat from turn to
-turn, and parallel calls may be answered in any order. A call and a result that both have no id belong together while the call
-is open. A result whose call is not open any more is *late*. A result whose call has one already is *twice* there. A result
-without a call is *an orphan*.
+`Where` says where a provider takes the result of a call. A result there is *in place*. It answers the newest call that it names,
+or the calls in order if several of that name are open. So ids may repeat from turn to turn, and parallel calls may be answered
+in any order. A result that names no call answers the next open one, if its shape pairs by place (Ollama). A result whose call is
+not open any more is *late*. A result whose call has one already is *twice* there. A result without a call is *an orphan*.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import attrs
 
-from session_manager.history.tool_calls import (
-    Call,
-    Result,
-    Shape,
-    blocks,
-    calls,
-    is_call_block,
-    is_result_block,
-    results,
-)
+from session_manager.history.rules import BY_SHAPE, Rules
+from session_manager.history.shapes import Call, Result, Shape, Where, role_of, shape_of
+from session_manager.history.shapes.items import is_item, is_of_the_model, is_reasoning
 from session_manager.model.message import Message
 
 __all__ = [
     "Pairing",
     "Place",
-    "calls_come_last",
-    "is_of_the_model",
-    "is_reasoning",
+    "is_plain",
+    "is_users",
     "lone_reasoning",
+    "only_results",
     "pair",
-    "results_come_first",
     "starts",
     "turn_starts",
 ]
@@ -63,6 +50,8 @@ class Pairing:
     twice: set[Place] = attrs.field(factory=set)
     #: Results without a call.
     orphans: set[Place] = attrs.field(factory=set)
+    #: Calls that come once more, beside an answered call of their name.
+    again: set[Place] = attrs.field(factory=set)
 
     def in_place(self, index: int) -> list[Result]:
         """Return the results in a message that answer a call which is open there."""
@@ -75,62 +64,163 @@ class Pairing:
 
 @attrs.define(eq=False, repr=False)
 class _Open:
-    """The open calls at a point of the reading."""
+    """The open calls at a point of the reading: each is in a batch, by where its result must be."""
 
-    #: The index of the message whose `CHAT` or `FUNCTION` calls are open.
-    chat: int | None = None
+    #: How many messages there were, without items that no model sees.
+    index: int = 0
+    #: The number of the message whose `Where.BEHIND` calls are open.
+    behind: int | None = None
     #: How many user messages there were.
     turn: int = 0
+    #: Messages of one role in a row are a run: its number and its role, and whether it holds more than results.
+    run: int = 0
+    role: str | None = None
+    mixed: bool = False
 
-    def batch(self, shape: Shape, index: int) -> int | None:
-        """Return the batch of calls that a result at `index` may answer in place; `None` if none is open."""
-        if shape in (Shape.CHAT, Shape.FUNCTION):
-            return self.chat
-        return index - 1 if shape is Shape.BLOCKS else self.turn
+    def step(self, role: str | None) -> None:
+        self.index += 1
+        if role != "tool":
+            self.behind = None
+        if role != self.role or role not in ("user", "assistant"):
+            self.run, self.role, self.mixed = self.run + 1, role, False
+
+    def batch(self, where: Where) -> int:
+        """Return the batch of a call that is made here."""
+        if where is Where.BEHIND or where is Where.NEXT:
+            return self.index
+        return self.run if where is Where.JOINED else self.turn
+
+    def is_in_place(self, where: Where, batch: int) -> bool:
+        """Say whether a result here answers a batch of calls in place."""
+        if where is Where.BEHIND:
+            return self.behind == batch
+        if where is Where.NEXT:
+            return self.index == batch + 1
+        return where is not Where.JOINED or (self.run == batch + 1 and not self.mixed)
 
 
-def pair(messages: Iterable[Message]) -> Pairing:
+@attrs.define(eq=False, repr=False)
+class _Batch:
+    """The newest calls of one name."""
+
+    number: int
+    where: Where
+    #: Those without a result.
+    left: list[Place] = attrs.field(factory=list)
+
+
+def pair(messages: Iterable[Message], rules: Rules = BY_SHAPE) -> Pairing:
     """Return the pairs of a history. Never raises, whatever is in the messages."""
-    pairing, open_ = Pairing(), _Open()
-    # By id: the newest calls, and the unanswered ones among them.
-    named: dict[tuple[Shape, str | None], tuple[int, list[Place]]] = {}
-    for index, message in enumerate(messages):
-        value = message._object
-        role = value.get("role")
-        if role not in ("tool", "function"):
-            open_.chat = None
-        if role in ("user", "assistant") and type(value.get("content")) is str and len(value) == 2:
-            open_.turn += role == "user"
-            continue
-        if found := results(message):
-            pairing.results[index] = found
+    return _Reading(rules).read(messages)
+
+
+class _Reading:
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.pairing = Pairing()
+        self.open = _Open()
+        self.named: dict[tuple[str, str | None], _Batch] = {}
+        #: Calls that are open right behind their message, and results there which name none.
+        self.behind: list[Place] = []
+        self.unnamed: list[Place] = []
+
+    def read(self, messages: Iterable[Message]) -> Pairing:
+        for index, message in enumerate(messages):
+            value = message._object
+            if is_plain(value):
+                self._step(value["role"])
+                self.open.mixed = True
+                self.open.turn += value["role"] == "user"
+            elif not is_item(value):
+                self._read(index, shape_of(message), value)
+        self._by_place()
+        self.pairing.again.difference_update(self.pairing.answered)
+        return self.pairing
+
+    def _step(self, role: str | None) -> None:
+        self.open.step(role)
+        if self.open.behind is None and (self.behind or self.unnamed):
+            self._by_place()
+
+    def _read(self, index: int, shape: Shape, value: dict[str, Any]) -> None:
+        role, found, made = shape.role(value), shape.results(value), shape.calls(value)
+        self._step("tool" if found and role is None and self.rules.results is Where.BEHIND else role)
+        if made and role == "assistant":
+            self._make(index, value, made)
+        if found:
+            self.pairing.results[index] = found
             for result in found:
-                _answer(pairing, (index, result.slot), named.get((result.shape, result.id)), open_, result)
-        open_.turn += role == "user"
-        if made := calls(message):
-            pairing.calls[index] = made
-            batch = open_.turn if made[0].shape in (Shape.ITEMS, Shape.CUSTOM) else index
-            open_.chat = index if made[0].shape in (Shape.CHAT, Shape.FUNCTION) else None
-            for call in made:
-                key = (call.shape, call.id)
-                if key not in named or named[key][0] != batch:
-                    named[key] = batch, []
-                named[key][1].append((index, call.slot))
-    return pairing
+                self._answer((index, result.slot), result)
+        self.open.mixed |= not found or len(found) < len(shape.parts(value) or (0,))
+        self.open.turn += role == "user"
+        if made and role != "assistant":
+            self._make(index, value, made)
 
+    def _make(self, index: int, value: dict[str, Any], made: list[Call]) -> None:
+        self.pairing.calls[index] = made
+        if any(self._where(call) is Where.BEHIND for call in made):
+            self.open.behind = self.open.index
+        seen: list[tuple[str, Any]] = []
+        for call in made:
+            if len(made) > 1 and call.id is not None:
+                its = call.id, call.shape.call_at(value, call.slot)
+                if its in seen:
+                    self.pairing.again.add((index, call.slot))
+                    continue
+                seen.append(its)
+            where = self._where(call)
+            number = self.open.batch(where)
+            for key in call.keys:
+                batch = self.named.get(key)
+                if batch is None or batch.number != number:
+                    batch = self.named[key] = _Batch(number, where)
+                if key[1] == call.id is not None and any(one not in self.pairing.answered for one in batch.left):
+                    self.pairing.again.add((index, call.slot))
+                batch.left.append((index, call.slot))
+            if where is Where.BEHIND:
+                self.behind.append((index, call.slot))
 
-def _answer(pairing: Pairing, place: Place, newest: tuple[int, list[Place]] | None, open_: _Open, one: Result) -> None:
-    in_place = newest is not None and newest[0] == open_.batch(one.shape, place[0])
-    if newest is None or (one.id is None and not in_place):
-        pairing.orphans.add(place)
-    elif not newest[1]:
-        pairing.twice.add(place)
-    else:
-        call = newest[1].pop(0)
-        pairing.answered[call] = place
-        pairing.answers[place] = call
+    def _where(self, call: Call) -> Where:
+        return call.where if call.where is Where.OWN else self.rules.results or call.where
+
+    def _answer(self, place: Place, result: Result) -> None:
+        if result.by_place:
+            self.unnamed.append(place)
+            return
+        batch = next((self.named[key] for key in result.keys if key in self.named), None)
+        in_place = batch is not None and self.open.is_in_place(batch.where, batch.number)
+        if batch is None or (not in_place and not any(name for _, name in result.keys)):
+            self.pairing.orphans.add(place)
+            return
+        batch.left = [call for call in batch.left if call not in self.pairing.answered]
+        if not batch.left:
+            self.pairing.twice.add(place)
+            return
+        self._join(batch.left.pop(0), place)
         if not in_place:
-            pairing.late.add(place)
+            self.pairing.late.add(place)
+
+    def _join(self, call: Place, result: Place) -> None:
+        self.pairing.answered[call] = result
+        self.pairing.answers[result] = call
+
+    def _by_place(self) -> None:
+        left = [call for call in self.behind if call not in self.pairing.answered]
+        for call, result in zip(left, self.unnamed, strict=False):
+            self._join(call, result)
+        self.behind, self.unnamed = [], []
+
+
+def is_plain(value: dict[str, Any]) -> bool:
+    """Say whether a message is a user's or an assistant's text and nothing else, as most are."""
+    return len(value) == 2 and type(value.get("content")) is str and value.get("role") in ("user", "assistant")
+
+
+def only_results(message: Message) -> bool:
+    """Say whether a message brings results and nothing else."""
+    value, shape = message._object, shape_of(message)
+    found = len(shape.results(value))
+    return found > 0 and found == len(shape.parts(value) or (0,))
 
 
 def starts(messages: Sequence[Message], pairing: Pairing) -> list[int]:
@@ -142,26 +232,17 @@ def starts(messages: Sequence[Message], pairing: Pairing) -> list[int]:
     found, parted = [], 0
     for index, message in enumerate(messages):
         parted += change[index]
-        if not parted and message._object.get("role") == "user" and not _only_results(message):
+        if not parted and is_users(message):
             found.append(index)
     return found
 
 
-def _only_results(message: Message) -> bool:
-    content = blocks(message)
-    return len(content) > 0 and all(is_result_block(block) for block in content)
-
-
-def calls_come_last(message: Message) -> bool:
-    """Say whether the ``tool_use`` blocks of a message come last."""
-    kinds = [is_call_block(block) for block in blocks(message)]
-    return kinds == sorted(kinds)
-
-
-def results_come_first(message: Message) -> bool:
-    """Say whether the ``tool_result`` blocks of a message come first."""
-    kinds = [is_result_block(block) for block in blocks(message)]
-    return kinds == sorted(kinds, reverse=True)
+def is_users(message: Message) -> bool:
+    """Say whether the user speaks in a message, and does not only bring results."""
+    value = message._object
+    if is_plain(value):
+        return bool(value["role"] == "user")
+    return role_of(message) == "user" and not only_results(message)
 
 
 def lone_reasoning(messages: Sequence[Message]) -> list[int]:
@@ -169,22 +250,11 @@ def lone_reasoning(messages: Sequence[Message]) -> list[int]:
     return [
         index
         for index, message in enumerate(messages)
-        if is_reasoning(message) and (index + 1 == len(messages) or not is_of_the_model(messages[index + 1]))
+        if is_reasoning(message._object)
+        and (index + 1 == len(messages) or not is_of_the_model(messages[index + 1]._object))
     ]
 
 
-def is_reasoning(message: Message) -> bool:
-    """Say whether a message is a ``reasoning`` item (OpenAI Responses)."""
-    value = message._object
-    return "role" not in value and value["type"] == "reasoning"
-
-
-def is_of_the_model(message: Message) -> bool:
-    """Say whether the model said, thought or did a message: such a message may follow a reasoning item."""
-    value = message._object
-    return value["role"] == "assistant" if "role" in value else not value["type"].endswith("_output")
-
-
-def turn_starts(messages: Sequence[Message]) -> list[int]:
+def turn_starts(messages: Sequence[Message], rules: Rules = BY_SHAPE) -> list[int]:
     """Return where the turns of a history start, in order."""
-    return starts(messages, pair(messages))
+    return starts(messages, pair(messages, rules))

@@ -16,12 +16,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
 from session_manager.as_dict import AsDict
-from session_manager.history.text import Data, texts
+from session_manager.history.shapes import texts_of
+from session_manager.history.text import Data
 from session_manager.model.message import Message
 from session_manager.model.roles import shown_kind
 from session_manager.threads import giving_way
@@ -77,11 +78,11 @@ def searched_text(message: Message) -> str:
     value = message._object
     if type(content := value.get("content")) is str and len(value) == 2:
         return content
-    return "\n".join(_searched(value))
+    return "\n".join(_searched(message))
 
 
-def _searched(value: dict[str, Any]) -> Iterator[str]:
-    for part in texts(value):
+def _searched(message: Message) -> Iterator[str]:
+    for part in texts_of(message):
         if isinstance(part, str):
             yield part
         elif isinstance(part, Data):

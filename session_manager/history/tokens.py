@@ -28,7 +28,8 @@ from collections.abc import Callable
 from typing import Final
 
 from session_manager.errors import InvalidMessageError
-from session_manager.history.text import Attachment, texts
+from session_manager.history.shapes import texts_of
+from session_manager.history.text import Attachment
 from session_manager.model.message import Message
 
 __all__ = ["counted", "estimate_text", "estimate_tokens"]
@@ -106,7 +107,7 @@ def estimate_tokens(message: Message) -> int:
     if type(content := value.get("content")) is str and len(value) == 2:
         return _MESSAGE + estimate_text(content)
     tokens, read = _MESSAGE, []
-    for part in texts(value):
+    for part in texts_of(message):
         if isinstance(part, str):
             read.append(part)
         elif isinstance(part, Attachment):

@@ -1,187 +1,252 @@
-"""Tool calls and their results, as a message carries them, in the shapes that people store.
-
-===========  ==============================================  ====================================================
-shape        a call is                                       its result is
-===========  ==============================================  ====================================================
-`CHAT`       an entry of an assistant's ``tool_calls``,      a message of role ``tool`` with that
-             with an ``id`` (OpenAI chat, and most others)   ``tool_call_id``
-`FUNCTION`   an assistant's ``function_call``, with a        a message of role ``function`` with that ``name``
-             ``name`` (OpenAI chat before tools)
-`BLOCKS`     a ``tool_use`` block in an assistant's          a ``tool_result`` block with that ``tool_use_id`` in
-             ``content``, with an ``id`` (Anthropic)         the ``content`` of a user message
-`ITEMS`      an item ``function_call`` with a ``call_id``    an item ``function_call_output`` with that
-             (OpenAI Responses)                              ``call_id``
-`CUSTOM`     an item ``custom_tool_call``, likewise          an item ``custom_tool_call_output``
-===========  ==============================================  ====================================================
-
-A message is read in one shape, the first of this table in which it has a call. What is malformed (``tool_calls`` that is
-not a list, a block that is not an object) is no call, and anything else is just a message. Tools that a provider
-runs itself (``server_tool_use``, ``web_search_call``) have no result of ours, and are not calls here either; nor are
-the calls of a computer, a shell and the like, whose results are more than a text.
-"""
+"""Tool calls that lack their result, results that lack their call, and either in a wrong place."""
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Sequence
-from typing import Any, Final
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from typing import Any
 
-import attrs
-
+from session_manager.history.check import Check, Found
+from session_manager.history.pairing import Pairing, Place, pair
+from session_manager.history.rules import Rules
+from session_manager.history.shapes import Call, Shape, Where, calls, results, role_of, shape_of
 from session_manager.model.message import Message
 
-__all__ = [
-    "INTERRUPTED",
-    "Call",
-    "Result",
-    "Shape",
-    "blocks",
-    "calls",
-    "interrupted",
-    "is_call_block",
-    "is_result_block",
-    "results",
-]
-
-#: What the result of a call says that never got one.
-INTERRUPTED: Final = "Interrupted: this call has no result."
+__all__ = ["TOOL_CALLS"]
 
 
-class Shape(enum.Enum):
-    """How a call and its result are written; the table is at the top of the module."""
-
-    CHAT = "chat"
-    FUNCTION = "function"
-    BLOCKS = "blocks"
-    ITEMS = "items"
-    CUSTOM = "custom"
-
-
-_CALL_ITEMS: Final = {"function_call": Shape.ITEMS, "custom_tool_call": Shape.CUSTOM}
-_RESULT_ITEMS: Final = {"function_call_output": Shape.ITEMS, "custom_tool_call_output": Shape.CUSTOM}
-
-
-@attrs.frozen
-class Call:
-    """A call that a message makes."""
-
-    shape: Shape
-    #: What its result names: an id (of `FUNCTION` the name); `None` if it is missing, empty or no string.
-    id: str | None
-    #: Which entry of ``tool_calls``, or block of ``content``, it is; else 0.
-    slot: int
-
-
-@attrs.frozen
-class Result:
-    """A result that a message brings."""
-
-    shape: Shape
-    #: What it names of its call; `None` if it is missing, empty or no string.
-    id: str | None
-    #: Which block of ``content`` it is; else 0.
-    slot: int
-
-
-def calls(message: Message) -> list[Call]:
-    """Return the calls that a message makes, in order.
-
-    >>> calls(Message("assistant", None, tool_calls=[{"id": "call_1", "type": "function"}]))
-    [Call(shape=<Shape.CHAT: 'chat'>, id='call_1', slot=0)]
-    >>> calls(Message.from_dict({"role": "assistant", "tool_calls": "none"}))
-    []
-    """
-    value = message._object
-    role = value.get("role")
-    if role is None:
-        shape = _CALL_ITEMS.get(value["type"])
-        return [] if shape is None else [Call(shape, _id(value, "call_id"), 0)]
-    if role != "assistant":
-        return []
-    entries = value.get("tool_calls")
-    if isinstance(entries, list):
-        found = [Call(Shape.CHAT, _id(one, "id"), slot) for slot, one in enumerate(entries) if isinstance(one, dict)]
-        if found:
-            return found
-    legacy = value.get("function_call")
-    if isinstance(legacy, dict):
-        return [Call(Shape.FUNCTION, _id(legacy, "name"), 0)]
-    return [Call(Shape.BLOCKS, _id(one, "id"), slot) for slot, one in enumerate(blocks(message)) if is_call_block(one)]
-
-
-def results(message: Message) -> list[Result]:
-    """Return the results that a message brings, in order.
-
-    >>> results(Message("user", [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "12:00"}]))
-    [Result(shape=<Shape.BLOCKS: 'blocks'>, id='toolu_1', slot=0)]
-    """
-    value = message._object
-    role = value.get("role")
-    if role is None:
-        shape = _RESULT_ITEMS.get(value["type"])
-        return [] if shape is None else [Result(shape, _id(value, "call_id"), 0)]
-    if role == "tool":
-        return [Result(Shape.CHAT, _id(value, "tool_call_id"), 0)]
-    if role == "function":
-        return [Result(Shape.FUNCTION, _id(value, "name"), 0)]
-    if role != "user":
-        return []
+def _find(messages: Sequence[Message], rules: Rules) -> Found:
+    pairing = pair(messages, rules)
     return [
-        Result(Shape.BLOCKS, _id(one, "tool_use_id"), slot)
-        for slot, one in enumerate(blocks(message))
-        if is_result_block(one)
+        *_of_calls(messages, pairing),
+        *((index, "a tool result without its call") for index, _ in pairing.orphans),
+        *((index, "a second result for one tool call") for index, _ in pairing.twice),
+        *((one[0], f"a tool result late for its call in message {pairing.answers[one][0]}") for one in pairing.late),
+        *((index, "a tool call before other parts") for index in _calls_too_early(messages, pairing, rules)),
+        *((index, "a tool result behind other parts") for index in _results_too_late(messages, pairing, rules)),
     ]
 
 
-def blocks(message: Message) -> Sequence[Any]:
-    """Return the message's ``content`` if it is a list, else nothing. It is shared: nobody changes it."""
-    content = message._object.get("content")
-    return content if isinstance(content, list) else ()
+def _of_calls(messages: Sequence[Message], pairing: Pairing) -> Found:
+    pending = _pending(messages, pairing)
+    return [
+        (index, "a second tool call of one id")
+        if (index, call.slot) in pairing.again
+        else (index, f"tool call {number} of {len(made)} has no result")
+        for index, made in pairing.calls.items()
+        for number, call in enumerate(made, 1)
+        if (index, call.slot) not in pairing.answered and (index, call.slot) not in pending
+    ]
 
 
-def is_call_block(block: Any) -> bool:
-    """Whether a block of an assistant's ``content`` is a call."""
-    return isinstance(block, dict) and block.get("type") == "tool_use"
+def _pending(messages: Sequence[Message], pairing: Pairing) -> set[Place]:
+    """Return the calls of the provider's own tools that it is still working on: those of the last answer.
 
-
-def is_result_block(block: Any) -> bool:
-    """Whether a block of a user's ``content`` is a result."""
-    return isinstance(block, dict) and block.get("type") == "tool_result"
-
-
-def interrupted(message: Message, call: Call) -> dict[str, Any]:
-    """Return a result for a call that has none: it says that the call was interrupted.
-
-    :param message: the message that makes the call.
-    :return: the object of a message in the shape of the call; of `BLOCKS` the block. It names exactly what the call
-        has, and nothing if the call has nothing.
-
-    >>> message = Message("assistant", None, tool_calls=[{"id": "call_1", "type": "function"}])
-    >>> interrupted(message, calls(message)[0])
-    {'role': 'tool', 'tool_call_id': 'call_1', 'content': 'Interrupted: this call has no result.'}
+    Anthropic's ``pause_turn`` ends an answer with such a call, and so does a program that calls tools of yours:
+    https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons
     """
-    value = message._object
-    match call.shape:
-        case Shape.CHAT:
-            return {"role": "tool", **_named("tool_call_id", value["tool_calls"][call.slot], "id"), **_said("content")}
-        case Shape.FUNCTION:
-            return {"role": "function", **_named("name", value["function_call"], "name"), **_said("content")}
-        case Shape.BLOCKS:
-            named = _named("tool_use_id", value["content"][call.slot], "id")
-            return {"type": "tool_result", **named, **_said("content"), "is_error": True}
-        case Shape.ITEMS | Shape.CUSTOM:
-            kind = next(kind for kind, shape in _RESULT_ITEMS.items() if shape is call.shape)
-            return {"type": kind, **_named("call_id", value, "call_id"), **_said("output")}
+    last = next((index for index in range(len(messages) - 1, -1, -1) if role_of(messages[index]) == "assistant"), -1)
+    if last not in pairing.calls or any(role_of(one) == "user" and not results(one) for one in messages[last + 1 :]):
+        return set()
+    return {(last, call.slot) for call in pairing.calls[last] if call.where is Where.OWN}
 
 
-def _said(field: str) -> dict[str, Any]:
-    return {field: INTERRUPTED}
+def _calls_too_early(messages: Sequence[Message], pairing: Pairing, rules: Rules) -> list[int]:
+    return [
+        index
+        for index, made in pairing.calls.items()
+        if rules.of(made[0].shape).calls_last
+        and not made[0].shape.is_signed(messages[index]._object)
+        and not _is_end({call.slot for call in made}, _parts(messages[index]))
+    ]
 
 
-def _named(field: str, call: dict[str, Any], its: str) -> dict[str, Any]:
-    return {field: call[its]} if _id(call, its) is not None else {}
+def _results_too_late(messages: Sequence[Message], pairing: Pairing, rules: Rules) -> list[int]:
+    return [
+        index
+        for index, found in pairing.results.items()
+        if rules.of(found[0].shape).results_first
+        and role_of(messages[index]) != "assistant"
+        and any(pairing.is_in_place((index, one.slot)) for one in found)
+        and not _is_start({one.slot for one in found}, _parts(messages[index]))
+    ]
 
 
-def _id(value: dict[str, Any], field: str) -> str | None:
-    given = value.get(field)
-    return given if isinstance(given, str) and given else None
+def _parts(message: Message) -> Sequence[Any]:
+    return shape_of(message).parts(message._object) or ()
+
+
+def _is_end(slots: Collection[int], parts: Sequence[Any]) -> bool:
+    return not parts or set(slots) == set(range(len(parts) - len(slots), len(parts)))
+
+
+def _is_start(slots: Collection[int], parts: Sequence[Any]) -> bool:
+    return not parts or set(slots) == set(range(len(slots)))
+
+
+def _mend(messages: list[Message], rules: Rules) -> list[Message]:
+    while True:
+        pairing = pair(messages, rules)
+        lone = _hopeless(messages, pairing)
+        strays = pairing.orphans | pairing.twice
+        if not lone and not strays:
+            return _Placing(messages, pairing, rules).done()
+        messages = [one for one in _without(messages, calls=lone, results=strays) if one is not None]
+
+
+def _hopeless(messages: list[Message], pairing: Pairing) -> set[Place]:
+    """Return the calls that go: those that come twice, and those whose result cannot be made."""
+    pending = _pending(messages, pairing)
+    return pairing.again | {
+        (index, call.slot)
+        for index, made in pairing.calls.items()
+        for call in made
+        if (index, call.slot) not in pairing.answered
+        and (index, call.slot) not in pending
+        and call.shape.interrupted(messages[index]._object, call) is None
+    }
+
+
+def _without(
+    messages: list[Message], *, calls: Collection[Place] = (), results: Collection[Place] = ()
+) -> list[Message | None]:
+    """Take some calls and results out of their messages. A message that holds nothing else becomes `None`."""
+    gone: defaultdict[int, tuple[set[int], set[int]]] = defaultdict(lambda: (set(), set()))
+    for kind, places in enumerate((calls, results)):
+        for index, slot in places:
+            gone[index][kind].add(slot)
+    return [_less(message, *gone[index]) if index in gone else message for index, message in enumerate(messages)]
+
+
+def _less(message: Message, calls: set[int], results: set[int]) -> Message | None:
+    shape = shape_of(message)
+    left: dict[str, Any] | None = message._object
+    if results:
+        left = shape.without_results(message._object, results)
+    if calls and left is not None:
+        # The results that went before have moved the calls behind them.
+        slots = {slot - sum(gone < slot for gone in results) for slot in calls}
+        left = shape.without_calls(left, slots)
+    return None if left is None else message._with_object(left)
+
+
+class _Placing:
+    """Puts each result in its place: late results are moved, missing ones are made."""
+
+    def __init__(self, messages: list[Message], pairing: Pairing, rules: Rules) -> None:
+        self.messages = messages
+        self.pairing = pairing
+        self.rules = rules
+        self.pending = _pending(messages, pairing)
+        #: Messages to come before the one at an index.
+        self.before: defaultdict[int, list[Message]] = defaultdict(list)
+        #: Parts to come behind the results that a message starts with.
+        self.parts: defaultdict[int, list[Any]] = defaultdict(list)
+        #: The end of the last run of calls and results.
+        self.stop = 0
+
+    def done(self) -> list[Message]:
+        for index, made in self.pairing.calls.items():
+            if wanting := [call for call in made if self._wants(index, call)]:
+                self._place(index, wanting)
+        left = _without(self.messages, results=self.pairing.late)
+        early = set(_calls_too_early(self.messages, self.pairing, self.rules))
+        late = set(_results_too_late(self.messages, self.pairing, self.rules))
+        done: list[Message] = []
+        for index, message in enumerate(left):
+            done += self.before[index]
+            if message is not None:
+                done.append(self._in_order(index, message, early=index in early, late=index in late))
+        return done + self.before[len(left)]
+
+    def _wants(self, index: int, call: Call) -> bool:
+        place = index, call.slot
+        result = self.pairing.answered.get(place)
+        return (result is None or result in self.pairing.late) and place not in self.pending
+
+    def _place(self, index: int, wanting: list[Call]) -> None:
+        where = self.rules.results or wanting[0].where
+        if where in (Where.NEXT, Where.JOINED):
+            self._place_parts(index, index + 1, wanting)
+        else:
+            self.before[self._behind(index, where)] += self._as_messages(index, wanting)
+
+    def _behind(self, index: int, where: Where) -> int:
+        """Return the place of new results for a message's calls: behind the existing ones."""
+        if self.stop <= index:
+            self.stop = index + 1
+            while self.stop < len(self.messages) and self._goes_on(self.messages[self.stop], where):
+                self.stop += 1
+        return self.stop
+
+    def _goes_on(self, message: Message, where: Where) -> bool:
+        if where is Where.BEHIND:
+            return role_of(message) == "tool" or (role_of(message) is None and bool(results(message)))
+        return any(one.where is Where.AFTER for one in calls(message)) or bool(results(message))
+
+    def _place_parts(self, index: int, home: int, wanting: list[Call]) -> None:
+        """Put results into the message at `home` if it starts with results, or into one of their own before it."""
+        if self.pairing.in_place(home) and shape_of(self.messages[home]) is wanting[0].shape:
+            self.parts[home] += [part for call in wanting for part in [self._part(index, call)]]
+        else:
+            self.before[home] += self._as_messages(index, wanting)
+
+    def _as_messages(self, index: int, wanting: list[Call]) -> list[Message]:
+        """Return messages that bring results: a late one's own message if it brings these alone, else new ones."""
+        shape = wanting[0].shape
+        if shape.bringing([]) is None:
+            return [self._result(index, call) for call in wanting]
+        places = [self.pairing.answered.get((index, call.slot)) for call in wanting]
+        homes = {place and place[0] for place in places}
+        home = homes.pop() if len(homes) == 1 else None
+        if home is not None and len(_parts(self.messages[home])) == len(wanting):
+            return [self.messages[home]]
+        brought = shape.bringing([self._part(index, call) for call in wanting])
+        assert brought is not None
+        return [self._made(brought, index)]
+
+    def _part(self, index: int, call: Call) -> Any:
+        place = self.pairing.answered.get((index, call.slot))
+        if place is None:
+            return call.shape.interrupted(self.messages[index]._object, call)
+        return _parts(self.messages[place[0]])[place[1]]
+
+    def _result(self, index: int, call: Call) -> Message:
+        late = self.pairing.answered.get((index, call.slot))
+        if late is not None:
+            return self.messages[late[0]]
+        made = call.shape.interrupted(self.messages[index]._object, call)
+        assert made is not None
+        return self._made(made, index)
+
+    def _made(self, value: dict[str, Any], index: int) -> Message:
+        return Message._restore(value, self.messages[index].created_at)
+
+    def _in_order(self, index: int, message: Message, *, early: bool, late: bool) -> Message:
+        """Return a message with its calls last, or its results first, and further results behind these."""
+        shape = shape_of(message)
+        if early:
+            return _sorted(message, shape, {call.slot for call in shape.calls(message._object)}, last=True)
+        added = self.parts[index]
+        if not late and not added:
+            return message
+        slots = {one.slot for one in shape.results(message._object)}
+        if not late and not self.rules.of(shape).results_first:
+            end = max(slots) + 1
+            parts = _parts(message)
+            return message._with_object(shape.with_content(message._object, [*parts[:end], *added, *parts[end:]]))
+        return _sorted(message, shape, slots, added=added)
+
+
+def _sorted(
+    message: Message, shape: Shape, slots: set[int], *, added: Sequence[Any] = (), last: bool = False
+) -> Message:
+    parts = _parts(message)
+    its = [parts[slot] for slot in sorted(slots)]
+    others = [part for slot, part in enumerate(parts) if slot not in slots]
+    ordered = [*others, *its] if last else [*its, *added, *others]
+    return message._with_object(shape.with_content(message._object, ordered))
+
+
+#: Calls and results that fit together, each in its place.
+TOOL_CALLS = Check(_find, _mend)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from session_manager.arguments import several
-from session_manager.history.cuts import Cut, cut, safe_start
+from session_manager.history.cuts import Cut, behind_reasoning, compaction, cut, safe_start
 from session_manager.manager.cache.residents import Make
 from session_manager.model.batch import Batch
 from session_manager.model.changes import Append, Change, Clear, Edit, Remove, Truncate, UpdateMetadata
@@ -50,6 +50,7 @@ def truncating(at: datetime, keep_last: int, *, whole_turns: bool) -> Make:
     """Drop all but the last messages, or all but the last whole turns that have so many.
 
     Where no whole turn can go, the first part of one does, but for its question: the change spares that one position.
+    A ``compaction`` item stays, as a summary does, and a reasoning item stays with what it led to.
     Where a turn starts takes long to find out; what is asked again of the same messages is known.
     """
     known: tuple[View[Message], Cut] | None = None
@@ -61,16 +62,34 @@ def truncating(at: datetime, keep_last: int, *, whole_turns: bool) -> Make:
         return known[1]
 
     def truncate(session: Session) -> Change | None:
-        count = len(session.messages)
-        made = turn_cut(session.messages) if whole_turns else Cut(0, count - max(keep_last, 0))
-        if made.stop <= 0:
+        messages = session.messages
+        count = len(messages)
+        plain = Cut(0, behind_reasoning(messages, count - max(keep_last, 0)))
+        made = turn_cut(messages) if whole_turns else plain
+        stays = made.start - 1 if made.in_turn and made.start else None
+        summary = compaction(messages)
+        if summary is not None and summary < made.stop and (stays is None or summary < stays):
+            first, last = summary, summary if stays is None else stays
+        elif stays is not None:
+            first = last = stays
+        else:
+            first, last = made.stop, made.stop - 1
+        if made.stop <= last - first + 1:
             return None
-        first = session.messages[made.stop].position if made.stop < count else session.end
-        assert first is not None
-        asked = session.messages[made.start - 1].position if made.in_turn and made.start else None
-        return Truncate(at=at, start=first, spare=None if asked is None else (asked, asked + 1))
+        start = _place(session, made.stop)
+        spare = (_place(session, first), _place(session, last) + 1) if first <= last else None
+        return Truncate(at=at, start=start, spare=spare)
 
     return truncate
+
+
+def _place(session: Session, index: int) -> int:
+    """Return the position of the message at an index, or that of the next one."""
+    if index == len(session.messages):
+        return session.end
+    position = session.messages[index].position
+    assert position is not None
+    return position
 
 
 def editing(

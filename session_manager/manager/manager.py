@@ -19,6 +19,7 @@ import attrs
 from session_manager.arguments import check_bool, check_callable, check_int, check_type, several
 from session_manager.as_dict import AsDict
 from session_manager.history.context import OPTIONS, ContextOptions, context
+from session_manager.history.rules import BY_SHAPE, Rules
 from session_manager.history.search import SearchHit
 from session_manager.keywords import Unpack, showing, unexpected
 from session_manager.manager.autosave import Autosave, Autosaver
@@ -119,6 +120,7 @@ class SessionManager(Resource):
         an archive that is there stays as it is, but for `clear` and `delete`, which remove it in any case.
     :param roles: roles that `add_message` takes besides those that providers and frameworks know, such as ``["narrator"]``.
         Mappings and `Message.from_dict` take any.
+    :param rules: what your model's provider accepts: the default of `get_context`. See `session_manager.history.rules`.
     :param on_event: called with what happens to sessions: the values of `session_manager.manager.events`. The thread that made a
         call calls it before the call returns, outside of all locks; it may call the manager. What it raises is logged, and
         harms no call. With `AsyncSessionManager` it is called in the event loop's thread or in a worker thread. Keep it short.
@@ -150,6 +152,7 @@ class SessionManager(Resource):
         read_only: bool = False,
         archive: bool = False,
         roles: Collection[str] = (),
+        rules: Rules = BY_SHAPE,
         on_event: OnEvent | None = None,
         slow_save: float | None = 1.0,
     ) -> None:
@@ -165,9 +168,11 @@ class SessionManager(Resource):
             read_only=read_only,
             archive=archive,
             roles=roles,
+            rules=rules,
             on_event=on_event,
             slow_save=slow_save,
         )
+        self._rules = rules
         self._incoming = Incoming(clock, max_message_bytes, KNOWN_ROLES.union(roles))
         began = perf_counter()
         budget = None if max_resident_bytes is None else Budget(max_resident_bytes)
@@ -279,25 +284,30 @@ class SessionManager(Resource):
     def get_context(self, key: str, **options: Unpack[ContextOptions]) -> list[Any]:
         """Return the messages to send to a model, as fresh dicts: a history that its provider accepts.
 
-        First `system`; then the system and developer messages that lead the stored history, which are never cut; the
-        summary, if there is one, in a message that begins with `SUMMARY_PREFACE`; and the longest end of the history that is
-        within the bounds, cut where a turn starts, and mended (see `session_manager.history.repair.repair`). What is
-        stored is not touched. If there is no such session, `system` is all.
+        First one system message: `system`, the system and developer messages that lead the stored history, which are never
+        cut, and the summary, if there is one, behind `SUMMARY_PREFACE`. Then the longest end of the history that is within the
+        bounds, cut where a turn starts, and mended (see `session_manager.history.repair.repair`). If the last turn alone is
+        over a bound, its question stays, and as much of its end as fits. What is stored is not touched. If there is no such
+        session, `system` is all.
 
-        Keep system prompts out of sessions: give them here. For Anthropic give `system` to the SDK instead, and
-        ``summary_role="user"``.
+        Under rules by which the prompt goes apart (`ANTHROPIC`, `GEMINI`, `BEDROCK`), system messages are left out, `system`
+        too: give your prompt to the SDK. The summary is a user message then.
 
-        :param system: a system prompt: its text, or the message.
+        :param system: a system prompt: its text, or the message. Keep prompts out of sessions: give them here.
         :param max_messages: how many messages the end of the history may have; `None`, the default: all.
         :param max_tokens: how many tokens, by `count`; `None`, the default: all.
         :param count: how many tokens a message is; an estimate by default (see `session_manager.history.tokens`).
-        :param summary_role: the role of the message that brings the summary; ``"system"`` by default.
-        :raises TypeError: if a bound is no int, or `count` is not callable.
+        :param rules: what the provider accepts; `None`, the default: the manager's `rules`.
+        :param summary_role: the role of a message of its own that brings the summary; `None`, the default: as the rules say.
+        :raises TypeError: if a bound is no int, `count` is not callable, or `rules` are none.
         :raises ValueError: if a bound is negative.
         :raises InvalidMessageError: if `summary_role` is no role that a provider knows, or `count` returns anything but an int of 0 or more.
+        :raises ContextTooSmallError: if a bound is too small for the last question, and the last messages that belong together.
         """
         if not OPTIONS.issuperset(options):
             raise unexpected("SessionManager.get_context", options, OPTIONS)
+        if options.get("rules") is None:
+            options["rules"] = self._rules
         return context(self.get(key), **options)
 
     def get_archive(self, key: str) -> Iterator[Message]:
@@ -513,6 +523,7 @@ class SessionManager(Resource):
             saving=self._saving,
             write_through=self._write_through,
             incoming=self._incoming,
+            rules=self._rules,
         )
 
     def undo(self, key: str, turns: int = 1, *, ref: str | None = None, timeout: float | None = None) -> list[Message]:

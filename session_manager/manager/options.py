@@ -16,6 +16,7 @@ from session_manager.arguments import (
     check_texts,
     check_type,
 )
+from session_manager.history.problems import ruled
 from session_manager.manager.autosave import Autosave
 from session_manager.stores.contract import Store
 
@@ -39,6 +40,7 @@ def check_options(
     read_only: object,
     archive: object,
     roles: object,
+    rules: object,
     on_event: object,
     slow_save: object,
 ) -> None:
@@ -56,6 +58,7 @@ def check_options(
     check_bool(read_only, "read_only")
     check_bool(archive, "archive")
     check_texts(roles, "roles")
+    ruled(rules)
     _check_reports(on_event, slow_save)
     if autosave is not None:
         check_type(autosave, (Autosave,), "autosave must be an Autosave")

@@ -17,7 +17,7 @@ from session_manager.arguments import check_callable, check_int
 from session_manager.as_dict import AsDict
 from session_manager.errors import InvalidMessageError
 from session_manager.history.cuts import Cut, cut
-from session_manager.history.problems import head
+from session_manager.history.roles import head
 from session_manager.history.tokens import counted, estimate_tokens
 from session_manager.manager import events
 from session_manager.manager.cache.entry import Entry

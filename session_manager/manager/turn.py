@@ -22,6 +22,7 @@ import attrs
 from session_manager.arguments import check_int, several
 from session_manager.errors import ConflictError, TurnNotFoundError
 from session_manager.history.context import OPTIONS, ContextOptions, context
+from session_manager.history.rules import Rules
 from session_manager.keywords import Unpack, showing, unexpected
 from session_manager.manager.cache.bonds import Bond
 from session_manager.manager.cache.fair_lock import Claim
@@ -100,6 +101,7 @@ class Turn(Resource):
         saving: Saving,
         write_through: WriteThrough,
         incoming: Incoming,
+        rules: Rules,
     ) -> None:
         #: The session's key.
         self.key: str = options.key
@@ -114,7 +116,7 @@ class Turn(Resource):
         self.version: Version | None = None
         #: The messages that the turn takes away because of ``replacing=``, from when the block is entered.
         self.replaced: list[Message] = []
-        self._options = options
+        self._options, self._rules = options, rules
         self._locks, self._residents, self._incoming = locks, residents, incoming
         self._saving, self._write_through = saving, write_through
         self._claim: Claim | None = None
@@ -281,11 +283,13 @@ class Turn(Resource):
     def get_context(self, **options: Unpack[ContextOptions]) -> list[Any]:
         """Return what to send to a model: as `SessionManager.get_context`, with what this turn does.
 
-        :param system, max_messages, max_tokens, count, summary_role: as there.
+        :param system, max_messages, max_tokens, count, rules, summary_role: as there.
         :raises RuntimeError: outside of the block.
         """
         if not OPTIONS.issuperset(options):
             raise unexpected("Turn.get_context", options, OPTIONS)
+        if options.get("rules") is None:
+            options["rules"] = self._rules
         return context(self._shown(), self._added(), **options)
 
     def _shown(self) -> Session | None:

@@ -249,6 +249,10 @@ class Message(_Marks):
         _set_turn(message, turn)
         return message
 
+    def _with_object(self, object: dict[str, Any]) -> Message:
+        """Return this message with another object, of parts that were checked before. It keeps everything that is ours."""
+        return Message._restore(object, self.created_at, self._metadata, self.ref, self.position, self.turn)
+
     def _in_place_of(self, old: Message, *, keep_time: bool) -> Message:
         """Return this message with the time, metadata and ref of another one, where it was given none itself.
 

@@ -30,13 +30,15 @@ class View(Sequence[T]):
     It equals a `View`, list or tuple of equal items.
     """
 
-    __slots__ = ("_growing", "_items", "_start", "_stop")
+    __slots__ = ("_growing", "_items", "_noted", "_start", "_stop")
 
     def __init__(self, items: Iterable[T] = ()) -> None:
         self._items: list[T] = list(items)
         self._start = 0
         self._stop = len(self._items)
         self._growing = threading.Lock()
+        #: What `last_where` found out about the list, of whatever views share it.
+        self._noted: dict[Callable[[T], bool], tuple[int, list[int]]] = {}
 
     def _window(self, start: int, stop: int) -> View[T]:
         alive = stop - start
@@ -44,6 +46,7 @@ class View(Sequence[T]):
             return View(self._items[start:stop])
         view: View[T] = View.__new__(View)
         view._items, view._start, view._stop, view._growing = self._items, start, stop, self._growing
+        view._noted = self._noted
         return view
 
     def appended(self, new: Sequence[T]) -> View[T]:
@@ -67,6 +70,19 @@ class View(Sequence[T]):
     def put_in_place(self, index: int, item: T) -> None:
         """Replace an item here, and in every view that shares the list: only for the one that has all of these."""
         self._items[self._start + index] = item
+        self._noted.clear()
+
+    def last_where(self, test: Callable[[T], bool]) -> int | None:
+        """Return the index of the last item that passes a test, or `None`. Each item of the list is tested once, whoever asks.
+
+        :param test: a function of a module, which says the same each time.
+        """
+        seen, found = self._noted.get(test, (0, []))
+        if seen < self._stop:
+            new = [index for index in range(seen, self._stop) if test(self._items[index])]
+            self._noted[test] = seen, found = self._stop, [*found, *new]
+        at = bisect_left(found, self._stop) - 1
+        return found[at] - self._start if at >= 0 and found[at] >= self._start else None
 
     def to_list(self) -> list[T]:
         """Return a new list of the items."""

@@ -11,6 +11,8 @@ from importlib import import_module
 
 from session_manager import threads as event_loops
 from session_manager.history import context, cuts, fields, search, text
+from session_manager.history.problems import _CHECKS
+from session_manager.history.roles import REASONING
 from session_manager.manager import autosave, forking, retention, saving, turn, write_through
 from session_manager.manager import deletion as removal
 from session_manager.manager import edits as calls
@@ -144,25 +146,22 @@ HISTORY = (
         "a budget above 100 is exceeded by one",
         "history/test_history.py::test_a_budget_of_any_size_is_filled_and_never_exceeded",
         cuts,
-        "fit",
-        ("totals[len(valid) - cut] <= max_tokens", "totals[len(valid) - cut] <= max_tokens + (max_tokens > 100)"),
-        ("totals[-1] <= max_tokens:", "totals[-1] <= max_tokens + (max_tokens > 100):"),
+        "fitting",
+        ("totals[-1] > bound:", "totals[-1] > bound + (bound > 100):"),
+        ("totals[-1] <= bound:", "totals[-1] <= bound + (bound > 100):"),
     ),
-    seeded(
+    constant(
         "lone reasoning is judged before late results are moved",
         "history/test_history.py::test_the_least_change_is_made",
-        import_module("session_manager.history.repair"),  # the package has a function of this name
-        "mended",
-        (
-            "return _without_lone_reasoning(_Placing(messages, pairing).done())",
-            "messages = _without_lone_reasoning(messages)\n    return _Placing(messages, pair(messages)).done()",
-        ),
+        import_module("session_manager.history.problems"),  # the package has a function of this name
+        "_CHECKS",
+        tuple(sorted(_CHECKS, key=lambda check: check is not REASONING)),
     ),
     seeded(
         "a bound of no messages is none",
         "history/test_context.py::test_bounds_count_the_end_of_the_history_only",
         context,
-        "context",
+        "_rest",
         ("if max_messages is not None:", "if max_messages:"),
         ("max_messages is None and", "not max_messages and"),
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from session_manager import Message, SessionManager
+from session_manager import ContextTooSmallError, Message, SessionManager
 from session_manager.history import problems
 from session_manager.history.context import SUMMARY_PREFACE
 from session_manager.manager.edits import truncating
@@ -42,10 +42,7 @@ def test_prompt_leading_system_messages_summary_history_in_this_order(m):
     talk(m, 1)
     m.set_summary(KEY, "They met.")
     assert said(m.get_context(KEY, system="Be brief.")) == [
-        ("system", "Be brief."),
-        ("system", "stored"),
-        ("developer", "stored, too"),
-        ("system", SUMMARY_PREFACE + "They met."),
+        ("system", "Be brief.\n\nstored\n\nstored, too\n\n" + SUMMARY_PREFACE + "They met."),
         ("user", "u1"),
         ("assistant", "a1"),
     ]
@@ -56,7 +53,7 @@ def test_the_summarys_role_can_be_chosen_and_the_prompt_be_a_message(m):
     m.set_summary(KEY, "s")
     context = m.get_context(KEY, summary_role="user", system={"role": "developer", "content": "x"})
     assert said(context)[:2] == [("developer", "x"), ("user", SUMMARY_PREFACE + "s")]
-    assert said(m.get_context(KEY, system=Message("system", "y")))[0] == ("system", "y")
+    assert said(m.get_context(KEY, system=Message("system", "y")))[0] == ("system", f"y\n\n{SUMMARY_PREFACE}s")
 
 
 def test_bounds_count_the_end_of_the_history_only(m):
@@ -65,9 +62,15 @@ def test_bounds_count_the_end_of_the_history_only(m):
     m.set_summary(KEY, "s")
     for bound, left in [(0, 0), (1, 0), (2, 2), (3, 2), (4, 4), (6, 6), (100, 6)]:
         for bounds in ({"max_messages": bound}, {"max_tokens": bound, "count": lambda one: 1}):
+            if not left:
+                with pytest.raises(
+                    ContextTooSmallError, match=f"={bound} is too small for the last turn, which needs 2"
+                ):
+                    m.get_context(KEY, system="p", **bounds)
+                continue
             context = m.get_context(KEY, system="p", **bounds)
-            assert len(context) == 3 + left
-            assert said(context)[3:4] == ([("user", f"u{4 - left // 2}")] if left else [])
+            assert len(context) == 1 + left
+            assert said(context)[1] == ("user", f"u{4 - left // 2}")
 
 
 def test_both_bounds_hold(m):

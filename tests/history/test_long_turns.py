@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from session_manager import AsyncSessionManager, Message, SessionManager, SummaryPolicy
 from session_manager.history import head, problems, safe_start
 from session_manager.history.cuts import Cut, cut
-from session_manager.history.pairing import is_reasoning
+from session_manager.history.shapes.items import is_reasoning
 from session_manager.stores.memory import MemoryStore
 from tests.support.evicting import evict
 from tests.support.histories import _ROUNDS, SHAPES, conversations, damaged, refusals
@@ -164,8 +164,8 @@ def test_a_cut_makes_no_new_problem(objects, keep_last):
         assert refusals(without(objects, made)) == []
     if made.in_turn:
         assert made.start == head(given_) or given_[made.start - 1].role == "user"
-        assert not is_reasoning(gone[-1])
-        assert not any(map(is_reasoning, gone)) or is_reasoning(given_[made.stop])
+        assert not is_reasoning(gone[-1]._object)
+        assert not any(is_reasoning(one._object) for one in gone) or is_reasoning(given_[made.stop]._object)
     else:
         assert made.stop == safe_start(given_, keep_last)
 

@@ -251,3 +251,20 @@ def test_a_cut_view_is_searched_and_its_end_read_like_a_list(items, cut, value, 
     view = View([*sorted(items), 99])[cut:-1]
     assert view.bisect(value, int) == bisect_left(model, value)
     assert view.last(max(count, 0)) == (model[-count:] if count > 0 else [])
+
+
+def test_the_last_item_that_passes_is_found_and_each_is_tested_once():
+    tested = []
+
+    def is_even(item):
+        tested.append(item)
+        return item % 2 == 0
+
+    one = View(range(20))
+    two = one.appended(range(20, 25))
+    assert [one.last_where(is_even), two.last_where(is_even), two.last_where(is_even)] == [18, 24, 24]
+    assert [two[5:].last_where(is_even), two[3:20].last_where(is_even), one.last_where(is_even)] == [19, 15, 18]
+    assert tested == [*range(25)]
+    two.put_in_place(24, 7)
+    assert two.last_where(is_even) == 22
+    assert View([1]).last_where(is_even) is None

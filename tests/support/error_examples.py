@@ -5,6 +5,7 @@ from __future__ import annotations
 from session_manager.errors import (
     ClosedError,
     ConflictError,
+    ContextTooSmallError,
     CorruptSessionError,
     ForkedError,
     InvalidDataError,
@@ -62,6 +63,11 @@ EXAMPLES = [
         "session 'a:1' has no message with the ref that was given as before",
     ),
     (SessionExistsError("a:1"), {"key": "a:1"}, "session 'a:1' exists already"),
+    (
+        ContextTooSmallError("max_tokens", 100, 130),
+        {"name": "max_tokens", "bound": 100, "needed": 130},
+        "max_tokens=100 is too small for the last turn, which needs 130: 30 more",
+    ),
     (TurnNotFoundError("a:1", "tg:7"), {"key": "a:1", "ref": "tg:7"}, "session 'a:1' has no turn 'tg:7' to replace"),
     (
         InvalidStorageError("x.db", "is a directory"),

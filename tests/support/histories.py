@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import cache
-from itertools import count
+from itertools import count, groupby
 from typing import Any
 
 from hypothesis import strategies as st
@@ -190,59 +190,75 @@ def is_refused(history: list[Object]) -> bool:
 
 def refusals(history: list[Object]) -> list[str]:
     """Return what the providers say, each of its own shape."""
-    return [*_openai_chat(history), *_anthropic(history), *_openai_responses(history)]
+    return [*_openai_chat(history), *_anthropic(history), *_openai_responses(history), *_empty(history)]
 
 
 def _openai_chat(history):
-    said, wanted = [], Counter()
-    for message in history:
+    said, wanted, unnamed = [], Counter(), 0
+    for message in [*history, {"role": "user", "content": "The end."}]:
         role = message.get("role")
         if role in ("tool", "function"):
             name = message.get("tool_call_id") if role == "tool" else ("function", message.get("name"))
-            if not wanted[name]:
+            if name is None:
+                unnamed += 1
+            elif not wanted[name]:
                 said.append("messages with role 'tool' must be a response to a preceeding message with 'tool_calls'")
-            wanted[name] -= 1
+            wanted[name] -= name is not None
             continue
-        if +wanted:
+        if (+wanted).total() > unnamed:
             said.append("'tool_calls' must be followed by tool messages responding to each 'tool_call_id'")
-        wanted = Counter()
+        wanted, unnamed = Counter(), 0
         if role == "assistant":
-            wanted.update(call.get("id") for call in message.get("tool_calls") or () if _is_chat_call(call))
-            if message.get("function_call"):
+            made = [call for call in message.get("tool_calls") or () if isinstance(call, dict)]
+            wanted.update(call.get("id") for call in made)
+            said += ["Duplicate value for 'tool_call_id'"] * _has_doubles(made)
+            if message.get("function_call") and not made:
                 wanted["function", message["function_call"].get("name")] += 1
-    return [*said, "tool_calls without tool messages"] if +wanted else said
+    return said
 
 
-def _is_chat_call(call):
-    return isinstance(call, dict)
+def _has_doubles(made):
+    names = [call["id"] for call in made if "id" in call]
+    return len(names) != len(set(names))
 
 
 def _anthropic(history):
+    """Neighbours of one role are one message, as the API has it."""
     said, wanted = [], Counter()
-    for message in [*history, {"role": "user", "content": "The end."}]:
-        content = message.get("content") if isinstance(message.get("content"), list) else []
+    for role, group in groupby([*history, {"role": "user", "content": "The end."}], _speaker):
+        content = [block for message in group for block in _blocks(message)]
         kinds = [block.get("type") for block in content]
-        results = [block for block in content if block.get("type") == "tool_result" and message.get("role") == "user"]
+        results = [block for block in content if block.get("type") == "tool_result" and role == "user"]
         told = Counter(block.get("tool_use_id") for block in results)
         if wanted - told:
             said.append("`tool_use` ids were found without `tool_result` blocks immediately after")
         if told - wanted:
             said.append("unexpected `tool_use_id` found in `tool_result` blocks")
         if results and kinds[: len(results)] != ["tool_result"] * len(results):
-            said.append(
-                "Messages following `tool_use` blocks must begin with a matching number of `tool_result` blocks"
-            )
+            said.append("tool_result blocks must come first")
         wanted = Counter()
-        if message.get("role") == "assistant" and not message.get("tool_calls") and not message.get("function_call"):
-            wanted.update(block.get("id") for block in content if block.get("type") == "tool_use")
-            if any(kinds[at] == "tool_use" and kinds[at + 1] != "tool_use" for at in range(len(kinds) - 1)):
-                said.append("`tool_use` blocks must come last")
+        if role == "assistant":
+            made = [block for block in content if block.get("type") == "tool_use"]
+            wanted.update(block.get("id") for block in made)
+            said += ["`tool_use` ids must be unique"] * _has_doubles(made)
     return said
+
+
+def _speaker(message):
+    role = message.get("role")
+    return role if role in ("user", "assistant") and not message.get("tool_calls") else object()
+
+
+def _blocks(message):
+    content = message.get("content")
+    if message.get("tool_calls") or message.get("function_call"):
+        return []
+    return content if isinstance(content, list) else [{"type": "text", "text": content}]
 
 
 def _openai_responses(history):
     said, wanted = [], Counter()
-    for at, message in enumerate([*history, {"role": "user", "content": "The end."}]):
+    for at, message in enumerate(history):
         kind = "" if "role" in message else message["type"]
         if kind in ("function_call", "custom_tool_call"):
             wanted[kind, message.get("call_id")] += 1
@@ -251,12 +267,20 @@ def _openai_responses(history):
             if not wanted[name]:
                 said.append("No tool call found for function call output")
             wanted[name] -= 1
-        elif message.get("role") == "user":
-            if +wanted:
-                said.append("No tool output found for function call")
-            wanted = Counter()
         elif kind == "reasoning":
             follower = history[at + 1] if at + 1 < len(history) else {"role": "user"}
             if follower.get("role", "assistant") != "assistant" or follower.get("type", "").endswith("_output"):
                 said.append("Item of type 'reasoning' was provided without its required following item")
+    return [*said, "No tool output found for function call"] if +wanted else said
+
+
+def _empty(history):
+    said = []
+    for at, message in enumerate(history):
+        if message.get("role") != "assistant" or message.get("tool_calls") or message.get("function_call"):
+            continue
+        content = message.get("content")
+        is_last = at == len(history) - 1 and content is not None
+        if content in (None, "", []) and not is_last:
+            said.append("all messages must have non-empty content except for the optional final assistant message")
     return said

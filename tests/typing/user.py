@@ -117,7 +117,7 @@ def name_parts(m: SessionManager) -> None:
     m.get_context("k", max_message=3)  # type: ignore[call-arg]
     m.get_context("k", max_messages="3")  # type: ignore[arg-type]
     say(m, "hi", reff="tg:1")  # type: ignore[call-arg]
-    ask(m, summary_role=None)  # type: ignore[arg-type]
+    ask(m, summary_role=1)  # type: ignore[arg-type]
     with m.turn("k") as turn:
         assert_type(turn.add_message("user", "hi", ref="tg:1", created_at=clock()), Message)
         assert_type(turn.get_context(system="Be kind.", max_tokens=100), list[Any])

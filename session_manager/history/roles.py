@@ -1,0 +1,197 @@
+"""Who may speak when: system messages, the first and the last message, neighbours of one role, reasoning that led nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from session_manager.history.check import Check, Found
+from session_manager.history.pairing import is_plain, lone_reasoning, pair, starts, turn_starts
+from session_manager.history.rules import Rules, SystemPlace
+from session_manager.history.shapes import (
+    AI_SDK,
+    BEDROCK,
+    BLOCKS,
+    CHAT,
+    CUSTOM,
+    FUNCTION,
+    ITEMS,
+    UNKNOWN,
+    Shape,
+    calls,
+    role_of,
+    shape_of,
+)
+from session_manager.history.shapes.items import is_of_the_model, is_reasoning
+from session_manager.model.message import Message
+
+__all__ = ["ENDS", "NEIGHBOURS", "REASONING", "STARTS", "SYSTEM", "head", "joined"]
+
+
+def head(messages: Sequence[Message]) -> int:
+    """Return how many system and developer messages lead a history: they belong to no turn."""
+    count = 0
+    while count < len(messages) and role_of(messages[count]) == "system":
+        count += 1
+    return count
+
+
+# System messages
+
+
+def _find_system(messages: Sequence[Message], rules: Rules) -> Found:
+    if rules.system is SystemPlace.ANYWHERE:
+        return []
+    apart = rules.system is SystemPlace.APART
+    return [
+        (index, "a system message among the others")
+        for index, message in enumerate(messages)
+        if _is_system(message) and (apart or index > 0 or message.role not in (None, "system"))
+    ]
+
+
+def _is_system(message: Message) -> bool:
+    return not is_plain(message._object) and role_of(message) == "system"
+
+
+def _mend_system(messages: list[Message], rules: Rules) -> list[Message]:
+    """Leave leading system messages out if they go apart; join all of them in the first one otherwise."""
+    first = head(messages)
+    if rules.system is SystemPlace.APART:
+        # The conversation goes on behind a later one: what it says is kept as the user's.
+        return [_as(message, "user") if _is_system(message) else message for message in messages[first:]]
+    system = [message for message in messages if _is_system(message)]
+    one = _as(system[0], "system")
+    for message in system[1:]:
+        one = joined(one, message) or one
+    return [one, *(message for message in messages if not _is_system(message))]
+
+
+def _as(message: Message, role: str) -> Message:
+    if message.role is None:
+        return message._with_object({**message._object, "type": {"user": "human"}.get(role, role)})
+    return message if message.role == role else message._with_object({**message._object, "role": role})
+
+
+# The first and the last message
+
+
+def _find_start(messages: Sequence[Message], rules: Rules) -> Found:
+    first = head(messages)
+    if not rules.user_first or first == len(messages) or _is_foreign(messages[first]):
+        return []
+    if starts(messages, pair(messages, rules))[:1] == [first]:
+        return []
+    return [(first, "the history does not start with a user message")]
+
+
+def _is_foreign(message: Message) -> bool:
+    """Say whether nothing is known of a message, which is then passed on."""
+    return shape_of(message) is UNKNOWN or role_of(message) not in ("system", "user", "assistant", "tool", None)
+
+
+def _mend_start(messages: list[Message], rules: Rules) -> list[Message]:
+    first = head(messages)
+    start = next((start for start in turn_starts(messages, rules) if start >= first), len(messages))
+    return [message for at, message in enumerate(messages) if not first <= at < start or _is_foreign(message)]
+
+
+def _find_end(messages: Sequence[Message], rules: Rules) -> Found:
+    if rules.may_end_with_assistant or not messages:
+        return []
+    last = messages[-1]
+    if role_of(last) != "assistant" or calls(last):
+        return []
+    return [(len(messages) - 1, "the history ends with the assistant's words")]
+
+
+def _mend_end(messages: list[Message], rules: Rules) -> list[Message]:
+    while _find_end(messages, rules):
+        messages.pop()
+    return messages
+
+
+# Neighbours of one role
+
+
+def _find_neighbours(messages: Sequence[Message], rules: Rules) -> Found:
+    if not rules.alternate:
+        return []
+    return [
+        (index, "a second message of one role in a row")
+        for index in range(1, len(messages))
+        if _may_join(messages[index - 1], messages[index])
+    ]
+
+
+def _may_join(one: Message, other: Message) -> bool:
+    role = role_of(one)
+    return role in ("user", "assistant") and role == role_of(other) and joined(one, other) is not None
+
+
+def _mend_neighbours(messages: list[Message], _: Rules) -> list[Message]:
+    kept: list[Message] = []
+    for message in messages:
+        if kept and _may_join(kept[-1], message) and (both := joined(kept[-1], message)) is not None:
+            kept[-1] = both
+        else:
+            kept.append(message)
+    return kept
+
+
+def joined(one: Message, other: Message) -> Message | None:
+    """Return two messages as one, which says what both say; `None` if their shapes have no common form.
+
+    The parts of both stay as they are. Two texts become one, with an empty line between them.
+    """
+    first, second = one._object, other._object
+    shape = _common(shape_of(one), shape_of(other), first, second)
+    if shape is None:
+        return None
+    texts = shape.content(first), shape.content(second)
+    if all(text is None or isinstance(text, str) for text in texts):
+        content: Any = "\n\n".join(filter(None, texts)) or texts[0]
+    else:
+        content = [*_parts(texts[0], shape), *_parts(texts[1], shape)]
+    made = shape.with_content({**second, **first}, content)
+    return one._with_object(shape.with_calls(made, first, second))
+
+
+def _common(one: Shape, other: Shape, first: dict[str, Any], second: dict[str, Any]) -> Shape | None:
+    """Return the shape that two messages have together. A text of OpenAI chat fits into the parts of others."""
+    if one is other:
+        return None if one in (UNKNOWN, FUNCTION, ITEMS, CUSTOM) else one
+    for plain, its, value in ((one, other, first), (other, one, second)):
+        if plain is CHAT and its in (BLOCKS, BEDROCK, AI_SDK) and not plain.calls(value):
+            return its if its is not BEDROCK or not isinstance(value.get("content"), list) else None
+    return None
+
+
+def _parts(content: Any, shape: Shape) -> list[Any]:
+    if isinstance(content, str):
+        return [shape.text_part(content)] if content else []
+    return list(content) if isinstance(content, list) else []
+
+
+# Reasoning
+
+
+def _find_reasoning(messages: Sequence[Message], rules: Rules) -> Found:
+    if not rules.reasoning_leads:
+        return []
+    return [(index, "a reasoning item without the item that it led to") for index in lone_reasoning(messages)]
+
+
+def _mend_reasoning(messages: list[Message], _: Rules) -> list[Message]:
+    kept: list[Message] = []
+    for message in reversed(messages):
+        if not is_reasoning(message._object) or (kept and is_of_the_model(kept[-1]._object)):
+            kept.append(message)
+    return kept[::-1]
+
+
+SYSTEM = Check(_find_system, _mend_system)
+STARTS = Check(_find_start, _mend_start)
+ENDS = Check(_find_end, _mend_end)
+NEIGHBOURS = Check(_find_neighbours, _mend_neighbours)
+REASONING = Check(_find_reasoning, _mend_reasoning)

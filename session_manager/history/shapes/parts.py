@@ -1,0 +1,393 @@
+"""Shapes in which calls and results are parts of a message's content: Anthropic, Gemini, Bedrock, AI SDK, Haystack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from session_manager.history.shapes.shape import INTERRUPTED, Call, Object, Result, Shape, Where, text_of
+
+__all__ = ["AI_SDK", "BEDROCK", "BLOCKS", "GEMINI", "HAYSTACK"]
+
+Part = Mapping[str, Any]
+
+
+class PartsShape(Shape):
+    """A shape whose calls are parts of the model's messages, and whose results are parts of messages behind."""
+
+    where = Where.NEXT
+    #: The role of a message that brings results.
+    answers = "user"
+
+    def owns(self, message: Object) -> bool:
+        parts = self.parts(message)
+        return (
+            "role" in message
+            and parts is not None
+            and not _has_listed_calls(message)
+            and any(isinstance(one, dict) and self._is_its(one) for one in parts)
+        )
+
+    def calls(self, message: Object) -> list[Call]:
+        if self.role(message) != "assistant":
+            return []
+        return [
+            Call(self, name, slot, keys, where)
+            for slot, part in enumerate(self.parts(message) or ())
+            if isinstance(part, dict) and (call := self._call(part)) is not None
+            for name, keys, where in (call,)
+        ]
+
+    def results(self, message: Object) -> list[Result]:
+        role = self.role(message)
+        return [
+            Result(self, name, slot, keys)
+            for slot, part in enumerate(self.parts(message) or ())
+            if isinstance(part, dict) and (result := self._result(part, role)) is not None
+            for name, keys in (result,)
+        ]
+
+    def without_calls(self, message: Object, slots: set[int]) -> dict[str, Any] | None:
+        """Return the message without these parts, and without thoughts if it was signed: see `is_signed`."""
+        gone = slots | (set(self._thoughts(message)) if self.is_signed(message) else set())
+        left = [part for slot, part in enumerate(self.parts(message) or ()) if slot not in gone]
+        return self.with_content(message, left) if left else None
+
+    def without_results(self, message: Object, slots: set[int]) -> dict[str, Any] | None:
+        return self.without_calls(message, slots)
+
+    def bringing(self, parts: list[Any]) -> dict[str, Any]:
+        return {"role": self.answers, self.field: parts}
+
+    def is_signed(self, message: Object) -> bool:
+        return any(self._is_signed(part) for part in self.parts(message) or () if isinstance(part, dict))
+
+    def unsigned(self, message: Object) -> dict[str, Any] | None:
+        gone = set(self._thoughts(message))
+        left = [part for slot, part in enumerate(self.parts(message) or ()) if slot not in gone]
+        return self.with_content(message, left) if left else None
+
+    def _thoughts(self, message: Object) -> list[int]:
+        return [slot for slot, part in enumerate(self.parts(message) or ()) if self._is_thought(part)]
+
+    def _is_signed(self, part: Part) -> bool:
+        """Say whether a part is a thought with a signature."""
+        return False
+
+    def _is_thought(self, part: Any) -> bool:
+        return False
+
+    def _with_part(self, message: Object, slot: int, part: Part) -> dict[str, Any]:
+        parts = list(self.parts(message) or ())
+        parts[slot] = part
+        return self.with_content(message, parts)
+
+    def _is_its(self, part: Part) -> bool:
+        """Say whether a part is of this shape only."""
+        return self._call(part) is not None or any(self._result(part, role) for role in (self.answers, "assistant"))
+
+    def _call(self, part: Part) -> tuple[str | None, tuple[tuple[str, str | None], ...], Where] | None:
+        """Return a call's id, its keys, and where its result is; `None` if the part is no call."""
+        raise NotImplementedError
+
+    def _result(self, part: Part, role: str | None) -> tuple[str | None, tuple[tuple[str, str | None], ...]] | None:
+        """Return a result's id and keys; `None` if the part is no result that this role brings."""
+        raise NotImplementedError
+
+
+def _has_listed_calls(message: Object) -> bool:
+    """Say whether a message lists its calls as OpenAI chat does: parts that repeat them are not read."""
+    made = message.get("tool_calls")
+    return isinstance(made, list) and any(isinstance(one, dict) for one in made)
+
+
+class BlocksShape(PartsShape):
+    """Anthropic: ``tool_use`` blocks, answered by ``tool_result`` blocks of the user.
+
+    Tools that Anthropic runs itself (``server_tool_use``, ``mcp_tool_use``) are answered by a block of the model.
+    Source: https://platform.claude.com/docs/en/api/messages
+    """
+
+    name = "blocks"
+    where = Where.JOINED
+
+    def _is_signed(self, part: Part) -> bool:
+        return self._is_thought(part) and bool(part.get("signature") or part.get("type") == "redacted_thinking")
+
+    def _is_thought(self, part: Any) -> bool:
+        return isinstance(part, dict) and part.get("type") in ("thinking", "redacted_thinking")
+
+    def _is_its(self, part: Part) -> bool:
+        return part.get("type") in _BLOCKS or super()._is_its(part)
+
+    def interrupted(self, message: Object, call: Call) -> dict[str, Any] | None:
+        if call.where is Where.OWN:
+            return None
+        named = {} if call.id is None else {"tool_use_id": call.id}
+        return {"type": "tool_result", **named, "content": INTERRUPTED, "is_error": True}
+
+    def with_call_id(self, message: Object, slot: int, id: str) -> dict[str, Any]:
+        return self._with_part(message, slot, {**message[self.field][slot], "id": id})
+
+    def with_result_id(self, message: Object, slot: int, id: str) -> dict[str, Any]:
+        return self._with_part(message, slot, {**message[self.field][slot], "tool_use_id": id})
+
+    def _call(self, part: Part) -> tuple[str | None, tuple[tuple[str, str | None], ...], Where] | None:
+        kind = part.get("type")
+        if kind not in ("tool_use", "server_tool_use", "mcp_tool_use"):
+            return None
+        its = text_of(part, "id")
+        return (its, (("blocks", its),), self.where) if kind == "tool_use" else (its, (("own blocks", its),), Where.OWN)
+
+    def _result(self, part: Part, role: str | None) -> tuple[str | None, tuple[tuple[str, str | None], ...]] | None:
+        kind, its = part.get("type"), text_of(part, "tool_use_id")
+        if kind == "tool_result":
+            return (its, (("blocks", its),)) if role == "user" else None
+        if role != "assistant" or not isinstance(kind, str) or not kind.endswith("_tool_result"):
+            return None
+        return its, (("own blocks", its),)
+
+
+#: Blocks that no other shape has, beside calls and results.
+_BLOCKS: Final = ("thinking", "redacted_thinking", "document", "search_result", "container_upload", "compaction")
+
+
+class GeminiShape(PartsShape):
+    """Gemini: ``functionCall`` parts, answered by ``functionResponse`` parts in the next content.
+
+    The names may be in camel case or in snake case. Ids are optional; without them a name stands for a call.
+    Source: https://ai.google.dev/api/caching#Content
+    """
+
+    name = "gemini"
+    is_whole = True
+    field = "parts"
+    roles: Mapping[str, str] = {"model": "assistant", "function": "user", "tool": "user"}  # noqa: RUF012  read only
+
+    def owns(self, message: Object) -> bool:
+        if message.get("role", "user") not in _GEMINI_ROLES or "content" in message or message.get("type"):
+            return False
+        parts = self.parts(message)
+        return parts is not None and not any(isinstance(part, dict) and "type" in part for part in parts)
+
+    def is_text(self, part: Any) -> bool:
+        return isinstance(part, dict) and isinstance(part.get("text"), str) and _signature(part) is None
+
+    def interrupted(self, message: Object, call: Call) -> dict[str, Any] | None:
+        if call.where is Where.OWN:
+            return None
+        part = message[self.field][call.slot]
+        field = "functionCall" if part.get("functionCall") else "function_call"
+        named = {key: value for key in ("id", "name") if (value := text_of(part[field], key))}
+        response = "functionResponse" if field == "functionCall" else "function_response"
+        return {response: {**named, "response": {"error": INTERRUPTED}}}
+
+    def with_call_id(self, message: Object, slot: int, id: str) -> dict[str, Any]:
+        return self._with_id(message, slot, id, _GEMINI_CALLS)
+
+    def with_result_id(self, message: Object, slot: int, id: str) -> dict[str, Any]:
+        return self._with_id(message, slot, id, _GEMINI_RESULTS)
+
+    def made(self, role: str, text: str) -> dict[str, Any]:
+        return {"role": "model" if role == "assistant" else role, "parts": [{"text": text}]}
+
+    def text_part(self, text: str) -> dict[str, Any]:
+        return {"text": text}
+
+    def _with_id(self, message: Object, slot: int, id: str, fields: Mapping[str, bool]) -> dict[str, Any]:
+        part = message[self.field][slot]
+        field = next(field for field in fields if isinstance(part.get(field), dict))
+        return self._with_part(message, slot, {**part, field: {**part[field], "id": id}})
+
+    def _call(self, part: Part) -> tuple[str | None, tuple[tuple[str, str | None], ...], Where] | None:
+        for field, is_own in _GEMINI_CALLS.items():
+            if isinstance(call := part.get(field), dict):
+                return (*_named(call, is_own=is_own), Where.OWN if is_own else self.where)
+        return None
+
+    def _result(self, part: Part, role: str | None) -> tuple[str | None, tuple[tuple[str, str | None], ...]] | None:
+        for field, is_own in _GEMINI_RESULTS.items():
+            if role == ("assistant" if is_own else "user") and isinstance(result := part.get(field), dict):
+                return _named(result, is_own=is_own)
+        return None
+
+
+_GEMINI_ROLES: Final = ("user", "model", "function", "tool", "system", None)
+#: The fields of calls and results, and whether the tool is Google's own.
+_GEMINI_CALLS: Final = {"functionCall": False, "function_call": False, "toolCall": True, "tool_call": True}
+_GEMINI_RESULTS: Final = {
+    "functionResponse": False,
+    "function_response": False,
+    "toolResponse": True,
+    "tool_response": True,
+}
+
+
+def _signature(part: Part) -> Any:
+    return part.get("thoughtSignature") or part.get("thought_signature")
+
+
+def _named(one: Part, *, is_own: bool) -> tuple[str | None, tuple[tuple[str, str | None], ...]]:
+    its, name = text_of(one, "id"), text_of(one, "toolType" if is_own else "name")
+    kind = "own gemini" if is_own else "gemini"
+    by_id = ((f"{kind} id", its),) if its else ()
+    return its, (*by_id, (f"{kind} name", name))
+
+
+class BedrockShape(PartsShape):
+    """Bedrock's Converse: ``toolUse`` blocks, answered by ``toolResult`` blocks in the next message.
+
+    Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Message.html
+    """
+
+    name = "bedrock"
+    is_whole = True
+
+    def is_text(self, part: Any) -> bool:
+        return isinstance(part, dict) and isinstance(part.get("text"), str) and "type" not in part
+
+    def _is_signed(self, part: Part) -> bool:
+        return self._is_thought(part)
+
+    def _is_thought(self, part: Any) -> bool:
+        return isinstance(part, dict) and isinstance(part.get("reasoningContent"), dict)
+
+    def interrupted(self, message: Object, call: Call) -> dict[str, Any] | None:
+        named = {} if call.id is None else {"toolUseId": call.id}
+        return {"toolResult": {**named, "content": [{"text": INTERRUPTED}], "status": "error"}}
+
+    def with_call_id(self, message: Object, slot: int, id: str) -> dict[str, Any]:
+        return self._with_part(message, slot, {"toolUse": {**message[self.field][slot]["toolUse"], "toolUseId": id}})
+
+    def with_result_id(self, message: Object, slot: int, id: str) -> dict[str, Any]:
+        return self._with_part(
+            message, slot, {"toolResult": {**message[self.field][slot]["toolResult"], "toolUseId": id}}
+        )
+
+    def made(self, role: str, text: str) -> dict[str, Any]:
+        return {"role": role, "content": [{"text": text}]}
+
+    def text_part(self, text: str) -> dict[str, Any]:
+        return {"text": text}
+
+    def _is_its(self, part: Part) -> bool:
+        return "type" not in part and any(field in part for field in _BEDROCK_PARTS)
+
+    def _call(self, part: Part) -> tuple[str | None, tuple[tuple[str, str | None], ...], Where] | None:
+        if "type" in part or not isinstance(call := part.get("toolUse"), dict):
+            return None
+        its = text_of(call, "toolUseId")
+        return its, (("bedrock", its),), self.where
+
+    def _result(self, part: Part, role: str | None) -> tuple[str | None, tuple[tuple[str, str | None], ...]] | None:
+        if role != "user" or "type" in part or not isinstance(result := part.get("toolResult"), dict):
+            return None
+        its = text_of(result, "toolUseId")
+        return its, (("bedrock", its),)
+
+
+_BEDROCK_PARTS: Final = (
+    *("text", "toolUse", "toolResult", "reasoningContent", "image", "document", "video", "audio"),
+    *("guardContent", "cachePoint", "citationsContent", "searchResult"),
+)
+
+
+class AISDKShape(PartsShape):
+    """The AI SDK's `ModelMessage`: ``tool-call`` parts, answered by ``tool-result`` parts of role ``tool`` right behind.
+
+    A tool that the provider runs has its result in the model's own message. Its `UIMessage` has call and result in one part,
+    and needs no pairing. Source: https://ai-sdk.dev/docs/reference/ai-sdk-core/model-message
+    """
+
+    name = "ai_sdk"
+    where = Where.BEHIND
+    answers = "tool"
+
+    def interrupted(self, message: Object, call: Call) -> dict[str, Any] | None:
+        part = message[self.field][call.slot]
+        if call.where is Where.OWN:
+            return None
+        named = {key: value for key in ("toolCallId", "toolName") if (value := text_of(part, key))}
+        return {"type": "tool-result", **named, "output": {"type": "error-text", "value": INTERRUPTED}}
+
+    def with_call_id(self, message: Object, slot: int, id: str) -> dict[str, Any]:
+        return self._with_part(message, slot, {**message[self.field][slot], "toolCallId": id})
+
+    with_result_id = with_call_id
+
+    def _call(self, part: Part) -> tuple[str | None, tuple[tuple[str, str | None], ...], Where] | None:
+        if part.get("type") != "tool-call":
+            return None
+        its = text_of(part, "toolCallId")
+        if part.get("providerExecuted") is True:
+            return its, (("own ai_sdk", its),), Where.OWN
+        return its, (("ai_sdk", its),), self.where
+
+    def _result(self, part: Part, role: str | None) -> tuple[str | None, tuple[tuple[str, str | None], ...]] | None:
+        if part.get("type") != "tool-result" or role not in ("tool", "assistant"):
+            return None
+        its = text_of(part, "toolCallId")
+        return its, (("ai_sdk" if role == "tool" else "own ai_sdk", its),)
+
+
+class HaystackShape(PartsShape):
+    """Haystack's `ChatMessage.to_dict`: ``tool_call`` parts, answered by ``tool_call_result`` parts of role ``tool``.
+
+    Ids are optional; without them a tool's name stands for a call. Source: https://docs.haystack.deepset.ai/docs/chatmessage
+    """
+
+    name = "haystack"
+    is_whole = True
+    where = Where.BEHIND
+    answers = "tool"
+
+    def is_text(self, part: Any) -> bool:
+        return isinstance(part, dict) and isinstance(part.get("text"), str) and len(part) == 1
+
+    def interrupted(self, message: Object, call: Call) -> dict[str, Any] | None:
+        origin = message[self.field][call.slot]["tool_call"]
+        return {"tool_call_result": {"result": INTERRUPTED, "origin": origin, "error": True}}
+
+    def bringing(self, parts: list[Any]) -> dict[str, Any]:
+        return {"role": "tool", "meta": {}, "name": None, "content": parts}
+
+    def with_call_id(self, message: Object, slot: int, id: str) -> dict[str, Any]:
+        part = message[self.field][slot]
+        return self._with_part(message, slot, {**part, "tool_call": {**part["tool_call"], "id": id}})
+
+    def with_result_id(self, message: Object, slot: int, id: str) -> dict[str, Any]:
+        part = message[self.field][slot]
+        result = part["tool_call_result"]
+        result = {**result, "origin": {**result["origin"], "id": id}}
+        return self._with_part(message, slot, {**part, "tool_call_result": result})
+
+    def made(self, role: str, text: str) -> dict[str, Any]:
+        return {"role": role, "meta": {}, "name": None, "content": [{"text": text}]}
+
+    def text_part(self, text: str) -> dict[str, Any]:
+        return {"text": text}
+
+    def owns(self, message: Object) -> bool:
+        return super().owns(message) or ("meta" in message and "role" in message and self.parts(message) is not None)
+
+    def _call(self, part: Part) -> tuple[str | None, tuple[tuple[str, str | None], ...], Where] | None:
+        call = part.get("tool_call")
+        return None if "type" in part or not isinstance(call, dict) else (*_of_haystack(call), self.where)
+
+    def _result(self, part: Part, role: str | None) -> tuple[str | None, tuple[tuple[str, str | None], ...]] | None:
+        result = part.get("tool_call_result")
+        if role != "tool" or not isinstance(result, dict) or not isinstance(result.get("origin"), dict):
+            return None
+        return _of_haystack(result["origin"])
+
+
+def _of_haystack(call: Part) -> tuple[str | None, tuple[tuple[str, str | None], ...]]:
+    its, name = text_of(call, "id"), text_of(call, "tool_name")
+    return its, (("haystack id", its),) if its else (("haystack name", name),)
+
+
+BLOCKS: Final = BlocksShape()
+GEMINI: Final = GeminiShape()
+BEDROCK: Final = BedrockShape()
+AI_SDK: Final = AISDKShape()
+HAYSTACK: Final = HaystackShape()
