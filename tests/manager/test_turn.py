@@ -621,7 +621,7 @@ def test_a_session_that_both_made_and_one_saved_during_a_turn_gets_it(store, m):
 def test_the_context_of_a_turn_is_that_of_its_block(m):
     with m.turn(KEY) as turn:
         turn.add({"role": "system", "content": "s"}, {"role": "user", "content": "a"})
-        assert [one["content"] for one in turn.get_context(max_messages=0)] == ["s"]
+        assert [one["content"] for one in turn.get_context(max_messages=1)] == ["s", "a"]
         with pytest.raises(ValueError, match="max_messages"):
             turn.get_context(max_messages=-1)
     with pytest.raises(RuntimeError, match="inside"):
