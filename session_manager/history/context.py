@@ -9,6 +9,7 @@ import attrs
 
 from session_manager.arguments import check_callable, check_int
 from session_manager.errors import InvalidMessageError, raise_alone
+from session_manager.history.contents import CACHE_MARKS
 from session_manager.history.cuts import compaction, fitting
 from session_manager.history.problems import ruled
 from session_manager.history.repair import repair
@@ -77,18 +78,21 @@ def context(
                 "summary_role", "is no role that a provider knows, such as system, developer or user"
             )
     stored = View[Message]() if session is None else session.messages
-    whole = stored.to_list() + list(buffered)
+    whole: Sequence[Message] = [*stored, *buffered] if buffered else stored
     first = head(whole)
-    prompts = whole[:first] if system is None else [_prompt(system), *whole[:first]]
-    lead = _lead(prompts, "" if session is None else session.summary, whole[first:], rules, summary_role)
+    prompts = [*(() if system is None else (_prompt(system),)), *whole[:first]]
+    summary = "" if session is None else session.summary
+    lead = _lead(prompts, summary, whole[first:], rules, summary_role) if prompts or summary else []
     if any(message.role == "user" for message in lead):
         rules = attrs.evolve(rules, user_first=False)
     rest = _rest(whole[first:], max_messages, max_tokens, count, rules)
     if (kept := compaction(stored)) is not None and all(one is not stored[kept] for one in rest):
         rest = [stored[kept], *rest]
     done = [*lead, *rest]
-    if lead and (rules.alternate or rules.max_cache_marks is not None):
+    if lead and rules.alternate:
         done = repair(done, rules)
+    elif lead and CACHE_MARKS.find(done, rules):
+        done = CACHE_MARKS.mend(done, rules)
     return [message.to_dict() for message in done]
 
 
@@ -102,7 +106,7 @@ def _prompt(system: object) -> Message:
 
 
 def _lead(
-    prompts: list[Message], summary: str, rest: list[Message], rules: Rules, summary_role: str | None
+    prompts: list[Message], summary: str, rest: Sequence[Message], rules: Rules, summary_role: str | None
 ) -> list[Message]:
     """Return what comes before the history: the prompts and the summary in one system message, or as the rules have it."""
     shape = rules.shape or _newest_shape(rest)
@@ -123,9 +127,9 @@ def _lead(
     return [*lead, made] if both is None else [*lead[:-1], both]
 
 
-def _newest_shape(messages: list[Message]) -> Shape:
+def _newest_shape(messages: Sequence[Message]) -> Shape:
     """Return the shape of the newest messages that is not the common one of all."""
-    newest = (shape_of(message) for message in messages[-8:][::-1])
+    newest = (shape_of(message) for message in reversed(messages[-8:]))
     return next((shape for shape in newest if shape is not CHAT and shape.is_whole), CHAT)
 
 
@@ -138,7 +142,7 @@ def _as_one(prompts: list[Message]) -> list[Message]:
 
 
 def _rest(
-    rest: list[Message],
+    rest: Sequence[Message],
     max_messages: int | None,
     max_tokens: int | None,
     count: Callable[[Message], int],
@@ -150,7 +154,7 @@ def _rest(
         rest = fitting(rest, max_messages, _one, rules, "max_messages")
     if max_tokens is not None:
         rest = fitting(rest, max_tokens, count, rules, "max_tokens")
-    return rest
+    return list(rest)
 
 
 def _one(_: Message) -> int:

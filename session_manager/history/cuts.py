@@ -9,7 +9,7 @@ import attrs
 
 from session_manager.arguments import check_callable
 from session_manager.errors import ContextTooSmallError
-from session_manager.history.pairing import Pairing, is_users, pair, starts, turn_starts
+from session_manager.history.pairing import Pairing, is_users, pair, plain_starts, starts, turn_starts
 from session_manager.history.problems import ruled
 from session_manager.history.repair import repair
 from session_manager.history.roles import head
@@ -243,9 +243,15 @@ def tails(messages: Sequence[Message], rules: Rules = BY_SHAPE) -> Iterator[int]
     size = _FIRST_TAIL
     while size < len(messages):
         offset = len(messages) - size
-        pairing = pair(part := messages[offset:], rules)
-        start = next(iter(starts(part, pairing)), None)
-        if start is not None and all(index < start for index, _ in pairing.orphans):
+        if (start := _start_of_tail(messages[offset:], rules)) is not None:
             yield offset + start
         size *= 2
     yield 0
+
+
+def _start_of_tail(part: Sequence[Message], rules: Rules) -> int | None:
+    if (found := plain_starts(part)) is not None:
+        return found[0] if found else None
+    pairing = pair(part, rules)
+    start = next(iter(starts(part, pairing)), None)
+    return start if start is not None and all(index < start for index, _ in pairing.orphans) else None

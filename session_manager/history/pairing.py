@@ -26,6 +26,7 @@ __all__ = [
     "lone_reasoning",
     "only_results",
     "pair",
+    "plain_starts",
     "starts",
     "turn_starts",
 ]
@@ -257,4 +258,20 @@ def lone_reasoning(messages: Sequence[Message]) -> list[int]:
 
 def turn_starts(messages: Sequence[Message], rules: Rules = BY_SHAPE) -> list[int]:
     """Return where the turns of a history start, in order."""
-    return starts(messages, pair(messages, rules))
+    found = plain_starts(messages)
+    return starts(messages, pair(messages, rules)) if found is None else found
+
+
+def plain_starts(messages: Iterable[Message]) -> list[int] | None:
+    """Return where the turns of a history start that is plain (`is_plain`) from end to end; `None` of another one."""
+    found = []
+    for index, message in enumerate(messages):
+        value = message._object
+        if len(value) != 2 or type(value.get("content")) is not str:
+            return None
+        role = value.get("role")
+        if role == "user":
+            found.append(index)
+        elif role != "assistant":
+            return None
+    return found

@@ -39,7 +39,7 @@ from session_manager.as_dict import AsDict
 from session_manager.history.call_ids import CALL_IDS
 from session_manager.history.check import Check
 from session_manager.history.contents import CACHE_MARKS, CONTENTS, ITEMS
-from session_manager.history.pairing import is_plain
+from session_manager.history.pairing import plain_starts
 from session_manager.history.roles import ENDS, NEIGHBOURS, REASONING, STARTS, SYSTEM
 from session_manager.history.rules import BY_SHAPE, Rules
 from session_manager.history.tool_calls import TOOL_CALLS
@@ -100,5 +100,5 @@ _PLAIN = (STARTS, ENDS, NEIGHBOURS)
 
 def checks(messages: Sequence[Message]) -> tuple[Check, ...]:
     """Return the checks that may find something in a history, in the order of a repair."""
-    is_all_plain = all(is_plain(one._object) and one._object["content"].strip() for one in messages)
+    is_all_plain = plain_starts(messages) is not None and all(one._object["content"].strip() for one in messages)
     return _PLAIN if is_all_plain else _CHECKS

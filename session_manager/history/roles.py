@@ -31,7 +31,7 @@ __all__ = ["ENDS", "NEIGHBOURS", "REASONING", "STARTS", "SYSTEM", "head", "joine
 def head(messages: Sequence[Message]) -> int:
     """Return how many system and developer messages lead a history: they belong to no turn."""
     count = 0
-    while count < len(messages) and role_of(messages[count]) == "system":
+    while count < len(messages) and _is_system(messages[count]):
         count += 1
     return count
 
