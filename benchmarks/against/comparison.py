@@ -20,7 +20,7 @@ from benchmarks.process import Process
 __all__ = ["DEFAULT", "LIMIT", "LIVES", "Compared", "compare_versions"]
 
 #: The workloads that are compared if none is named: the others take long, or tell of the machine more than of the package.
-DEFAULT = ("save", "log", "sqlite", "own", "read", "cold", "add", "history", "loop", "import")
+DEFAULT = ("save", "log", "sqlite", "own", "read", "cold", "add", "history", "context", "loop", "import")
 
 #: How often each workload is run by a new pair of processes, among which its rounds are shared out:
 #: a process keeps its luck, such as where its memory lies, as long as it lives.

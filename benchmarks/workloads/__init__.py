@@ -10,6 +10,7 @@ from benchmarks.workloads.add_message import add_message
 from benchmarks.workloads.burst import burst
 from benchmarks.workloads.busy import busy
 from benchmarks.workloads.cold import cold
+from benchmarks.workloads.context import context
 from benchmarks.workloads.get_history import get_history
 from benchmarks.workloads.import_package import import_package
 from benchmarks.workloads.log import log
@@ -43,6 +44,7 @@ WORKLOADS: dict[str, Callable[[Place], Iterator[Case]]] = {
     "search": search,
     "add": add_message,
     "history": get_history,
+    "context": context,
     "reader": reader,
     "loop": loop_lag,
     "import": import_package,

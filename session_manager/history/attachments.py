@@ -118,7 +118,7 @@ def attached(value: Mapping[str, Any], field: str = "") -> list[Any]:
                 data = decoded(one, holder, charge_of(value, field))
         elif name in _LINKS or name in _DATA or (name == "id" and field == "audio"):
             is_elsewhere = True
-        elif name != "detail" and holds(name, "") is not Holds.LABEL:
+        elif name != "detail" and holds(name) is not Holds.LABEL:
             found.append(one)
     if data is not None:
         found.append(data)
@@ -132,7 +132,7 @@ def _fields(value: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str, 
     left = [value]
     for holder in left:
         for name, one in holder.items():
-            if isinstance(one, dict) and holds(name, "") is not Holds.ASIDE:
+            if isinstance(one, dict) and holds(name) is not Holds.ASIDE:
                 left.append(one)
             elif one and isinstance(one, (str, list)):
                 yield holder, name, one

@@ -24,7 +24,7 @@ import enum
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["ENCODED", "Holds", "holds", "is_block", "kind_of"]
+__all__ = ["ENCODED", "Holds", "holds", "holds_otherwise", "is_block", "kind_of", "known"]
 
 
 class Holds(enum.Enum):
@@ -104,7 +104,7 @@ ENCODED: Final = frozenset(_FIELDS[Holds.ENCODED])
 _LABEL_ENDINGS: Final = ("_id", "Id", "_ids", "Ids", "signature", "Signature")
 
 #: Fields that hold something else in an object of one type.
-_OF_TYPE: Final[Mapping[str, Mapping[str, Holds]]] = {
+_OTHERS: Final[Mapping[str, Mapping[str, Holds]]] = {
     "redacted_thinking": {"data": Holds.LABEL},
     "reasoning.encrypted": {"data": Holds.LABEL},
     "image_generation_call": {
@@ -116,6 +116,7 @@ _OF_TYPE: Final[Mapping[str, Mapping[str, Holds]]] = {
     # A tool's definition; in a call, `parameters` are arguments.
     "function": {"parameters": Holds.SCHEMA},
 }
+_OF_TYPE: Final = {kind: {**_HOLDS, **others} for kind, others in _OTHERS.items()}
 
 #: Types of the objects of which results are made. In a result every other object is the user's own.
 _BLOCKS: Final = frozenset(
@@ -141,20 +142,25 @@ def kind_of(value: Mapping[str, Any]) -> str:
     return kind if isinstance(kind, str) else ""
 
 
-def holds(field: str, kind: str) -> Holds:
+def holds(field: str, kind: str = "") -> Holds:
     """Return what a field holds.
 
     :param kind: the type of the object that has the field.
 
-    >>> holds("stdout", ""), holds("tool_call_id", ""), holds("data", "redacted_thinking")
+    >>> holds("stdout"), holds("tool_call_id"), holds("data", "redacted_thinking")
     (<Holds.TEXT: 'text'>, <Holds.LABEL: 'label'>, <Holds.LABEL: 'label'>)
     """
-    if kind in _OF_TYPE and field in _OF_TYPE[kind]:
-        return _OF_TYPE[kind][field]
-    found = _HOLDS.get(field)
-    if found is None:
-        return Holds.LABEL if field.endswith(_LABEL_ENDINGS) else Holds.TEXT
-    return found
+    return known(kind).get(field) or holds_otherwise(field)
+
+
+def known(kind: str) -> Mapping[str, Holds]:
+    """Return what the fields of an object of a type hold, as far as the tables tell."""
+    return _OF_TYPE.get(kind, _HOLDS)
+
+
+def holds_otherwise(field: str) -> Holds:
+    """Return what a field holds that is in no table."""
+    return Holds.LABEL if field.endswith(_LABEL_ENDINGS) else Holds.TEXT
 
 
 def is_block(value: object) -> bool:

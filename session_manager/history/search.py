@@ -22,7 +22,7 @@ import attrs
 
 from session_manager.as_dict import AsDict
 from session_manager.history.shapes import texts_of
-from session_manager.history.text import Data
+from session_manager.history.text import Data, plain_text
 from session_manager.model.message import Message
 from session_manager.model.roles import shown_kind
 from session_manager.threads import giving_way
@@ -76,9 +76,8 @@ def searched_text(message: Message) -> str:
     'And in Lisbon?'
     """
     value = message._object
-    if type(content := value.get("content")) is str and len(value) == 2:
-        return content
-    return "\n".join(_searched(message))
+    text = plain_text(value)
+    return "\n".join(_searched(message)) if text is None else text
 
 
 def _searched(message: Message) -> Iterator[str]:

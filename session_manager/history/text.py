@@ -21,11 +21,13 @@ from session_manager.history.attachments import (
     is_attachment,
     is_encoded,
 )
-from session_manager.history.fields import Holds, holds, is_block, kind_of
+from session_manager.history.fields import Holds, holds_otherwise, is_block, kind_of, known
 
-__all__ = ["Attachment", "Data", "Name", "Part", "texts"]
+__all__ = ["Attachment", "Data", "Name", "Part", "plain_text", "texts"]
 
 _ITEM: Final = "session_manager.item"
+# Looked up for each field of each message: an enumeration's members cost more.
+_TEXT, _LABEL = Holds.TEXT, Holds.LABEL
 
 
 @attrs.frozen
@@ -86,27 +88,38 @@ def texts(value: Mapping[str, Any]) -> Iterator[Part]:
         yield Data(value["item"])
         return
     calls: set[tuple[str, bool]] = set()
-    left: list[Any] = [value]
+    left: list[Any] = [dict(value)]
     while left:
         one = left.pop()
         if isinstance(one, (str, Name, Data, Attachment)):
             yield one
-        elif isinstance(one, Mapping):
-            if not _is_again(one, calls):
+        elif isinstance(one, dict):
+            if _CALLING.isdisjoint(one) or not _is_again(one, calls):
                 left += reversed(_said(one))
         elif isinstance(one, list):
             left += reversed(one)
 
 
+_PLAIN: Final = frozenset(("role", "content", "tool_call_id"))
+
+
+def plain_text(value: Mapping[str, Any]) -> str | None:
+    """Return the text of a message that says nothing else, as most do; `None` if it may. It is what `texts` yields.
+
+    >>> plain_text({"role": "user", "content": "Hi!"}), plain_text({"role": "user", "content": "Hi!", "name": "anna"})
+    ('Hi!', None)
+    """
+    content = value.get("content")
+    return content if type(content) is str and value.keys() <= _PLAIN else None
+
+
 #: Fields that a call has.
-_CALLING: Final = ("function", "arguments", "input", "args", "tool_kwargs")
+_CALLING: Final = frozenset(("function", "arguments", "input", "args", "tool_kwargs"))
 _IDS: Final = ("id", "toolCallId", "tool_call_id", "call_id")
 
 
 def _is_again(value: Mapping[str, Any], calls: set[tuple[str, bool]]) -> bool:
-    """Say whether an object is a call that was read already: LangChain's messages have each call in up to three fields."""
-    if not any(field in value for field in _CALLING):
-        return False
+    """Say whether a call was read already: LangChain's messages have each in up to three fields."""
     named = next((given for field in _IDS if isinstance(given := value.get(field), str) and given), None)
     if named is None:
         return False
@@ -123,20 +136,29 @@ def _said(value: Mapping[str, Any]) -> list[Any]:
     if is_attachment(kind):
         return attached(value)
     said: list[Any] = []
+    table = known(kind)
     for field, one in value.items():
-        if one and isinstance(one, (str, dict, list)):
-            said += _READERS[holds(field, kind)](value, field, one)
+        if not one or not isinstance(one, (str, dict, list)):
+            continue
+        what = table.get(field) or holds_otherwise(field)
+        if what is _TEXT:
+            if not isinstance(one, str):
+                said.append(one)
+            elif not (field in _REPEATED and _is_repeated(value, field, one)):
+                said.append(_text(value, field, one))
+        elif what is not _LABEL or isinstance(one, dict):
+            said += _READERS[what](value, field, one)
     return said
 
 
-def _read_text(value: Mapping[str, Any], field: str, one: Any) -> list[Any]:
-    if isinstance(one, str) and field not in _WRITTEN and is_encoded(one, as_base64=has_base64(value, field)):
-        return [decoded(one, value, charge_of(value))]
-    return [] if field in _REPEATED and _is_repeated(value, field, one) else [one]
+def _text(value: Mapping[str, Any], field: str, one: str) -> str | Attachment:
+    if field not in _WRITTEN and is_encoded(one, as_base64=has_base64(value, field)):
+        return decoded(one, value, charge_of(value))
+    return one
 
 
-def _read_label(_: Mapping[str, Any], __: str, one: Any) -> list[Any]:
-    return [one] if isinstance(one, dict) else []
+def _read_object(_: Mapping[str, Any], __: str, one: Any) -> list[Any]:
+    return [one]
 
 
 def _read_name(_: Mapping[str, Any], __: str, one: Any) -> list[Any]:
@@ -174,8 +196,7 @@ def _read_attached(_: Mapping[str, Any], field: str, one: Any) -> list[Any]:
 
 
 _READERS: Final[dict[Holds, Callable[[Mapping[str, Any], str, Any], list[Any]]]] = {
-    Holds.TEXT: _read_text,
-    Holds.LABEL: _read_label,
+    Holds.LABEL: _read_object,
     Holds.ASIDE: lambda *_: [],
     Holds.NAME: _read_name,
     Holds.SCHEMA: _read_schema,
@@ -193,12 +214,16 @@ _REPEATED: Final = {
     "reasoning": ("reasoning_content", "reasoning_details", "parts"),
     "reasoning_content": ("reasoning_details", "thinking_blocks"),
 }
+_TEXTS: Final = ("text",)
 _REASONING: Final = ("reasoning", "reasoning.text", "reasoning.summary", "thinking")
 
 
-def _is_repeated(value: Mapping[str, Any], field: str, text: Any) -> bool:
-    kinds = ("text",) if field == "content" else _REASONING
-    return any(text in (given := value.get(other), _joined(given, kinds)) for other in _REPEATED[field])
+def _is_repeated(value: Mapping[str, Any], field: str, text: str) -> bool:
+    for other in _REPEATED[field]:
+        given = value.get(other)
+        if given and text in (given, _joined(given, _TEXTS if field == "content" else _REASONING)):
+            return True
+    return False
 
 
 def _joined(parts: Any, kinds: tuple[str, ...]) -> str | None:

@@ -29,7 +29,7 @@ from typing import Final
 
 from session_manager.errors import InvalidMessageError
 from session_manager.history.shapes import texts_of
-from session_manager.history.text import Attachment
+from session_manager.history.text import Attachment, plain_text
 from session_manager.model.message import Message
 
 __all__ = ["counted", "estimate_text", "estimate_tokens"]
@@ -104,8 +104,8 @@ def estimate_tokens(message: Message) -> int:
     8
     """
     value = message._object
-    if type(content := value.get("content")) is str and len(value) == 2:
-        return _MESSAGE + estimate_text(content)
+    if (text := plain_text(value)) is not None:
+        return _MESSAGE + estimate_text(text)
     tokens, read = _MESSAGE, []
     for part in texts_of(message):
         if isinstance(part, str):

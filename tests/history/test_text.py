@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from session_manager import Message
 from session_manager.history.search import searched_text
-from session_manager.history.text import Attachment, Data, Name, texts
+from session_manager.history.text import Attachment, Data, Name, plain_text, texts
 from session_manager.history.tokens import estimate_tokens
 from tests.support.laws import examples
 from tests.support.said import GET, GIVEN, ONE, PNG, SAID, X
@@ -102,6 +102,8 @@ def test_a_data_url_that_a_person_wrote_is_text():
 
 @given(messages())
 def test_every_message_says_something_or_nothing(message):
+    text = plain_text(message.to_dict())
+    assert text is None or [text][: len(text)] == list(texts(message.to_dict()))
     for part in texts(message.to_dict()):
         assert isinstance(part, (str, Name, Data, Attachment))
     searched_text(message)

@@ -63,7 +63,6 @@ __all__ = [
     "migrate",
     "set_indexed",
     "strange_table",
-    "watermark",
 ]
 
 #: "ChSe", in the header of the file.
@@ -243,8 +242,10 @@ def create_index(connection: sqlite3.Connection) -> None:
 
     :raises sqlite3.Error: if it cannot be created; nothing has changed.
     """
-    if is_readable(connection) and (indexed_until(connection) or not watermark(connection)):
-        return
+    if is_readable(connection):
+        watermark, by_these_rules = indexed_until(connection)
+        if by_these_rules or not watermark:
+            return
     connection.execute("BEGIN IMMEDIATE")
     connection.execute("DROP TABLE IF EXISTS search")
     connection.execute(_INDEX.format("search"))
@@ -273,25 +274,16 @@ def is_readable(connection: sqlite3.Connection) -> bool:
         return False
 
 
-def watermark(connection: sqlite3.Connection) -> int:
-    """Return up to which id messages are in the index, by whatever rules they were read.
-
-    :raises sqlite3.DatabaseError: if it is damaged.
-    """
-    row = connection.execute("SELECT indexed FROM watermark").fetchone()
-    if row is None or not isinstance(row[0], int):
-        raise sqlite3.DatabaseError("the watermark of the index is damaged")
-    return row[0]
-
-
-def indexed_until(connection: sqlite3.Connection) -> int:
-    """Return up to which id the messages in the index were read by the rules of this version; 0 if none were.
+def indexed_until(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Return up to which id messages are in the index, and up to which they were read by the rules of this version.
 
     :raises sqlite3.DatabaseError: if the watermark is damaged.
     """
-    row = connection.execute("SELECT CAST(text AS BLOB) FROM search WHERE rowid = 0").fetchone()
-    found = None if row is None else _INDEXED_BY.fullmatch(row[0] or b"")
-    return min(int(found[2]), watermark(connection)) if found is not None and int(found[1]) == WALK else 0
+    row = connection.execute(_INDEXED).fetchone()
+    if row is None or not isinstance(row[0], int):
+        raise sqlite3.DatabaseError("the watermark of the index is damaged")
+    found = _INDEXED_BY.fullmatch(row[1] or b"")
+    return row[0], min(int(found[2]), row[0]) if found is not None and int(found[1]) == WALK else 0
 
 
 def set_indexed(connection: sqlite3.Connection, until: int) -> None:
@@ -300,4 +292,5 @@ def set_indexed(connection: sqlite3.Connection, until: int) -> None:
     connection.execute("UPDATE watermark SET indexed = ?", (until,))
 
 
+_INDEXED = "SELECT indexed, (SELECT CAST(text AS BLOB) FROM search WHERE rowid = 0) FROM watermark"
 _INDEXED_BY = re.compile(rb"([0-9]{1,9}) ([0-9]{1,19})")

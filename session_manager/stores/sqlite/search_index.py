@@ -18,7 +18,7 @@ import attrs
 from session_manager.history.search import case_fold, searched_text
 from session_manager.model.message import Message
 from session_manager.stores.sqlite.rows import DamageError, decode_line
-from session_manager.stores.sqlite.schema import indexed_until, set_indexed, watermark
+from session_manager.stores.sqlite.schema import indexed_until, set_indexed
 from session_manager.stores.sqlite.writes import purge
 from session_manager.threads import giving_way
 
@@ -71,7 +71,7 @@ class Missing:
 
     def run(self, connection: sqlite3.Connection) -> None:
         """Put the batch into the index, in a transaction, unless another process has done so meanwhile."""
-        if (watermark(connection), indexed_until(connection)) != (self.watermark, self.after):
+        if indexed_until(connection) != (self.watermark, self.after):
             return
         purge(connection, indexed=True)
         if self.after < self.watermark:
@@ -82,8 +82,8 @@ class Missing:
 
 def missing(connection: sqlite3.Connection) -> Missing | None:
     """Return messages that the index lacks; `None` if it lacks none. Call it in a transaction."""
-    found_until = watermark(connection)
-    after = until = indexed_until(connection)
+    watermark, after = indexed_until(connection)
+    until = after
     texts: list[tuple[str, int]] = []
     size = 0
     found = False
@@ -97,9 +97,9 @@ def missing(connection: sqlite3.Connection) -> Missing | None:
             size += len(text)
             if size > _BATCH_CHARACTERS:
                 break
-    if not found and after == found_until and connection.execute("SELECT 1 FROM garbage LIMIT 1").fetchone() is None:
+    if not found and after == watermark and connection.execute("SELECT 1 FROM garbage LIMIT 1").fetchone() is None:
         return None
-    return Missing(found_until, after, until, texts)
+    return Missing(watermark, after, until, texts)
 
 
 def _searchable(text: str) -> str:
@@ -134,7 +134,7 @@ def candidates(
         indexed, sought = _BY_TRIGRAMS, f'"{quoted}"'
     else:
         indexed, sought = _BY_SCAN, needle
-    until = indexed_until(connection)
+    _, until = indexed_until(connection)
     asked: list[tuple[str, tuple[object, ...]]] = [(statement, (sought, until, *bounds)) for statement in indexed]
     asked += [(statement, (until, *bounds)) for statement in _NOT_INDEXED]
     for statement, values in asked:
