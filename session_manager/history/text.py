@@ -143,12 +143,17 @@ def _said(value: Mapping[str, Any]) -> list[Any]:
         what = table.get(field) or holds_otherwise(field)
         if what is _TEXT:
             if not isinstance(one, str):
-                said.append(one)
+                said.append(Data(one) if field == "content" and _is_own(one) else one)
             elif not (field in _REPEATED and _is_repeated(value, field, one)):
                 said.append(_text(value, field, one))
         elif what is not _LABEL or isinstance(one, dict):
             said += _READERS[what](value, field, one)
     return said
+
+
+def _is_own(content: Any) -> bool:
+    """Say whether the content of a message, mostly of a tool's, is an object of the user's own, and no provider's."""
+    return isinstance(content, dict) and _PROVIDERS.isdisjoint(content)
 
 
 def _text(value: Mapping[str, Any], field: str, one: str) -> str | Attachment:
@@ -206,6 +211,8 @@ _READERS: Final[dict[Holds, Callable[[Mapping[str, Any], str, Any], list[Any]]]]
     Holds.ATTACHED: _read_attached,
 }
 
+#: Fields of every provider's objects that are a content.
+_PROVIDERS: Final = frozenset(("type", "role", "parts"))
 #: Fields that people and models write: a ``data:`` URL there is text.
 _WRITTEN: Final = frozenset(("content", "text", "thinking", "reasoning", "reasoning_content", "refusal"))
 #: Fields whose text others beside them may repeat: OpenRouter's and LiteLLM's reasoning, the AI SDK's parts.

@@ -502,6 +502,7 @@ SAID = {
         [FILE, ONE, TWO],
     ),
     # Shapes of nobody
+    "a result as an object": ({"role": "tool", "tool_call_id": X, "content": {"id": ONE}}, [Data({"id": ONE})]),
     "an item": (
         {"type": "session_manager.item", "item": {"type": "vote", "id": ONE}},
         [Data({"type": "vote", "id": ONE})],
