@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from session_manager.model.key import join_key as join_key
     from session_manager.model.key import key_prefix as key_prefix
     from session_manager.model.key import split_key as split_key
+    from session_manager.model.message import Item as Item
     from session_manager.model.message import Message as Message
     from session_manager.model.session import ANY as ANY
     from session_manager.model.session import Session as Session
@@ -51,6 +52,7 @@ _HOMES = {
     "CopyReport": "stores",
     "Finding": "stores.contract",
     "Health": "manager",
+    "Item": "model",
     "LAST": "manager.draft",
     "Message": "model",
     "SearchHit": "history.search",

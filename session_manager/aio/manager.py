@@ -35,8 +35,9 @@ from session_manager.manager.summaries import Summarized, Summarizer, SummaryPol
 from session_manager.manager.turn import Turn
 from session_manager.model.changes import Change
 from session_manager.model.ids import random_id
-from session_manager.model.message import PARTS, Clock, Message, MessageParts, utc_now
+from session_manager.model.message import PARTS, Message, MessageParts
 from session_manager.model.session import ANY, Anything, Session, Version
+from session_manager.model.times import Clock, utc_now
 from session_manager.resource import Resource
 from session_manager.stores.contract import Finding, SessionInfo, Store
 from session_manager.stores.order import Order

@@ -30,8 +30,9 @@ from session_manager.codec.error_data import ForeignError, error_data, error_of
 from session_manager.errors import InvalidDataError, InvalidKeyError, InvalidMessageError
 from session_manager.model.json_value import JsonObject, _place, checked_text, copy_value, json_object
 from session_manager.model.key import check_key
-from session_manager.model.message import Message, utc
+from session_manager.model.message import Message
 from session_manager.model.session import Session
+from session_manager.model.times import utc
 from session_manager.model.view import View
 
 __all__ = ["Converter", "ForeignError", "converter"]
@@ -247,7 +248,7 @@ def _unstructure_message(message: Message) -> dict[str, Any]:
     return {
         "position": message.position,
         "created_at": _unstructure_time(message.created_at),
-        "message": message.to_dict(),
+        "message": copy_value(message._object),
         "metadata": copy_value(dict(message._metadata)),
         "ref": message.ref,
         "turn": message.turn,
@@ -266,15 +267,17 @@ class _Parts:
     turn: str | None = None
 
 
-def _structure_message(value: Any, _: Any) -> Message:
+def _structure_message(value: Any, kind: type[Message]) -> Message:
     parts: _Parts = converter.get_structure_hook(_Parts)(value, _Parts)
     if parts.position is not None and parts.position < 0:
         raise InvalidDataError("position", "must be 0 or more")
     try:
-        message = Message.from_dict(parts.message, created_at=parts.created_at)
+        message = Message._kept(parts.message, parts.created_at)
     except InvalidMessageError as error:
         failure = InvalidDataError(_joined(["message"], error.path), error.reason)
     else:
+        if not isinstance(message, kind):
+            raise InvalidDataError("message", f"is no {kind.__name__}")
         ref = None if parts.ref is None else checked_text(parts.ref, "ref", empty=False)
         metadata = dict(parts.metadata or {})
         turn = None if parts.turn is None else checked_text(parts.turn, "turn", empty=False)

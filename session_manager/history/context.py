@@ -18,9 +18,10 @@ from session_manager.history.rules import BY_SHAPE, Rules, SystemPlace
 from session_manager.history.shapes import BEDROCK, CHAT, GEMINI, Shape, shape_of
 from session_manager.history.tokens import estimate_tokens
 from session_manager.model.json_value import checked_text
-from session_manager.model.message import Message, utc_now
+from session_manager.model.message import Message
 from session_manager.model.roles import KNOWN_ROLES
 from session_manager.model.session import Session
+from session_manager.model.times import utc_now
 from session_manager.model.view import View
 
 __all__ = ["OPTIONS", "SUMMARY_PREFACE", "ContextOptions", "context"]

@@ -54,9 +54,10 @@ from session_manager.model.changes import Append, Change, Replace, SetSummary, U
 from session_manager.model.ids import Ids, cleared, random_id
 from session_manager.model.json_value import EMPTY_OBJECT, checked_text, json_object
 from session_manager.model.key import check_key
-from session_manager.model.message import PARTS, Clock, Message, MessageParts, utc_now
+from session_manager.model.message import PARTS, Message, MessageParts
 from session_manager.model.roles import KNOWN_ROLES
 from session_manager.model.session import ANY, Anything, Session, Version
+from session_manager.model.times import Clock, utc_now
 from session_manager.resource import Resource
 from session_manager.stores import open_store
 from session_manager.stores.contract import Finding, SessionInfo, Store
@@ -437,7 +438,7 @@ class SessionManager(Resource):
     def add(self, key: str, *messages: object) -> list[Message]:
         """Append messages, all or none; the session is created if it is missing.
 
-        :param messages: each a `Message`, a mapping, or an SDK's object (see `Message.of`).
+        :param messages: each a `Message`, an `Item`, a mapping, or an SDK's object (see `Message.of`).
         :returns: them, with their positions.
         :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
         """
@@ -611,7 +612,7 @@ class SessionManager(Resource):
         else, or one of these messages edited or dropped, in this process or another, nothing is changed.
 
         The messages go to the archive, if there is one. Leading system and developer messages stay. The summarizer gets
-        messages with tool calls and results, too. If no turn ends before the cut, a long turn is cut inside: its question
+        messages with tool calls and results, and items, too. If no turn ends before the cut, a long turn is cut inside: its question
         stays, and its newest tool calls with their results. `Summarized.cut_turn` says so.
 
         :param summarizer: called with the previous summary (``""`` if there is none) and the messages; returns the new

@@ -14,7 +14,7 @@ from session_manager.manager.deletion import Removal
 from session_manager.manager.queries import Overview, matches
 from session_manager.manager.validation import Incoming
 from session_manager.model.json_value import EMPTY_OBJECT, JsonObject
-from session_manager.model.message import utc
+from session_manager.model.times import utc
 from session_manager.resource import Resource
 from session_manager.stores.contract import SessionInfo
 from session_manager.stores.order import recency

@@ -181,7 +181,7 @@ class Turn(Resource):
     def add(self, *messages: object) -> list[Message]:
         """Buffer messages, all or none, for the end of the turn.
 
-        :param messages: each a `Message`, a mapping, or an SDK's object (see `Message.of`).
+        :param messages: each a `Message`, an `Item`, a mapping, or an SDK's object (see `Message.of`).
         :returns: them, without positions.
         :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
         :raises RuntimeError: outside of the block.

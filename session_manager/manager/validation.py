@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -10,8 +10,9 @@ import attrs
 
 from session_manager.codec.lines import encoded_size, size_bound
 from session_manager.errors import InvalidMessageError, raise_alone
-from session_manager.model.message import Clock, Message, MessageParts, utc
+from session_manager.model.message import Message, MessageParts
 from session_manager.model.roles import KNOWN_ROLES
+from session_manager.model.times import Clock, utc
 from session_manager.threads import giving_way
 
 __all__ = ["Incoming"]
@@ -44,8 +45,11 @@ class Incoming:
         :raises InvalidMessageError: with the place of what is not JSON; if no provider knows the role.
         """
         given: object = role  # a type checker believes in its type
-        if isinstance(given, str) and given and given not in self.roles:
-            raise InvalidMessageError("role", _UNKNOWN_ROLE)
+        if isinstance(given, str):
+            if given and given not in self.roles:
+                raise InvalidMessageError("role", _UNKNOWN_ROLE)
+        elif isinstance(given, Message | Mapping):
+            raise InvalidMessageError("role", "is a whole message: give it to add(), not to add_message()")
         if parts.get("created_at") is None:
             parts["created_at"] = at
         message = Message(role, content, **parts)

@@ -1,17 +1,18 @@
-"""The message: a provider's JSON object with its time, metadata and place. Immutable, safe to share between threads."""
+"""The message: a provider's JSON object, or an item, with its time, metadata and place. Immutable, safe to share between threads."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final, TypedDict
 
 import attrs
 
-from session_manager.errors import InvalidMessageError, raise_alone
+from session_manager.errors import InvalidMessageError
 from session_manager.model.json_value import (
     EMPTY_OBJECT,
+    MAX_LEVELS,
     JsonObject,
     checked_copy,
     checked_text,
@@ -19,15 +20,20 @@ from session_manager.model.json_value import (
     json_object,
     same,
     shared,
+    within_levels,
 )
 from session_manager.model.read_only import read_only
 from session_manager.model.roles import shown_kind
+from session_manager.model.sdk_objects import split
+from session_manager.model.times import utc, utc_now
 
-__all__ = ["PARTS", "Clock", "Message", "MessageParts", "utc", "utc_now"]
+__all__ = ["ITEM_TYPE", "PARTS", "Item", "Message", "MessageParts"]
+
+#: The ``type`` of an item's object, as it is kept and written: ``{"type": "session_manager.item", "item": {…}}``.
+ITEM_TYPE: Final = "session_manager.item"
 
 
-#: Gives the time: any callable that returns an aware `datetime`.
-Clock = Callable[[], datetime]
+_KINDLESS: Final = "a message needs a non-empty string role, or a type; Item(object) keeps any other JSON object"
 
 
 class _Absent(enum.Enum):
@@ -36,30 +42,6 @@ class _Absent(enum.Enum):
 
 _ABSENT: Final = _Absent.ABSENT
 _FIELDS = ("role", "content", "name", "tool_calls", "tool_call_id")
-
-
-def utc_now() -> datetime:
-    """Return the time of the system's clock, aware, in UTC."""
-    return datetime.now(timezone.utc)
-
-
-def utc(value: object, path: str) -> datetime:
-    """Return an aware datetime in UTC.
-
-    :param path: what it is called in an error.
-    :raises InvalidMessageError: if it is not a `datetime`, is naive, or is out of range in UTC.
-    """
-    if not isinstance(value, datetime):
-        raise InvalidMessageError(path, f"must be a datetime, not {type(value).__name__}")
-    if value.tzinfo is timezone.utc and type(value) is datetime:
-        return value
-    if value.utcoffset() is None:
-        raise InvalidMessageError(path, "a naive datetime: give it a timezone")
-    try:
-        moved = value.astimezone(timezone.utc)
-    except OverflowError:
-        raise_alone(InvalidMessageError(path, "out of range in UTC"))
-    return datetime.combine(moved.date(), moved.time(), timezone.utc)
 
 
 class MessageParts(TypedDict, total=False):
@@ -161,6 +143,15 @@ class Message(_Marks):
     ) -> None:
         checked = checked_copy(given)
         _check_kind(checked)
+        self._set(checked, created_at, metadata, ref)
+
+    def _set(
+        self,
+        checked: dict[str, Any],
+        created_at: datetime | None,
+        metadata: Mapping[str, Any] | None,
+        ref: str | None,
+    ) -> None:
         self.__attrs_init__(
             checked,
             utc_now() if created_at is None else utc(created_at, "created_at"),
@@ -189,28 +180,46 @@ class Message(_Marks):
         """
         if not isinstance(object, Mapping):
             raise InvalidMessageError("", f"must be a JSON object, not {type(object).__name__}")
+        checked = checked_copy(dict(object))
+        if _is_item(checked):
+            return Item(checked, created_at=created_at, metadata=metadata, ref=ref)
+        _check_kind(checked)
         message = cls.__new__(cls)
-        message._fill(dict(object), created_at, metadata, ref)
+        message._set(checked, created_at, metadata, ref)
         return message
 
     @classmethod
     def of(cls, value: object, *, created_at: datetime | None = None) -> Message:
         """Return `value` as a message: a `Message` as it is, a mapping, or an SDK's object.
 
-        An SDK's object is one with ``model_dump`` (pydantic): what
-        ``model_dump(mode="json", exclude_none=True)`` gives is taken.
+        Of an SDK's answer, the fields that its provider accepts as input become the message. The rest, such as the
+        id, the model and the usage, becomes its metadata: ``message.metadata["usage"]``.
+        `session_manager.model.sdk_objects` says which objects are understood.
 
-        :param created_at: the time for what has none; the system's clock if it is missing.
-        :raises InvalidMessageError: if it is something else, or not a message.
+        :param created_at: the time for a value that has none; the system's clock if it is missing.
+        :raises InvalidMessageError: if it is something else, or not a message. The error of an object that is a part of
+            an answer, or a whole one, names what to add instead.
         """
         if isinstance(value, Message):
             return value
         if isinstance(value, Mapping):
             return cls.from_dict(value, created_at=created_at)
-        dump = getattr(value, "model_dump", None)
-        if callable(dump) and not isinstance(value, type):
-            return cls.from_dict(dump(mode="json", exclude_none=True), created_at=created_at)
-        raise InvalidMessageError("", f"must be a Message, a mapping or an SDK's object, not {type(value).__name__}")
+        if not callable(getattr(value, "model_dump", None)) or isinstance(value, type):
+            kind = type(value).__name__
+            raise InvalidMessageError("", f"must be a Message, a mapping or an SDK's object, not {kind}")
+        taken, rest = split(value)
+        return cls.from_dict(taken, created_at=created_at, metadata=rest)
+
+    @classmethod
+    def _kept(cls, object: Mapping[str, Any], created_at: datetime) -> Message:
+        """Return the message of an object as files and the converter have it: an item is in its wrapper.
+
+        :raises InvalidMessageError: if it is no message.
+        """
+        kept = dict(object)
+        return (
+            Item(kept["item"], created_at=created_at) if _is_item(kept) else cls.from_dict(kept, created_at=created_at)
+        )
 
     @classmethod
     def _restore(
@@ -223,7 +232,7 @@ class Message(_Marks):
         turn: str | None = None,
     ) -> Message:
         """Build a message of parts that were checked before and belong to it alone."""
-        message = _new_message(cls)
+        message = _new_message(cls if "role" in object or not _is_item(object) else Item)
         _set_object(message, object)
         _set_created_at(message, created_at)
         _set_metadata(message, JsonObject(metadata) if metadata else EMPTY_OBJECT)
@@ -240,7 +249,7 @@ class Message(_Marks):
         :param ref: its ref if it has none.
         :param created_at: another time for it.
         """
-        message = _new_message(Message)
+        message = _new_message(type(self))
         _set_object(message, self._object)
         _set_created_at(message, created_at or self.created_at)
         _set_metadata(message, self._metadata)
@@ -258,7 +267,7 @@ class Message(_Marks):
 
         :param keep_time: take the other's time, whether this one was given a time or not.
         """
-        message = _new_message(Message)
+        message = _new_message(type(self))
         _set_object(message, self._object)
         keep_time = keep_time or getattr(self, "_is_untimed", False)
         _set_created_at(message, old.created_at if keep_time else self.created_at)
@@ -283,7 +292,7 @@ class Message(_Marks):
 
     @property
     def role(self) -> str | None:
-        """The object's ``role``; `None` for an item that has only a ``type``."""
+        """The object's ``role``; `None` if it has only a ``type``."""
         role: str | None = self._object.get("role")
         return role
 
@@ -333,6 +342,77 @@ class Message(_Marks):
         return f"<Message {kind}: {size}{place}>"
 
 
+class Item(Message):
+    """Any JSON object, kept among the messages and never sent to a model.
+
+    An item is for what a program notes in a conversation: an event, a vote, a cost, a state. It is added as a message is, has
+    a time, metadata, a ref and a position, and is counted, listed, searched and given back as one. It is left out of
+    contexts, and out of what a summarizer is given.
+
+    It is no message of a provider: ``role``, ``content``, ``name``, ``tool_calls`` and ``tool_call_id`` are `None`, also if
+    the object has such fields. ``isinstance(message, Item)`` tells it from other messages.
+
+    :param object: any JSON object of up to 199 levels; it is checked and copied, and comes back unchanged from `to_dict`.
+    :param created_at, metadata, ref: as of a `Message`.
+    :raises InvalidMessageError: with the place of what is not JSON.
+
+    >>> item = Item({"event": "vote", "for": "pizza"}, ref="poll:7")
+    >>> item.to_dict(), item.role
+    ({'event': 'vote', 'for': 'pizza'}, None)
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        object: Mapping[str, Any],
+        *,
+        created_at: datetime | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        ref: str | None = None,
+    ) -> None:
+        if not isinstance(object, Mapping):
+            raise InvalidMessageError("", f"must be a JSON object, not {type(object).__name__}")
+        kept = {"type": ITEM_TYPE, "item": checked_copy(dict(object))}
+        if not within_levels(kept):
+            raise InvalidMessageError("", f"more than {MAX_LEVELS - 1} levels")
+        self._set(kept, created_at, metadata, ref)
+
+    @classmethod
+    def from_dict(
+        cls,
+        object: Mapping[str, Any],
+        *,
+        created_at: datetime | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        ref: str | None = None,
+    ) -> Item:
+        """Return an item of the object, as the constructor does."""
+        return cls(object, created_at=created_at, metadata=metadata, ref=ref)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the object, exactly as it was given, as a fresh copy."""
+        copy: dict[str, Any] = copy_value(self._object["item"])
+        return copy
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The object, all of it, a fresh copy."""
+        return self.to_dict()
+
+    def __hash__(self) -> int:
+        return hash(frozenset((key, value) for key, value in self._object["item"].items() if type(value) is str))
+
+    def __repr__(self) -> str:
+        place = "" if self.position is None else f", position {self.position}"
+        return f"<Item: {len(self._object['item'])} fields{place}>"
+
+
+def _is_item(object: dict[str, Any]) -> bool:
+    """Say whether an object has the form in which an item is kept."""
+    return len(object) == 2 and object.get("type") == ITEM_TYPE and type(object.get("item")) is dict
+
+
 # The slots' own setters: reading a session makes thousands of messages, at a third of what the frozen constructor costs.
 _new_message = object.__new__
 _set_object, _set_created_at, _set_metadata, _set_ref, _set_position, _set_turn = (
@@ -366,5 +446,5 @@ def _check_kind(checked: dict[str, Any]) -> None:
         return
     field = "role" if "role" in checked or "type" not in checked else "type"
     if field not in checked:
-        raise InvalidMessageError("role", "a message needs a non-empty string role, or a type")
+        raise InvalidMessageError("role", _KINDLESS)
     checked_text(checked[field], field, empty=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from datetime import datetime, timedelta, timezone
 
-from session_manager.model.message import utc
+from session_manager.model.times import utc
 from session_manager.resource import Resource
 
 __all__ = ["Clock"]

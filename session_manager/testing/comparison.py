@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from session_manager.model.message import Message
+from session_manager.model.message import Item, Message
 from session_manager.model.session import Session
 
 __all__ = ["difference", "message_difference", "value_difference"]
@@ -45,6 +45,8 @@ def _between_messages(found: Message, expected: Message) -> Iterator[str]:
     yield from _in_fields(_MESSAGE, found, expected)
     if text := value_difference("metadata", dict(found._metadata), dict(expected._metadata)):
         yield text
+    if isinstance(found, Item) != isinstance(expected, Item):
+        yield f"type: {type(found).__name__}, not {type(expected).__name__}"
     if text := value_difference("to_dict()", found.to_dict(), expected.to_dict()):
         yield text
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from session_manager.model.json_value import copy_value
 from session_manager.model.key import MAX_KEY_BYTES
-from session_manager.model.message import Message
+from session_manager.model.message import ITEM_TYPE, Item, Message
 from session_manager.model.session import Session
 from session_manager.model.view import View
 
@@ -190,6 +190,9 @@ _REAL = (
     {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA="},
     {"type": "function_call_output", "call_id": "call_1", "output": "12:00"},
     {"role": "assistant", "content": [{"type": "thinking", "thinking": "", "signature": "Eq=="}], "refusal": None},
+    {"type": ITEM_TYPE, "item": {"type": ITEM_TYPE, "item": {"a": [None]}}},
+    {"type": ITEM_TYPE, "item": {}},
+    {"type": ITEM_TYPE, "item": []},
 )
 
 
@@ -237,9 +240,14 @@ def utc_times() -> st.SearchStrategy[datetime]:
 
 @_once
 def messages() -> st.SearchStrategy[Message]:
-    """Draw messages as a caller builds them: without a position; most with nasty content, some with metadata and a ref."""
+    """Draw messages as a caller builds them: without a position; most with nasty content, some with metadata and a ref.
+
+    One in eight is an `Item`.
+    """
+    kinds = st.sampled_from([Message] * 7 + [Item])
     return st.builds(
-        lambda value, time, metadata, ref: Message.from_dict(value, created_at=time, metadata=metadata, ref=ref),
+        lambda build, value, time, metadata, ref: build.from_dict(value, created_at=time, metadata=metadata, ref=ref),
+        kinds,
         message_objects(),
         utc_times(),
         st.one_of(st.none(), json_objects(max_size=2, max_leaves=3)),

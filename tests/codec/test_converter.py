@@ -22,6 +22,7 @@ from session_manager import (
     CorruptSessionError,
     Finding,
     Health,
+    Item,
     Message,
     SearchHit,
     Session,
@@ -70,6 +71,7 @@ infos = st.builds(
 )
 VALUES = {
     Message: placed,
+    Item: placed.map(lambda one: Item(one.to_dict(), created_at=one.created_at)._placed(one.position, one.turn)),
     Session: st.builds(lambda one, archived: one._with(_archived=archived), sessions(), numbers),
     SessionInfo: infos,
     Version: versions,
@@ -103,7 +105,7 @@ VALUES = {
     SessionManagerError: library_errors,
     Exception: any_errors,
 }
-WITH_TO_DICT = [kind for kind in VALUES if hasattr(kind, "to_dict") and kind is not Message]
+WITH_TO_DICT = [kind for kind in VALUES if hasattr(kind, "to_dict") and not issubclass(kind, Message)]
 
 
 def parts(value: Any) -> Any:
@@ -166,7 +168,7 @@ def test_to_dict_is_the_converters(kind, data):
 
 def test_all_values_but_messages_have_to_dict():
     """A message's own `to_dict` is the provider's object."""
-    assert len(WITH_TO_DICT) == len(VALUES) - 3
+    assert len(WITH_TO_DICT) == len(VALUES) - 4
     assert Message("user", "hi").to_dict() == {"role": "user", "content": "hi"}
 
 

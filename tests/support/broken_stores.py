@@ -10,7 +10,7 @@ import attrs
 
 from session_manager import ConflictError, Session, SessionInfo
 from session_manager.history.search import best, searched_text
-from session_manager.model import Message
+from session_manager.model import Item, Message
 from session_manager.model.changes import Append, Clear, Edit, Replace, Truncate, fold
 from session_manager.stores.contract import Doubt
 from session_manager.stores.memory import MemoryStore, Stored
@@ -129,9 +129,7 @@ class LosesRefs(Base):
 
 
 def without_ref(message):
-    return Message._restore(
-        message.to_dict(), message.created_at, message.metadata, None, message.position, message.turn
-    )
+    return Message._restore(message._object, message.created_at, message.metadata, None, message.position, message.turn)
 
 
 @noticed_by("test_nasty_values_are_kept_exactly")
@@ -139,8 +137,21 @@ class LosesMessagesMetadata(Base):
     def kept(self, commit):
         return each_message(
             commit.session,
-            lambda one: Message._restore(one.to_dict(), one.created_at, None, one.ref, one.position, one.turn),
+            lambda one: Message._restore(one._object, one.created_at, None, one.ref, one.position, one.turn),
         )
+
+
+@noticed_by("test_an_item_is_kept_as_one")
+class TakesItemsForMessages(Base):
+    def kept(self, commit):
+        return each_message(commit.session, as_message)
+
+
+def as_message(one):
+    if not isinstance(one, Item):
+        return one
+    value = {"role": "user", **one.to_dict()}
+    return Message._restore(value, one.created_at, one.metadata, one.ref, one.position, one.turn)
 
 
 @noticed_by("test_each_kind_of_change_is_read_back_exactly")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from session_manager import Message, Session
+from typing import Any
+
+from session_manager import Item, Message, Session
 from session_manager.testing.strategies import (
     NASTY_FLOATS,
     NASTY_INTS,
@@ -37,16 +39,25 @@ __all__ = [
     "refs",
     "sessions",
     "utc_times",
+    "written",
 ]
 
 
 def facts(value: Message | Session) -> str:
     """Return all that a message or a session holds; `repr` tells ``True``, ``1``, ``1.0`` and ``-0.0`` apart."""
     if isinstance(value, Message):
-        return repr((value.to_dict(), value.created_at, value.metadata, value.ref, value.position, value.turn))
+        return repr(
+            (type(value), value.to_dict(), value.created_at, value.metadata, value.ref, value.position, value.turn)
+        )
     state = (value.key, value.generation, value.created, value.updated, value.summary, value.metadata)
     numbers = (value.start, value.end, value.refs, value.revision, value.expires_after)
     return "\n".join([repr(state), repr(numbers), *map(facts, value.messages)])
+
+
+def written(message: Message) -> dict[str, Any]:
+    """Return a message's object as files have it."""
+    value = message.to_dict()
+    return {"type": "session_manager.item", "item": value} if isinstance(message, Item) else value
 
 
 def held_text(error: BaseException) -> str:

@@ -22,6 +22,7 @@ from session_manager import (
     Commit,
     Finding,
     Health,
+    Item,
     Message,
     SaveFailedError,
     Session,
@@ -68,6 +69,9 @@ def use(path: Path) -> None:
         assert_type(m.add_message("k", "user", "hi", ref="tg:1", metadata={"a": 1}), Message)
         assert_type(m.add_message("k", "user", [{"type": "text", "text": "hi"}], created_at=clock()), Message)
         assert_type(m.add("k", {"role": "user"}, Message("user", None)), list[Message])
+        assert_type(m.add("k", Item({"event": "vote"}, ref="poll:7", metadata={"a": 1})), list[Message])
+        assert_type([one for one in m.get_history("k") if isinstance(one, Item)], list[Item])
+        assert_type(Item({"event": "vote"}).to_dict(), dict[str, Any])
         assert_type(m.get_history("k"), list[Message])
         assert_type(m.get_history("k", limit=50, before="tg:1", after=3), list[Message])
         assert_type(m.get_message("k", 3), Message | None)

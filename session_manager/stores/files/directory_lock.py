@@ -18,7 +18,7 @@ from typing import Any
 import filelock
 
 from session_manager.errors import StorageError, StorageLockedError
-from session_manager.model.message import utc_now
+from session_manager.model.times import utc_now
 from session_manager.resource import Resource
 from session_manager.stores.files.atomic import NotRegularError, read_start
 from session_manager.stores.files.filesystem import Files

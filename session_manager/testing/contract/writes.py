@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import attrs
 import pytest
@@ -25,7 +26,7 @@ from session_manager.model.changes import (
     UpdateMetadata,
     digest,
 )
-from session_manager.model.message import Message
+from session_manager.model.message import ITEM_TYPE, Item, Message
 from session_manager.model.session import MAX_REFS, Session, Version
 from session_manager.stores.contract import Commit, Store
 from session_manager.testing.contract.base import (
@@ -207,6 +208,23 @@ class WriteContract(ContractBase):
         session = chat.write(storage.store)
         check_holds(storage.store, session)
         check_holds(storage.reopen(), session)
+
+    def test_an_item_is_kept_as_one(self, storage: Storage) -> None:
+        """`Message.to_dict` gives an item's own object: by that alone, it is taken for a message, or for damage."""
+        given: tuple[dict[str, Any], ...] = (
+            {"role": "user", "content": "x"},
+            {"type": "x"},
+            {"event": "vote", "at": None},
+            {},
+        )
+        items = [Item(one, created_at=EPOCH) for one in (*given, {"type": ITEM_TYPE, "item": {}})]
+        chat = Chat().did(Append(at=_AT, messages=tuple(items)))
+        session = chat.write(storage.store)
+        check_holds(storage.store, session)
+        check_holds(storage.reopen(), session)
+        chat.did(Edit(at=_AT, position=0, message=items[2]), Edit(at=_AT, position=2, message=said("hi")))
+        check_holds(storage.store, chat.write(storage.store))
+        check_holds(storage.reopen(), chat.session)
 
     def test_times_are_kept_to_the_microsecond_from_the_first_year_to_the_last(self, storage: Storage) -> None:
         first = datetime.min.replace(tzinfo=timezone.utc)

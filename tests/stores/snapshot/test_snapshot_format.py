@@ -21,7 +21,7 @@ from session_manager.stores.snapshot.format import SUFFIX, Lines, decode, decode
 from tests.golden.sessions import AT, SESSIONS
 from tests.support.laws import examples
 from tests.support.places import GOLDEN
-from tests.support.strategies import CANARY, facts, held_text, sessions
+from tests.support.strategies import CANARY, facts, held_text, sessions, written
 
 
 def lines_of(session: Session) -> Lines:
@@ -113,7 +113,7 @@ def test_any_session_comes_back_exactly_from_the_layout_of_the_docstring(session
     assert (state.key, state.revision, state.count) == (session.key, session.revision, len(session.messages))
     whole = json.loads(data)
     assert list(whole) == FIELDS
-    assert repr([line["message"] for line in whole["messages"]]) == repr([one.to_dict() for one in session.messages])
+    assert repr([line["message"] for line in whole["messages"]]) == repr([written(one) for one in session.messages])
     assert repr([whole["summary"], whole["metadata"]]) == repr([session.summary, session.metadata])
 
 
