@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from session_manager import InvalidKeyError, InvalidMessageError, SessionManagerError
 from session_manager.testing import strategies
 from tests.support.canary import CANARY
-from tests.support.sizes import Size, needless
+from tests.support.sizes import Size, has_several_parameters, needless
 
 # Strategies are built when they are first asked for: hypothesis draws it, too.
 strategies.NASTY_TEXTS += (CANARY,)
@@ -50,17 +50,20 @@ def pytest_addoption(parser):
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     long, faults, soak = (config.getoption(name) for name in ("--long", "--faults", "--soak"))
-    left_out = set() if faults or soak else needless([item for item in items if item.get_closest_marker("covering")])
-    if left_out:
-        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
-        items[:] = [item for item in items if item not in left_out]
+    runs = []
     for item in items:
-        if "size" in getattr(item, "fixturenames", ()) or item.get_closest_marker("covering"):
+        if "size" in getattr(item, "fixturenames", ()) or has_several_parameters(item):
             item.add_marker(pytest.mark.sized)
         if item.get_closest_marker("long") and not (long or soak):
             item.add_marker(pytest.mark.skip(reason="takes long: --long"))
         elif item.get_closest_marker("faults") and not (faults or soak):
             item.add_marker(pytest.mark.skip(reason="breaks the library for long: --faults"))
+        else:
+            runs.append(item)
+    left_out = set() if faults or soak else needless(runs)
+    if left_out:
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.hookimpl(trylast=True)

@@ -132,7 +132,6 @@ def test_there_is_an_example_of_each_call():
     assert {name for name in vars(AsyncSessionManager) if not name.startswith("_")} - {"wrap"} == CALLS.keys()
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("is_dirty", [False, True])
 async def test_no_call_touches_a_store_in_the_loops_thread(store, called_in, refused, is_dirty, anyio_backend):
     """And none changes anything in RAM before it finds that it has to wait.

@@ -650,7 +650,6 @@ def test_async_bot_lets_turns_end_when_it_is_stopped(loop, number):
     assert len(history_of_ada()) == 4
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("grace", ["--grace=0.1", "--grace=3600"])
 def test_async_bot_gives_up_turns_that_take_too_long_when_it_is_stopped(loop, grace):
     with stopped_async_bot(signal.SIGINT, "--thinking=3600", grace, *loop) as bot:

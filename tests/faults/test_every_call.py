@@ -28,7 +28,6 @@ def situations(name, size):
     return size.of(quick[-1:], quick, SITUATIONS)
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", [name for name in CALLS if name != "rename"])
 def test_a_call_that_fails_at_any_operation_leaves_old_or_new(kind, name, size, record_property):

@@ -34,7 +34,6 @@ def run(code, *arguments, deadline=DEADLINE):
 # Signals that end a program
 
 
-@pytest.mark.covering
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 @pytest.mark.parametrize("kind", KINDS)
@@ -450,7 +449,6 @@ EXIT = """
 """
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "thread"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_end_of_the_interpreter_while_autosave_is_busy(kind, how, tmp_path):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, TypeVar
+from collections import Counter
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     import pytest
 
 T = TypeVar("T")
+Value: TypeAlias = tuple[object, ...]
 
 
 class Size(enum.IntEnum):
@@ -27,31 +29,46 @@ class Size(enum.IntEnum):
 
 
 def needless(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Return the tests that can be left out of a run in which each value of each parameter is to be met once.
+    """Return the tests that a run can leave out in which each value of each parameter is met, but not each with each other.
 
-    :param items: parametrized tests. Their parameters are looked at one by one, not in combination.
+    Parameters that are given together, as the columns of a table of cases, are one: no line of it is left out.
     """
-    met: set[tuple[object, ...]] = set()
-    left = list(items)
-    for all_new in (True, False):
-        for item in list(left):
-            values = _values(item)
-            if values - met and (not all_new or not values & met):
-                met |= values
-                left.remove(item)
-    return set(left)
+    values = {item: found for item in items if len(found := _values(item)) > 1}
+    having: dict[Value, list[pytest.Item]] = {}
+    for item, found in values.items():
+        for value in found:
+            having.setdefault(value, []).append(item)
+    met: Counter[Value] = Counter()
+    kept = set()
+    for value, candidates in having.items():
+        if not met[value]:
+            best = min(candidates, key=lambda item: sum(met[one] for one in values[item]))
+            kept.add(best)
+            met.update(values[best])
+    return values.keys() - kept
 
 
-def _values(item: pytest.Item) -> set[tuple[object, ...]]:
-    """Return the values of a test's parameters, with the test's and the parameters' names."""
+def has_several_parameters(item: pytest.Item) -> bool:
+    """Say whether a test has more than one parameter, so that a run may leave some combinations out."""
+    return len(_values(item)) > 1
+
+
+def _values(item: pytest.Item) -> list[Value]:
+    """Return the values of a test's parameters, with the test's and the parameters' names; in the same order in each process."""
     test = item.nodeid.partition("[")[0]
-    parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    return {(test, name, type(value), _hashable(value)) for name, value in parameters.items()} or {(test,)}
+    left = dict(item.callspec.params) if hasattr(item, "callspec") else {}
+    values: list[Value] = []
+    for mark in item.iter_markers("parametrize"):
+        names = mark.args[0].replace(" ", "").split(",") if isinstance(mark.args[0], str) else mark.args[0]
+        if left.keys() >= set(names):
+            values.append((test, *names, *(_hashable(left.pop(name)) for name in names)))
+    return [*values, *((test, name, _hashable(value)) for name, value in left.items())]
 
 
-def _hashable(value: object) -> object:
+def _hashable(value: object) -> Value:
+    """Return what tells a value from others, which may equal it, as 1 equals `True`."""
     try:
         hash(value)
     except TypeError:
-        return repr(value)
-    return value
+        return (id(value),)
+    return type(value), value

@@ -464,7 +464,6 @@ def test_only_a_manager_crashes():
         crash(MemoryStore())
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("name", ["SessionManager", "AsyncSessionManager"])
 @pytest.mark.parametrize("kind", ["snapshot", "sqlite"])
 def test_no_finalizer_complains_at_the_end(name, kind, tmp_path):

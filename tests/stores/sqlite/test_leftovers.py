@@ -115,7 +115,6 @@ def of_another(_, backup):
 BACKUPS = {one.__name__: one for one in (by_file, by_vacuum, by_backup, by_copy, of_another)}
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("read_only", [False, True])
 @pytest.mark.parametrize("how", sorted(BACKUPS))
 def test_a_backup_beside_the_log_of_before_is_refused_and_left_as_it_is(how, read_only, path, tmp_path):
@@ -332,7 +331,6 @@ def restored(connection, tmp_path):
 OTHERS = {one.__name__: one for one in (index, rewritten, mine, restored)}
 
 
-@pytest.mark.covering
 @pytest.mark.parametrize("after", ["nothing", "saves", "a new log and saves"])
 @pytest.mark.parametrize("what", sorted(OTHERS))
 def test_what_other_programs_commit_is_no_strange_log(what, after, path, tmp_path):
@@ -480,7 +478,6 @@ def test_a_log_that_is_in_use_is_never_refused(read_only, path):
 CALLS = ("pwrite64", "fdatasync", "ftruncate", "unlink")
 
 
-@pytest.mark.covering
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("begun", ["nothing", "a database", "a copy by SQLite"])
