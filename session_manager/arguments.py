@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, TypeAlias
 
 from session_manager.errors import InvalidStorageError
 
 __all__ = [
+    "Progress",
     "check_bool",
     "check_callable",
     "check_int",
     "check_path",
+    "check_progress",
     "check_seconds",
     "check_texts",
     "check_type",
     "expanded",
     "several",
 ]
+
+#: Called by what takes long, after each session: how many are done, how many there are, and the session's key.
+Progress: TypeAlias = Callable[[int, int, str], object]
 
 
 def check_type(value: object, types: tuple[type, ...], rule: str) -> None:
@@ -90,6 +95,12 @@ def check_callable(value: object, name: str) -> None:
     """Raise `TypeError` unless a value can be called."""
     if not callable(value):
         raise TypeError(f"{name} must be callable, not {type(value).__name__}")
+
+
+def check_progress(value: object) -> None:
+    """Raise `TypeError` unless a value can be called, or is `None`."""
+    if value is not None:
+        check_callable(value, "progress")
 
 
 def check_path(value: object, name: str, rule: str = "must be a path") -> str:

@@ -240,6 +240,8 @@ class Store(Resource, abc.ABC):
     archives: bool = False
     #: Whether `window` reads no more than it returns, so that a manager need not load a session to show a page of it.
     windowed: bool = False
+    #: Whether `compact` of one session reclaims what all of them waste.
+    compacts_all: bool = False
     #: The manager that has the store, and its process.
     _holder: tuple[weakref.ref[object], int] | None = None
 
@@ -485,6 +487,21 @@ class Store(Resource, abc.ABC):
         if there is not None:
             raise SessionExistsError(new_key)
         return False
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:  # noqa: ARG002 - it cannot tell
+        """Return how many bytes each session takes, its archive too, by key; a session is missing of which the store cannot tell.
+
+        :param prefix: what the keys start with, as for `keys`.
+        :raises StorageError: if the storage cannot be read.
+        """
+        return {}
+
+    def total_bytes(self) -> int | None:
+        """Return how many bytes the whole storage takes, with all that is in it beside sessions; `None` if it cannot tell.
+
+        :raises StorageError: if the storage cannot be read.
+        """
+        return None
 
     def compact(self, key: str) -> None:
         """Reclaim the space that a session's file wastes; a store that wastes none does nothing."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 
 import attrs
 
+from session_manager.arguments import Progress, check_progress, check_type
 from session_manager.as_dict import AsDict
 from session_manager.errors import ConflictError, CorruptSessionError, UnsupportedFormatError
 from session_manager.model.json_value import same
@@ -41,9 +42,11 @@ class CopyReport(AsDict):
 def copy(
     source: Store | str | os.PathLike[str],
     target: Store | str | os.PathLike[str],
-    progress: Callable[[str, int], None] | None = None,
+    *,
+    prefix: str = "",
+    progress: Progress | None = None,
 ) -> CopyReport:
-    """Copy every session of a store to another: messages, positions, refs, summary, metadata, times, revision and archive.
+    """Copy the sessions of a store to another: messages, positions, refs, summary, metadata, times, revision and archive.
 
     The copy holds one session at a time in RAM, makes it durable, and compares it with the source before it begins the next.
     So you can call `copy` again after an interruption, and it goes on where it stopped.
@@ -54,24 +57,30 @@ def copy(
 
     :param source: a store; or its URL or path, which is opened read-only.
     :param target: a store; or its URL or path.
-    :param progress: called after each session with its key, and how many are done.
+    :param prefix: only sessions whose keys start with this text; ``"telegram:1"`` also means ``"telegram:10"``, `key_prefix`
+        whole parts.
+    :param progress: called after each session, with how many are done, how many there are, and the session's key.
     :returns: the outcome for each session.
+    :raises TypeError: if `prefix` is no text, or `progress` cannot be called.
     :raises StoreInUseError: if a manager has one of the two, and that store is not `shared`.
     :raises InvalidStorageError, StorageError: if one of the two cannot be opened, read or written. Copied sessions stay.
     """
+    check_type(prefix, (str,), "prefix must be a str")
+    check_progress(progress)
     with ExitStack() as stack:
         here = source if isinstance(source, Store) else stack.enter_context(closing(open_store(source, read_only=True)))
         there = target if isinstance(target, Store) else stack.enter_context(closing(open_store(target)))
         for store in {here, there}:
             store.attach(stack)
             stack.callback(store.detach, stack)
-        return _copy_all(here, there, progress)
+        return _copy_all(here, there, prefix, progress)
 
 
-def _copy_all(here: Store, there: Store, progress: Callable[[str, int], object] | None) -> CopyReport:
+def _copy_all(here: Store, there: Store, prefix: str, progress: Progress | None) -> CopyReport:
     outcomes: dict[str, list[str]] = {"copied": [], "present": [], "different": []}
     damaged: dict[str, Exception] = {}
-    for number, key in enumerate(_sorted(here), 1):
+    keys = sorted(here.keys(prefix))
+    for number, key in enumerate(keys, 1):
         try:
             outcome = _copy(here, there, key)
         except (CorruptSessionError, UnsupportedFormatError) as error:
@@ -80,12 +89,8 @@ def _copy_all(here: Store, there: Store, progress: Callable[[str, int], object] 
             if outcome is not None:
                 outcomes[outcome].append(key)
         if progress is not None:
-            progress(key, number)
+            progress(number, len(keys), key)
     return CopyReport(**{outcome: tuple(keys) for outcome, keys in outcomes.items()}, damaged=damaged)
-
-
-def _sorted(store: Store) -> Iterator[str]:
-    return iter(sorted(store.keys()))
 
 
 def _copy(source: Store, target: Store, key: str) -> str | None:

@@ -58,6 +58,7 @@ class FaultyStore(Store):
         self.ordered = store.ordered
         self.archives = store.archives
         self.windowed = store.windowed
+        self.compacts_all = store.compacts_all
         self._faults: deque[BaseException | _Lost] = deque()
 
     def fail_next(self, error: BaseException) -> None:
@@ -169,6 +170,14 @@ class FaultyStore(Store):
     def rename(self, key: str, new_key: str, expected: Version) -> None:
         """Call the wrapped store."""
         self.store.rename(key, new_key, expected)
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """Call the wrapped store."""
+        return self.store.sizes(prefix)
+
+    def total_bytes(self) -> int | None:
+        """Call the wrapped store."""
+        return self.store.total_bytes()
 
     def compact(self, key: str) -> None:
         """Call the wrapped store."""

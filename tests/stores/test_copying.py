@@ -169,12 +169,12 @@ class InterruptedCopyError(Exception):
 def test_a_copy_interrupted_by_its_progress_goes_on_where_it_was(tmp_path, number):
     source = three()
 
-    def progress(key, done):
+    def progress(done, total, key):
         if done == number:
             raise InterruptedCopyError
 
     with pytest.raises(InterruptedCopyError):
-        copy(source, tmp_path / "target", progress)
+        copy(source, tmp_path / "target", progress=progress)
     report = copy(source, tmp_path / "target")
     assert report == CopyReport(present=tuple("abc"[:number]), copied=tuple("abc"[number:]))
     assert copy(source, tmp_path / "target") == CopyReport(present=("a", "b", "c"))
@@ -349,7 +349,9 @@ def test_a_session_deleted_meanwhile_is_in_no_list():
 
     seen = []
     source = store_of(*[session(key) for key in "abc"], store=Vanishing())
-    assert copy(source, MemoryStore(), lambda key, done: seen.append((key, done))) == CopyReport(copied=("a", "c"))
+    assert copy(source, MemoryStore(), progress=lambda done, total, key: seen.append((key, done))) == CopyReport(
+        copied=("a", "c")
+    )
     assert seen == [("a", 1), ("b", 2), ("c", 3)]
 
 
@@ -377,12 +379,26 @@ def test_a_target_that_does_not_keep_what_it_is_given_is_found_out():
 def test_progress_is_called_after_each_session_with_its_key_and_the_count(tmp_path):
     (tmp_path / "chats").mkdir()
     seen = []
-    copy(three(), tmp_path / "chats", lambda key, done: seen.append((key, done)))
-    assert seen == [("a", 1), ("b", 2), ("c", 3)]
+    copy(three(), tmp_path / "chats", progress=lambda *told: seen.append(told))
+    assert seen == [(1, 3, "a"), (2, 3, "b"), (3, 3, "c")]
     (tmp_path / "chats" / "b.session.json").write_bytes(b"")
     seen.clear()
-    copy(tmp_path / "chats", MemoryStore(), lambda key, done: seen.append((key, done)))
-    assert seen == [("a", 1), ("b", 2), ("c", 3)]
+    copy(tmp_path / "chats", MemoryStore(), progress=lambda *told: seen.append(told))
+    assert seen == [(1, 3, "a"), (2, 3, "b"), (3, 3, "c")]
+
+
+def test_a_copy_of_a_prefix_leaves_the_others(tmp_path):
+    source = store_of(*[session(key, "x") for key in ("a:1", "a:10", "b:1")])
+    seen = []
+    report = copy(source, tmp_path / "chats", prefix="a:", progress=lambda *told: seen.append(told))
+    assert report == CopyReport(copied=("a:1", "a:10"))
+    assert seen == [(1, 2, "a:1"), (2, 2, "a:10")]
+    with SessionManager(tmp_path / "chats", read_only=True) as m:
+        assert list(m) == ["a:1", "a:10"]
+    for wrong in ({"prefix": None}, {"progress": 1}):
+        with pytest.raises(TypeError, match=next(iter(wrong))):
+            copy(source, tmp_path / "other", **wrong)
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("how", ["objects", "urls", "a url and the open store"])
@@ -435,18 +451,18 @@ def test_errors_of_the_target_are_typed_and_what_was_copied_stays(tmp_path):
         copy(three(), f"snapshot:{tmp_path / 'file'}")
 
 
-def test_stores_that_were_opened_for_a_copy_are_closed_and_others_are_not(tmp_path):
+def test_stores_that_a_copy_opened_are_closed(tmp_path):
     store = SnapshotStore(tmp_path / "source")
     store_of(session("a", "x"), store=store)
     copy(store, tmp_path / "target")
     assert store.load("a") is not None
     SessionManager(tmp_path / "target").close()
 
-    def interrupt(key, done):
+    def interrupt(done, total, key):
         raise InterruptedCopyError
 
     with pytest.raises(InterruptedCopyError):
-        copy(store, tmp_path / "other", interrupt)
+        copy(store, tmp_path / "other", progress=interrupt)
     SessionManager(tmp_path / "other").close()
     store.close()
 

@@ -98,7 +98,7 @@ class ThreadedStore(Store):
     def __init__(self, store, portal):
         self.store = store
         self.shared, self.indexed, self.archives = store.shared, store.indexed, store.archives
-        self.ordered = store.ordered
+        self.ordered, self.compacts_all = store.ordered, store.compacts_all
         self._portal = portal
         self._threads = Threads(2)
 
@@ -129,7 +129,7 @@ def _method(name):
 
 METHODS = (
     *("load", "write", "landed", "write_many", "delete", "keys", "version", "describe", "has_archive", "archive"),
-    *("infos", "search", "compact", "verify", "repairs", "strays"),
+    *("infos", "search", "compact", "verify", "repairs", "strays", "sizes", "total_bytes"),
 )
 for _name in METHODS:
     setattr(ThreadedStore, _name, _method(_name))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from session_manager.codec.json import DecodeError
@@ -175,6 +176,33 @@ class SessionDirectory(Resource):
                 return None
             self._hashed[name] = key
         return self._hashed[name]
+
+    def sizes(self, prefix: str, suffix: str) -> dict[str, int]:
+        """Return how many bytes the files of each listed session have, by key.
+
+        :param suffix: of the names of further files of a session.
+        :raises StorageError: if they cannot be read.
+        """
+        keys = [key for key in self.keys() if key.startswith(prefix)]
+        return {key: self._bytes([file_name(key, self._suffix), file_name(key, suffix)]) for key in keys}
+
+    def total_bytes(self) -> int:
+        """Return how many bytes all files of the directory have.
+
+        :raises StorageError: if they cannot be read.
+        """
+        try:
+            names = self.files.names()
+        except OSError as error:
+            raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
+        return self._bytes(names)
+
+    def _bytes(self, names: Iterable[str]) -> int:
+        try:
+            found = [self.files.stat(name) for name in names]
+        except OSError as error:
+            raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
+        return sum(one.st_size for one in found if one is not None and stat.S_ISREG(one.st_mode))
 
     def strays(self) -> list[Finding]:
         """Return the files that have the suffix, but neither a key's name nor a key in them."""

@@ -41,6 +41,7 @@ from session_manager.stores.archive.files import ArchiveFiles
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 from session_manager.stores.files.atomic import read_start
 from session_manager.stores.files.filesystem import Files
+from session_manager.stores.files.kinds import ARCHIVE_SUFFIX
 from session_manager.stores.files.renames import Renames
 from session_manager.stores.files.session_directory import SessionDirectory
 from session_manager.stores.log.appender import LogAppender
@@ -303,6 +304,16 @@ class LogStore(Store):
             self._directory.listed()
         found = self._directory.keys()
         return iter([key for key in found if key.startswith(prefix)])
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        self._directory.check_open()
+        if self._directory.read_only:
+            self._directory.listed()
+        return self._directory.sizes(prefix, ARCHIVE_SUFFIX)
+
+    def total_bytes(self) -> int:
+        self._directory.check_open()
+        return self._directory.total_bytes()
 
     def close(self) -> None:
         if self._closed:

@@ -38,6 +38,7 @@ from session_manager.stores.files.atomic import (
     signature,
 )
 from session_manager.stores.files.filesystem import Files
+from session_manager.stores.files.kinds import ARCHIVE_SUFFIX
 from session_manager.stores.files.renames import Renames
 from session_manager.stores.files.session_directory import SessionDirectory, reading
 from session_manager.stores.snapshot.format import (
@@ -397,6 +398,16 @@ class SnapshotStore(Store):
                     path = self._directory.path_of(name)
                     findings.append(Finding(key, path, None, "is superseded by the session's snapshot"))
         return findings
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        self._directory.check_open()
+        if self._directory.read_only:
+            self._directory.listed()
+        return self._directory.sizes(prefix, ARCHIVE_SUFFIX)
+
+    def total_bytes(self) -> int:
+        self._directory.check_open()
+        return self._directory.total_bytes()
 
     def close(self) -> None:
         self._directory.close()

@@ -17,7 +17,7 @@ from session_manager.stores.order import LAST, in_order, place, recency, recent_
 from session_manager.stores.sqlite.rows import DamageError, checked_state
 from session_manager.threads import giving_way
 
-__all__ = ["page_by_key", "put_in_place", "recent_page"]
+__all__ = ["page_by_key", "put_in_place", "recent_page", "sizes"]
 
 #: The largest number that SQLite takes.
 _MOST = 2**63 - 1
@@ -42,6 +42,12 @@ _SORTED = _RECENT.format(index="", place="+place")
 _ALL = f"SELECT {_COLUMNS} FROM sessions NOT INDEXED WHERE {_RANGE}"  # noqa: S608 - of constants
 _BY_KEY = f"""
     SELECT {_COLUMNS} FROM sessions WHERE key {{}} CAST(? AS TEXT) AND {_RANGE} ORDER BY key LIMIT ?
+"""  # noqa: S608 - of constants
+_SIZES = f"""
+    SELECT CAST(key AS BLOB), length(CAST(state AS BLOB))
+        + (SELECT total(length(CAST(line AS BLOB))) FROM messages WHERE session = sessions.id)
+        + (SELECT total(length(CAST(line AS BLOB))) FROM archive WHERE session = sessions.id)
+    FROM sessions WHERE {_RANGE}
 """  # noqa: S608 - of constants
 _SELECT_ROW = f"SELECT {_COLUMNS} FROM sessions WHERE id = ?"  # noqa: S608 - of constants
 _PUT = "UPDATE sessions SET place = ?, placed = revision WHERE id = ?"
@@ -110,6 +116,13 @@ def _described(path: str, key: str, there: object, row: Sequence[Any]) -> Sessio
         reason = str(error)
     # A damaged session is listed where it was last.
     return SessionInfo(key=key, updated=time_at(there), error=CorruptSessionError(key, path, None, reason))
+
+
+def sizes(connection: sqlite3.Connection, prefix: str) -> dict[str, int]:
+    """Return how many bytes the rows of each session have, by key: its state, its messages and its archive."""
+    start = prefix.encode("utf-8", "surrogatepass")
+    rows = connection.execute(_SIZES, (start, start + b"\xff"))
+    return {key.decode(errors="replace"): int(size) for key, size in rows if key is not None}
 
 
 def put_in_place(connection: sqlite3.Connection, numbers: Sequence[int]) -> None:

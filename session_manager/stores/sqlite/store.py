@@ -24,7 +24,7 @@ from session_manager.stores.order import Order
 from session_manager.stores.sqlite.connecting import Connect
 from session_manager.stores.sqlite.database import Database
 from session_manager.stores.sqlite.group_commit import GroupCommit, Request
-from session_manager.stores.sqlite.listing import page_by_key, put_in_place, recent_page
+from session_manager.stores.sqlite.listing import page_by_key, put_in_place, recent_page, sizes
 from session_manager.stores.sqlite.rows import (
     TOKEN_BYTES,
     DamageError,
@@ -77,6 +77,7 @@ class SQLiteStore(Store):
     archives = True
     windowed = True
     ordered = True
+    compacts_all = True
 
     def __init__(
         self,
@@ -312,6 +313,23 @@ class SQLiteStore(Store):
             if request.error is not None:
                 _log.warning("the index for search could not be brought up to date: %s", request.error)
                 return
+
+    # Sizes
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        return self._database.read(_in_transaction(sizes), prefix)
+
+    def total_bytes(self) -> int:
+        self._database.check()
+        found = 0
+        for suffix in ("", "-wal", "-shm"):
+            try:
+                found += os.stat(self.path + suffix).st_size
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
+        return found
 
     # Checking
 

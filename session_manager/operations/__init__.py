@@ -1,0 +1,53 @@
+"""What an operator does with a storage: look at it, check it, and put it right.
+
+Every function takes the storage as a URL or path, as `session_manager.open_store` does, or as an open `Store`. One that only
+reads opens it read-only, beside the program that writes to it. One that takes long tells you how far it is, by ``progress``.
+
+>>> from session_manager import SessionManager, operations
+>>> from session_manager.stores.memory import MemoryStore
+>>> store = MemoryStore()
+>>> with SessionManager(store) as m:
+...     _ = m.add_message("telegram:42", "user", "Hello!")
+>>> operations.stats(store).messages
+1
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from session_manager.operations.checking import verify as verify
+    from session_manager.operations.compaction import CompactReport as CompactReport
+    from session_manager.operations.compaction import compact as compact
+    from session_manager.operations.statistics import Group as Group
+    from session_manager.operations.statistics import Stats as Stats
+    from session_manager.operations.statistics import stats as stats
+    from session_manager.stores.copying import CopyReport as CopyReport
+    from session_manager.stores.copying import copy as copy
+
+#: Where the names are that are imported when they are asked for.
+_HOMES = {
+    "CompactReport": "operations.compaction",
+    "CopyReport": "stores.copying",
+    "Group": "operations.statistics",
+    "Stats": "operations.statistics",
+    "compact": "operations.compaction",
+    "copy": "stores.copying",
+    "stats": "operations.statistics",
+    "verify": "operations.checking",
+}
+
+if not TYPE_CHECKING:  # else every name would be one of this module's
+    __all__ = sorted(_HOMES)  # noqa: PLE0605 - type checkers go by the aliases above
+
+    def __getattr__(name: str) -> object:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"session_manager.{home}"), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,36 @@
+"""A check of all that a storage holds."""
+
+from __future__ import annotations
+
+from session_manager.arguments import Progress, check_progress
+from session_manager.model.key import check_key
+from session_manager.operations.opening import Storage, opened
+from session_manager.stores.contract import Finding
+
+__all__ = ["verify"]
+
+
+def verify(storage: Storage, key: str | None = None, *, progress: Progress | None = None) -> list[Finding]:
+    """Read the stored sessions and their archives, check them as far as possible, and return the flaws. Damage does not raise.
+
+    It opens a URL or path read-only, beside the program that writes to it. One session at a time is in RAM.
+
+    :param key: only this session; otherwise all of them, and what lies beside them.
+    :param progress: called after each session, with how many are done, how many there are, and the session's key.
+    :returns: the flaws, each once; ``[]`` if there are none, or no such session.
+    :raises TypeError, InvalidKeyError: if an argument is wrong.
+    :raises StoreInUseError: if a manager has the `Store`, and it is not `shared`.
+    :raises InvalidStorageError, StorageError: if the storage cannot be opened or listed.
+    """
+    check_progress(progress)
+    wanted = None if key is None else check_key(key)
+    with opened(storage, read_only=True) as store:
+        if wanted is not None:
+            return list(dict.fromkeys(store.verify(wanted)))
+        keys = sorted(store.keys())
+        findings: list[Finding] = []
+        for number, one in enumerate(keys, 1):
+            findings += store.verify(one)
+            if progress is not None:
+                progress(number, len(keys), one)
+        return list(dict.fromkeys([*findings, *store.strays()]))
