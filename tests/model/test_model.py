@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from session_manager import Commit, InvalidMessageError, Message, Session, SessionInfo, Version
+from session_manager import Commit, InvalidMessageError, Item, Message, Session, SessionInfo, Version
 from session_manager.model import changes, utc
 from session_manager.model.batch import Batch
 from session_manager.model.json_value import same
@@ -427,6 +427,7 @@ SAYING = [
     Message("user", CANARY),
     Message("user", {CANARY: CANARY}),
     Message.from_dict({"type": "reasoning", "text": CANARY}),
+    Item({"role": CANARY, "type": CANARY, CANARY: [CANARY]}, metadata={CANARY: CANARY}),
 ]
 SESSION = Session(
     key="telegram:42",
@@ -487,7 +488,7 @@ def test_reprs_say_what_a_person_wants_to_know():
     assert repr(Message("user", "hi")) == "<Message 'user': 2 characters>"
     assert repr(TALKATIVE._placed(3, None)) == "<Message 'user': content list, position 3>"
     assert repr(Message.from_dict({"type": "reasoning"})) == "<Message 'reasoning': content NoneType>"
-    assert repr(SESSION) == f"<Session 'telegram:42': 5 messages, summary of {len(CANARY)} characters, revision 3>"
+    assert repr(SESSION) == f"<Session 'telegram:42': 6 messages, summary of {len(CANARY)} characters, revision 3>"
 
 
 # Session

@@ -10,7 +10,6 @@ from itertools import product
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
-from typing_extensions import is_typeddict
 
 from session_manager import InvalidMessageError, Message, SessionManager
 from session_manager.model.json_value import same
@@ -88,6 +87,8 @@ def flaws(value: Any, kinds: list[Any]) -> list[str]:
 
     (Validation by pydantic says less: it takes any value for an ``Iterable`` until that is walked.)
     """
+    from typing_extensions import is_typeddict
+
     if value is None:
         return [] if type(None) in kinds else ["null"]
     if isinstance(value, list):
