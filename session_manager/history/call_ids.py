@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator, Sequence
 
 from session_manager.history.check import Check, Found
-from session_manager.history.pairing import Pairing, Place, pair
+from session_manager.history.pairing import Place, is_plain, pair
 from session_manager.history.rules import Rules, Unique
-from session_manager.history.shapes import Where, shape_of
+from session_manager.history.shapes import Where, calls, shape_of
 from session_manager.model.message import Message
 
 __all__ = ["CALL_IDS"]
@@ -19,13 +19,13 @@ __all__ = ["CALL_IDS"]
 def _find(messages: Sequence[Message], rules: Rules) -> Found:
     return [
         (index, f"tool call {slot + 1} has an id that came before, or that is not accepted")
-        for index, slot in _renamed(messages, pair(messages, rules), rules)
+        for index, slot in _renamed(messages, rules)
     ]
 
 
 def _mend(messages: list[Message], rules: Rules) -> list[Message]:
     pairing = pair(messages, rules)
-    for (index, slot), new in _renamed(messages, pairing, rules).items():
+    for (index, slot), new in _renamed(messages, rules).items():
         messages[index] = _with_id(messages[index], slot, new, is_call=True)
         if (result := pairing.answered.get((index, slot))) is not None:
             messages[result[0]] = _with_id(messages[result[0]], result[1], new, is_call=False)
@@ -38,22 +38,24 @@ def _with_id(message: Message, slot: int, id: str, *, is_call: bool) -> Message:
     return message._with_object(change(message._object, slot, id))
 
 
-def _renamed(messages: Sequence[Message], pairing: Pairing, rules: Rules) -> dict[Place, str]:
+def _renamed(messages: Sequence[Message], rules: Rules) -> dict[Place, str]:
     """Return the new ids of calls that need one. A signed message is not changed, and neither are its ids."""
-    taken = {call.id for made in pairing.calls.values() for call in made if call.id}
+    all_made = {index: made for index, one in enumerate(messages) if not is_plain(one._object) and (made := calls(one))}
+    taken = {call.id for made in all_made.values() for call in made if call.id}
     seen: set[str] = set()
     found: dict[Place, str] = {}
-    for index, made in pairing.calls.items():
+    for index, made in all_made.items():
         its = rules.of(made[0].shape)
         if its.unique_ids is not Unique.HISTORY:
             seen = set()
-        is_signed = made[0].shape.is_signed(messages[index]._object)
         for call in made:
             if call.id is None or call.where is Where.OWN:
                 continue
             again = its.unique_ids is not Unique.NOWHERE and call.id in seen
             seen.add(call.id)
-            if is_signed or not (again or not _matches(call.id, its.id_pattern)):
+            if not again and _matches(call.id, its.id_pattern):
+                continue
+            if call.shape.is_signed(messages[index]._object):
                 continue
             new = next((one for one in _candidates(call.id, its.id_pattern) if one not in taken), None)
             if new is not None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from session_manager.history.check import Check, Found
-from session_manager.history.pairing import is_plain
 from session_manager.history.rules import Empty, Rules
 from session_manager.history.shapes import UNKNOWN, Shape, shape_of
 from session_manager.history.shapes.items import is_item
@@ -28,7 +27,8 @@ def _find(messages: Sequence[Message], rules: Rules) -> Found:
     found = []
     for index, message in enumerate(messages):
         value = message._object
-        if is_plain(value) and not _is_blank(value["content"], rules):
+        content = value.get("content")
+        if type(content) is str and content and not content.isspace():
             continue
         shape = shape_of(message)
         its = rules.of(shape)
@@ -130,12 +130,13 @@ def _find_marks(messages: Sequence[Message], rules: Rules) -> Found:
 
 
 def _marks(message: Message) -> int:
-    return 0 if is_plain(message._object) else sum(1 for _ in _marked(message))
+    return 0 if type(message._object.get("content")) is str else sum(1 for _ in _marked(message))
 
 
 def _marked(message: Message) -> Iterator[dict[str, Any]]:
     """Yield the parts of a message that have a mark, also those in results."""
-    left = list(shape_of(message).parts(message._object) or ())[::-1]
+    parts = message._object.get("content")
+    left = parts[::-1] if isinstance(parts, list) else []
     while left:
         part = left.pop()
         if isinstance(part, dict):

@@ -122,7 +122,7 @@ def cut(messages: Sequence[Message], keep_last: int) -> Cut | None:
     if stop > first:
         return Cut(first, stop)
     pairing = pair(messages)
-    asked = next((start for start in starts(messages, pairing) if start >= first), None)
+    asked = next((start for start in starts(pairing) if start >= first), None)
     start = first if asked is None else asked + 1
     rounds = [index for index in _rounds(messages, pairing, start) if index <= len(messages) - keep_last]
     return Cut(start, rounds[-1], in_turn=True) if rounds else None
@@ -214,7 +214,7 @@ def _end_of_turn(
     :param size: returns the tokens of the message at an index.
     """
     pairing = pair(valid, rules)
-    found = starts(valid, pairing)
+    found = starts(pairing)
     asked = found[-1] if found else next((at for at, message in enumerate(valid) if is_users(message)), None)
     ends = _rounds(valid, pairing, -1 if asked is None else asked)
     if asked is not None and (not found or asked == len(valid) - 1):
@@ -253,5 +253,5 @@ def _start_of_tail(part: Sequence[Message], rules: Rules) -> int | None:
     if (found := plain_starts(part)) is not None:
         return found[0] if found else None
     pairing = pair(part, rules)
-    start = next(iter(starts(part, pairing)), None)
+    start = next(iter(starts(pairing)), None)
     return start if start is not None and all(index < start for index, _ in pairing.orphans) else None

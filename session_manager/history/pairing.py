@@ -8,6 +8,7 @@ not open any more is *late*. A result whose call has one already is *twice* ther
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -41,6 +42,8 @@ class Pairing:
 
     calls: dict[int, list[Call]] = attrs.field(factory=dict)
     results: dict[int, list[Result]] = attrs.field(factory=dict)
+    #: Where the user speaks, and does not only bring results, in order.
+    users: list[int] = attrs.field(factory=list)
     #: The result of each answered call.
     answered: dict[Place, Place] = attrs.field(factory=dict)
     #: The call of each result that has one.
@@ -131,7 +134,9 @@ class _Reading:
             if is_plain(value):
                 self._step(value["role"])
                 self.open.mixed = True
-                self.open.turn += value["role"] == "user"
+                if value["role"] == "user":
+                    self.open.turn += 1
+                    self.pairing.users.append(index)
             elif not is_item(value):
                 self._read(index, shape_of(message), value)
         self._by_place()
@@ -152,8 +157,12 @@ class _Reading:
             self.pairing.results[index] = found
             for result in found:
                 self._answer((index, result.slot), result)
-        self.open.mixed |= not found or len(found) < len(shape.parts(value) or (0,))
-        self.open.turn += role == "user"
+        says_more = not found or len(found) < len(shape.parts(value) or (0,))
+        self.open.mixed |= says_more
+        if role == "user":
+            self.open.turn += 1
+            if says_more:
+                self.pairing.users.append(index)
         if made and role != "assistant":
             self._make(index, value, made)
 
@@ -224,16 +233,18 @@ def only_results(message: Message) -> bool:
     return found > 0 and found == len(shape.parts(value) or (0,))
 
 
-def starts(messages: Sequence[Message], pairing: Pairing) -> list[int]:
+def starts(pairing: Pairing) -> list[int]:
     """Return where turns start: at user messages that hold more than results, and part no call from its result."""
-    change = [0] * (len(messages) + 1)
+    if not pairing.answers:
+        return pairing.users
+    change: defaultdict[int, int] = defaultdict(int)
     for (index, _), (call, _) in pairing.answers.items():
         change[call + 1] += 1
         change[index + 1] -= 1
-    found, parted = [], 0
-    for index, message in enumerate(messages):
-        parted += change[index]
-        if not parted and is_users(message):
+    found, parted, users = [], 0, set(pairing.users)
+    for index in sorted(change.keys() | users):
+        parted += change.get(index, 0)
+        if not parted and index in users:
             found.append(index)
     return found
 
@@ -259,7 +270,7 @@ def lone_reasoning(messages: Sequence[Message]) -> list[int]:
 def turn_starts(messages: Sequence[Message], rules: Rules = BY_SHAPE) -> list[int]:
     """Return where the turns of a history start, in order."""
     found = plain_starts(messages)
-    return starts(messages, pair(messages, rules)) if found is None else found
+    return starts(pair(messages, rules)) if found is None else found
 
 
 def plain_starts(messages: Iterable[Message]) -> list[int] | None:

@@ -80,7 +80,7 @@ def _find_start(messages: Sequence[Message], rules: Rules) -> Found:
     first = head(messages)
     if not rules.user_first or first == len(messages) or _is_foreign(messages[first]):
         return []
-    if starts(messages, pair(messages, rules))[:1] == [first]:
+    if starts(pair(messages, rules))[:1] == [first]:
         return []
     return [(first, "the history does not start with a user message")]
 

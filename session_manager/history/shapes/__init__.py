@@ -37,7 +37,7 @@ from typing import Any, Final
 
 from session_manager.history.shapes.chat import CHAT, FUNCTION, LANGCHAIN, LLAMA_INDEX
 from session_manager.history.shapes.items import CUSTOM, ITEMS
-from session_manager.history.shapes.parts import AI_SDK, BEDROCK, BLOCKS, GEMINI, HAYSTACK
+from session_manager.history.shapes.parts import AI_SDK, BEDROCK, BLOCKS, GEMINI, HAYSTACK, of_parts
 from session_manager.history.shapes.shape import INTERRUPTED, Call, Result, Shape, Where
 from session_manager.history.text import Part, texts
 from session_manager.model.message import Message
@@ -82,11 +82,9 @@ class UnknownShape(Shape):
 #: The shape of every message that has no other.
 UNKNOWN = UnknownShape()
 
-#: In the order in which they are asked.
-_SHAPES: Final[tuple[Shape, ...]] = (
-    *(ITEMS, CUSTOM, LANGCHAIN, GEMINI, LLAMA_INDEX, FUNCTION),
-    *(AI_SDK, HAYSTACK, BEDROCK, BLOCKS, CHAT),
-)
+#: In the order in which they are asked: of messages without a role, and of those whose parts have no shape of their own.
+_WITHOUT_ROLE: Final = (ITEMS, CUSTOM, LANGCHAIN, GEMINI)
+_OTHERS: Final = (GEMINI, LLAMA_INDEX, FUNCTION, CHAT)
 #: Those of users, which are asked first.
 _registered: tuple[Shape, ...] = ()
 
@@ -119,7 +117,17 @@ def shape_of(message: Message) -> Shape:
     (<Shape chat>, <Shape gemini>)
     """
     value = message._object
-    return next((shape for shape in (*_registered, *_SHAPES) if shape.owns(value)), UNKNOWN)
+    for shape in _registered:
+        if shape.owns(value):
+            return shape
+    is_message = "role" in value
+    if is_message and (its := of_parts(value)) is not None:
+        return its
+    shapes: tuple[Shape, ...] = _OTHERS if is_message else _WITHOUT_ROLE
+    for shape in shapes:
+        if shape.owns(value):
+            return shape
+    return UNKNOWN
 
 
 def texts_of(message: Message) -> Iterator[Part]:

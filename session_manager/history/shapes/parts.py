@@ -20,13 +20,7 @@ class PartsShape(Shape):
     answers = "user"
 
     def owns(self, message: Object) -> bool:
-        parts = self.parts(message)
-        return (
-            "role" in message
-            and parts is not None
-            and not _has_listed_calls(message)
-            and any(isinstance(one, dict) and self._is_its(one) for one in parts)
-        )
+        return "role" in message and of_parts(message) is self
 
     def calls(self, message: Object) -> list[Call]:
         if self.role(message) != "assistant":
@@ -82,10 +76,6 @@ class PartsShape(Shape):
         parts[slot] = part
         return self.with_content(message, parts)
 
-    def _is_its(self, part: Part) -> bool:
-        """Say whether a part is of this shape only."""
-        return self._call(part) is not None or any(self._result(part, role) for role in (self.answers, "assistant"))
-
     def _call(self, part: Part) -> tuple[str | None, tuple[tuple[str, str | None], ...], Where] | None:
         """Return a call's id, its keys, and where its result is; `None` if the part is no call."""
         raise NotImplementedError
@@ -93,12 +83,6 @@ class PartsShape(Shape):
     def _result(self, part: Part, role: str | None) -> tuple[str | None, tuple[tuple[str, str | None], ...]] | None:
         """Return a result's id and keys; `None` if the part is no result that this role brings."""
         raise NotImplementedError
-
-
-def _has_listed_calls(message: Object) -> bool:
-    """Say whether a message lists its calls as OpenAI chat does: parts that repeat them are not read."""
-    made = message.get("tool_calls")
-    return isinstance(made, list) and any(isinstance(one, dict) for one in made)
 
 
 class BlocksShape(PartsShape):
@@ -116,9 +100,6 @@ class BlocksShape(PartsShape):
 
     def _is_thought(self, part: Any) -> bool:
         return isinstance(part, dict) and part.get("type") in ("thinking", "redacted_thinking")
-
-    def _is_its(self, part: Part) -> bool:
-        return part.get("type") in _BLOCKS or super()._is_its(part)
 
     def interrupted(self, message: Object, call: Call) -> dict[str, Any] | None:
         if call.where is Where.OWN:
@@ -146,10 +127,6 @@ class BlocksShape(PartsShape):
         if role != "assistant" or not isinstance(kind, str) or not kind.endswith("_tool_result"):
             return None
         return its, (("own blocks", its),)
-
-
-#: Blocks that no other shape has, beside calls and results.
-_BLOCKS: Final = ("thinking", "redacted_thinking", "document", "search_result", "container_upload", "compaction")
 
 
 class GeminiShape(PartsShape):
@@ -270,9 +247,6 @@ class BedrockShape(PartsShape):
     def text_part(self, text: str) -> dict[str, Any]:
         return {"text": text}
 
-    def _is_its(self, part: Part) -> bool:
-        return "type" not in part and any(field in part for field in _BEDROCK_PARTS)
-
     def _call(self, part: Part) -> tuple[str | None, tuple[tuple[str, str | None], ...], Where] | None:
         if "type" in part or not isinstance(call := part.get("toolUse"), dict):
             return None
@@ -284,12 +258,6 @@ class BedrockShape(PartsShape):
             return None
         its = text_of(result, "toolUseId")
         return its, (("bedrock", its),)
-
-
-_BEDROCK_PARTS: Final = (
-    *("text", "toolUse", "toolResult", "reasoningContent", "image", "document", "video", "audio"),
-    *("guardContent", "cachePoint", "citationsContent", "searchResult"),
-)
 
 
 class AISDKShape(PartsShape):
@@ -367,9 +335,6 @@ class HaystackShape(PartsShape):
     def text_part(self, text: str) -> dict[str, Any]:
         return {"text": text}
 
-    def owns(self, message: Object) -> bool:
-        return super().owns(message) or ("meta" in message and "role" in message and self.parts(message) is not None)
-
     def _call(self, part: Part) -> tuple[str | None, tuple[tuple[str, str | None], ...], Where] | None:
         call = part.get("tool_call")
         return None if "type" in part or not isinstance(call, dict) else (*_of_haystack(call), self.where)
@@ -391,3 +356,45 @@ GEMINI: Final = GeminiShape()
 BEDROCK: Final = BedrockShape()
 AI_SDK: Final = AISDKShape()
 HAYSTACK: Final = HaystackShape()
+
+#: The shape of a message whose content has a part of this type.
+_BY_TYPE: Final[Mapping[str, PartsShape]] = {
+    **dict.fromkeys(("tool-call", "tool-result"), AI_SDK),
+    **dict.fromkeys(
+        ("tool_use", "tool_result", "server_tool_use", "mcp_tool_use", "thinking", "redacted_thinking"), BLOCKS
+    ),
+    **dict.fromkeys(("document", "search_result", "container_upload", "compaction"), BLOCKS),
+}
+#: The shape of a message whose content has a part without a type, but with this field.
+_BY_FIELD: Final[Mapping[str, PartsShape]] = {
+    **dict.fromkeys(("tool_call", "tool_call_result"), HAYSTACK),
+    **dict.fromkeys(
+        ("text", "toolUse", "toolResult", "reasoningContent", "image", "document", "video", "audio"), BEDROCK
+    ),
+    **dict.fromkeys(("guardContent", "cachePoint", "citationsContent", "searchResult"), BEDROCK),
+}
+
+
+def of_parts(message: Object) -> PartsShape | None:
+    """Return the shape that the parts of a message's ``content`` have; `None` if they are those of OpenAI chat, or of no shape.
+
+    A message that lists its calls as OpenAI chat does is not read in its parts, which may repeat them.
+    """
+    parts, made = message.get("content"), message.get("tool_calls")
+    if not isinstance(parts, list) or (isinstance(made, list) and any(isinstance(one, dict) for one in made)):
+        return None
+    if "meta" in message:
+        return HAYSTACK
+    for part in parts:
+        if isinstance(part, dict) and (shape := _of_part(part)) is not None:
+            return shape
+    return None
+
+
+def _of_part(part: Part) -> PartsShape | None:
+    if "type" not in part:
+        return next((_BY_FIELD[field] for field in part if field in _BY_FIELD), None)
+    kind = part["type"]
+    if not isinstance(kind, str):
+        return None
+    return BLOCKS if kind.endswith("_tool_result") else _BY_TYPE.get(kind)
