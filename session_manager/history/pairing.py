@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -103,6 +103,10 @@ class _Open:
         return where is not Where.JOINED or (self.run == batch + 1 and not self.mixed)
 
 
+#: Where a result may come in a later turn.
+_LATER: Final = (Where.AFTER, Where.OWN)
+
+
 @attrs.define(eq=False, repr=False)
 class _Batch:
     """The newest calls of one name."""
@@ -111,6 +115,8 @@ class _Batch:
     where: Where
     #: Those without a result.
     left: list[Place] = attrs.field(factory=list)
+    #: Calls of earlier turns without a result, where it may still come.
+    older: list[Place] = attrs.field(factory=list)
 
 
 def pair(messages: Iterable[Message], rules: Rules = BY_SHAPE) -> Pairing:
@@ -183,7 +189,8 @@ class _Reading:
             for key in call.keys:
                 batch = self.named.get(key)
                 if batch is None or batch.number != number:
-                    batch = self.named[key] = _Batch(number, where)
+                    older = [] if batch is None or where not in _LATER else [*batch.older, *batch.left]
+                    batch = self.named[key] = _Batch(number, where, older=older)
                 if key[1] == call.id is not None and any(one not in self.pairing.answered for one in batch.left):
                     self.pairing.again.add((index, call.slot))
                 batch.left.append((index, call.slot))
@@ -202,7 +209,10 @@ class _Reading:
         if batch is None or (not in_place and not any(name for _, name in result.keys)):
             self.pairing.orphans.add(place)
             return
-        batch.left = [call for call in batch.left if call not in self.pairing.answered]
+        answered = self.pairing.answered
+        batch.left = [call for call in batch.left if call not in answered]
+        if not batch.left:
+            batch.left = [call for call in batch.older if call not in answered][-1:]
         if not batch.left:
             self.pairing.twice.add(place)
             return

@@ -305,6 +305,13 @@ def test_an_output_of_any_kind_answers_its_call(call, output, rules):
     assert not makeable or INTERRUPTED in str(sent[2])
 
 
+def test_outputs_of_several_turns_answer_the_calls_of_their_name():
+    call, output = ITEM_PAIRS[0]
+    assert stays([ASKED, call, ASKED, call, output, output])
+    assert stays([ASKED, call, output, ASKED, call, output])
+    assert mended([ASKED, call, output, output]) == [ASKED, call, output]
+
+
 def test_a_search_for_tools_by_the_server_stands_alone():
     own = [{"type": "tool_search_call", "call_id": None}, {"type": "tool_search_output", "call_id": None, "tools": []}]
     assert stays([ASKED, *own, said("Done.")])
