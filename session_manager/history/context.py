@@ -18,7 +18,7 @@ from session_manager.history.rules import BY_SHAPE, Rules, SystemPlace
 from session_manager.history.shapes import BEDROCK, CHAT, GEMINI, Shape, shape_of
 from session_manager.history.tokens import estimate_tokens
 from session_manager.model.json_value import checked_text
-from session_manager.model.message import Message
+from session_manager.model.message import Item, Message
 from session_manager.model.roles import KNOWN_ROLES
 from session_manager.model.session import Session
 from session_manager.model.times import utc_now
@@ -101,9 +101,12 @@ def _prompt(system: object) -> Message:
     if isinstance(system, str):
         return Message("system", system)
     try:
-        return Message.of(system)
+        message = Message.of(system)
     except InvalidMessageError as error:
         raise_alone(InvalidMessageError(f"system.{error.path}" if error.path else "system", error.reason))
+    if isinstance(message, Item):
+        raise InvalidMessageError("system", "an Item is never sent to a model")
+    return message
 
 
 def _lead(

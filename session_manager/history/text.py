@@ -22,10 +22,10 @@ from session_manager.history.attachments import (
     is_encoded,
 )
 from session_manager.history.fields import Holds, holds_otherwise, is_block, kind_of, known
+from session_manager.model.message import ITEM_TYPE
 
 __all__ = ["Attachment", "Data", "Name", "Part", "plain_text", "texts"]
 
-_ITEM: Final = "session_manager.item"
 # Looked up for each field of each message: an enumeration's members cost more.
 _TEXT, _LABEL = Holds.TEXT, Holds.LABEL
 
@@ -84,7 +84,7 @@ def texts(value: Mapping[str, Any]) -> Iterator[Part]:
     >>> list(texts({"type": "function_call", "call_id": "call_1", "name": "time", "arguments": '{"zone": "UTC"}'}))
     [Name(text='time'), Data(value='{"zone": "UTC"}')]
     """
-    if value.get("type") == _ITEM and isinstance(value.get("item"), dict):
+    if value.get("type") == ITEM_TYPE and isinstance(value.get("item"), dict):
         yield Data(value["item"])
         return
     calls: set[tuple[str, bool]] = set()

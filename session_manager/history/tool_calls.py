@@ -181,7 +181,8 @@ class _Placing:
 
     def _goes_on(self, message: Message, where: Where) -> bool:
         if where is Where.BEHIND:
-            return role_of(message) == "tool" or (role_of(message) is None and bool(results(message)))
+            is_item = self.rules.results is Where.BEHIND and role_of(message) is None
+            return role_of(message) == "tool" or (is_item and bool(results(message)))
         return any(one.where is Where.AFTER for one in calls(message)) or bool(results(message))
 
     def _place_parts(self, index: int, home: int, wanting: list[Call]) -> None:

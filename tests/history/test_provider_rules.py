@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from session_manager import ContextTooSmallError, Message, SessionManager
+from session_manager import ContextTooSmallError, InvalidMessageError, Item, Message, SessionManager
 from session_manager.history import (
     ANTHROPIC,
     BEDROCK,
@@ -638,6 +638,34 @@ def test_bedrocks_cache_points_are_left_out():
 
 
 # Objects that are no messages, and shapes of your own
+
+
+def test_an_item_is_never_sent_and_parts_nothing(m):
+    note = Item({"state": 7})
+    m.add(KEY, note, BEDROCK_ASKED, note, BEDROCK_CALL, note, BEDROCK_RESULT, note)
+    history = [BEDROCK_ASKED, BEDROCK_CALL, BEDROCK_RESULT]
+    for bounds in ({}, {"max_messages": 3}, {"max_tokens": 1_000}, {"rules": BEDROCK}):
+        assert m.get_context(KEY, **bounds) == history
+    found = problems(m.get_history(KEY))
+    assert [(one.index, one.reason) for one in found] == [(at, "an object that is no message") for at in (0, 2, 4, 6)]
+    assert repair(m.get_history(KEY)) == [Message.from_dict(one) for one in history]
+    assert [len(turn) for turn in turns(m.get_history(KEY))] == [1, 6]
+    with pytest.raises(InvalidMessageError, match="system: an Item is never sent"):
+        m.get_context(KEY, system=note)
+
+
+def test_shapes_may_be_mixed_in_one_history():
+    """The result of a chat's call was put behind the output of an item, where it was late."""
+    item, output = ({**one, "call_id": "call_0"} for one in ITEM_PAIRS[0])
+    call, told = chat_pair("call_1")
+    assert mended([ASKED, item, ASKED, call, output]) == [
+        ASKED,
+        item,
+        ASKED,
+        call,
+        {**told, "content": INTERRUPTED},
+        output,
+    ]
 
 
 class Fenced(Shape):

@@ -64,7 +64,7 @@ def test_a_turn_has_its_async_twin_with_the_same_parameters():
     assert attributes <= properties | vars(AsyncTurn("k", None, None, None)).keys()
 
 
-TURN_NEEDS = ("locks", "residents", "saving", "write_through", "incoming")
+TURN_NEEDS = ("locks", "residents", "saving", "write_through", "incoming", "rules")
 
 
 @pytest.mark.parametrize("gone", ["get_history", "search", "__aexit__", "contains"])

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from session_manager.history.shapes.shape import INTERRUPTED, Call, Object, Result, Shape, Where, text_of
+from session_manager.model.message import ITEM_TYPE
 
 __all__ = ["CUSTOM", "ITEMS", "is_compaction", "is_item", "is_of_the_model", "is_reasoning"]
 
@@ -115,7 +116,7 @@ CUSTOM: Final = ItemShape("custom", _CUSTOM_CALLS, _CUSTOM_RESULTS)
 
 def is_item(message: Object) -> bool:
     """Say whether an object is stored beside the messages, and never sent to a model."""
-    return message.get("type") == "session_manager.item" and "role" not in message
+    return message.get("type") == ITEM_TYPE and "role" not in message
 
 
 def is_reasoning(message: Object) -> bool:
