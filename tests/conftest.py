@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from session_manager import InvalidKeyError, InvalidMessageError, SessionManagerError
 from session_manager.testing import strategies
 from tests.support.canary import CANARY
+from tests.support.laws import QUICK
 from tests.support.sizes import Size, has_several_parameters, needless
 
 # Strategies are built when they are first asked for: hypothesis draws it, too.
@@ -33,14 +34,14 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 #: For type checkers, not for running.
 collect_ignore = ["typing"]
 
-settings.register_profile("quick", deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", deadline=None, max_examples=QUICK, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("many", parent=settings.get_profile("quick"), max_examples=150)
 settings.register_profile("long", parent=settings.get_profile("quick"), max_examples=1000, stateful_step_count=100)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 def pytest_addoption(parser):
-    parser.addoption("--walks", type=int, default=80, help="how many random walks of three writers")
+    parser.addoption("--walks", type=int, default=40, help="how many random walks of three writers")
     parser.addoption("--first-walk", type=int, default=0, help="the seed of the first walk")
     parser.addoption("--long", action="store_true", help="run what takes long, too")
     parser.addoption("--faults", action="store_true", help="break the library for minutes, instead of seconds")
@@ -71,6 +72,18 @@ def pytest_collection_finish():
     """Spare garbage collections what is there before the first test: with it each takes a quarter of a second."""
     gc.collect()
     gc.freeze()
+
+
+_path = None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Spare them what the modules before have left, too."""
+    global _path
+    if item.path != _path:
+        _path = item.path
+        gc.freeze()
 
 
 # What the whole suite logs, at DEBUG, and every error of the library that it makes, is watched for the canary.

@@ -41,7 +41,7 @@ def test_a_power_cut_leaves_acknowledged_saves_and_old_or_new(kind, seed, size, 
 
 #: Which run is torn at every byte: its seed, its steps, and the disks that it makes at least; in a smoke run.
 EVERY_BYTE = {"snapshot": (5, 14, 1000), "log": (5, 8, 1000)}
-SMOKE_EVERY_BYTE = {"snapshot": (30, 8, 500), "log": (12, 4, 1000)}
+SMOKE_EVERY_BYTE = {"snapshot": (30, 8, 500), "log": (12, 3, 1000)}
 
 
 @pytest.mark.parametrize("kind", EVERY_BYTE)

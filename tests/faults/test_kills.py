@@ -13,7 +13,7 @@ from tests.support.sizes import Size
 KINDS = ("snapshot", "log", "sqlite")
 SEEDS = (1, pytest.param(2, marks=pytest.mark.faults))
 #: For each kind and seed.
-KILLS = (25, 340, 1700)
+KILLS = (10, 340, 1700)
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from session_manager import AsyncSessionManager, Message, SessionManager, SummaryPolicy
@@ -15,6 +15,7 @@ from session_manager.history.shapes.items import is_reasoning
 from session_manager.stores.memory import MemoryStore
 from tests.support.evicting import evict
 from tests.support.histories import _ROUNDS, SHAPES, conversations, damaged, refusals
+from tests.support.laws import examples
 
 KEY = "telegram:42"
 ASKED = {"role": "user", "content": "Book a trip."}
@@ -147,7 +148,7 @@ def long_turns(draw):
     return said
 
 
-@settings(max_examples=300)
+@examples(60, many=300)
 @given(long_turns() | conversations() | damaged(), st.integers(0, 12))
 @example([ASKED, *reasoning_round("a"), *items_round("b")], 2)
 def test_a_cut_makes_no_new_problem(objects, keep_last):

@@ -326,7 +326,7 @@ def resident(manager, key):
 
 
 TestAgreement = Agreement.TestCase
-TestAgreement.settings = settings(max_examples=max(settings().max_examples // 6, 4), stateful_step_count=40)
+TestAgreement.settings = settings(max_examples=max(settings().max_examples // 6, 2), stateful_step_count=40)
 
 
 def test_there_is_more_than_one_store_to_compare():

@@ -57,14 +57,10 @@ def test_every_call_has_an_async_twin_with_the_same_parameters():
 def test_a_turn_has_its_async_twin_with_the_same_parameters():
     ignored = {"__init__"}
     assert set(differences(Turn, AsyncTurn)) <= ignored
-    attributes = {
-        name for name in vars(Turn(TurnOptions("k"), **dict.fromkeys(TURN_NEEDS))) if not name.startswith("_")
-    }
+    needs = [one.name for one in inspect.signature(Turn).parameters.values() if one.kind is one.KEYWORD_ONLY]
+    attributes = {name for name in vars(Turn(TurnOptions("k"), **dict.fromkeys(needs))) if not name.startswith("_")}
     properties = {name for cls in (Turn, AsyncTurn) for name, value in vars(cls).items() if isinstance(value, property)}
     assert attributes <= properties | vars(AsyncTurn("k", None, None, None)).keys()
-
-
-TURN_NEEDS = ("locks", "residents", "saving", "write_through", "incoming", "rules")
 
 
 @pytest.mark.parametrize("gone", ["get_history", "search", "__aexit__", "contains"])

@@ -196,8 +196,8 @@ def interrupted(*arguments):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE, check=False)
 
 
-def test_ctrl_c_at_any_moment_neither_loses_nor_doubles(tmp_path):
-    done = interrupted("messages", tmp_path / "chats")
+def test_ctrl_c_at_any_moment_neither_loses_nor_doubles(tmp_path, size):
+    done = interrupted("messages", tmp_path / "chats", size.of(0.7, 2.5, 30))
     assert done.stdout == "well\n", done.stderr
 
 

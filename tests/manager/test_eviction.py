@@ -158,7 +158,7 @@ TEXTS = {
         *(pytest.param(url, marks=pytest.mark.long) for url in ("snapshot:{}", "log:{}", "sqlite:{}/chats.db")),
     ],
 )
-def test_a_resident_message_takes_at_most_3_times_its_json(tmp_path, storage, text):
+def test_a_resident_message_takes_at_most_3_times_its_json(tmp_path, storage, text, size):
     """The UTF-8 of every text that was not ASCII stayed in it from when it was first encoded, as long as it was in RAM."""
     url = storage.format(tmp_path)
 
@@ -167,7 +167,7 @@ def test_a_resident_message_takes_at_most_3_times_its_json(tmp_path, storage, te
 
     def added():
         m = opened()
-        for number in range(200):
+        for number in range(size.of(60, 200, 200)):
             m.add("k", json.loads(json.dumps({"role": "user", "content": f"{number}{text}"})))
             if number % 50 == 49:
                 m.save("k")

@@ -104,8 +104,8 @@ def test_a_kill_at_any_moment_leaves_no_turn_or_a_whole_one(tmp_path, scheme):
         assert acknowledged < len(session.refs)
 
 
-def test_two_processes_with_the_same_deliveries_store_each_turn_once(tmp_path):
-    storage, deliveries, kills = f"sqlite:{tmp_path / 'chats.db'}", 450, 6
+def test_two_processes_with_the_same_deliveries_store_each_turn_once(tmp_path, size):
+    storage, (deliveries, kills) = f"sqlite:{tmp_path / 'chats.db'}", size.of((150, 2), (450, 6), (4500, 60))
     chance = random.Random()
     running = {who: Worker("deliver", storage, who, deliveries) for who in "ab"}
     for _ in range(kills):
@@ -186,8 +186,8 @@ def test_resets_at_any_moment_leave_only_whole_applied_turns(tmp_path):
         assert set(applied.values()) == {True, False}
 
 
-def test_summaries_of_killed_processes_lose_and_double_nothing(tmp_path):
-    storage, amount, kills = f"sqlite:{tmp_path / 'chats.db'}", 120, 6
+def test_summaries_of_killed_processes_lose_and_double_nothing(tmp_path, size):
+    storage, (amount, kills) = f"sqlite:{tmp_path / 'chats.db'}", size.of((40, 2), (120, 6), (1200, 60))
     chance = random.Random()
 
     def begin(who):

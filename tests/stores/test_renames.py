@@ -151,7 +151,7 @@ forking = [
 
 @forking[0]
 @forking[1]
-def test_the_finishing_of_a_rename_may_be_killed(kind, tmp_path):
+def test_the_finishing_of_a_rename_may_be_killed(kind, tmp_path, size):
     """The opening that finishes it is cut short at each system call, and the next one finishes it."""
     number, status = 0, 7
     while status == 7:
@@ -170,7 +170,7 @@ def test_the_finishing_of_a_rename_may_be_killed(kind, tmp_path):
             check_one_is_left(m, version, new=True)
             crash(m)
         assert len(names_of_two(place)) == 2
-        number += 1
+        number += size.of(3, 1, 1)
     assert number > 5
 
 
@@ -345,7 +345,7 @@ class DyingConnection(sqlite3.Connection):
 @forking[0]
 @forking[1]
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_process_that_dies_in_a_rename_leaves_one_in_sqlite(tmp_path, after):
+def test_a_process_that_dies_in_a_rename_leaves_one_in_sqlite(tmp_path, after, size):
     number, status, outcomes = 0, 7, []
     while status == 7:
         place = tmp_path / str(number)
@@ -361,7 +361,7 @@ def test_a_process_that_dies_in_a_rename_leaves_one_in_sqlite(tmp_path, after):
         with reopened("sqlite", place) as m:
             outcomes.append(check_one_is_left(m, version))
             crash(m)
-        number += 1
+        number += size.of(3, 1, 1)
     assert outcomes == sorted(outcomes)
     assert (outcomes[0], outcomes[-1]) == (False, True)
     assert number > 8

@@ -100,7 +100,7 @@ def locks(path, name):
     assert use(m), "a lock is held"
 
 
-def messages(path):
+def messages(path, seconds):
     """No interrupt loses or doubles a message."""
     m = SessionManager(path)
     storm = Storm(0.00001)
@@ -109,7 +109,7 @@ def messages(path):
         m.add_message("k", "user", str(len(m.get_history("k"))))
         m.save("k")
 
-    end = time.monotonic() + 2.5
+    end = time.monotonic() + float(seconds)
     while time.monotonic() < end:
         storm.once(add)
     assert storm.count > 20, storm.count

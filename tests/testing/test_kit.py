@@ -344,6 +344,7 @@ def test_the_state_machine_notices_a_broken_store(broken):
         run_state_machine_as_test(Broken, settings=found)
 
 
+@pytest.mark.long
 def test_the_kits_asserts_show_their_values(pytester, monkeypatch):
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makepyfile("""
@@ -381,7 +382,7 @@ def test_a_subclass_adds_rules_of_its_own_and_switches_others_off():
             called.append(key)
             self.did(key, changes.Append(at=self.clock(), messages=tuple(stored)))
 
-    run_state_machine_as_test(Mine, settings=settings(found, max_examples=20))
+    run_state_machine_as_test(Mine, settings=settings(found, max_examples=8))
     assert called
     assert set(called) <= {"a", "b"}
 

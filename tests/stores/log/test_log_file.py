@@ -21,6 +21,7 @@ from session_manager.stores.log import LogStore
 from session_manager.stores.log.file import LogFile
 from session_manager.stores.log.replay import decode
 from session_manager.testing import crash
+from tests.support.laws import examples
 from tests.support.power_cut import PowerFiles
 
 KEY = "telegram:42"
@@ -387,7 +388,7 @@ def walk(examples, number):
 def test_every_transition_is_in_the_table():
     """A file was in statuses that contradicted each other, until three `finally` blocks made them agree."""
     assert {step for step, _ in documented()} == set(STEPS)
-    assert walk(max(settings().max_examples, 40), 0)
+    assert walk(examples(12, many=150).max_examples, 0)
 
 
 @pytest.mark.long
