@@ -7,16 +7,11 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from typing import TypeVar
 
-import attrs
-
-from session_manager.as_dict import AsDict
-from session_manager.codec.state import Described, State
 from session_manager.errors import (
     ConflictError,
     CorruptSessionError,
@@ -31,14 +26,12 @@ from session_manager.errors import (
     raise_alone,
 )
 from session_manager.history.search import SearchHit, best
-from session_manager.model.archive import NOTHING, Dropped, kept
-from session_manager.model.changes import Change, Spare
-from session_manager.model.json_value import EMPTY_OBJECT, JsonObject
 from session_manager.model.message import Message
-from session_manager.model.read_only import read_only
 from session_manager.model.session import Session, Version
 from session_manager.model.window import window
 from session_manager.resource import Resource
+from session_manager.stores.commits import MAX_TOKENS, Commit
+from session_manager.stores.descriptions import Finding, SessionInfo
 from session_manager.stores.order import Order, page
 
 __all__ = ["MAX_TOKENS", "Commit", "Finding", "SessionInfo", "Store"]
@@ -59,143 +52,6 @@ def _after_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_in_child)
-
-#: How many of a session's last writes a shared store can still tell apart.
-MAX_TOKENS = 64
-
-
-@attrs.define(eq=False, repr=False)
-class Doubt:
-    """A note that an interrupted write may have landed."""
-
-    exists: bool = False
-
-
-@attrs.frozen
-class Commit:
-    """The unit of a write: a session, the changes that lead to it, and the version that they are based on."""
-
-    #: The new session, at its new revision.
-    session: Session
-    #: The changes that lead from `base` to it.
-    changes: tuple[Change, ...]
-    #: The version that the store must hold; `None` if it must hold none: then `session` is written whole.
-    base: Version | None
-    #: The session at `base`, if the caller has it; otherwise the store loads it.
-    before: Session | None = attrs.field(default=None, kw_only=True)
-    #: The messages for the archive: those that the changes dropped (`session_manager.model.archive`); of a session that is written whole, its whole archive.
-    archived: Dropped = attrs.field(default=(), repr=lambda pairs: f"<{len(pairs)}>")
-    #: A random id of this write. By it, a shared store tells whether the write landed.
-    token: str = ""
-    #: A shared store sets it right before the write may land. A thread that is interrupted earlier has written nothing.
-    #: A wrapper's copy of the commit (`attrs.evolve`) shares it.
-    doubt: Doubt = attrs.field(factory=Doubt, kw_only=True, eq=False, repr=False)
-
-    def unknown_token(self, kept: int, version: Version | None) -> bool | None:
-        """Return the answer of `Store.landed` if the store does not keep this token any more.
-
-        :param kept: how many tokens of the session it keeps; at most `MAX_TOKENS`.
-        :param version: the version that it holds.
-        """
-        if kept < MAX_TOKENS:
-            return False
-        if version is None or self.base is None or version.generation != self.base.generation:
-            return None
-        # The store keeps the tokens of all writes since the base, unless there were too many.
-        return False if version.revision - self.base.revision < MAX_TOKENS else None
-
-    @property
-    def spared(self) -> Spare | None:
-        """The positions whose archived messages stay in the store; `None`: all of them."""
-        return NOTHING if self.base is None else kept(self.changes)
-
-
-@attrs.frozen(kw_only=True, repr=False)
-class SessionInfo(AsDict):
-    """A description of a session, without its messages."""
-
-    #: Its name.
-    key: str
-    #: How many messages it has.
-    count: int = 0
-    #: When it was created: aware, UTC; `None` if it is damaged.
-    created: datetime | None = None
-    #: When it was last changed: aware, UTC; `None` if it is damaged, and the store cannot tell.
-    updated: datetime | None = None
-    #: When the last message was written: aware, UTC; `None` if there is none.
-    last_message_at: datetime | None = None
-    #: The position of the first message.
-    start: int = 0
-    #: The position that the next message gets.
-    end: int = 0
-    #: Whether it has a summary.
-    has_summary: bool = False
-    _metadata: JsonObject = attrs.field(default=EMPTY_OBJECT, repr=False)
-    #: How long after its last message, or without one its last change, it may be deleted (`Session.expires_after`).
-    expires_after: timedelta | None = None
-    #: Its durable state; `None` if it was never saved, or is damaged.
-    version: Version | None = None
-    #: What is wrong with it, if it cannot be read.
-    error: SessionManagerError | None = None
-
-    @property
-    def metadata(self) -> Mapping[str, object]:
-        """Your own data about the session: a read-only dict, and so are the dicts and lists in it."""
-        return read_only(self._metadata)
-
-    def __repr__(self) -> str:
-        if self.error is not None:
-            return f"<SessionInfo {self.key[:80]!a}: {type(self.error).__name__}>"
-        last = "" if self.last_message_at is None else f", the last at {self.last_message_at:%Y-%m-%dT%H:%M:%SZ}"
-        return f"<SessionInfo {self.key[:80]!a}: {self.count} messages{last}>"
-
-    @classmethod
-    def of(cls, session: Session) -> SessionInfo:
-        """Describe a session."""
-        return cls(
-            key=session.key,
-            count=len(session.messages),
-            created=session.created,
-            updated=session.updated,
-            last_message_at=session.last_message_at,
-            start=session.start,
-            end=session.end,
-            has_summary=bool(session.summary),
-            metadata=session._metadata,
-            expires_after=session.expires_after,
-            version=session.version,
-        )
-
-    @classmethod
-    def of_state(cls, state: State | Described) -> SessionInfo:
-        """Describe a session by its stored state."""
-        return cls(
-            key=state.key,
-            count=state.count,
-            created=state.created,
-            updated=state.updated,
-            last_message_at=state.last_message_at,
-            start=state.start,
-            end=state.end,
-            has_summary=bool(state.summary),
-            metadata=JsonObject(state.metadata) if state.metadata else EMPTY_OBJECT,
-            expires_after=state.expires_after or None,
-            version=Version(state.generation, state.revision),
-        )
-
-
-@attrs.frozen
-class Finding(AsDict):
-    """Something wrong that `verify` found."""
-
-    #: The session's key; `None` if the file does not tell it.
-    key: str | None
-    #: The file, or the storage.
-    path: str
-    #: The byte in the file, if it has a place.
-    offset: int | None
-    #: What is wrong.
-    reason: str
 
 
 class Store(Resource, abc.ABC):

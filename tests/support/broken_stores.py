@@ -12,7 +12,7 @@ from session_manager import ConflictError, Session, SessionInfo
 from session_manager.history.search import best, searched_text
 from session_manager.model import Item, Message
 from session_manager.model.changes import Append, Clear, Edit, Replace, Truncate, fold
-from session_manager.stores.contract import Doubt
+from session_manager.stores.commits import Doubt
 from session_manager.stores.memory import MemoryStore, Stored
 from session_manager.stores.order import place
 

@@ -34,7 +34,7 @@ from session_manager.errors import (
     StorageError,
 )
 from session_manager.resource import Resource
-from session_manager.stores.contract import Doubt
+from session_manager.stores.commits import Doubt
 from session_manager.stores.sqlite.database import Database
 from session_manager.threads import is_mine
 

@@ -1,0 +1,60 @@
+"""The commit: what a store makes durable in one step."""
+
+from __future__ import annotations
+
+import attrs
+
+from session_manager.model.archive import NOTHING, Dropped, kept
+from session_manager.model.changes import Change, Spare
+from session_manager.model.session import Session, Version
+
+__all__ = ["MAX_TOKENS", "Commit", "Doubt"]
+
+#: How many of a session's last writes a shared store can still tell apart.
+MAX_TOKENS = 64
+
+
+@attrs.define(eq=False, repr=False)
+class Doubt:
+    """A note that an interrupted write may have landed."""
+
+    exists: bool = False
+
+
+@attrs.frozen
+class Commit:
+    """The unit of a write: a session, the changes that lead to it, and the version that they are based on."""
+
+    #: The new session, at its new revision.
+    session: Session
+    #: The changes that lead from `base` to it.
+    changes: tuple[Change, ...]
+    #: The version that the store must hold; `None` if it must hold none: then `session` is written whole.
+    base: Version | None
+    #: The session at `base`, if the caller has it; otherwise the store loads it.
+    before: Session | None = attrs.field(default=None, kw_only=True)
+    #: The messages for the archive: those that the changes dropped (`session_manager.model.archive`); of a session that is written whole, its whole archive.
+    archived: Dropped = attrs.field(default=(), repr=lambda pairs: f"<{len(pairs)}>")
+    #: A random id of this write. By it, a shared store tells whether the write landed.
+    token: str = ""
+    #: A shared store sets it right before the write may land. A thread that is interrupted earlier has written nothing.
+    #: A wrapper's copy of the commit (`attrs.evolve`) shares it.
+    doubt: Doubt = attrs.field(factory=Doubt, kw_only=True, eq=False, repr=False)
+
+    def unknown_token(self, kept: int, version: Version | None) -> bool | None:
+        """Return the answer of `Store.landed` if the store does not keep this token any more.
+
+        :param kept: how many tokens of the session it keeps; at most `MAX_TOKENS`.
+        :param version: the version that it holds.
+        """
+        if kept < MAX_TOKENS:
+            return False
+        if version is None or self.base is None or version.generation != self.base.generation:
+            return None
+        # The store keeps the tokens of all writes since the base, unless there were too many.
+        return False if version.revision - self.base.revision < MAX_TOKENS else None
+
+    @property
+    def spared(self) -> Spare | None:
+        """The positions whose archived messages stay in the store; `None`: all of them."""
+        return NOTHING if self.base is None else kept(self.changes)

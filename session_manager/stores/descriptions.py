@@ -1,0 +1,105 @@
+"""What a store tells of a session: a description without its messages, and flaws that were found in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+import attrs
+
+from session_manager.as_dict import AsDict
+from session_manager.codec.state import Described, State
+from session_manager.errors import SessionManagerError
+from session_manager.model.json_value import EMPTY_OBJECT, JsonObject
+from session_manager.model.read_only import read_only
+from session_manager.model.session import Session, Version
+
+__all__ = ["Finding", "SessionInfo"]
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class SessionInfo(AsDict):
+    """A description of a session, without its messages."""
+
+    #: Its name.
+    key: str
+    #: How many messages it has.
+    count: int = 0
+    #: When it was created: aware, UTC; `None` if it is damaged.
+    created: datetime | None = None
+    #: When it was last changed: aware, UTC; `None` if it is damaged, and the store cannot tell.
+    updated: datetime | None = None
+    #: When the last message was written: aware, UTC; `None` if there is none.
+    last_message_at: datetime | None = None
+    #: The position of the first message.
+    start: int = 0
+    #: The position that the next message gets.
+    end: int = 0
+    #: Whether it has a summary.
+    has_summary: bool = False
+    _metadata: JsonObject = attrs.field(default=EMPTY_OBJECT, repr=False)
+    #: How long after its last message, or without one its last change, it may be deleted (`Session.expires_after`).
+    expires_after: timedelta | None = None
+    #: Its durable state; `None` if it was never saved, or is damaged.
+    version: Version | None = None
+    #: What is wrong with it, if it cannot be read.
+    error: SessionManagerError | None = None
+
+    @property
+    def metadata(self) -> Mapping[str, object]:
+        """Your own data about the session: a read-only dict, and so are the dicts and lists in it."""
+        return read_only(self._metadata)
+
+    def __repr__(self) -> str:
+        if self.error is not None:
+            return f"<SessionInfo {self.key[:80]!a}: {type(self.error).__name__}>"
+        last = "" if self.last_message_at is None else f", the last at {self.last_message_at:%Y-%m-%dT%H:%M:%SZ}"
+        return f"<SessionInfo {self.key[:80]!a}: {self.count} messages{last}>"
+
+    @classmethod
+    def of(cls, session: Session) -> SessionInfo:
+        """Describe a session."""
+        return cls(
+            key=session.key,
+            count=len(session.messages),
+            created=session.created,
+            updated=session.updated,
+            last_message_at=session.last_message_at,
+            start=session.start,
+            end=session.end,
+            has_summary=bool(session.summary),
+            metadata=session._metadata,
+            expires_after=session.expires_after,
+            version=session.version,
+        )
+
+    @classmethod
+    def of_state(cls, state: State | Described) -> SessionInfo:
+        """Describe a session by its stored state."""
+        return cls(
+            key=state.key,
+            count=state.count,
+            created=state.created,
+            updated=state.updated,
+            last_message_at=state.last_message_at,
+            start=state.start,
+            end=state.end,
+            has_summary=bool(state.summary),
+            metadata=JsonObject(state.metadata) if state.metadata else EMPTY_OBJECT,
+            expires_after=state.expires_after or None,
+            version=Version(state.generation, state.revision),
+        )
+
+
+@attrs.frozen
+class Finding(AsDict):
+    """Something wrong that `verify` found."""
+
+    #: The session's key; `None` if the file does not tell it.
+    key: str | None
+    #: The file, or the storage.
+    path: str
+    #: The byte in the file, if it has a place.
+    offset: int | None
+    #: What is wrong.
+    reason: str
