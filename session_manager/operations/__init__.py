@@ -16,25 +16,31 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from session_manager.operations.backing_up import backup as backup
     from session_manager.operations.checking import verify as verify
     from session_manager.operations.compaction import CompactReport as CompactReport
     from session_manager.operations.compaction import compact as compact
     from session_manager.operations.statistics import Group as Group
     from session_manager.operations.statistics import Stats as Stats
     from session_manager.operations.statistics import stats as stats
+    from session_manager.operations.verification import Backup as Backup
+    from session_manager.operations.verification import verify_backup as verify_backup
     from session_manager.stores.copying import CopyReport as CopyReport
     from session_manager.stores.copying import copy as copy
 
 #: Where the names are that are imported when they are asked for.
 _HOMES = {
+    "Backup": "operations.verification",
     "CompactReport": "operations.compaction",
     "CopyReport": "stores.copying",
     "Group": "operations.statistics",
     "Stats": "operations.statistics",
+    "backup": "operations.backing_up",
     "compact": "operations.compaction",
     "copy": "stores.copying",
     "stats": "operations.statistics",
     "verify": "operations.checking",
+    "verify_backup": "operations.verification",
 }
 
 if not TYPE_CHECKING:  # else every name would be one of this module's

@@ -24,7 +24,7 @@ import secrets
 import stat as stat_module
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
@@ -35,6 +35,8 @@ __all__ = [
     "OutcomeUnknownError",
     "Replacement",
     "Signature",
+    "at_once",
+    "read_pieces",
     "read_start",
     "read_whole",
     "remove_orphans",
@@ -50,6 +52,8 @@ _CHUNK = 1024 * 1024 * 1024
 #: A larger file is judged by so many of its first bytes before the rest is read.
 _HEAD = 64 * 1024
 _PIECE = 8192
+#: How much of a file is in RAM that is read in pieces.
+_BIG_PIECE = 1024 * 1024
 #: How many files are synced at once.
 _THREADS = 8
 
@@ -104,6 +108,20 @@ def read_start(files: Files, name: str, size: int) -> bytes:
     fd, _ = _open_regular(files, name)
     try:
         return files.read_at(fd, size, 0)
+    finally:
+        files.close(fd)
+
+
+def read_pieces(files: Files, name: str) -> Iterator[bytes]:
+    """Iterate over the bytes of a file, a piece at a time.
+
+    :raises NotRegularError: if it is not a regular file.
+    :raises OSError: if it cannot be read, or is not there.
+    """
+    fd, _ = _open_regular(files, name)
+    try:
+        while piece := files.read(fd, _BIG_PIECE):
+            yield piece
     finally:
         files.close(fd)
 
@@ -176,7 +194,7 @@ def replace_many(files: Files, wanted: Sequence[Replacement]) -> list[Signature 
 
     renamed: list[int] = []
     try:
-        _at_once(write, len(wanted))
+        at_once(write, len(wanted))
         for number, (temporary, new) in sorted(written.items()):
             try:
                 wanted[number].check()
@@ -196,7 +214,7 @@ def replace_many(files: Files, wanted: Sequence[Replacement]) -> list[Signature 
     return outcomes
 
 
-def _at_once(step: Callable[[int], None], count: int) -> None:
+def at_once(step: Callable[[int], None], count: int) -> None:
     """Call a function with each number below `count`, in this thread and, for many numbers, in further threads.
 
     Fewer threads do it if no more can be started. An exception of any of them comes out here; after it, and after an

@@ -1,4 +1,4 @@
-"""An open directory, and the dozen operations on it that all disk access goes through.
+"""An open directory, and the operations on it that all disk access goes through.
 
 A store takes the class, or a factory of it; tests give one that fails or records. Every operation takes a plain name, never
 a path, and works on the directory's descriptor. So no other program can swap the directory under it. Symbolic links are
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from session_manager.errors import StorageError
 from session_manager.resource import Resource
+from session_manager.stores.files.exchange import exchange
 
 try:
     import fcntl
@@ -59,6 +60,13 @@ class Files(Resource):
     def names(self) -> list[str]:
         """Return the names in the directory, in no order."""
         return os.listdir(self.path if self._fd is None else self._fd)
+
+    def place(self) -> tuple[int, int] | None:
+        """Return the device and the inode of the directory; `None` where that is not known."""
+        if self._fd is None:
+            return None
+        status = os.fstat(self._fd)
+        return status.st_dev, status.st_ino
 
     def stat(self, name: str) -> os.stat_result | None:
         """Return the status of a name (of a link itself, not of its target); `None` if there is no such name."""
@@ -142,9 +150,25 @@ class Files(Resource):
         """Give a file another name, atomically; a file that has the name is replaced."""
         os.replace(self._at(source), self._at(target), src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
+    def exchange(self, one: str, other: str) -> None:
+        """Let two names, of files or of directories, change places in one step.
+
+        :raises OSError: with ``ENOSYS`` or ``EINVAL`` where the system, or the file system, cannot do that.
+        """
+        exchange(-1 if self._fd is None else self._fd, self._at(one), self._at(other))
+
+    def make_directory(self, name: str) -> None:
+        """Create a directory in this one; its mode is 0700 under any umask."""
+        os.mkdir(self._at(name), 0o700, dir_fd=self._fd)
+        os.chmod(self._at(name), 0o700, dir_fd=self._fd)
+
     def unlink(self, name: str) -> None:
         """Remove a name."""
         os.unlink(self._at(name), dir_fd=self._fd)
+
+    def remove_directory(self, name: str) -> None:
+        """Remove an empty directory."""
+        os.rmdir(self._at(name), dir_fd=self._fd)
 
     def sync_directory(self) -> None:
         """Make the names in the directory survive a power cut."""

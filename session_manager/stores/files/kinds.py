@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 
 __all__ = [
     "ARCHIVE_SUFFIX",
+    "MANIFEST",
     "SUFFIXES",
     "archives_in",
     "databases_in",
@@ -27,6 +28,9 @@ SUFFIXES = {"snapshot": ".session.json", "log": ".session.jsonl"}
 
 #: How the name of an archive's file ends.
 ARCHIVE_SUFFIX = ".archive.jsonl"
+
+#: The file that makes a directory a backup. Nothing is written to a backup.
+MANIFEST = "backup.manifest"
 
 _NOUNS = {"snapshot": "snapshots", "log": "logs"}
 _MARK = ".deleted-"
@@ -89,6 +93,8 @@ def archives_in(names: Iterable[str]) -> set[str]:
 
 
 def databases_in(names: Collection[str]) -> list[str]:
-    """Return the databases of sessions in a directory, sorted. Each is told by its lock file, which is never deleted."""
+    """Return the databases of sessions in a directory, sorted. Each is told by its lock file, which is never deleted, or by being in a backup."""
     there = set(names)
-    return sorted(name for name in names if name.endswith(_DATABASES) and f"{name}.lock" in there)
+    return sorted(
+        name for name in names if name.endswith(_DATABASES) and not there.isdisjoint((f"{name}.lock", MANIFEST))
+    )

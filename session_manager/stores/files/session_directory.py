@@ -27,14 +27,15 @@ from session_manager.stores.files.atomic import NotRegularError, remove_orphans
 from session_manager.stores.files.directory_lock import DirectoryLock
 from session_manager.stores.files.filesystem import Files, create_directory, real_path
 from session_manager.stores.files.foreign import holding_sessions
-from session_manager.stores.files.kinds import SUFFIXES, objection, sessions_in
+from session_manager.stores.files.kinds import MANIFEST, SUFFIXES, objection, sessions_in
 from session_manager.stores.files.names import file_name, is_hashed, key_of
 from session_manager.stores.files.quarantine import quarantine
 
 __all__ = ["SessionDirectory", "reading"]
 
-
 T = TypeVar("T")
+
+_BACKUP = "is a backup, which is never written to: restore it to a storage, or open it read-only"
 
 
 class SessionDirectory(Resource):
@@ -91,8 +92,11 @@ class SessionDirectory(Resource):
     def _open(self) -> None:
         """List the directory. Renames of a killed process are made durable first."""
         if not self.read_only:
-            self.listed(InvalidStorageError)  # which leaves a directory of another kind as it is
+            others = self.listed(InvalidStorageError)  # which leaves a directory of another kind as it is
+            if MANIFEST in others:
+                raise InvalidStorageError(self._given, _BACKUP)
             self._lock = DirectoryLock(self.files)
+            self._check_place()
         self.other_names = self.listed(InvalidStorageError)
         if self.read_only:
             return
@@ -101,6 +105,15 @@ class SessionDirectory(Resource):
             self.files.sync_directory()
         except OSError as error:
             raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
+
+    def _check_place(self) -> None:
+        """Raise if another directory has taken the path since this one was opened: nothing that is saved here would be found.
+
+        :raises StorageError: if so; open it once more.
+        """
+        place = self.files.place()
+        if place is not None and place != _place_of(self.path):
+            raise StorageError(self.path, "was replaced while it was being opened: open it once more")
 
     def listed(self, refused: Callable[[str, str], Exception] = StorageError) -> list[str]:
         """Note the sessions' files that are in the directory now, and return the other names.
@@ -263,6 +276,15 @@ class SessionDirectory(Resource):
                 self._lock.release()
             self.files.close_directory()
             self._closed = True
+
+
+def _place_of(path: str) -> tuple[int, int] | None:
+    """Return the device and the inode that a path has now; `None` if there is nothing."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def reading(files: Files, key: str, name: str, decoded: Callable[[str], tuple[str, T]]) -> T | None:

@@ -38,6 +38,7 @@ from session_manager.model.json_value import JsonObject
 from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
 from session_manager.stores.archive.files import ArchiveFiles
+from session_manager.stores.archive.pairs import Pair, read_pair
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 from session_manager.stores.files.atomic import read_start
 from session_manager.stores.files.filesystem import Files
@@ -47,6 +48,7 @@ from session_manager.stores.files.session_directory import SessionDirectory
 from session_manager.stores.log.appender import LogAppender
 from session_manager.stores.log.file import APPENDABLE, BELIEVED, WHOLE, Facts, LogFile
 from session_manager.stores.log.format import MAX_KEY, SUFFIX, encode_first, key_in
+from session_manager.stores.log.pairs import read_log
 from session_manager.stores.log.reader import LogReader
 from session_manager.stores.log.rewriter import LogRewriter
 
@@ -135,6 +137,19 @@ class LogStore(Store):
     def archive(self, key: str) -> Iterator[Message]:
         self._directory.check_open()
         return iter(self._archives.read(key, self.version))
+
+    def pair(self, key: str) -> Pair | None:
+        """Return the files of a session as bytes (`session_manager.stores.archive.pairs`); `None` if there is none.
+
+        :raises StorageError: if they cannot be read.
+        """
+        self._directory.check_open()
+        try:
+            return read_pair(
+                self._files, key, lambda key: read_log(self._files, key, self._directory.name(key)), self.version
+            )
+        except OSError as error:
+            raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
 
     def release(self, key: str) -> None:
         file = self._logs.get(key)

@@ -22,11 +22,13 @@ from session_manager.errors import (
     SaveFailedError,
     SaveOutcomeUnknownError,
     SessionManagerError,
+    StorageError,
     UnsupportedFormatError,
 )
 from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
 from session_manager.stores.archive.files import ArchiveFiles
+from session_manager.stores.archive.pairs import Pair, read_pair
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 from session_manager.stores.files.atomic import (
     OutcomeUnknownError,
@@ -52,6 +54,7 @@ from session_manager.stores.snapshot.format import (
     fingerprint,
 )
 from session_manager.stores.snapshot.line_cache import LineCache
+from session_manager.stores.snapshot.pairs import read_legacy, read_snapshot
 from session_manager.stores.snapshot.picoclaw_files import LegacyFiles
 
 __all__ = ["SnapshotStore"]
@@ -178,6 +181,25 @@ class SnapshotStore(Store):
     def archive(self, key: str) -> Iterator[Message]:
         self._directory.check_open()
         return iter(self._archives.read(key, self.version))
+
+    def pair(self, key: str) -> Pair | None:
+        """Return the files of a session as bytes (`session_manager.stores.archive.pairs`); `None` if there is none.
+
+        :raises StorageError: if they cannot be read.
+        """
+        self._directory.check_open()
+        name = self._directory.name(key)
+
+        def session(key: str) -> Pair | None:
+            ours = read_snapshot(self._files, key, name) or read_legacy(self._files, key, self._legacy)
+            return ours or read_snapshot(
+                self._files, key, name
+            )  # which the writer has just put in the place of picoclaw's
+
+        try:
+            return read_pair(self._files, key, session, self.version)
+        except OSError as error:
+            raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
 
     def _state(self, key: str, name: str) -> State | None:
         """Return the header of a file; `None` if there is no file."""

@@ -25,6 +25,7 @@ from session_manager.stores.sqlite.connecting import Connect
 from session_manager.stores.sqlite.database import Database
 from session_manager.stores.sqlite.group_commit import GroupCommit, Request
 from session_manager.stores.sqlite.listing import page_by_key, put_in_place, recent_page, sizes
+from session_manager.stores.sqlite.page_copy import Counts, copy_pages
 from session_manager.stores.sqlite.rows import (
     TOKEN_BYTES,
     DamageError,
@@ -94,6 +95,7 @@ class SQLiteStore(Store):
         check_seconds(busy_timeout, "busy_timeout", most=_LONGEST_TIMEOUT)
         check_callable(connect, "connect")
         self.path = real_path(place)
+        self._connect = connect
         self._database = Database(self.path, read_only=read_only, busy_timeout=busy_timeout, connect=connect)
         self._group = GroupCommit(self._database)
         self.shared = not exclusive
@@ -180,6 +182,15 @@ class SQLiteStore(Store):
                 if text is not None:
                     yield text
             chunk = self._database.read(keys, prefix, chunk[-1])
+
+    def copy_to(self, path: str, progress: Callable[[int, int], object] | None = None) -> Counts:
+        """Copy the database as it is at one moment into an empty file, which is not durable then.
+
+        :param path: the file.
+        :param progress: called with how many pages are done, and how many there are.
+        :raises StorageError: if it cannot be read, or the copy cannot be written.
+        """
+        return self._database.read(partial(copy_pages, path=path, progress=progress, connect=self._connect))
 
     # Writing
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -178,59 +175,6 @@ def test_without_an_archive_files_say_nothing_of_one(kind, tmp_path):
         m.add_message(KEY, "user", "b")
     (path,) = (tmp_path / "chats").glob("*.session.json*")
     assert b"archived" not in path.read_bytes()
-
-
-WRITER = """
-import sys
-from session_manager import SessionManager
-
-with SessionManager(sys.argv[1], archive=True) as m:
-    number = 0
-    while True:
-        for key in map(str, range(12)):
-            m.add_message(key, "user", f"{number}")
-            if number % 3 == 2:
-                m.truncate_history(key, keep_last=2)
-            m.save(key)
-        number += 1
-        print(number, flush=True)
-"""
-
-
-def recipe():
-    """Return the commands of the how-to's page."""
-    page = (ROOT / "docs" / "how-to.md").read_text().partition("## … make a backup")[2]
-    (commands,) = re.findall(r"```sh\n(.*?)```", page.partition("\n## ")[0], re.DOTALL)
-    return commands
-
-
-@pytest.mark.parametrize("kind", FILED)
-def test_the_recipe_for_a_backup_loses_nothing_while_a_bot_writes(kind, size, tmp_path):
-    """``cp -a chats`` may take an archive first; ``cp`` of one file after the other skips a file that a save replaces."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    command = [sys.executable, "-c", WRITER, url_of(kind, tmp_path)]
-    writer = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-    try:
-        for number in range(size.of(1, 2, 10)):
-            for _ in range(6):
-                assert writer.stdout.readline(), "the writer has ended"
-            folder = tmp_path / f"copy {number}"
-            folder.mkdir()
-            (folder / "chats").symlink_to(tmp_path / "chats")
-            commands = recipe().replace("find chats ", "find chats/ ")
-            run = subprocess.run(["sh", "-ec", commands], cwd=folder, env=environment, capture_output=True, text=True)
-            assert run.stderr == ""
-            assert all("a torn record" in line for line in run.stdout.split("\n") if line), run.stdout
-            with SessionManager(f"{kind}:{folder / 'backup'}", read_only=True) as m:
-                assert len(m) == 12
-                for key in m:
-                    texts = [one.content for one in [*m.get_archive(key), *m.get_history(key)]]
-                    assert texts == [str(one) for one in range(len(texts))]
-                    assert len(texts) >= 6
-    finally:
-        writer.kill()
-        writer.wait()
-        writer.stdout.close()
 
 
 @pytest.mark.parametrize("kind", FILED)
