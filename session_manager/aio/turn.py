@@ -18,7 +18,7 @@ from session_manager.history.context import OPTIONS, ContextOptions, context
 from session_manager.history.tokens import estimate_tokens
 from session_manager.keywords import Unpack, showing, unexpected
 from session_manager.manager.cache.fair_lock import PATIENCE, Claim
-from session_manager.manager.turn import Turn, shown, state
+from session_manager.manager.turn import Turn, shown, stage
 from session_manager.manager.turn_locks import TurnLocks, late
 from session_manager.model.message import PARTS, Message, MessageParts
 from session_manager.model.session import Version
@@ -78,7 +78,7 @@ class AsyncTurn(Resource):
         return [] if self._made is None else self._made.messages
 
     def __repr__(self) -> str:
-        return shown("AsyncTurn", self, "not entered" if self._made is None else state(self._made))
+        return shown("AsyncTurn", self, "not entered" if self._made is None else stage(self._made))
 
     @property
     def _turn(self) -> Turn:

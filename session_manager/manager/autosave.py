@@ -45,11 +45,11 @@ def _nothing() -> None:
 
 @attrs.frozen
 class Autosave:
-    """When a background thread saves: whichever of the two comes first.
+    """When a background thread saves a session: after a time, or after a number of messages, whichever comes first.
 
-    **A crash loses what is not saved yet**: of each session the messages and other changes of the last `interval`
-    seconds (longer while saves fail, or are slower than what comes in), and up to `messages` messages. Whoever must not
-    lose a message calls `SessionManager.save` before acknowledging it; autosaving and saving go together.
+    **A crash loses what is not saved yet.** Of each session those are the changes of the last `interval` seconds, and at most
+    `messages` messages; more while saves fail, or are slower than new messages come in. If you must not lose a message, call
+    `SessionManager.save` before you acknowledge it. Autosaving and saving go together.
 
     :param interval: how many seconds a session stays unsaved, at most.
     :param messages: how many unsaved messages make a session be saved at once.
@@ -109,7 +109,7 @@ class Autosaver(Resource):
     def stop(self, *, last: Callable[[], None] = _nothing, patience: float | None = None) -> None:
         """End the thread; idempotent.
 
-        :param last: what is to be called when it has ended, even if nobody waits that long: by the thread, or here.
+        :param last: called when the thread has ended: here, or by the thread itself if that takes longer than `patience`.
         :param patience: how many seconds to wait for it; `None`: until the save that is under way is done.
         """
         self._last = last

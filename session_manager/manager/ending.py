@@ -1,4 +1,4 @@
-"""The end of a program, or of a manager that is collected: what nobody saved is saved, within seconds."""
+"""The end of a program, or of a manager that is collected: unsaved sessions are saved, within seconds."""
 
 from __future__ import annotations
 

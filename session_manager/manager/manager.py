@@ -111,8 +111,8 @@ class SessionManager(Resource):
         characters without space, ``"`` and backslash. A call for which it gives anything else raises `InvalidMessageError`,
         and changes nothing.
     :param max_message_bytes: the largest message: the UTF-8 bytes of its encoded object and metadata; from 1.
-    :param max_resident_bytes: how much RAM sessions may take, by estimate, before those that were used least
-        recently, and are saved, are forgotten until their next use; unsaved ones stay. `None`: no limit.
+    :param max_resident_bytes: how much RAM sessions may take, by estimate. Beyond that, saved sessions leave RAM until their next
+        use, those used least recently first. Unsaved ones stay. `None`: no limit.
     :param autosave: save in the background, too, by this rule. Its docstring says what a crash may lose.
     :param expire_every: delete sessions whose own expiry has passed (`set_expiry`) in the background: at once, and then each
         time so long after the last time. It goes by `clock`. What fails is logged, and tried again the next time.
@@ -127,8 +127,8 @@ class SessionManager(Resource):
         harms no call. With `AsyncSessionManager` it is called in the event loop's thread or in a worker thread. Keep it short.
     :param slow_save: a save that takes more seconds is a ``WARNING`` in the log; `None`: none is.
     :raises TypeError: if an argument is of another type than it says; like every error, before anything is opened or locked.
-    :raises ValueError: if a limit is less than 1; if there is a limit, but no storage to forget sessions to; if
-        `read_only` is given with `autosave` or `expire_every`; or if there is to be an archive, and the `Store` keeps none.
+    :raises ValueError: if a limit is less than 1, or there is no storage that sessions could leave RAM for; if `read_only` is
+        given with `autosave` or `expire_every`; or if the `Store` keeps no archive, and `archive` asks for one.
     :raises InvalidStorageError: if the URL or path cannot be what it says.
     :raises StorageLockedError: if another process, or another manager, has the storage open.
     :raises StoreInUseError: if another manager has the `Store` that was given, which is not `shared`.

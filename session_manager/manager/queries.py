@@ -250,7 +250,7 @@ class Overview(Resource):
 
 
 def matches(info: SessionInfo, where: JsonObject) -> bool:
-    """Say whether a session has these values in its metadata; of a damaged one nobody knows."""
+    """Say whether a session has these values in its metadata; a damaged one has none that could be read."""
     metadata = info._metadata
     return all(key in metadata and same(value, metadata[key]) for key, value in where.items())
 

@@ -1,8 +1,8 @@
 """Summaries: old messages are replaced by a text, unless anything about them changed meanwhile.
 
 The summarizer is a model call of a minute or two, and is called without any lock. Its input is bound by a digest
-(`session_manager.model.changes.digest`) into one change, `Summarize`. The change has no effect on a session whose generation,
-summary or summarized messages are others by then: in this process or, when the save meets a newer state, in another.
+(`session_manager.model.changes.digest`) into one change, `Summarize`. The change has no effect if the session's generation,
+its summary or one of the summarized messages was changed meanwhile, in this process or in another.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """The turn: a user's message and all that answers it, written at once or not at all.
 
 A turn holds its session's *turn lock*: one turn at a time for a session, while other calls go on. What it does waits in a
-`session_manager.manager.draft.Draft` until the block is left, and then becomes one change, which is saved: an `Append` if it
-only adds, else a `Batch`. The change is bound to the generation that the session had when the turn began, or when it
-appeared, and to the ref of the delivery that it answers. So a session that was cleared or deleted meanwhile stays as it is,
-and a delivery that came twice is answered once, by whichever process.
+`session_manager.manager.draft.Draft`. When the block is left, that becomes one change, an `Append` if the block only added, else
+a `Batch`, and is saved.
+
+The change is bound to the generation that the session had when the turn began, or when it appeared. So a session that was
+cleared or deleted meanwhile stays as it is. The change is bound to the ref of the delivery that it answers, too. So a delivery
+that came twice is answered once, also if two processes got it.
 
 A turn that does more than add is a second writer. Its changes are made over the durable session that it has seen, and
 `session_manager.model.rebase` says what they mean over what the session has become.
@@ -63,7 +65,7 @@ class TurnOptions(NamedTuple):
     undoing: int = 0
 
 
-def state(turn: Turn) -> str:
+def stage(turn: Turn) -> str:
     """Say in one word how far a turn is."""
     if turn._claim is None:
         return "not entered"
@@ -74,22 +76,22 @@ def state(turn: Turn) -> str:
     return "applied" if turn.applied else "not applied"
 
 
-def shown(kind: str, turn: Any, state: str) -> str:
+def shown(kind: str, turn: Any, stage: str) -> str:
     """Return the repr of a turn, without the text of a message."""
     ref = "" if turn.ref is None else " with a ref"
-    return f"<{kind} of {turn.key[:80]!a}{ref}: {state}, {len(turn.messages)} messages>"
+    return f"<{kind} of {turn.key[:80]!a}{ref}: {stage}, {len(turn.messages)} messages>"
 
 
 class Turn(Resource):
     """One turn of a session: a context manager, for one block in one thread. See `SessionManager.turn`.
 
-    What its calls do inside of the block is seen by nobody else. Leaving the block writes and saves it at once;
-    an exception that leaves it writes nothing.
+    Other threads and processes see nothing of what its calls do inside of the block. Leaving the block writes and saves it at
+    once. An exception that leaves the block writes nothing.
 
-    `add` and `add_message` touch only RAM. The first call of another kind (`edit`, `remove`, `replace_history`,
-    `set_metadata`, `set_summary`, `truncate`) saves what other calls have left unsaved of the session, and looks at it as it
-    is durable then. So it may wait for the disk, and raises what `SessionManager.save` raises. What others add after that stays,
-    whatever the turn removes. A message that the turn edits or removes, and others edited since, is a conflict.
+    `add` and `add_message` touch only RAM. `edit`, `remove`, `replace_history`, `set_metadata`, `set_summary` and `truncate` work
+    on the session as it is durable: the first such call saves what other calls have left unsaved of it. So it may wait for the
+    disk, and raises what `SessionManager.save` raises. Messages that others add after that stay, whatever the turn removes. It is
+    a conflict if the turn edits or removes a message that others have edited since.
     """
 
     def __init__(
@@ -131,7 +133,7 @@ class Turn(Resource):
         return list(self._answer if self.done else self._draft.added)
 
     def __repr__(self) -> str:
-        return shown("Turn", self, state(self))
+        return shown("Turn", self, stage(self))
 
     @property
     def undone(self) -> list[Message]:

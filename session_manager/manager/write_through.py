@@ -25,7 +25,7 @@ class Outcome(NamedTuple):
     #: The session in RAM before it, and after it.
     before: Session
     after: Session
-    #: The state that made it durable; in RAM only, the one after it. `None` if it had no effect, or has none on top of what
+    #: The session that made it durable; in RAM only, the one after it. `None` if it had no effect, or has none on top of what
     #: another writer saved. Later changes of the session do not matter.
     saved: Session | None = None
 

@@ -10,8 +10,8 @@ What a commit does to it follows from the commit's changes, in order:
 A session says how many messages were added since its last `Clear` (`Session._archived`), so that a loss is noticed. What a
 `Clear` spares is not counted: an archive may hold more.
 
-Positions are never used twice, so no message is in the archive and in its session, and the order of positions is the order
-in which the messages were written, whichever was dropped first.
+Positions are never used twice. So no message is both in the archive and in its session. In order of their positions, the
+messages stand as they were written, in whatever order they were dropped.
 """
 
 from __future__ import annotations

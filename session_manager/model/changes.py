@@ -4,9 +4,8 @@ A change says what one call did. Each is a small immutable value that carries th
 (``at``), and `apply` is the specification of what each one does. Stores write changes, the manager
 keeps the pending ones, and `session_manager.model.rebase` reconciles those of two writers.
 
-``spare`` is a range of positions (first, one past the last) that stay although the change would drop
-them: messages of another writer that the call did not see, which rebasing gives; and the question of a turn that a
-`Truncate` cuts.
+``spare`` is a range of positions (first, one past the last) that stay although the change would drop them. Rebasing
+spares messages of another writer that the call did not see. A `Truncate` that cuts a turn spares its question.
 """
 
 from __future__ import annotations

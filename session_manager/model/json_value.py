@@ -1,11 +1,13 @@
 """JSON values: checked and copied on the way in, copied on the way out, compared with their types.
 
 A JSON value here is what `json.loads` may return: `dict` with `str` keys, `list`, `str`, `int`,
-`float`, `bool` or `None`. Refused is what no JSON text stands for (NaN, infinities, bytes, tuples, sets,
-other keys, circular values, and a surrogate pair written as two characters, which JSON reads back as
-one), and what readers refuse: integers of more than 4,300 digits (`sys.set_int_max_str_digits`)
-and more than 200 levels. So is what has more than 10,000,000 values, of which a list or an object counts as ten, or
-256 Mi characters of text: in RAM that may be one text that stands there a thousand times.
+`float`, `bool` or `None`. Refused are:
+
+* values that no JSON text stands for: NaN, infinities, bytes, tuples, sets, other keys, circular values;
+* a surrogate pair written as two characters, which JSON reads back as one;
+* what other programs refuse to read: integers of more than 4,300 digits (`sys.set_int_max_str_digits`), more than 200 levels;
+* more than 10,000,000 values, where a list or an object counts as ten, or more than 256 Mi characters of text. In RAM that
+  may be one text that stands there a thousand times.
 """
 
 from __future__ import annotations

@@ -1,16 +1,15 @@
 """Rebasing: what one writer's pending changes mean over a session that another writer has saved.
 
-`rebase` folds the pending changes again over the newer state, side by side with the old one, and
-keeps a map from the old to the new positions of its own unsaved messages. So the messages of
-several writers all survive, in each writer's order, nobody drops what they did not see, and deleted
-messages never come back.
+`rebase` folds the pending changes again over what another writer has saved, side by side with the old session. It
+keeps a map from the old to the new positions of its own unsaved messages. So the messages of several writers all
+survive, in each writer's order. No writer drops messages that it did not see, and deleted messages never come back.
 
-What was *seen* are the positions below the old durable ``end``; nothing, if the session was created here and
-never saved (its generation then stands for the newer one), or if it is *gone*: deleted (a fresh blank session
-stands for it), or of another generation.
+What was *seen* are the positions below the old durable ``end``. Nothing was seen if the session was created here and
+never saved; its generation then stands for the newer one. Nothing counts as seen if the session is *gone*: deleted (a
+fresh blank session stands for it), or of another generation.
 
 ============== ======================================= =================================
-Change         over a newer state                      if the session is gone
+Change         over a newer version                    if the session is gone
 ============== ======================================= =================================
 Append         stays; its guard follows, but not to    stays; its guard follows
                one created and cleared elsewhere
@@ -96,7 +95,7 @@ def taken_back(durable: Session, pending: Sequence[Change], witness: Witness) ->
 
     A later change of a message that the call wrote is dropped; one of a message that the call changed stays.
 
-    :param durable: the state that the changes were made on.
+    :param durable: the session that the changes were made on.
     """
     return _Rebase(durable, durable, witness).run(pending)
 
@@ -111,7 +110,7 @@ def _with_moot(changes: Sequence[Change]) -> Iterator[tuple[Change, bool]]:
 class _Rebase:
     old: Session
     newer: Session
-    #: Of the call that is taken back, if one is: then both states are the same.
+    #: Of the call that is taken back, if one is: then both sessions are the same.
     taken_back: Witness | None = None
     #: The two sessions, side by side.
     before: Session = attrs.field(init=False)

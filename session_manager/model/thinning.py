@@ -10,7 +10,7 @@ The same holds for `SetSummary`, and for `UpdateMetadata` of the same keys.
 Changes of another message or of other keys, and appends, may stand between them.
 
 What is left means the same: `fold` of it gives the same session,
-and `session_manager.model.rebase` over any newer state gives the same session or the same conflict.
+and `session_manager.model.rebase` over whatever another writer has saved gives the same session or the same conflict.
 So nothing is thinned out
 
 * across a `Truncate`, `Remove`, `Replace`, `Clear` or `Summarize`, which look at messages, or at the summary;

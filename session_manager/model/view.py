@@ -52,8 +52,8 @@ class View(Sequence[T]):
     def appended(self, new: Sequence[T]) -> View[T]:
         """Return a view of these items and `new` after them, at the cost of `new` in the usual case.
 
-        A list that another view has grown past this one's end, or is growing now (the lock is never
-        waited for, so that a signal handler cannot hang here), is copied.
+        The list is copied if another view has grown it past this one's end, or is growing it now. The lock is never waited
+        for: a signal handler would hang here.
         """
         grown = False
         if self._growing.acquire(blocking=False):
@@ -73,7 +73,7 @@ class View(Sequence[T]):
         self._noted.clear()
 
     def last_where(self, test: Callable[[T], bool]) -> int | None:
-        """Return the index of the last item that passes a test, or `None`. Each item of the list is tested once, whoever asks.
+        """Return the index of the last item that passes a test, or `None`. Each item of the list is tested once, for all views that share it.
 
         :param test: a function of a module, which says the same each time.
         """

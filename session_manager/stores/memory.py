@@ -94,8 +94,8 @@ class MemoryStore(Store):
                 raise SessionExistsError(new_key)
             stored, tokens = self._sessions[key], self._tokens_of(key)
             renamed = stored.session._with(key=new_key)
-            known = (*self._tokens_of(new_key), *tokens)[-MAX_TOKENS:]
-            sessions = {**self._sessions, new_key: attrs.evolve(stored, session=renamed, tokens=known)}
+            inherited = (*self._tokens_of(new_key), *tokens)[-MAX_TOKENS:]
+            sessions = {**self._sessions, new_key: attrs.evolve(stored, session=renamed, tokens=inherited)}
             del sessions[key]
             self._tokens[key] = tokens
             self._sessions = sessions

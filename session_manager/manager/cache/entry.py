@@ -1,12 +1,12 @@
 """The entry of one session in RAM. Immutable, so that every step is one assignment.
 
 At every moment ``session == fold(durable, pending)``. A write *freezes* the changes that it carries until its outcome
-is known; calls made meanwhile are appended, and mean the state that the write would leave.
+is known. Calls made meanwhile are appended, and mean the session that the write would leave.
 Pending changes that later ones supersede are dropped (`session_manager.model.thinning`), but for frozen ones.
 
-* It **landed**: that state becomes the durable one, and the frozen changes leave the list.
+* It **landed**: that session becomes the durable one, and the frozen changes leave the list.
 * It did not, or failed: the list stays as it is.
-* Nobody knows: the commit is kept as ``unknown``, and settled before anything else is written.
+* That is not known: the commit is kept as ``unknown``, and settled before anything else is written.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Entry:
 
     #: The session that the manager shows.
     session: Session
-    #: The last state that is known to be durable; if there is none, of revision 0, and without messages, unless it is a copy.
+    #: The session as it was last durable. One that never was is of revision 0, and without messages, unless it is a copy.
     durable: Session
     #: The calls since then, in order.
     pending: View[Change] = attrs.field(factory=View)

@@ -4,7 +4,7 @@ Order: take a key's lock before the lock of what is in RAM. Take the locks of se
 
 An interrupt (Ctrl-C) may arrive between any two bytecodes. So both classes hand out a lock of the C library, and the
 caller holds it by ``with`` in its own frame: C code takes and releases it in one step, where a Python ``__enter__``
-could be interrupted and leave it locked. The lock itself knows its owner, and no other state can be left behind.
+could be interrupted and leave it locked. The lock itself knows its owner, and nothing else can be left behind.
 Nor does such a block have a comprehension: Python 3.12 and 3.13 leave a block without its ``__exit__`` if they are
 interrupted where a comprehension jumps back to its next item (see ``tests/test_interrupts.py``).
 A caller that changes what is in RAM ends in one assignment.

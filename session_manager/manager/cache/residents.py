@@ -51,7 +51,7 @@ class Residents(Resource):
     :param read_only: whether nothing may be changed.
     :param archive: whether what truncation and summaries drop is kept.
     :param budget: what evicts sessions, if they are not all to stay.
-    :param reports: who is told what happens, if anybody is.
+    :param reports: tells a callback what happens, if there is one.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class Residents(Resource):
             return self._failures.copy()
 
     def blank(self, key: str, at: datetime) -> Session:
-        """Return a new session, of a new generation. In RAM only, every state is as good as saved, and counts as a revision."""
+        """Return a new session, of a new generation. In RAM only, every change is as good as saved, and counts as a revision."""
         return Session(key=key, generation=self.new_id(), created=at, updated=at, revision=int(self.store is None))
 
     # In RAM

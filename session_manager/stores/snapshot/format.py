@@ -72,13 +72,13 @@ class Lines:
 
     def appended(self, messages: Sequence[Message], end: int) -> Lines:
         """Return the lines with further messages, up to the position `end`."""
-        sealed, tail, crc, size = [], self.tail, self.crc, self.size
+        full, tail, crc, size = [], self.tail, self.crc, self.size
         for new in encode_messages(messages, b",\n", follow=size > 0):
             tail, crc, size = tail + new, zlib.crc32(new, crc), size + len(new)
             if len(tail) >= _SEGMENT:
-                sealed.append(tail)
+                full.append(tail)
                 tail = b""
-        return Lines((*self.segments, *sealed), tail, crc, size, end)
+        return Lines((*self.segments, *full), tail, crc, size, end)
 
 
 def encode(session: Session, lines: Lines) -> list[bytes]:

@@ -49,5 +49,5 @@ class StoreContract(
     durable = True
     #: Whether calls after `close` raise `ClosedError`.
     refuses_when_closed = True
-    #: Whether `landed` tells writes apart by their tokens. A store of one process that writes the state once more does not.
+    #: Whether `landed` tells writes apart by their tokens. A store of one process that writes the session once more does not.
     tokens = True
