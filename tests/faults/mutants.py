@@ -292,8 +292,8 @@ MUTANTS = (
             "_open",
             ("    if not self.read_only:\n", "    self.other_names = self.listed()\n    if not self.read_only:\n"),
             (
-                "        self._lock = DirectoryLock(self.files)\n    self.other_names = self.listed(InvalidStorageError)\n",
-                "        self._lock = DirectoryLock(self.files)\n",
+                "        self._check_place()\n    self.other_names = self.listed(InvalidStorageError)\n",
+                "        self._check_place()\n",
             ),
         ),
     ),
