@@ -774,7 +774,7 @@ class SessionManager(Resource):
         :raises ValueError: if the prefix is empty, which would mean every session.
         :raises SaveError: one could not be deleted, as `delete` says; the others before it were.
         """
-        self._residents.check_writable()
+        self._check_may_delete(dry_run=dry_run)
         check_type(prefix, (str,), "prefix must be a str")
         check_bool(dry_run, "dry_run")
         if not prefix:
@@ -827,7 +827,7 @@ class SessionManager(Resource):
         :raises InvalidMessageError: with the place of what is not JSON in `where`.
         :raises SaveError: one could not be deleted, as `delete` says; the others before it were.
         """
-        self._residents.check_writable()
+        self._check_may_delete(dry_run=dry_run)
         checked = None if key is None else check_key(key)
         check_type(prefix, (str,), "prefix must be a str")
         check_bool(dry_run, "dry_run")
@@ -974,6 +974,14 @@ class SessionManager(Resource):
     def _checked(self, key: object) -> str:
         self._residents.check_not_closed()
         return check_key(key)
+
+    def _check_may_delete(self, *, dry_run: bool) -> None:
+        """Raise if sessions may not be deleted. A dry run may be made beside the writer, too."""
+        check_bool(dry_run, "dry_run")
+        if dry_run:
+            self._residents.check_open()
+        else:
+            self._residents.check_writable()
 
     def _writable(self, key: object) -> str:
         self._residents.check_writable()

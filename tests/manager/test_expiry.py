@@ -375,8 +375,21 @@ def test_a_manager_that_is_closed_or_only_reads_expires_nothing(tmp_path, clock)
         m.expire(DAY)
     with SessionManager(tmp_path / "chats", read_only=True) as reader:
         with pytest.raises(RuntimeError, match="read-only"):
-            reader.expire(DAY, dry_run=True)
+            reader.expire(DAY)
         assert "k" in reader
+
+
+def test_a_dry_run_is_made_beside_the_writer(tmp_path, clock):
+    """An operator asks what would be deleted while the bot runs."""
+    with SessionManager(tmp_path / "chats", clock=clock) as m:
+        m.add_message("k", "user", "x")
+        m.save("k")
+        clock.advance(days=2)
+        with SessionManager(tmp_path / "chats", clock=clock, read_only=True) as reader:
+            assert reader.expire(DAY, dry_run=True) == reader.delete_prefix("k", dry_run=True) == ["k"]
+            assert "k" in reader
+            with pytest.raises(RuntimeError, match="read-only"):
+                reader.delete_prefix("k")
 
 
 # What becomes active meanwhile

@@ -1,0 +1,78 @@
+"""Output: JSON for programs, and aligned columns for people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+from session_manager.cli.terminal import paint
+from session_manager.cli.text import to_json, wide
+
+__all__ = ["counted", "json_list", "json_value", "table"]
+
+#: So many rows are measured and written at once.
+_AT_ONCE = 10_000
+
+
+def json_value(value: Any) -> None:
+    """Print a public value as one JSON document."""
+    click.echo(to_json(_data(value)))
+
+
+def json_list(values: Iterable[Any]) -> None:
+    """Print public values as a JSON array, one a line."""
+    lines = ",\n".join(to_json(_data(value)) for value in values)
+    click.echo(f"[\n{lines}\n]" if lines else "[]")
+
+
+def _data(value: Any) -> Any:
+    from session_manager.codec.converter import converter  # noqa: PLC0415 - it imports cattrs, for JSON alone
+
+    return converter.unstructure(value)
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "session"), counted(2000, "session")
+    ('1 session', '2,000 sessions')
+    """
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def table(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], colours: Sequence[str], numbers: Sequence[int] = ()
+) -> None:
+    """Print rows in columns, under their heads.
+
+    :param colours: the colour of each column; ``""`` for none.
+    :param numbers: the columns that are aligned to the right.
+    """
+    by_column = list(zip(*rows, strict=True)) or [()] * len(heads)
+    widths = [max(map(wide, [head, *column])) for head, column in zip(heads, by_column, strict=True)]
+    sys.stdout.write(_template(widths, ["bold"] * len(heads), numbers).format(*heads).rstrip(" ") + "\n")
+    template = _template(widths, colours, numbers)
+    for start in range(0, len(rows), _AT_ONCE):
+        lines = []
+        for row in rows[start : start + _AT_ONCE]:
+            fitting = template
+            if not "".join(
+                row
+            ).isascii():  # some letters take two columns, and some none: `str.format` counts each as one
+                narrowed = [width - wide(cell) + len(cell) for cell, width in zip(row, widths, strict=True)]
+                fitting = _template(narrowed, colours, numbers)
+            lines.append(fitting.format(*row).rstrip(" ") + "\n")
+        sys.stdout.write("".join(lines))
+
+
+def _template(widths: Sequence[int], colours: Sequence[str], numbers: Sequence[int]) -> str:
+    """Return what a row is formatted by. The last column is as wide as its text."""
+    last = len(widths) - 1
+    cells = [
+        f"{{:>{width}}}" if at in numbers else "{}" if at == last else f"{{:<{width}}}"
+        for at, width in enumerate(widths)
+    ]
+    return "  ".join(paint(cell, colour) if colour else cell for cell, colour in zip(cells, colours, strict=True))

@@ -1,0 +1,60 @@
+"""Every command on the page of operations runs, one after the other in its section."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+
+import pytest
+
+from session_manager import SessionManager
+from tests.support.command import command, run
+from tests.support.places import ROOT
+
+pytestmark = pytest.mark.once
+
+PAGE = (ROOT / "docs" / "operations.md").read_text()
+SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+LINE = re.compile(r"^session-manager .*$", re.MULTILINE)
+OURS = [
+    name for name, text in SECTIONS.items() if any(map(LINE.search, re.findall(r"```sh\n(.*?)```", text, re.DOTALL)))
+]
+
+
+@pytest.fixture
+def chats(tmp_path, monkeypatch):
+    """The storage of the page: a directory ``chats``, in which each of its keys is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SESSION_MANAGER_STORAGE", "chats")
+    with SessionManager("log:chats", archive=True) as m:
+        for key in ("telegram:42", "telegram:7", "test:1"):
+            for number in range(30):
+                m.add_message(key, "user", f"my boarding pass to Lisbon, number {number}")
+            m.save_all()
+            m.truncate_history(key, 20)
+        m.update_metadata("telegram:42", {"language": "de"})
+    return tmp_path
+
+
+@pytest.mark.parametrize("section", OURS)
+def test_the_commands_of_a_section_run(section, chats):
+    lines = [
+        line for block in re.findall(r"```sh\n(.*?)```", SECTIONS[section], re.DOTALL) for line in LINE.findall(block)
+    ]
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        if "exit code 5" in line:
+            with SessionManager("chats"):
+                assert run(*words[1:]).code == 5
+        elif ">" in words:
+            text = shlex.join(command()) + " " + line.removeprefix("session-manager ")
+            assert subprocess.run(["sh", "-c", text], check=False, env=None).returncode == 0
+        else:
+            done = run(*words[1:])
+            assert (done.code, line) == (0, line), done.err
+            assert done.out or "--dry-run" in words or "--where" in words
+
+
+def test_there_are_many_sections_with_commands():
+    assert len(OURS) >= 10
