@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from session_manager.operations.checking import verify as verify
     from session_manager.operations.compaction import CompactReport as CompactReport
     from session_manager.operations.compaction import compact as compact
+    from session_manager.operations.salvaging import Gap as Gap
+    from session_manager.operations.salvaging import SalvagedSession as SalvagedSession
+    from session_manager.operations.salvaging import SalvageReport as SalvageReport
+    from session_manager.operations.salvaging import salvage as salvage
     from session_manager.operations.statistics import Group as Group
     from session_manager.operations.statistics import Stats as Stats
     from session_manager.operations.statistics import stats as stats
@@ -33,11 +37,15 @@ _HOMES = {
     "Backup": "operations.verification",
     "CompactReport": "operations.compaction",
     "CopyReport": "stores.copying",
+    "Gap": "operations.salvaging",
     "Group": "operations.statistics",
+    "SalvageReport": "operations.salvaging",
+    "SalvagedSession": "operations.salvaging",
     "Stats": "operations.statistics",
     "backup": "operations.backing_up",
     "compact": "operations.compaction",
     "copy": "stores.copying",
+    "salvage": "operations.salvaging",
     "stats": "operations.statistics",
     "verify": "operations.checking",
     "verify_backup": "operations.verification",

@@ -33,6 +33,7 @@ from session_manager.resource import Resource
 from session_manager.stores.commits import MAX_TOKENS, Commit
 from session_manager.stores.descriptions import Finding, SessionInfo
 from session_manager.stores.order import Order, page
+from session_manager.stores.salvaged import Salvaged
 
 __all__ = ["MAX_TOKENS", "Commit", "Finding", "SessionInfo", "Store"]
 
@@ -384,6 +385,32 @@ class Store(Resource, abc.ABC):
             ):  # beside a writer, the two may have been read apart
                 findings.append(Finding(key, repr(self), None, reason))
         return findings
+
+    def salvage(self, key: str) -> Salvaged | None:
+        """Return all of a session, and of its archive, that is whole; `None` if there is no such session. Only read.
+
+        By default it is all or nothing.
+
+        :raises CorruptSessionError: if it is damaged, and nothing of it can be told.
+        :raises UnsupportedFormatError: if a newer version wrote it.
+        :raises StorageError: if it cannot be read.
+        """
+        session = self.load(key)
+        if session is None:
+            return None
+        return Salvaged(session=session, archive=[(session.revision, one) for one in self.archive(key)])
+
+    def put_salvaged(self, salvaged: Salvaged) -> list[str]:  # noqa: ARG002 - nothing of it is damaged
+        """Write what `salvage` has returned in the place of a damaged session. The damaged bytes go to quarantine first.
+
+        After a crash the session is the damaged one or the new one. By default, nothing is ever damaged.
+
+        :returns: the names of what is in quarantine now (`quarantined`).
+        :raises ConflictError: if the session has changed since; nothing has.
+        :raises SaveFailedError: the session is as it was.
+        :raises SaveOutcomeUnknownError: salvage it again.
+        """
+        return []
 
     def repairs(self) -> list[Finding]:
         """Return the unfinished writes found since the opening: they were mended, left out (torn records), or kept."""

@@ -16,6 +16,7 @@ from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 from session_manager.stores.order import Order
+from session_manager.stores.salvaged import Salvaged
 
 __all__ = ["FaultyStore", "crash"]
 
@@ -186,6 +187,14 @@ class FaultyStore(Store):
     def verify(self, key: str) -> list[Finding]:
         """Call the wrapped store."""
         return self.store.verify(key)
+
+    def salvage(self, key: str) -> Salvaged | None:
+        """Call the wrapped store."""
+        return self.store.salvage(key)
+
+    def put_salvaged(self, salvaged: Salvaged) -> list[str]:
+        """Call the wrapped store."""
+        return self.store.put_salvaged(salvaged)
 
     def repairs(self) -> list[Finding]:
         """Call the wrapped store."""

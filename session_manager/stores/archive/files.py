@@ -19,7 +19,7 @@ generation, before the session is written. After that, all other lines and their
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 import attrs
@@ -47,6 +47,7 @@ from session_manager.stores.archive.format import (
     position_of,
 )
 from session_manager.stores.archive.marks import ArchiveMarks
+from session_manager.stores.archive.salvage import Archived, whole_lines
 from session_manager.stores.contract import Commit, Finding
 from session_manager.stores.files.atomic import (
     NotRegularError,
@@ -61,6 +62,7 @@ from session_manager.stores.files.kinds import archives_in
 from session_manager.stores.files.names import file_name
 from session_manager.stores.files.quarantine import keep_copy, quarantine
 from session_manager.stores.files.session_directory import SessionDirectory, reading
+from session_manager.stores.salvaged import Flaw
 
 __all__ = ["ArchiveFiles"]
 
@@ -114,6 +116,10 @@ class ArchiveFiles(Resource):
         return sorted(names.difference(file_name(key, SUFFIX) for key in elsewhere))
 
     # Reading
+
+    def path_of(self, key: str) -> str:
+        """Return the path of a session's archive."""
+        return self._directory.path_of(file_name(key, SUFFIX))
 
     def may_have(self, key: str) -> bool:
         """Say whether a session may have an archive; a reader beside the writer cannot tell."""
@@ -327,6 +333,59 @@ class ArchiveFiles(Resource):
         if not is_alone:
             written = self._replaced(name, [read_whole(self._files, name)[0], lines])
         return written
+
+    # Salvage
+
+    def salvage(self, key: str, version_of: Callable[[str], Version | None]) -> tuple[list[Archived], list[Flaw]]:
+        """Return the archived messages of a session that are whole, and what is wrong with its archive.
+
+        Of a session whose version cannot be read, all lines of the newest generation are returned.
+
+        :raises UnsupportedFormatError: if a newer version wrote it.
+        :raises StorageError: if it cannot be read.
+        """
+        if not self.may_have(key):
+            return [], []
+        name, flaws = file_name(key, SUFFIX), []
+        version = None
+        try:
+            version = version_of(key)
+            self.read(key, version_of)
+        except CorruptSessionError as error:
+            if version is not None:
+                flaws = [Flaw(error.path, error.offset, error.reason)]
+        try:
+            lines = whole_lines(read_whole(self._files, name)[0], key)
+        except (FileNotFoundError, NotRegularError):
+            return [], flaws
+        except OSError as error:
+            raise StorageError(self._directory.path_of(name), f"cannot be read: {error.strerror}") from error
+        if version is None and lines:
+            newest = max(lines, key=lambda line: line.revision)
+            version = Version(newest.generation, newest.revision)
+        counting = [one for one in lines if version is not None and one.generation == version.generation]
+        return [one for one in counting if version is not None and one.revision <= version.revision], flaws
+
+    def put_salvaged(self, key: str, generation: str, lines: Sequence[tuple[int, Message]]) -> list[str]:
+        """Replace a damaged archive by its whole lines, durably; return the name of its copy in quarantine, if there was a file.
+
+        :param generation: that of the session.
+        :param lines: of each, the revision that dropped it, and the message.
+        :raises OSError: the archive is as it was.
+        :raises OutcomeUnknownError: it may be the old one after a power cut.
+        """
+        name = file_name(key, SUFFIX)
+        self._facts.pop(key, None)
+        self._prepared.pop(key, None)
+        kept: list[str] = []
+        with contextlib.suppress(FileNotFoundError):
+            kept.append(keep_copy(self._files, name, read_whole(self._files, name)[0]))
+        if lines:
+            bodies = [(revision, body_of(message)) for revision, message in lines]
+            self._created(key, name, encode_lines(key, generation, 0, bodies))
+        elif name in self._names:
+            self._unlink(name)
+        return kept
 
     # Removing
 

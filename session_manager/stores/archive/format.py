@@ -47,6 +47,9 @@ from session_manager.stores.files.kinds import ARCHIVE_SUFFIX
 from session_manager.threads import give_way
 
 __all__ = [
+    "CRC",
+    "CRC_SIZE",
+    "HEAD",
     "SUFFIX",
     "Found",
     "body_of",
@@ -63,13 +66,13 @@ SUFFIX = ARCHIVE_SUFFIX
 
 _FORMAT = "session_manager-archive/1"
 _NAMED_FORMAT = re.compile(rb'\{"format":"(session_manager-archive/[0-9]{1,9})"')
-_HEAD = re.compile(rb'\{"number":([0-9]{1,18}),"generation":("(?:[^"\\]|\\.)*"),"revision":([0-9]{1,18}),')
+HEAD = re.compile(rb'\{"number":([0-9]{1,18}),"generation":("(?:[^"\\]|\\.)*"),"revision":([0-9]{1,18}),')
 _POSITION = re.compile(rb'"position":([0-9]{1,18}),')
 _NO_HEADER = "the header is damaged, cut off, or of another session"
 #: How many bodies are decoded at once.
 _AT_ONCE = 1000
-_CRC = b',"crc32":"%08x"}'
-_CRC_SIZE = len(_CRC % 0)
+CRC = b',"crc32":"%08x"}'
+CRC_SIZE = len(CRC % 0)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -95,7 +98,7 @@ class Found:
 def encode_header(key: str) -> bytes:
     """Return the first line of a session's archive."""
     line = b'{"format":"%b","key":%b' % (_FORMAT.encode(), encode_json(key))
-    return line + _CRC % zlib.crc32(line, _seed(key)) + b"\n"
+    return line + CRC % zlib.crc32(line, _seed(key)) + b"\n"
 
 
 def body_of(message: Message) -> bytes:
@@ -112,7 +115,7 @@ def encode_lines(key: str, generation: str, first: int, lines: Iterable[tuple[in
     encoded = []
     for number, (revision, body) in enumerate(lines, first):
         line = b'{"number":%d,"generation":%b,"revision":%d,%b' % (number, named, revision, body)
-        encoded.append(line + _CRC % zlib.crc32(line, seed))
+        encoded.append(line + CRC % zlib.crc32(line, seed))
     return b"".join([line + b"\n" for line in encoded])
 
 
@@ -200,7 +203,7 @@ class _Scan:
             if head is None:
                 self._bad(start, stop, number, line)
             elif self.version is not None and head[2] == generation and int(head[3]) <= self.version.revision:
-                self._counting(stop, number, (int(head[3]), line[head.end() : -_CRC_SIZE]))
+                self._counting(stop, number, (int(head[3]), line[head.end() : -CRC_SIZE]))
             else:
                 self.passed = True
                 self.ahead = self.ahead or (self.version is not None and int(head[3]) > self.version.revision + 1)
@@ -232,9 +235,9 @@ def _head(line: bytes, number: int, seed: int, *, skips: bool) -> re.Match[bytes
 
     :param skips: whether lines before it may have lost their line feeds, so that it has a higher number.
     """
-    if line[-_CRC_SIZE:] != _CRC % zlib.crc32(line[:-_CRC_SIZE], seed):
+    if line[-CRC_SIZE:] != CRC % zlib.crc32(line[:-CRC_SIZE], seed):
         return None
-    head = _HEAD.match(line)
+    head = HEAD.match(line)
     if head is None or not (int(head[1]) == number or (skips and int(head[1]) > number)):
         return None
     return head

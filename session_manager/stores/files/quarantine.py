@@ -27,16 +27,18 @@ def quarantine(files: Files, name: str) -> None:
     files.rename(name, _quarantined(name))
 
 
-def keep_copy(files: Files, name: str, data: bytes) -> None:
-    """Write some bytes of a file to quarantine, durably.
+def keep_copy(files: Files, name: str, data: bytes) -> str:
+    """Write some bytes of a file to quarantine, durably; return the name that they have there.
 
     :raises OSError: if they cannot be written.
     """
+    kept = _quarantined(name)
     try:
-        replace(files, _quarantined(name), [data], lambda: None)
+        replace(files, kept, [data], lambda: None)
     except OutcomeUnknownError as error:
         if error.__cause__ is not None:
             raise_alone(error.__cause__)
+    return kept
 
 
 def _quarantined(name: str) -> str:

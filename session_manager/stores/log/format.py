@@ -47,8 +47,10 @@ from session_manager.threads import giving_way
 
 __all__ = [
     "CRC_SIZE",
+    "CRC_START",
     "MAX_KEY",
     "MAX_STATE",
+    "START",
     "SUFFIX",
     "Encoded",
     "First",
@@ -79,13 +81,13 @@ MAX_KEY = 8192
 
 _MAX_METADATA = 1024
 _FORMAT = "session_manager-log/1"
-_START = b'{"format":"session_manager-log/1",'
+START = b'{"format":"session_manager-log/1",'
 _NAMED_FORMAT = re.compile(rb'\{"format":"(session_manager-log/[0-9]{1,9})"')
 _KEY = re.compile(rb'"key":("(?:[^"\\]|\\.)*"),"refs":', re.DOTALL)
 _STATE = b',\t"state":'
 _STATE_CRC = b',"state_crc32":"%08x"'
-_CRC_START = b',"crc32":"'
-_CRC = _CRC_START + b'%08x"}'
+CRC_START = b',"crc32":"'
+_CRC = CRC_START + b'%08x"}'
 
 #: How many bytes at the end of a line, without its line feed, its CRC does not cover.
 CRC_SIZE = len(_CRC % 0)
@@ -215,13 +217,13 @@ def starts_whole(data: bytes, start: int, stop: int) -> bool:
     """Say, in one pass, whether some bytes of a file begin with a whole line that something follows."""
     whole = memoryview(data)
     crc, done = 0, start
-    place = data.find(_CRC_START, start, stop)
+    place = data.find(CRC_START, start, stop)
     while place >= 0:
         crc, done = zlib.crc32(whole[done:place], crc), place
         end = place + CRC_SIZE
         if end < stop and whole[place:end] == _CRC % crc:
             return True
-        place = data.find(_CRC_START, place + 1, stop)
+        place = data.find(CRC_START, place + 1, stop)
     return False
 
 
@@ -240,7 +242,7 @@ def damaged(lines: Sequence[bytes | memoryview]) -> int | None:
 
 def start_of(key: str) -> bytes:
     """Return the first bytes of a key's file."""
-    return _START + b'"key":%b,"refs":' % encode_json(key)
+    return START + b'"key":%b,"refs":' % encode_json(key)
 
 
 def check_format(data: bytes, path: str) -> None:
@@ -265,7 +267,7 @@ def key_in(data: bytes, path: str) -> str:
     :raises DecodeError: if there is none.
     """
     check_format(data, path)
-    found = _KEY.match(data, len(_START)) if data.startswith(_START) else None
+    found = _KEY.match(data, len(START)) if data.startswith(START) else None
     if found is None:
         raise DecodeError(0, "the first line is damaged or cut off")
     key: str = _decode_text(found.group(1))

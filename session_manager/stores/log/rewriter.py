@@ -124,6 +124,15 @@ class LogRewriter(Resource):
         file.replaced(facts if found.is_of(before) else before)
         return facts
 
+    def put_salvaged(self, file: LogFile, session: Session, check: Callable[[], None]) -> None:
+        """Replace a damaged log by the first line of what is left of it.
+
+        :param check: called before the file is replaced; if it raises, the old file stays as it is.
+        :raises SaveFailedError: nothing has changed.
+        :raises SaveOutcomeUnknownError: the file is suspect.
+        """
+        file.replaced(self._put(file, session, check))
+
     def reclaim(self, file: LogFile, session: Session) -> None:
         """Compact a log that looks wasteful, if more than half of it is dead. A failure is logged: the session is saved anyway."""
         facts = file.facts

@@ -39,6 +39,7 @@ from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
 from session_manager.stores.archive.files import ArchiveFiles
 from session_manager.stores.archive.pairs import Pair, read_pair
+from session_manager.stores.archive.salvaging import read_damaged, with_archive, write_salvaged
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 from session_manager.stores.files.atomic import read_start
 from session_manager.stores.files.filesystem import Files
@@ -51,6 +52,8 @@ from session_manager.stores.log.format import MAX_KEY, SUFFIX, encode_first, key
 from session_manager.stores.log.pairs import read_log
 from session_manager.stores.log.reader import LogReader
 from session_manager.stores.log.rewriter import LogRewriter
+from session_manager.stores.log.salvage import salvage
+from session_manager.stores.salvaged import Salvaged
 
 __all__ = ["LogStore"]
 
@@ -300,6 +303,28 @@ class LogStore(Store):
             return session
 
         return [*self._checked(key, shown), *self._archives.alone(key=key)] or torn
+
+    def salvage(self, key: str) -> Salvaged | None:
+        self._directory.check_open()
+        try:
+            found = self._shown(self._file(key))
+        except (CorruptSessionError, UnsupportedFormatError) as error:
+            damage = error
+        else:
+            if found is None:
+                return None
+            whole = Salvaged(session=found[0], archived=found[0]._archived)
+            return with_archive(whole, self._archives, self.version)
+        salvaged = read_damaged(self._directory, key, damage, salvage)
+        told = Version(salvaged.session.generation, salvaged.session.revision - 1) if salvaged.expected else None
+        return with_archive(salvaged, self._archives, lambda _: told)
+
+    def put_salvaged(self, salvaged: Salvaged) -> list[str]:
+        self._directory.check_writable()
+        file = self._file(salvaged.session.key)
+        return write_salvaged(
+            self._directory, self._archives, salvaged, partial(self._rewriter.put_salvaged, file, salvaged.session)
+        )
 
     def repairs(self) -> list[Finding]:
         self._directory.check_open()

@@ -39,7 +39,18 @@ from session_manager.model.message import Message
 from session_manager.model.session import Session
 from session_manager.stores.files.kinds import SUFFIXES
 
-__all__ = ["SUFFIX", "Fingerprint", "Lines", "check_format", "decode", "decode_header", "encode", "fingerprint"]
+__all__ = [
+    "FOOTER",
+    "START",
+    "SUFFIX",
+    "Fingerprint",
+    "Lines",
+    "check_format",
+    "decode",
+    "decode_header",
+    "encode",
+    "fingerprint",
+]
 
 #: How the name of a snapshot's file ends.
 SUFFIX = SUFFIXES["snapshot"]
@@ -48,10 +59,10 @@ SUFFIX = SUFFIXES["snapshot"]
 Fingerprint = tuple[int, int]
 
 _FORMAT = "session_manager/1"
-_START = b'{"format":"session_manager/1",'
+START = b'{"format":"session_manager/1",'
 _NAMED_FORMAT = re.compile(rb'\{"format":"(session_manager/[0-9]{1,9})"')
 _HEADER_END = b'"header_crc32":"%08x","messages":['
-_FOOTER = b'],"crc32":"%08x"}\n'
+FOOTER = b'],"crc32":"%08x"}\n'
 _SEGMENT = 64 * 1024
 
 
@@ -83,9 +94,9 @@ class Lines:
 
 def encode(session: Session, lines: Lines) -> list[bytes]:
     """Return the bytes of a session's file, in pieces, given its encoded messages."""
-    header = _START + encode_json(encode_state(session))[1:-1] + b","
+    header = START + encode_json(encode_state(session))[1:-1] + b","
     head = header + _HEADER_END % zlib.crc32(header) + b"\n"
-    return [head, *lines.segments, lines.tail, (b"\n" if lines.size else b"") + _FOOTER % lines.crc]
+    return [head, *lines.segments, lines.tail, (b"\n" if lines.size else b"") + FOOTER % lines.crc]
 
 
 def check_format(data: bytes, path: str) -> None:
@@ -133,11 +144,11 @@ def decode(data: bytes, path: str) -> tuple[Session, Fingerprint]:
     """
     start = data.find(b"\n") + 1 or len(data)
     state = decode_header(data[:start], path)
-    footer = len(data) - len(_FOOTER % 0)
+    footer = len(data) - len(FOOTER % 0)
     stop = footer - 1 if footer > start else start
     body = memoryview(data)[start:stop]
     crc = zlib.crc32(body)
-    expected = (b"\n" if footer > start else b"") + _FOOTER % crc
+    expected = (b"\n" if footer > start else b"") + FOOTER % crc
     if data[stop:] != expected:
         raise DecodeError(stop, "the messages are damaged or cut off")
     try:

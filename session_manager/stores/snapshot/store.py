@@ -6,6 +6,7 @@ syncs. One process writes; picoclaw's directories open as they are.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,7 @@ from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
 from session_manager.stores.archive.files import ArchiveFiles
 from session_manager.stores.archive.pairs import Pair, read_pair
+from session_manager.stores.archive.salvaging import read_damaged, with_archive, write_salvaged
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 from session_manager.stores.files.atomic import (
     OutcomeUnknownError,
@@ -43,6 +45,7 @@ from session_manager.stores.files.filesystem import Files
 from session_manager.stores.files.kinds import ARCHIVE_SUFFIX
 from session_manager.stores.files.renames import Renames
 from session_manager.stores.files.session_directory import SessionDirectory, reading
+from session_manager.stores.salvaged import Salvaged
 from session_manager.stores.snapshot.format import (
     SUFFIX,
     Fingerprint,
@@ -56,6 +59,7 @@ from session_manager.stores.snapshot.format import (
 from session_manager.stores.snapshot.line_cache import LineCache
 from session_manager.stores.snapshot.pairs import read_legacy, read_snapshot
 from session_manager.stores.snapshot.picoclaw_files import LegacyFiles
+from session_manager.stores.snapshot.salvage import salvage
 
 __all__ = ["SnapshotStore"]
 
@@ -406,6 +410,40 @@ class SnapshotStore(Store):
         """Check a session. The check notes no facts, so that the next write still notices another program's file."""
         findings = self._checked(key, lambda key: self._shown(key)[0])
         return [*findings, *self._archives.alone(self._legacy.keys(), key=key)]
+
+    def salvage(self, key: str) -> Salvaged | None:
+        self._directory.check_open()
+        try:
+            session = self._shown(key)[0]
+        except (CorruptSessionError, UnsupportedFormatError) as error:
+            damage = error
+        else:
+            if session is None:
+                return None
+            return with_archive(Salvaged(session=session, archived=session._archived), self._archives, self.version)
+        found = read_damaged(self._directory, key, damage, salvage)
+        return with_archive(found, self._archives, self._told_version)
+
+    def _told_version(self, key: str) -> Version | None:
+        """Return the version in a damaged file; `None` if its header is damaged."""
+        with contextlib.suppress(CorruptSessionError, UnsupportedFormatError):
+            return self.version(key)
+        return None
+
+    def put_salvaged(self, salvaged: Salvaged) -> list[str]:
+        self._directory.check_writable()
+        session = salvaged.session
+        key, name = session.key, self._directory.name(session.key)
+        lines = Lines().appended(session.messages, session.end)
+
+        def put(check: Callable[[], None]) -> None:
+            replace(self._files, name, encode(session, lines), check)
+
+        kept = write_salvaged(self._directory, self._archives, salvaged, put)
+        self._cache.forget(key)
+        self._facts.pop(name, None)
+        self._doubtful.pop(key, None)
+        return kept
 
     def repairs(self) -> list[Finding]:
         self._directory.check_open()

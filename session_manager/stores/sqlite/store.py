@@ -6,6 +6,7 @@ reads it; `session_manager.stores.sqlite.schema` describes the tables.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
@@ -14,18 +15,28 @@ from functools import partial
 from typing import Any, TypeVar
 
 from session_manager.arguments import check_bool, check_callable, check_path, check_seconds
-from session_manager.errors import CorruptSessionError, ReadOnlyError, SaveFailedError, StorageError, raise_alone
+from session_manager.errors import (
+    ConflictError,
+    CorruptSessionError,
+    ReadOnlyError,
+    SaveFailedError,
+    StorageError,
+    raise_alone,
+)
 from session_manager.history.search import SearchHit, best
+from session_manager.model.ids import random_id
 from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 from session_manager.stores.files.filesystem import real_path
 from session_manager.stores.order import Order
+from session_manager.stores.salvaged import Salvaged
 from session_manager.stores.sqlite.connecting import Connect
 from session_manager.stores.sqlite.database import Database
 from session_manager.stores.sqlite.group_commit import GroupCommit, Request
 from session_manager.stores.sqlite.listing import page_by_key, put_in_place, recent_page, sizes
 from session_manager.stores.sqlite.page_copy import Counts, copy_pages
+from session_manager.stores.sqlite.pages import Pages
 from session_manager.stores.sqlite.rows import (
     TOKEN_BYTES,
     DamageError,
@@ -40,6 +51,7 @@ from session_manager.stores.sqlite.rows import (
     read_version,
     token_digest,
 )
+from session_manager.stores.sqlite.salvage import load_whole, salvage
 from session_manager.stores.sqlite.search_index import candidates, missing
 from session_manager.stores.sqlite.writes import Plan, erase, load_base, move, purge, quarantine
 
@@ -341,6 +353,47 @@ class SQLiteStore(Store):
             except OSError as error:
                 raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
         return found
+
+    # Salvage
+
+    def salvage(self, key: str) -> Salvaged | None:
+        try:
+            found = self._read(key, load_whole)
+        except CorruptSessionError:
+            found = None
+        except StorageError as error:
+            if not isinstance(error.__cause__, sqlite3.DatabaseError):
+                raise
+            found = None
+        return found or self._database.read(_in_transaction(self._on_pages), key)
+
+    def _on_pages(self, connection: sqlite3.Connection, key: str) -> Salvaged | None:
+        """Read the whole rows of a session from the pages, in a transaction, which keeps them where they are."""
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        try:
+            return salvage(Pages(self.path), key, self.path)
+        except OSError as error:
+            raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
+
+    def put_salvaged(self, salvaged: Salvaged) -> list[str]:
+        self._check_writable()
+        session = salvaged.session
+        archived = tuple((one.position or 0, one) for _, one in salvaged.archive)
+        plan = Plan.of(Commit(session, (), None, archived=archived, token=random_id()))
+
+        def work(connection: sqlite3.Connection) -> str | None:
+            there = self._on_pages(connection, session.key)
+            if there is None or not there.agrees(salvaged):
+                raise ConflictError(session.key, session.version, None, "it has changed since")
+            kept = quarantine(connection, session.key)
+            erase(connection, session.key, indexed=self.indexed)
+            if plan is not None:
+                plan.run(connection, indexed=self.indexed)
+            return kept
+
+        kept = self._run(Request(session.key, work, erases=True))
+        return [] if kept is None else [str(kept)]
 
     # Checking
 

@@ -96,6 +96,7 @@ _QUARANTINE_ARCHIVE = """
     SELECT key, generation, revision, position, line, archive.checksum
     FROM sessions JOIN archive ON archive.session = sessions.id WHERE key = ?
 """
+_LAST_QUARANTINED = "SELECT coalesce(max(id), 0) FROM quarantine"
 _NOTE_ALL_GARBAGE = """
     INSERT INTO garbage SELECT id FROM messages
     WHERE session = (SELECT id FROM sessions WHERE key = ?) AND id <= (SELECT indexed FROM watermark)
@@ -297,11 +298,17 @@ def move(connection: sqlite3.Connection, key: str, new_key: str, expected: Versi
     connection.execute("DELETE FROM tombstones WHERE key = ?", (tombstone_key(new_key),))
 
 
-def quarantine(connection: sqlite3.Connection, key: str) -> None:
-    """Copy a damaged session's rows to quarantine, as they are, in a transaction."""
+def quarantine(connection: sqlite3.Connection, key: str) -> str | None:
+    """Copy a damaged session's rows to quarantine, as they are, in a transaction.
+
+    :returns: the first and the last of their ids there, such as ``"7-12"``; `None` if there are no rows.
+    """
+    before = connection.execute(_LAST_QUARANTINED).fetchone()[0]
     connection.execute(_QUARANTINE_STATE, (key,))
     connection.execute(_QUARANTINE_LINES, (key,))
     connection.execute(_QUARANTINE_ARCHIVE, (key,))
+    last = connection.execute(_LAST_QUARANTINED).fetchone()[0]
+    return f"{before + 1}-{last}" if last > before else None
 
 
 def purge(connection: sqlite3.Connection, *, indexed: bool) -> None:

@@ -1,0 +1,114 @@
+"""Salvage of a session in a directory: its own file, and its archive beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from session_manager.errors import (
+    ConflictError,
+    CorruptSessionError,
+    SaveFailedError,
+    SaveOutcomeUnknownError,
+    StorageError,
+    UnsupportedFormatError,
+)
+from session_manager.model.session import Version
+from session_manager.stores.archive.files import ArchiveFiles
+from session_manager.stores.contract import missing
+from session_manager.stores.files.atomic import NotRegularError, OutcomeUnknownError, read_whole, signature
+from session_manager.stores.files.quarantine import keep_copy
+from session_manager.stores.files.session_directory import SessionDirectory
+from session_manager.stores.salvaged import Flaw, Salvaged
+
+__all__ = ["read_damaged", "with_archive", "write_salvaged"]
+
+
+def read_damaged(
+    directory: SessionDirectory,
+    key: str,
+    damage: CorruptSessionError | UnsupportedFormatError,
+    salvage: Callable[[bytes, str, str], Salvaged],
+) -> Salvaged:
+    """Return all of a session's own file that is whole.
+
+    :param damage: why it cannot be read as usual.
+    :param salvage: reads it, given its bytes, the key and the path.
+    :raises CorruptSessionError, UnsupportedFormatError: `damage`, if the file is not one of this store.
+    :raises StorageError: if it cannot be read.
+    """
+    name = directory.name(key)
+    path = directory.path_of(name)
+    if damage.path != path:
+        raise damage
+    try:
+        data, _ = read_whole(directory.files, name)
+    except (FileNotFoundError, NotRegularError):
+        raise damage from None
+    except OSError as error:
+        raise StorageError(path, f"cannot be read: {error.strerror}") from error
+    return salvage(data, key, path)
+
+
+def with_archive(salvaged: Salvaged, archives: ArchiveFiles, version_of: Callable[[str], Version | None]) -> Salvaged:
+    """Return a salvaged session with all of its archive that is whole.
+
+    :param version_of: returns the version that the session's own file tells; `None` if it does not.
+    """
+    session = salvaged.session
+    lines, flaws = archives.salvage(session.key, version_of)
+    if lines and salvaged.flaws and version_of(session.key) is None:
+        newest = max(line.revision for line in lines)
+        session = session._with(generation=lines[0].generation, revision=max(session.revision, newest + 1))
+    archive = [(one.revision, one.message) for one in lines if session.at(one.message.position or 0) is None]
+    path = archives.path_of(session.key)
+    if len(archive) < len(lines):
+        flaws = [*flaws, Flaw(path, None, "messages are in the session and in its archive")]
+    if reason := missing(salvaged.archived, len(archive)):
+        flaws = [*flaws, Flaw(path, None, reason)]
+    all_flaws = [*salvaged.flaws, *flaws]
+    if flaws and not salvaged.flaws:
+        session = session._with(revision=session.revision + 1)
+    if all_flaws:
+        session = session._with(_archived=len(archive))
+    return attrs.evolve(salvaged, session=session, archive=archive, flaws=all_flaws)
+
+
+def write_salvaged(
+    directory: SessionDirectory,
+    archives: ArchiveFiles,
+    salvaged: Salvaged,
+    put: Callable[[Callable[[], None]], None],
+) -> list[str]:
+    """Write a salvaged session in the place of a damaged one, as `Store.put_salvaged` says.
+
+    The archive goes first: its whole lines count for the damaged session as well as for the new one.
+
+    :param put: replaces the session's own file, given a check to call right before.
+    """
+    session = salvaged.session
+    key, name = session.key, directory.name(session.key)
+    kept: list[str] = []
+    try:
+        data, status = read_whole(directory.files, name)
+
+        def check() -> None:
+            there = directory.files.stat(name)
+            if there is None or signature(there) != signature(status):
+                raise ConflictError(key, session.version, None, "another program wrote the file")
+
+        damaged = {flaw.path for flaw in salvaged.flaws}
+        if directory.path_of(name) in damaged:
+            kept.append(keep_copy(directory.files, name, data))
+        if archives.path_of(key) in damaged:
+            kept += archives.put_salvaged(key, session.generation, salvaged.archive)
+        put(check)
+    except NotRegularError as error:
+        raise SaveFailedError(key, f"its file is {error}") from None
+    except OutcomeUnknownError as error:
+        raise SaveOutcomeUnknownError(key, getattr(error.__cause__, "strerror", "")) from error.__cause__
+    except OSError as error:
+        raise SaveFailedError(key, f"{error.strerror}") from error
+    directory.names.add(name)
+    return kept
