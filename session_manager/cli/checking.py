@@ -6,14 +6,13 @@ import click
 
 from session_manager import operations
 from session_manager.cli.exits import FOUND
-from session_manager.cli.output import counted, json_list, json_value
+from session_manager.cli.output import counted, json_list, json_value, print_findings
 from session_manager.cli.parameters import json_option, key_argument, storage_option
 from session_manager.cli.terminal import paint, progress_bar
 from session_manager.cli.text import amount, one_line
 from session_manager.errors import SessionNotFoundError
 from session_manager.model.key import check_key
 from session_manager.operations.opening import opened
-from session_manager.stores.contract import Finding
 
 __all__ = ["compact", "verify"]
 
@@ -43,17 +42,10 @@ def verify(storage: str, key: str | None, *, as_json: bool) -> int:
     if as_json:
         json_list(findings)
     else:
-        for finding in findings:
-            click.echo(_line(finding))
+        print_findings(findings)
         flaws = "no flaws" if not findings else counted(len(findings), "flaw")
         click.echo(paint(flaws, "red" if findings else "green"), err=bool(findings))
     return FOUND if findings else 0
-
-
-def _line(finding: Finding) -> str:
-    place = one_line(finding.path) + ("" if finding.offset is None else f", byte {finding.offset:,}")
-    who = "beside the sessions" if finding.key is None else one_line(finding.key)
-    return f"{paint(who, 'cyan')}: {paint(one_line(finding.reason), 'red')} ({place})"
 
 
 @click.command(

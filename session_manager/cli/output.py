@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from session_manager.cli.terminal import paint
-from session_manager.cli.text import to_json, wide
+from session_manager.cli.text import one_line, to_json, wide
 
-__all__ = ["counted", "json_list", "json_value", "table"]
+if TYPE_CHECKING:
+    from session_manager.stores.contract import Finding
+
+__all__ = ["counted", "json_list", "json_value", "print_findings", "table"]
 
 #: So many rows are measured and written at once.
 _AT_ONCE = 10_000
@@ -32,6 +35,14 @@ def _data(value: Any) -> Any:
     from session_manager.codec.converter import converter  # noqa: PLC0415 - it imports cattrs, for JSON alone
 
     return converter.unstructure(value)
+
+
+def print_findings(findings: Iterable[Finding]) -> None:
+    """Print flaws, one a line: whose it is, what is wrong, and where."""
+    for finding in findings:
+        place = one_line(finding.path) + ("" if finding.offset is None else f", byte {finding.offset:,}")
+        who = "beside the sessions" if finding.key is None else one_line(finding.key)
+        click.echo(f"{paint(who, 'cyan')}: {paint(one_line(finding.reason), 'red')} ({place})")
 
 
 def counted(number: int, what: str) -> str:

@@ -38,6 +38,8 @@ COMMANDS: Mapping[str, Mapping[str, _Place]] = {
         "compact": _Place("checking", "Give back the space that dropped text takes."),
     },
     "Move": {
+        "backup": _Place("backups", "Copy the whole storage to a new directory, while a bot uses it."),
+        "verify-backup": _Place("backups", "Check every byte and session of a backup."),
         "copy": _Place("moving", "Copy sessions to another storage, and compare them."),
     },
     "Remove": {
@@ -64,7 +66,7 @@ class Program(click.Group):
         if place is None:
             return None
         module = importlib.import_module(f"session_manager.cli.{place.module}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - what click gives

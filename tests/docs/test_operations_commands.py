@@ -47,9 +47,9 @@ def test_the_commands_of_a_section_run(section, chats):
         if "exit code 5" in line:
             with SessionManager("chats"):
                 assert run(*words[1:]).code == 5
-        elif ">" in words:
-            text = shlex.join(command()) + " " + line.removeprefix("session-manager ")
-            assert subprocess.run(["sh", "-c", text], check=False, env=None).returncode == 0
+        elif {">", "&&"}.intersection(words):
+            text = line.replace("session-manager ", f"{shlex.join(command())} ")
+            assert subprocess.run(["sh", "-c", text], check=False).returncode == 0
         else:
             done = run(*words[1:])
             assert (done.code, line) == (0, line), done.err
