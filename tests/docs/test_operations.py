@@ -27,10 +27,8 @@ def commands(section):
 def run(text, place):
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path, "SESSION_MANAGER_STORAGE": "chats"}
-    command = 'session-manager() { python -m session_manager "$@"; }\n'  # which is not on the path of each machine
-    return subprocess.run(
-        ["sh", "-ec", command + text], cwd=place, env=environment, capture_output=True, text=True, check=False
-    )
+    text = text.replace("session-manager ", "python -m session_manager ")  # which may not be on the path
+    return subprocess.run(["sh", "-ec", text], cwd=place, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_the_command_for_a_backup_makes_one_and_names_damage(tmp_path):
