@@ -89,6 +89,9 @@ class Health(AsDict):
     #: What a crash had left unfinished, and was mended since the storage was opened, such as a torn record; and the archives
     #: whose sessions were missing then.
     repairs: tuple[Finding, ...] = ()
+    #: How many damaged files, or sessions of a database, are in quarantine (`session_manager.operations.quarantine`): when the
+    #: storage was opened, and what this process has moved there since.
+    quarantined: int = 0
 
     @property
     def ok(self) -> bool:
@@ -919,7 +922,8 @@ class SessionManager(Resource):
         dirty = sorted(key for key, entry in entries.items() if store is not None and entry.dirty)
         where = "memory:" if store is None else repr(store)
         repairs = () if store is None else tuple(store.repairs())
-        return Health(where, len(entries), tuple(dirty), self._residents.failures(), repairs)
+        quarantined = 0 if store is None else store.count_quarantined()
+        return Health(where, len(entries), tuple(dirty), self._residents.failures(), repairs, quarantined)
 
     def close(self, *, save: bool = True) -> None:
         """Save all dirty sessions, and release the storage; idempotent. Later calls raise `ClosedError`.

@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from session_manager.operations import quarantine as quarantine
     from session_manager.operations.backing_up import backup as backup
     from session_manager.operations.checking import verify as verify
     from session_manager.operations.compaction import CompactReport as CompactReport
@@ -51,10 +52,15 @@ _HOMES = {
     "verify_backup": "operations.verification",
 }
 
+#: Modules that are imported when they are asked for.
+_MODULES = ("quarantine",)
+
 if not TYPE_CHECKING:  # else every name would be one of this module's
-    __all__ = sorted(_HOMES)  # noqa: PLE0605 - type checkers go by the aliases above
+    __all__ = sorted([*_HOMES, *_MODULES])  # noqa: PLE0605 - type checkers go by the aliases above
 
     def __getattr__(name: str) -> object:
+        if name in _MODULES:
+            return importlib.import_module(f"{__name__}.{name}")
         home = _HOMES.get(name)
         if home is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -64,4 +70,4 @@ if not TYPE_CHECKING:  # else every name would be one of this module's
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, *_MODULES})

@@ -31,7 +31,7 @@ from session_manager.model.session import Session, Version
 from session_manager.model.window import window
 from session_manager.resource import Resource
 from session_manager.stores.commits import MAX_TOKENS, Commit
-from session_manager.stores.descriptions import Finding, SessionInfo
+from session_manager.stores.descriptions import Finding, Quarantined, SessionInfo
 from session_manager.stores.order import Order, page
 from session_manager.stores.salvaged import Salvaged
 
@@ -411,6 +411,31 @@ class Store(Resource, abc.ABC):
         :raises SaveOutcomeUnknownError: salvage it again.
         """
         return []
+
+    def quarantined(self) -> list[Quarantined]:
+        """Describe the damaged bytes in quarantine, the oldest first. By default there is no quarantine.
+
+        :raises StorageError: if it cannot be read.
+        """
+        return []
+
+    def count_quarantined(self) -> int:
+        """Return how many things are in quarantine, cheaply. What another process has moved there may not count."""
+        return len(self.quarantined())
+
+    def read_quarantined(self, name: str) -> bytes | None:  # noqa: ARG002 - there is no quarantine
+        """Return damaged bytes by their name in quarantine; `None` if there is none of that name.
+
+        :raises StorageError: if they cannot be read.
+        """
+        return None
+
+    def purge_quarantined(self, name: str) -> bool:  # noqa: ARG002 - there is no quarantine
+        """Remove damaged bytes from quarantine, durably; return whether they were there.
+
+        :raises SaveFailedError: if they cannot be removed, or may come back after a power cut.
+        """
+        return False
 
     def repairs(self) -> list[Finding]:
         """Return the unfinished writes found since the opening: they were mended, left out (torn records), or kept."""

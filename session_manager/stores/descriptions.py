@@ -14,7 +14,7 @@ from session_manager.model.json_value import EMPTY_OBJECT, JsonObject
 from session_manager.model.read_only import read_only
 from session_manager.model.session import Session, Version
 
-__all__ = ["Finding", "SessionInfo"]
+__all__ = ["Finding", "Quarantined", "SessionInfo"]
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -103,3 +103,17 @@ class Finding(AsDict):
     offset: int | None
     #: What is wrong.
     reason: str
+
+
+@attrs.frozen(kw_only=True)
+class Quarantined(AsDict):
+    """Damaged bytes in quarantine."""
+
+    #: Its name there: of a file, or of the rows of a database, such as ``"7-12"``.
+    name: str
+    #: The session's key; `None` if the name of its file does not tell it.
+    key: str | None
+    #: When it was moved there: aware, UTC.
+    moved: datetime
+    #: How many bytes it has.
+    size: int

@@ -15,6 +15,7 @@ from session_manager.manager.manager import SessionManager
 from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
+from session_manager.stores.descriptions import Quarantined
 from session_manager.stores.order import Order
 from session_manager.stores.salvaged import Salvaged
 
@@ -195,6 +196,22 @@ class FaultyStore(Store):
     def put_salvaged(self, salvaged: Salvaged) -> list[str]:
         """Call the wrapped store."""
         return self.store.put_salvaged(salvaged)
+
+    def quarantined(self) -> list[Quarantined]:
+        """Call the wrapped store."""
+        return self.store.quarantined()
+
+    def count_quarantined(self) -> int:
+        """Call the wrapped store."""
+        return self.store.count_quarantined()
+
+    def read_quarantined(self, name: str) -> bytes | None:
+        """Call the wrapped store."""
+        return self.store.read_quarantined(name)
+
+    def purge_quarantined(self, name: str) -> bool:
+        """Call the wrapped store."""
+        return self.store.purge_quarantined(name)
 
     def repairs(self) -> list[Finding]:
         """Call the wrapped store."""

@@ -50,6 +50,9 @@ class Files(Resource):
     :raises OSError: each method, as the system call does.
     """
 
+    #: How many files of it are in quarantine: those at the opening, and those moved there since.
+    quarantined = 0
+
     def __init__(self, path: str) -> None:
         self.path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | getattr(os, "O_CLOEXEC", 0)) if _HAS_DIR_FD else None

@@ -1,22 +1,31 @@
 """Quarantine: damaged files are moved aside, never deleted and never overwritten.
 
 A quarantined file stays in its directory as ``.quarantine-<16 hex digits>-<its name>``; of a name over 220 bytes, only the end
-is kept. The torn end of a log is copied there, too, before it is cut off. No call reads these files again.
+is kept. The torn end of a log is copied there, too, before it is cut off. No call that shows sessions reads these files again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import secrets
+import stat as stat_module
+from collections.abc import Iterable
+from datetime import datetime, timezone
 
 from session_manager.errors import raise_alone
-from session_manager.stores.files.atomic import OutcomeUnknownError, replace
+from session_manager.stores.descriptions import Quarantined
+from session_manager.stores.files.atomic import NotRegularError, OutcomeUnknownError, read_whole, replace
 from session_manager.stores.files.filesystem import Files
+from session_manager.stores.files.kinds import ARCHIVE_SUFFIX, SUFFIXES
+from session_manager.stores.files.names import key_of
 
-__all__ = ["keep_copy", "quarantine"]
+__all__ = ["count_in", "keep_copy", "purge", "quarantine", "quarantined", "read"]
 
 _PREFIX = ".quarantine-"
 _LONGEST_NAME = 220
+_NAME = re.compile(r"\.quarantine-[0-9a-f]{16}-(.+)", re.DOTALL)
 
 
 def quarantine(files: Files, name: str) -> None:
@@ -25,6 +34,7 @@ def quarantine(files: Files, name: str) -> None:
     :raises OSError: if it cannot be moved.
     """
     files.rename(name, _quarantined(name))
+    files.quarantined += 1
 
 
 def keep_copy(files: Files, name: str, data: bytes) -> str:
@@ -38,7 +48,65 @@ def keep_copy(files: Files, name: str, data: bytes) -> str:
     except OutcomeUnknownError as error:
         if error.__cause__ is not None:
             raise_alone(error.__cause__)
+    files.quarantined += 1
     return kept
+
+
+def count_in(names: Iterable[str]) -> int:
+    """Return how many of some names are of files in quarantine."""
+    return sum(_NAME.fullmatch(name) is not None for name in names)
+
+
+def quarantined(files: Files) -> list[Quarantined]:
+    """Describe the files in quarantine, the oldest first.
+
+    :raises OSError: if the directory cannot be read.
+    """
+    found: list[Quarantined] = []
+    for name in files.names():
+        match = _NAME.fullmatch(name)
+        status = files.stat(name) if match is not None else None
+        if match is None or status is None or not stat_module.S_ISREG(status.st_mode):
+            continue
+        moved = datetime.fromtimestamp(status.st_ctime, timezone.utc)
+        found.append(Quarantined(name=name, key=_key_of(match[1]), moved=moved, size=status.st_size))
+    return sorted(found, key=lambda one: (one.moved, one.name))
+
+
+def _key_of(name: str) -> str | None:
+    for suffix in (*SUFFIXES.values(), ARCHIVE_SUFFIX):
+        key = key_of(name, suffix)
+        if key is not None:
+            return key
+    return None
+
+
+def read(files: Files, name: str) -> bytes | None:
+    """Return the bytes of a file in quarantine; `None` if there is no such file.
+
+    :raises OSError: if it cannot be read.
+    """
+    if _NAME.fullmatch(name) is None or os.sep in name:
+        return None
+    with contextlib.suppress(FileNotFoundError, NotRegularError):
+        return read_whole(files, name)[0]
+    return None
+
+
+def purge(files: Files, name: str) -> bool:
+    """Remove a file in quarantine, durably; return whether it was there.
+
+    :raises OSError: if it cannot be removed, or the removal may not survive a power cut.
+    """
+    if _NAME.fullmatch(name) is None or os.sep in name:
+        return False
+    try:
+        files.unlink(name)
+    except FileNotFoundError:
+        return False
+    files.quarantined = max(files.quarantined - 1, 0)
+    files.sync_directory()
+    return True
 
 
 def _quarantined(name: str) -> str:

@@ -23,13 +23,14 @@ from session_manager.errors import (
 )
 from session_manager.resource import Resource
 from session_manager.stores.contract import Finding
+from session_manager.stores.descriptions import Quarantined
 from session_manager.stores.files.atomic import NotRegularError, remove_orphans
 from session_manager.stores.files.directory_lock import DirectoryLock
 from session_manager.stores.files.filesystem import Files, create_directory, real_path
 from session_manager.stores.files.foreign import holding_sessions
 from session_manager.stores.files.kinds import MANIFEST, SUFFIXES, objection, sessions_in
 from session_manager.stores.files.names import file_name, is_hashed, key_of
-from session_manager.stores.files.quarantine import quarantine
+from session_manager.stores.files.quarantine import count_in, purge, quarantine, quarantined, read
 
 __all__ = ["SessionDirectory", "reading"]
 
@@ -98,6 +99,7 @@ class SessionDirectory(Resource):
             self._lock = DirectoryLock(self.files)
             self._check_place()
         self.other_names = self.listed(InvalidStorageError)
+        self.files.quarantined = count_in(self.other_names)
         if self.read_only:
             return
         try:
@@ -268,6 +270,41 @@ class SessionDirectory(Resource):
             return self.files.stat(name) is not None
         except OSError:
             return True
+
+    # Quarantine
+
+    def quarantined(self) -> list[Quarantined]:
+        """Describe the files in quarantine, the oldest first.
+
+        :raises StorageError: if the directory cannot be read.
+        """
+        self.check_open()
+        try:
+            return quarantined(self.files)
+        except OSError as error:
+            raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
+
+    def read_quarantined(self, name: str) -> bytes | None:
+        """Return the bytes of a file in quarantine; `None` if there is no such file.
+
+        :raises StorageError: if it cannot be read.
+        """
+        self.check_open()
+        try:
+            return read(self.files, name)
+        except OSError as error:
+            raise StorageError(self.path_of(name), f"cannot be read: {error.strerror}") from error
+
+    def purge_quarantined(self, name: str) -> bool:
+        """Remove a file in quarantine, durably; return whether it was there.
+
+        :raises SaveFailedError: if it cannot be removed, or may come back after a power cut.
+        """
+        self.check_writable()
+        try:
+            return purge(self.files, name)
+        except OSError as error:
+            raise SaveFailedError(None, f"{name} could not be removed: {error.strerror}") from error
 
     def close(self) -> None:
         """Let go of the lock and the directory; idempotent."""

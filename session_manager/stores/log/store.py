@@ -41,6 +41,7 @@ from session_manager.stores.archive.files import ArchiveFiles
 from session_manager.stores.archive.pairs import Pair, read_pair
 from session_manager.stores.archive.salvaging import read_damaged, with_archive, write_salvaged
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
+from session_manager.stores.descriptions import Quarantined
 from session_manager.stores.files.atomic import read_start
 from session_manager.stores.files.filesystem import Files
 from session_manager.stores.files.kinds import ARCHIVE_SUFFIX
@@ -325,6 +326,18 @@ class LogStore(Store):
         return write_salvaged(
             self._directory, self._archives, salvaged, partial(self._rewriter.put_salvaged, file, salvaged.session)
         )
+
+    def quarantined(self) -> list[Quarantined]:
+        return self._directory.quarantined()
+
+    def count_quarantined(self) -> int:
+        return self._files.quarantined
+
+    def read_quarantined(self, name: str) -> bytes | None:
+        return self._directory.read_quarantined(name)
+
+    def purge_quarantined(self, name: str) -> bool:
+        return self._directory.purge_quarantined(name)
 
     def repairs(self) -> list[Finding]:
         self._directory.check_open()

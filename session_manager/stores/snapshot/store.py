@@ -32,6 +32,7 @@ from session_manager.stores.archive.files import ArchiveFiles
 from session_manager.stores.archive.pairs import Pair, read_pair
 from session_manager.stores.archive.salvaging import read_damaged, with_archive, write_salvaged
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
+from session_manager.stores.descriptions import Quarantined
 from session_manager.stores.files.atomic import (
     OutcomeUnknownError,
     Replacement,
@@ -444,6 +445,18 @@ class SnapshotStore(Store):
         self._facts.pop(name, None)
         self._doubtful.pop(key, None)
         return kept
+
+    def quarantined(self) -> list[Quarantined]:
+        return self._directory.quarantined()
+
+    def count_quarantined(self) -> int:
+        return self._files.quarantined
+
+    def read_quarantined(self, name: str) -> bytes | None:
+        return self._directory.read_quarantined(name)
+
+    def purge_quarantined(self, name: str) -> bool:
+        return self._directory.purge_quarantined(name)
 
     def repairs(self) -> list[Finding]:
         self._directory.check_open()

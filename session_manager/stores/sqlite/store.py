@@ -28,6 +28,7 @@ from session_manager.model.ids import random_id
 from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
+from session_manager.stores.descriptions import Quarantined
 from session_manager.stores.files.filesystem import real_path
 from session_manager.stores.order import Order
 from session_manager.stores.salvaged import Salvaged
@@ -37,6 +38,9 @@ from session_manager.stores.sqlite.group_commit import GroupCommit, Request
 from session_manager.stores.sqlite.listing import page_by_key, put_in_place, recent_page, sizes
 from session_manager.stores.sqlite.page_copy import Counts, copy_pages
 from session_manager.stores.sqlite.pages import Pages
+from session_manager.stores.sqlite.quarantine import purge as purge_quarantined
+from session_manager.stores.sqlite.quarantine import quarantined
+from session_manager.stores.sqlite.quarantine import read as read_quarantined
 from session_manager.stores.sqlite.rows import (
     TOKEN_BYTES,
     DamageError,
@@ -110,6 +114,8 @@ class SQLiteStore(Store):
         self._connect = connect
         self._database = Database(self.path, read_only=read_only, busy_timeout=busy_timeout, connect=connect)
         self._group = GroupCommit(self._database)
+        #: How many things are in quarantine, as far as this process knows; `None`: to be counted.
+        self._count_quarantined: int | None = None
         self.shared = not exclusive
         self.indexed = self._database.has_index
 
@@ -266,6 +272,7 @@ class SQLiteStore(Store):
                     return False
             if damage is not None:
                 quarantine(connection, key)
+                self._count_quarantined = None
             erase(connection, key, indexed=self.indexed)
             return True
 
@@ -393,7 +400,30 @@ class SQLiteStore(Store):
             return kept
 
         kept = self._run(Request(session.key, work, erases=True))
+        self._count_quarantined = None
         return [] if kept is None else [str(kept)]
+
+    # Quarantine
+
+    def quarantined(self) -> list[Quarantined]:
+        return self._database.read(quarantined)
+
+    def count_quarantined(self) -> int:
+        if self._count_quarantined is None:
+            try:
+                self._count_quarantined = len(self.quarantined())
+            except StorageError as error:
+                _log.warning("the quarantine cannot be read: %s", error)
+                return 0
+        return self._count_quarantined
+
+    def read_quarantined(self, name: str) -> bytes | None:
+        return self._database.read(read_quarantined, name)
+
+    def purge_quarantined(self, name: str) -> bool:
+        self._check_writable()
+        self._count_quarantined = None
+        return bool(self._run(Request(None, partial(purge_quarantined, name=name), erases=True)))
 
     # Checking
 
