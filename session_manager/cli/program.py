@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, Mapping[str, _Place]] = {
     },
     "Check and mend": {
         "verify": _Place("checking", "Read everything, and report what is damaged."),
+        "salvage": _Place("mending", "Find what is whole of damaged sessions, and put them right."),
         "compact": _Place("checking", "Give back the space that dropped text takes."),
     },
     "Move": {

@@ -303,7 +303,7 @@ def completed(words, at, **environment):
 
 
 def test_commands_options_and_keys_are_completed(log, tmp_path):
-    assert completed("session-manager s", 1) == ["show", "search", "stats"]
+    assert completed("session-manager s", 1) == ["show", "search", "stats", "salvage"]
     assert "--older-than" in completed("session-manager expire --o", 2)
     wanted = ["telegram:42", "telegram:7"]
     assert completed("session-manager show tele", 2, SESSION_MANAGER_STORAGE=log) == wanted
