@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -191,12 +192,12 @@ def test_a_repair_drops_only_strays_and_adds_only_interruptions(objects):
 
     given = history_of(objects)
     mended = repair(given)
-    before, after = facts_of(given), facts_of(mended)
-    for piece in set(after):
-        assert after.count(piece) <= before.count(piece) or INTERRUPTED in piece
-    for piece in set(before):
+    before, after = Counter(facts_of(given)), Counter(facts_of(mended))
+    for piece, count in after.items():
+        assert count <= before[piece] or INTERRUPTED in piece
+    for piece, count in before.items():
         lost = '"role": "tool"', '"role": "function"', '"tool_result"', '_output"', '"type": "reasoning"'
-        assert before.count(piece) == after.count(piece) or any(kind in piece for kind in lost)
+        assert count == after[piece] or any(kind in piece for kind in lost)
 
 
 @given(conversations(greeting=False), st.data())
@@ -507,10 +508,10 @@ def recorded():
     return [history_of(json.loads(line)["messages"]) for line in CHATS.read_text().splitlines()]
 
 
-def test_recorded_conversations_cut_anywhere_are_repaired(recorded):
+def test_recorded_conversations_cut_anywhere_are_repaired(recorded, size):
     """Every beginning and every length of each conversation is tried."""
-    cuts = 0
-    for chat in recorded:
+    cuts, some = 0, recorded[:: size.of(5, 1, 1)]
+    for chat in some:
         assert problems(chat) == []
         assert same_objects(repair(chat), chat)
         for at in range(len(chat) + 1):
@@ -519,11 +520,11 @@ def test_recorded_conversations_cut_anywhere_are_repaired(recorded):
                 assert problems(mended) == []
                 assert not is_refused([message._object for message in mended])
                 cuts += 1
-    assert cuts == 2 * (2526 + 100)
+    assert cuts == 2 * sum(len(chat) + 1 for chat in some) > 500
 
 
-def test_recorded_conversations_truncated_to_every_length_stay_valid(recorded):
-    for chat in recorded:
+def test_recorded_conversations_truncated_to_every_length_stay_valid(recorded, size):
+    for chat in recorded[:: size.of(5, 1, 1)]:
         for keep_last in range(len(chat) + 1):
             kept = chat[safe_start(chat, keep_last) :]
             assert len(kept) >= keep_last
