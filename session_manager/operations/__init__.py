@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from session_manager.operations import quarantine as quarantine
+    from session_manager.operations.accepting import AcceptedEdits as AcceptedEdits
+    from session_manager.operations.accepting import accept_edits as accept_edits
     from session_manager.operations.backing_up import backup as backup
     from session_manager.operations.checking import verify as verify
     from session_manager.operations.compaction import CompactReport as CompactReport
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 #: Where the names are that are imported when they are asked for.
 _HOMES = {
+    "AcceptedEdits": "operations.accepting",
+    "accept_edits": "operations.accepting",
     "Backup": "operations.verification",
     "CompactReport": "operations.compaction",
     "CopyReport": "stores.copying",

@@ -412,6 +412,20 @@ class Store(Resource, abc.ABC):
         """
         return []
 
+    def accept_edits(self, key: str) -> list[str]:
+        """Sign a session, and its archive, as they are now, after somebody has edited them by hand. Their checksums do not count.
+
+        What was edited goes to quarantine as it is, and the session is written at its next revision.
+        By default nothing has a checksum.
+
+        :returns: the names of what is in quarantine now (`quarantined`).
+        :raises CorruptSessionError: if what is there is no session. Nothing has changed.
+        :raises UnsupportedFormatError: if a newer version wrote it.
+        :raises ConflictError, SaveFailedError, SaveOutcomeUnknownError: as `put_salvaged` does.
+        """
+        self.load(key)
+        return []
+
     def quarantined(self) -> list[Quarantined]:
         """Describe the damaged bytes in quarantine, the oldest first. By default there is no quarantine.
 

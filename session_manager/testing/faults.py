@@ -197,6 +197,10 @@ class FaultyStore(Store):
         """Call the wrapped store."""
         return self.store.put_salvaged(salvaged)
 
+    def accept_edits(self, key: str) -> list[str]:
+        """Call the wrapped store."""
+        return self.store.accept_edits(key)
+
     def quarantined(self) -> list[Quarantined]:
         """Call the wrapped store."""
         return self.store.quarantined()

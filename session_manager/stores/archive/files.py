@@ -24,6 +24,7 @@ from functools import partial
 
 import attrs
 
+from session_manager.codec.json import DecodeError
 from session_manager.errors import (
     CorruptSessionError,
     SaveFailedError,
@@ -47,7 +48,7 @@ from session_manager.stores.archive.format import (
     position_of,
 )
 from session_manager.stores.archive.marks import ArchiveMarks
-from session_manager.stores.archive.salvage import Archived, whole_lines
+from session_manager.stores.archive.salvage import Archived, edited_lines, whole_lines
 from session_manager.stores.contract import Commit, Finding
 from session_manager.stores.files.atomic import (
     NotRegularError,
@@ -365,6 +366,27 @@ class ArchiveFiles(Resource):
             version = Version(newest.generation, newest.revision)
         counting = [one for one in lines if version is not None and one.generation == version.generation]
         return [one for one in counting if version is not None and one.revision <= version.revision], flaws
+
+    def edited(self, key: str, version: Version) -> list[Archived]:
+        """Return the archived messages of a session whose archive was edited by hand.
+
+        :param version: the session's.
+        :raises CorruptSessionError: if a line is none.
+        :raises StorageError: if it cannot be read.
+        """
+        name = file_name(key, SUFFIX)
+        if not self.may_have(key):
+            return []
+        path = self._directory.path_of(name)
+        try:
+            lines = edited_lines(read_whole(self._files, name)[0], key)
+        except (FileNotFoundError, NotRegularError):
+            return []
+        except OSError as error:
+            raise StorageError(path, f"cannot be read: {error.strerror}") from error
+        except DecodeError as error:
+            raise_alone(CorruptSessionError(key, path, error.offset, error.reason))
+        return [one for one in lines if one.generation == version.generation and one.revision <= version.revision]
 
     def put_salvaged(self, key: str, generation: str, lines: Sequence[tuple[int, Message]]) -> list[str]:
         """Replace a damaged archive by its whole lines, durably; return the name of its copy in quarantine, if there was a file.

@@ -14,15 +14,15 @@ from session_manager.errors import (
     StorageError,
     UnsupportedFormatError,
 )
-from session_manager.model.session import Version
+from session_manager.model.session import Session, Version
 from session_manager.stores.archive.files import ArchiveFiles
 from session_manager.stores.contract import missing
 from session_manager.stores.files.atomic import NotRegularError, OutcomeUnknownError, read_whole, signature
 from session_manager.stores.files.quarantine import keep_copy
-from session_manager.stores.files.session_directory import SessionDirectory
+from session_manager.stores.files.session_directory import SessionDirectory, reading
 from session_manager.stores.salvaged import Flaw, Salvaged
 
-__all__ = ["read_damaged", "with_archive", "write_salvaged"]
+__all__ = ["edited", "read_damaged", "with_archive", "write_salvaged"]
 
 
 def read_damaged(
@@ -49,6 +49,35 @@ def read_damaged(
     except OSError as error:
         raise StorageError(path, f"cannot be read: {error.strerror}") from error
     return salvage(data, key, path)
+
+
+def edited(
+    directory: SessionDirectory, archives: ArchiveFiles, key: str, read: Callable[[bytes, str], Session]
+) -> Salvaged:
+    """Return a session whose file, or archive, was edited by hand, to be written by `write_salvaged`.
+
+    :param read: reads the session's own file, given its bytes and its path; may raise what decoding raises.
+    :raises CorruptSessionError: if it is no session, or another one.
+    :raises UnsupportedFormatError: if a newer version wrote it.
+    :raises StorageError: if it cannot be read.
+    """
+
+    def decoded(path: str) -> tuple[str, Session]:
+        session = read(read_whole(directory.files, name)[0], path)
+        return session.key, session
+
+    name = directory.name(key)
+    session = reading(directory.files, key, name, decoded)
+    if session is None or session.version is None:
+        raise CorruptSessionError(key, directory.path_of(name), 0, "is not there")
+    lines = archives.edited(key, session.version)
+    archive = [(one.revision, one.message) for one in lines if session.at(one.message.position or 0) is None]
+    paths = [directory.path_of(name), *([archives.path_of(key)] if archives.may_have(key) else [])]
+    return Salvaged(
+        session=session._with(revision=session.revision + 1, _archived=len(archive)),
+        archive=archive,
+        flaws=[Flaw(path, None, "was edited") for path in paths],
+    )
 
 
 def with_archive(salvaged: Salvaged, archives: ArchiveFiles, version_of: Callable[[str], Version | None]) -> Salvaged:

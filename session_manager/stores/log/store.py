@@ -39,7 +39,7 @@ from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
 from session_manager.stores.archive.files import ArchiveFiles
 from session_manager.stores.archive.pairs import Pair, read_pair
-from session_manager.stores.archive.salvaging import read_damaged, with_archive, write_salvaged
+from session_manager.stores.archive.salvaging import edited, read_damaged, with_archive, write_salvaged
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 from session_manager.stores.descriptions import Quarantined
 from session_manager.stores.files.atomic import read_start
@@ -48,6 +48,7 @@ from session_manager.stores.files.kinds import ARCHIVE_SUFFIX
 from session_manager.stores.files.renames import Renames
 from session_manager.stores.files.session_directory import SessionDirectory
 from session_manager.stores.log.appender import LogAppender
+from session_manager.stores.log.edited import read_edited
 from session_manager.stores.log.file import APPENDABLE, BELIEVED, WHOLE, Facts, LogFile
 from session_manager.stores.log.format import MAX_KEY, SUFFIX, encode_first, key_in
 from session_manager.stores.log.pairs import read_log
@@ -326,6 +327,10 @@ class LogStore(Store):
         return write_salvaged(
             self._directory, self._archives, salvaged, partial(self._rewriter.put_salvaged, file, salvaged.session)
         )
+
+    def accept_edits(self, key: str) -> list[str]:
+        self._directory.check_writable()
+        return self.put_salvaged(edited(self._directory, self._archives, key, read_edited))
 
     def quarantined(self) -> list[Quarantined]:
         return self._directory.quarantined()

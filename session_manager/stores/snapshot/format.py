@@ -41,6 +41,7 @@ from session_manager.stores.files.kinds import SUFFIXES
 
 __all__ = [
     "FOOTER",
+    "FORMAT",
     "START",
     "SUFFIX",
     "Fingerprint",
@@ -58,7 +59,7 @@ SUFFIX = SUFFIXES["snapshot"]
 #: A CRC of the first line, and that of the messages.
 Fingerprint = tuple[int, int]
 
-_FORMAT = "session_manager/1"
+FORMAT = "session_manager/1"
 START = b'{"format":"session_manager/1",'
 _NAMED_FORMAT = re.compile(rb'\{"format":"(session_manager/[0-9]{1,9})"')
 _HEADER_END = b'"header_crc32":"%08x","messages":['
@@ -110,8 +111,8 @@ def check_format(data: bytes, path: str) -> None:
     if named is None:
         raise DecodeError(0, "empty" if not data else "not a session's snapshot")
     found = named.group(1).decode()
-    if found != _FORMAT:
-        raise UnsupportedFormatError(path, found, _FORMAT)
+    if found != FORMAT:
+        raise UnsupportedFormatError(path, found, FORMAT)
 
 
 def decode_header(line: bytes, path: str) -> State:

@@ -30,7 +30,7 @@ from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
 from session_manager.stores.archive.files import ArchiveFiles
 from session_manager.stores.archive.pairs import Pair, read_pair
-from session_manager.stores.archive.salvaging import read_damaged, with_archive, write_salvaged
+from session_manager.stores.archive.salvaging import edited, read_damaged, with_archive, write_salvaged
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 from session_manager.stores.descriptions import Quarantined
 from session_manager.stores.files.atomic import (
@@ -47,6 +47,7 @@ from session_manager.stores.files.kinds import ARCHIVE_SUFFIX
 from session_manager.stores.files.renames import Renames
 from session_manager.stores.files.session_directory import SessionDirectory, reading
 from session_manager.stores.salvaged import Salvaged
+from session_manager.stores.snapshot.edited import read_edited
 from session_manager.stores.snapshot.format import (
     SUFFIX,
     Fingerprint,
@@ -445,6 +446,10 @@ class SnapshotStore(Store):
         self._facts.pop(name, None)
         self._doubtful.pop(key, None)
         return kept
+
+    def accept_edits(self, key: str) -> list[str]:
+        self._directory.check_writable()
+        return self.put_salvaged(edited(self._directory, self._archives, key, read_edited))
 
     def quarantined(self) -> list[Quarantined]:
         return self._directory.quarantined()

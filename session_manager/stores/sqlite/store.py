@@ -55,7 +55,7 @@ from session_manager.stores.sqlite.rows import (
     read_version,
     token_digest,
 )
-from session_manager.stores.sqlite.salvage import load_whole, salvage
+from session_manager.stores.sqlite.salvage import edited, load_whole, salvage
 from session_manager.stores.sqlite.search_index import candidates, missing
 from session_manager.stores.sqlite.writes import Plan, erase, load_base, move, purge, quarantine
 
@@ -384,22 +384,34 @@ class SQLiteStore(Store):
             raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
 
     def put_salvaged(self, salvaged: Salvaged) -> list[str]:
-        self._check_writable()
         session = salvaged.session
-        archived = tuple((one.position or 0, one) for _, one in salvaged.archive)
-        plan = Plan.of(Commit(session, (), None, archived=archived, token=random_id()))
 
-        def work(connection: sqlite3.Connection) -> str | None:
+        def found(connection: sqlite3.Connection) -> Salvaged:
             there = self._on_pages(connection, session.key)
             if there is None or not there.agrees(salvaged):
                 raise ConflictError(session.key, session.version, None, "it has changed since")
-            kept = quarantine(connection, session.key)
-            erase(connection, session.key, indexed=self.indexed)
+            return salvaged
+
+        return self._put(session.key, found)
+
+    def accept_edits(self, key: str) -> list[str]:
+        return self._put(key, lambda connection: self._undamaged(key, lambda: edited(connection, key)))
+
+    def _put(self, key: str, found: Callable[[sqlite3.Connection], Salvaged]) -> list[str]:
+        """Move the rows of a session to quarantine, and write it anew, in one transaction."""
+        self._check_writable()
+
+        def work(connection: sqlite3.Connection) -> str | None:
+            salvaged = found(connection)
+            archived = tuple((one.position or 0, one) for _, one in salvaged.archive)
+            plan = Plan.of(Commit(salvaged.session, (), None, archived=archived, token=random_id()))
+            kept = quarantine(connection, key)
+            erase(connection, key, indexed=self.indexed)
             if plan is not None:
                 plan.run(connection, indexed=self.indexed)
             return kept
 
-        kept = self._run(Request(session.key, work, erases=True))
+        kept = self._run(Request(key, work, erases=True))
         self._count_quarantined = None
         return [] if kept is None else [str(kept)]
 
