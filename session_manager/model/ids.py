@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from session_manager.errors import InvalidMessageError
 
-__all__ = ["Ids", "began_by_clear", "cleared", "random_id"]
+__all__ = ["Ids", "began_by_clear", "cleared", "random_id", "renewed"]
 
 #: The characters that every format and database holds unescaped: printable ASCII, but for the space, ``"`` and the backslash.
 _FITTING = re.compile(r"[!#-\[\]-~]{1,128}\Z")
@@ -32,6 +32,11 @@ def cleared(new_id: str) -> str:
 def began_by_clear(generation: str) -> bool:
     """Say whether a session got its generation when it was cleared, and not when it was created."""
     return generation.endswith(_CLEARED)
+
+
+def renewed(generation: str) -> str:
+    """Return another generation for a session that is restored: it is no later state of any that a manager may have in RAM."""
+    return cleared(random_id()) if began_by_clear(generation) else random_id()
 
 
 class Ids:

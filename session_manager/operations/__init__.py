@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from session_manager.operations.checking import verify as verify
     from session_manager.operations.compaction import CompactReport as CompactReport
     from session_manager.operations.compaction import compact as compact
+    from session_manager.operations.restoring import Restored as Restored
+    from session_manager.operations.restoring import restore as restore
     from session_manager.operations.salvaging import Gap as Gap
     from session_manager.operations.salvaging import SalvagedSession as SalvagedSession
     from session_manager.operations.salvaging import SalvageReport as SalvageReport
@@ -46,11 +48,13 @@ _HOMES = {
     "Group": "operations.statistics",
     "SalvageReport": "operations.salvaging",
     "SalvagedSession": "operations.salvaging",
+    "Restored": "operations.restoring",
     "Stats": "operations.statistics",
     "backup": "operations.backing_up",
     "compact": "operations.compaction",
     "copy": "stores.copying",
     "salvage": "operations.salvaging",
+    "restore": "operations.restoring",
     "stats": "operations.statistics",
     "verify": "operations.checking",
     "verify_backup": "operations.verification",

@@ -19,7 +19,7 @@ from session_manager.stores.files.kinds import (
     sessions_in,
 )
 
-__all__ = ["open_store"]
+__all__ = ["open_store", "parts_of"]
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):(.*)\Z", re.DOTALL)
 _DATABASE = (".db", ".sqlite", ".sqlite3")
@@ -50,12 +50,28 @@ def open_store(url: str | os.PathLike[str], *, read_only: bool = False) -> Store
     :raises StorageError: if it cannot be read or created.
     """
     check_bool(read_only, "read_only")
+    text, scheme, path = parts_of(url)
+    if scheme == "memory":
+        return _memory(text, path)
+    scheme = _settled(text, scheme, path, read_only=read_only, is_text=isinstance(url, str))
+    try:
+        return _opened(scheme, path, read_only=read_only)
+    except InvalidStorageError as error:
+        raise_alone(InvalidStorageError(text, error.reason))
+
+
+def parts_of(url: str | os.PathLike[str]) -> tuple[str, str, str]:
+    """Return a URL or path as text, its scheme (``""`` for a bare path), and its path.
+
+    :raises TypeError: if it is of another type.
+    :raises InvalidStorageError: if it is neither.
+    """
     text = check_path(url, "url", "must be a path, or a URL such as snapshot:PATH")
     match = _SCHEME.match(text) if isinstance(url, str) else None
     scheme, path = match.groups() if match else ("", text)
     path = expanded(path)
     if scheme == "memory":
-        return _memory(text, path)
+        return text, scheme, path
     if scheme not in ("", *_PATHS):
         raise InvalidStorageError(text, "there is no such store: memory:, snapshot:PATH, log:PATH and sqlite:PATH are")
     if not path:
@@ -65,11 +81,7 @@ def open_store(url: str | os.PathLike[str], *, read_only: bool = False) -> Store
         raise InvalidStorageError(text, f"takes a path, without //: give {scheme}:{bare} or {scheme}:/{bare}")
     if scheme == "sqlite" and path == ":memory:":
         raise InvalidStorageError(text, "would be a file of that name: give memory: to keep everything in RAM")
-    scheme = _settled(text, scheme, path, read_only=read_only, is_text=isinstance(url, str))
-    try:
-        return _opened(scheme, path, read_only=read_only)
-    except InvalidStorageError as error:
-        raise_alone(InvalidStorageError(text, error.reason))
+    return text, scheme, path
 
 
 def _settled(url: str, scheme: str, path: str, *, read_only: bool, is_text: bool) -> str:

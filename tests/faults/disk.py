@@ -45,6 +45,10 @@ COMPACT_FROM = 2_000
 _FIRST_DESCRIPTOR = 1_000_000
 
 
+#: Changes of names that tell of no file.
+WITHOUT_FILE = ("remove", "exchange")
+
+
 class KilledError(BaseException):
     """The process is dead: nothing that it still does reaches the disk."""
 
@@ -102,6 +106,12 @@ def apply(data, offset, piece):
         data[offset : offset + len(piece)] = piece
 
 
+def exchange(names, one, other):
+    """Let two names change places in a table of names."""
+    first, second = names.pop(one, None), names.pop(other, None)
+    names.update({name: inode for name, inode in ((one, second), (other, first)) if inode is not None})
+
+
 class Disk:
     """A directory in RAM. Tests read `names` and `descriptors`; `changed` is called after each change of it.
 
@@ -131,6 +141,8 @@ class Disk:
             names[rest[0]] = rest[1]
         elif kind == "remove":
             names.pop(rest[0], None)
+        elif kind == "exchange":
+            exchange(names, *rest)
         else:
             old, new, inode = rest
             if names.get(old) is inode:
@@ -148,11 +160,11 @@ class Disk:
         """Return what a power cut now may leave."""
         inodes = {id(inode): inode for inode in self.durable.values()}
         for change in self.pending:
-            if change[0] != "remove":
+            if change[0] not in WITHOUT_FILE:
                 inodes[id(change[-1])] = change[-1]
         files = {one.number: (one.base, tuple(one.operations)) for one in inodes.values()}
         names = {name: inode.number for name, inode in self.durable.items()}
-        pending = [(*one[:-1], one[-1].number) if one[0] != "remove" else one for one in self.pending]
+        pending = [one if one[0] in WITHOUT_FILE else (*one[:-1], one[-1].number) for one in self.pending]
         return Frozen(names, tuple(pending), files)
 
 
@@ -174,6 +186,8 @@ class Frozen:
                     names[rest[0]] = rest[1]
                 elif kind == "remove":
                     names.pop(rest[0], None)
+                elif kind == "exchange":
+                    exchange(names, *rest)
                 else:
                     old, new, number = rest
                     if names.get(old) == number:
@@ -387,6 +401,12 @@ class SimulatedFiles(Files):
         inode = self._inode(source)
         self._changing()
         self.disk.change("rename", source, target, inode)
+        self.disk.changed()
+
+    def exchange(self, one, other):
+        self._inode(one), self._inode(other)
+        self._changing()
+        self.disk.change("exchange", one, other)
         self.disk.changed()
 
     def unlink(self, name):

@@ -190,7 +190,7 @@ def test_what_happens_between_a_session_and_its_archive(kind, what, tmp_path):
 
 @pytest.mark.parametrize("kind", FILED)
 @pytest.mark.parametrize("clears", [False, True])
-def test_a_session_that_always_moves_is_taken_if_it_stays_the_same_one(kind, clears, tmp_path):
+def test_a_session_that_always_moves_is_taken_if_it_stays_the_same(kind, clears, tmp_path):
     url = filled(url_of(kind, tmp_path), "one")
     with SessionManager(url, archive=True) as m:
         store = STORES[kind](tmp_path / "chats", files=Meddled, read_only=True)

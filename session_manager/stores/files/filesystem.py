@@ -165,6 +165,13 @@ class Files(Resource):
         os.mkdir(self._at(name), 0o700, dir_fd=self._fd)
         os.chmod(self._at(name), 0o700, dir_fd=self._fd)
 
+    def own(self, name: str, mode: int, user: int, group: int) -> None:
+        """Give a file or a directory a mode and an owner. It must be no link."""
+        status = os.stat(self._at(name), dir_fd=self._fd, follow_symlinks=False)
+        if hasattr(os, "chown") and (status.st_uid, status.st_gid) != (user, group):
+            os.chown(self._at(name), user, group, dir_fd=self._fd, follow_symlinks=False)
+        os.chmod(self._at(name), mode, dir_fd=self._fd)
+
     def unlink(self, name: str) -> None:
         """Remove a name."""
         os.unlink(self._at(name), dir_fd=self._fd)

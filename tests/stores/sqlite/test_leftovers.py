@@ -147,28 +147,6 @@ def test_a_backup_beside_the_log_of_before_is_refused_and_left_as_it_is(how, rea
     assert found(killed) == complete
 
 
-@pytest.mark.parametrize("how", sorted(BACKUPS))
-def test_the_documented_restore_shows_the_backup(how, path, tmp_path):
-    """The commands are those of the page, after a kill, and then the old database, put back, is whole."""
-    page = (ROOT / "docs" / "how-to.md").read_text()
-    commands = page.split("## … restore a backup", 1)[1].split("```sh", 1)[1].split("```", 1)[0]
-    with opened(tmp_path / "live" / "chats.db") as m:
-        say(m, *(f"old {number}" for number in range(20)))
-    BACKUPS[how](tmp_path / "live" / "chats.db", tmp_path / "backup.db")
-    with opened(tmp_path / "live" / "chats.db") as m:
-        say(m, "new 0")
-    with opened(tmp_path / "live" / "chats.db") as m:
-        say(m, "new 1")
-        complete = texts(m)
-        kept(tmp_path / "live" / "chats.db", tmp_path)
-    subprocess.run(["sh", "-e", "-c", commands], cwd=tmp_path, check=True)
-    assert {"before", "chats.db"} <= set(os.listdir(tmp_path))
-    assert not list(tmp_path.glob("chats.db-*"))
-    expected = [f"{'other' if how == 'of_another' else 'old'} {number}" for number in range(20)]
-    assert found(path) == expected
-    assert found(tmp_path / "before" / "chats.db") == complete
-
-
 @pytest.mark.parametrize("how", ["by_vacuum", "by_copy"])
 def test_a_backup_of_a_database_in_use_beside_its_own_log_is_refused(how, path, tmp_path):
     """It has the ids of the log's commits, or none of them, but other pages."""
