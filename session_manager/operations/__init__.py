@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from session_manager.operations.checking import verify as verify
     from session_manager.operations.compaction import CompactReport as CompactReport
     from session_manager.operations.compaction import compact as compact
+    from session_manager.operations.holding import Holder as Holder
+    from session_manager.operations.holding import holder as holder
     from session_manager.operations.restoring import Restored as Restored
     from session_manager.operations.restoring import restore as restore
     from session_manager.operations.salvaging import Gap as Gap
@@ -46,6 +48,7 @@ _HOMES = {
     "CopyReport": "stores.copying",
     "Gap": "operations.salvaging",
     "Group": "operations.statistics",
+    "Holder": "operations.holding",
     "SalvageReport": "operations.salvaging",
     "SalvagedSession": "operations.salvaging",
     "Restored": "operations.restoring",
@@ -53,6 +56,7 @@ _HOMES = {
     "backup": "operations.backing_up",
     "compact": "operations.compaction",
     "copy": "stores.copying",
+    "holder": "operations.holding",
     "salvage": "operations.salvaging",
     "restore": "operations.restoring",
     "stats": "operations.statistics",

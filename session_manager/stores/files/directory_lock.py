@@ -24,9 +24,10 @@ from session_manager.stores.files.atomic import NotRegularError, read_start
 from session_manager.stores.files.filesystem import Files
 from session_manager.stores.files.lock_file import LockFile
 
-__all__ = ["DirectoryLock", "WriterLock"]
+__all__ = ["LOCK", "DirectoryLock", "WriterLock", "is_gone", "read_holder"]
 
-_LOCK = ".lock"
+#: The name of the lock file.
+LOCK = ".lock"
 _HOLDER = ".holder"
 #: The largest ``.holder`` that is read, in bytes.
 _LONGEST_HOLDER = 4096
@@ -61,7 +62,7 @@ class DirectoryLock(Resource):
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._lock = WriterLock(os.path.join(files.path, _LOCK), partial(files.open_lock, _LOCK))
+        self._lock = WriterLock(os.path.join(files.path, LOCK), partial(files.open_lock, LOCK))
         if not self._lock.acquire():
             self._lock.close()
             raise StorageLockedError(files.path, _holder(files))
@@ -92,18 +93,21 @@ class DirectoryLock(Resource):
         self._lock.close()
 
 
-def _holder(files: Files) -> dict[str, Any]:
+def read_holder(files: Files) -> dict[str, Any]:
+    """Return ``pid``, ``host`` and ``started`` of the name that a writer has left in a directory; ``{}`` if there is none."""
     try:
         holder = json.loads(read_start(files, _HOLDER, _LONGEST_HOLDER))
     except (OSError, ValueError, RecursionError, NotRegularError):
         return {}
-    if not isinstance(holder, dict):
-        return {}
-    named = {field: holder.get(field) for field in ("pid", "host", "started")}
-    return {**named, "gone": True} if _is_gone(named["pid"], named["host"]) else named
+    return {field: holder.get(field) for field in ("pid", "host", "started")} if isinstance(holder, dict) else {}
 
 
-def _is_gone(pid: object, host: object) -> bool:
+def _holder(files: Files) -> dict[str, Any]:
+    named = read_holder(files)
+    return {**named, "gone": True} if named and is_gone(named["pid"], named["host"]) else named
+
+
+def is_gone(pid: object, host: object) -> bool:
     """Say whether the process that ``.holder`` names has certainly ended. It then left its name, and the new holder could not write."""
     if os.name != "posix" or host != socket.gethostname() or type(pid) is not int or pid < 1:
         return False
