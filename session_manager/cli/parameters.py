@@ -116,7 +116,7 @@ def keys_of(ctx: click.Context, _: click.Parameter, incomplete: str) -> Sequence
         from session_manager.operations.opening import opened  # noqa: PLC0415 - the module is imported for each --help
 
         with opened(storage, read_only=True) as store:
-            return sorted(store.keys(incomplete))[:_OFFERED]
+            return sorted(filter(str.isprintable, store.keys(incomplete)))[:_OFFERED]
     return []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -286,6 +287,29 @@ def test_a_shell_gets_its_script(shell):
     done = run("completion", shell)
     assert done.code == 0
     assert "_SESSION_MANAGER_COMPLETE" in done.out
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("session-manager show tele", ["telegram:42", "telegram:7"]),
+        ("session-manager show telegram:", ["42", "7"]),
+        ("session-manager show telegram:4", ["42"]),
+        ("session-manager sta", ["stats"]),
+        ("session-manager stats ", []),
+    ],
+)
+def test_bash_completes_keys_with_colons(log, tmp_path, line, wanted):
+    """bash ends a word at a colon, so click's own script offered nothing behind one."""
+    program = tmp_path / "session-manager"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(command())} "$@"\n')
+    program.chmod(0o700)
+    ask = f"COMP_LINE={shlex.quote(line)} COMP_POINT={len(line)}; _session_manager_completion {program}"
+    script = run("completion", "bash").out + ask + "\nprintf '%s\\n' \"${COMPREPLY[@]}\""
+    env = {**os.environ, "SESSION_MANAGER_STORAGE": log}
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env=env)
+    assert (done.stdout.split(), done.stderr) == (wanted, "")
 
 
 def completed(words, at, **environment):
