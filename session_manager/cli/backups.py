@@ -1,4 +1,4 @@
-"""The commands ``backup`` and ``verify-backup``: a storage is copied while a bot uses it, and the copy is checked."""
+"""The commands ``backup``, ``verify-backup`` and ``restore``: a storage is copied while a bot uses it, and put back."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import click
 from session_manager import operations
 from session_manager.cli.exits import FOUND
 from session_manager.cli.output import counted, json_value, print_findings
-from session_manager.cli.parameters import json_option, storage_option
+from session_manager.cli.parameters import json_option, storage_option, yes_option
 from session_manager.cli.terminal import progress_bar
 from session_manager.cli.text import amount, clock_time, one_line
 from session_manager.operations.verification import Backup
 
-__all__ = ["backup", "verify_backup"]
+__all__ = ["backup", "restore", "verify_backup"]
 
 
 @click.command(
@@ -51,6 +51,43 @@ def verify_backup(target: str, *, as_json: bool) -> int:
     with progress_bar("Verifying") as progress:
         found = operations.verify_backup(target, progress=progress)
     return _tell(found, as_json=as_json)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+    session-manager restore backups/monday -s log:chats
+    session-manager restore backups/monday --discard --yes"""
+)
+@click.argument("target", metavar="BACKUP", type=click.Path())
+@click.option("--discard", is_flag=True, help="Remove what is replaced; by default it is kept beside the storage.")
+@yes_option
+@json_option
+@storage_option
+def restore(storage: str, target: str, *, discard: bool, yes: bool, as_json: bool) -> int:
+    """Put BACKUP in the place of the storage, whole and in one step. It asks first.
+
+    Stop every program that uses the storage. Every byte of the backup is checked before anything is written. The exit code is 1
+    if a session was damaged already when the backup was made.
+    """
+    if not yes:
+        lost = "remove" if discard else "keep beside it"
+        click.confirm(
+            f"Put {one_line(target)} in the place of {one_line(storage)}, and {lost} what is there?",
+            abort=True,
+            err=True,
+        )
+    with progress_bar("Restoring") as progress:
+        done = operations.restore(target, storage, keep=not discard, progress=progress)
+    if as_json:
+        json_value(done)
+    else:
+        for key in done.unreadable:
+            click.echo(f"{one_line(key)}: was damaged in the backup already", err=True)
+        click.echo(f"{one_line(done.path)}: {counted(done.sessions, 'session')}, {counted(done.messages, 'message')}")
+        if done.replaced is not None:
+            click.echo(f"what was there is kept as {one_line(done.replaced)}")
+    return FOUND if done.unreadable else 0
 
 
 def _tell(found: Backup, *, as_json: bool) -> int:

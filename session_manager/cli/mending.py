@@ -1,4 +1,4 @@
-"""The command ``salvage``: what is whole of damaged sessions, and how it takes their place."""
+"""The commands ``salvage`` and ``accept-edits``: sessions that are damaged, or were edited by hand, are put right."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from session_manager.cli.text import one_line
 from session_manager.errors import SessionNotFoundError
 from session_manager.operations.salvaging import SalvagedSession
 
-__all__ = ["salvage"]
+__all__ = ["accept_edits", "salvage"]
 
 _MOST = 10
 
@@ -69,3 +69,25 @@ def _show(session: SalvagedSession) -> None:
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - _MOST:,} more" if len(names) > _MOST else ""
     return ", ".join(names[:_MOST]) + more
+
+
+@click.command(
+    epilog="""\b
+Example:
+    session-manager accept-edits telegram:42 -s snapshot:chats"""
+)
+@key_argument()
+@json_option
+@storage_option
+def accept_edits(storage: str, key: str, *, as_json: bool) -> None:
+    """Take the session KEY as it is in its file now, after you have edited it by hand, and sign it again.
+
+    Use it only for what you have changed yourself; for damage there is salvage. The edited bytes are copied to quarantine first. A
+    storage of files must not be open in another program.
+    """
+    done = operations.accept_edits(storage, key)
+    if as_json:
+        json_value(done)
+    else:
+        what = "signed" if done.signed else "every checksum was right already"
+        click.echo(f"{paint(one_line(done.key), 'cyan')}: {counted(done.messages, 'message')}, {what}")

@@ -36,11 +36,14 @@ COMMANDS: Mapping[str, Mapping[str, _Place]] = {
     "Check and mend": {
         "verify": _Place("checking", "Read everything, and report what is damaged."),
         "salvage": _Place("mending", "Find what is whole of damaged sessions, and put them right."),
+        "accept-edits": _Place("mending", "Sign a session that you have edited by hand."),
+        "quarantine": _Place("quarantining", "Look at damaged bytes that were moved aside, and remove them."),
         "compact": _Place("checking", "Give back the space that dropped text takes."),
     },
     "Move": {
         "backup": _Place("backups", "Copy the whole storage to a new directory, while a bot uses it."),
         "verify-backup": _Place("backups", "Check every byte and session of a backup."),
+        "restore": _Place("backups", "Put a backup in the place of the storage."),
         "copy": _Place("moving", "Copy sessions to another storage, and compare them."),
     },
     "Remove": {
