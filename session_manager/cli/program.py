@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, Mapping[str, _Place]] = {
         "show": _Place("showing", "Show the messages of a session."),
         "search": _Place("searching", "Find messages that contain a text."),
         "stats": _Place("figures", "Count sessions, messages and bytes."),
+        "holder": _Place("holding", "Name the process that has the storage open."),
     },
     "Check and mend": {
         "verify": _Place("checking", "Read everything, and report what is damaged."),
