@@ -6,12 +6,16 @@ import attrs
 
 from session_manager.arguments import Progress, check_bool, check_progress
 from session_manager.as_dict import AsDict
-from session_manager.errors import CorruptSessionError, StorageError, UnsupportedFormatError
+from session_manager.errors import CorruptSessionError, InvalidStorageError, StorageError, UnsupportedFormatError
 from session_manager.model.key import check_key
 from session_manager.model.message import Message
 from session_manager.operations.opening import Storage, opened
 from session_manager.stores.contract import Finding, Store
+from session_manager.stores.files.filesystem import real_path
 from session_manager.stores.salvaged import Salvaged
+from session_manager.stores.sqlite.rebuilding import carved, is_page_damage, rebuild
+from session_manager.stores.sqlite.salvage import Carved
+from session_manager.stores.urls import parts_of
 
 __all__ = ["Gap", "SalvageReport", "SalvagedSession", "salvage"]
 
@@ -63,6 +67,8 @@ class SalvageReport(AsDict):
     sessions: tuple[SalvagedSession, ...] = ()
     #: How many sessions were looked at.
     checked: int = 0
+    #: Where a damaged database is kept that was written anew, because SQLite could not write in it any more.
+    replaced: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -77,7 +83,8 @@ def salvage(
 
     By default nothing is written: a URL or path is opened read-only, beside the program that writes to it. With `write`, the
     damaged bytes go to quarantine first; then the whole messages take the session's place, at its next revision. After a crash
-    each session is the damaged one or the new one. A session of which nothing is whole stays as it is: `delete` moves it to quarantine.
+    each session is the damaged one or the new one. A database in which SQLite cannot write any more is written anew, all of it; the
+    damaged one is kept beside it (`SalvageReport.replaced`). A session of which nothing is whole stays as it is: `delete` moves it to quarantine.
 
     :param key: only this session; otherwise all of them, of which the damaged ones are returned.
     :param write: put the damaged sessions right. Read the report without it first.
@@ -91,16 +98,50 @@ def salvage(
     check_bool(write, "write")
     check_progress(progress)
     wanted = None if key is None else check_key(key)
-    with opened(storage, read_only=not write) as store:
-        keys = sorted(store.keys()) if wanted is None else [wanted]
-        found: list[SalvagedSession] = []
-        for number, one in enumerate(keys, 1):
-            session = _salvaged(store, one, write=write)
-            if session is not None and (session.findings or wanted is not None):
-                found.append(session)
-            if progress is not None:
-                progress(number, len(keys), one)
-        return SalvageReport(sessions=tuple(found), checked=len(keys))
+    try:
+        with opened(storage, read_only=not write) as store:
+            return _in_place(store, wanted, progress, write=write)
+    except (StorageError, InvalidStorageError) as error:
+        there = (
+            None if isinstance(storage, Store) or not is_page_damage(error) else carved(real_path(parts_of(storage)[2]))
+        )
+        if there is None:
+            raise
+    return _on_pages(there, wanted, progress, write=write)
+
+
+def _in_place(store: Store, wanted: str | None, progress: Progress | None, *, write: bool) -> SalvageReport:
+    keys = sorted(store.keys()) if wanted is None else [wanted]
+    found: list[SalvagedSession] = []
+    for number, one in enumerate(keys, 1):
+        session = _salvaged(store, one, write=write)
+        if session is not None and (session.findings or wanted is not None):
+            found.append(session)
+        if progress is not None:
+            progress(number, len(keys), one)
+    return SalvageReport(sessions=tuple(found), checked=len(keys))
+
+
+def _on_pages(there: Carved, wanted: str | None, progress: Progress | None, *, write: bool) -> SalvageReport:
+    """Salvage a database that SQLite cannot open, or cannot write in; with `write`, all of it is written anew."""
+    keys = there.keys()
+    found: list[SalvagedSession] = []
+
+    def note(salvaged: Salvaged) -> None:
+        found.append(_described(salvaged, [], written=write))
+        if progress is not None:
+            progress(len(found), len(keys), salvaged.session.key)
+
+    replaced = None
+    if write:
+        replaced = rebuild(there, note)
+    else:
+        for key in keys if wanted is None else [wanted]:
+            salvaged = there.salvage(key)
+            if salvaged is not None:
+                note(salvaged)
+    shown = tuple(one for one in found if wanted in (None, one.key))
+    return SalvageReport(sessions=shown, checked=len(keys), replaced=replaced)
 
 
 def _salvaged(store: Store, key: str, *, write: bool) -> SalvagedSession | None:

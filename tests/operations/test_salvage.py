@@ -7,6 +7,8 @@ import json
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from session_manager import (
     CorruptSessionError,
     InvalidKeyError,
+    InvalidStorageError,
     SessionManager,
     StorageError,
     StorageLockedError,
@@ -24,6 +27,7 @@ from session_manager.operations import Gap, SalvageReport, salvage
 from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
+from session_manager.stores.sqlite.pages import Pages
 from session_manager.testing import FaultyStore
 from tests.support.killed_files import KilledError, KilledFiles
 
@@ -283,34 +287,102 @@ def database(tmp_path_factory):
 
 @pytest.mark.parametrize("damage", [bytes(4096), b"\1" + random.Random(3).randbytes(4095)], ids=["zeros", "garbage"])
 def test_a_bad_page_leaves_all_rows_of_the_others(database, damage, tmp_path):
+    """Also the first page, with the schema, and those of indexes and inner pages: without SQLite, no row hangs on another page."""
     path, there, archive = database
     data = path.read_bytes()
-    from session_manager.stores.sqlite.pages import Pages
-
-    on_page = {}
-    for record in Pages(str(path)).records():
-        if len(record.values) == 5 and record.values[0] is None:
-            on_page[record.page] = on_page.get(record.page, 0) + 1
-    kept = 0
+    on_page = rows_on_pages(path)
     for page in range(damage[0] % 2, len(data) // 4096, 2):
         file = tmp_path / f"{page}.db"
         file.write_bytes(data[: page * 4096] + damage + data[page * 4096 + 4096 :])
-        try:
-            report = salvage(f"sqlite:{file}")
-        except (StorageError, ValueError):
-            continue  # the schema: SQLite cannot open it
-        lost = 0
-        for found in report.sessions:
-            wanted = there[found.key]
-            assert all(wanted[one.position] == one for one in found.messages)
-            lost += len(wanted) - len(found.messages)
-            if found.key == "k:1":
-                assert all(archive[one.position] == one for one in found.archived)
-                lost += len(archive) - len(found.archived)
+        (tmp_path / f"{page}.db.lock").touch()
+        report = salvage(f"sqlite:{file}")
+        lost = lost_of(report, there, archive)
         assert report.checked == len(there)
         assert lost <= on_page.get(page + 1, 1)  # an overflow page is one message's
-        kept += 1
-    assert kept >= len(data) // 8192 - 3
+
+
+def rows_on_pages(path):
+    counts = {}
+    for record in Pages(str(path)).records():
+        if len(record.values) == 5 and record.values[0] is None:
+            counts[record.page] = counts.get(record.page, 0) + 1
+    return counts
+
+
+def lost_of(report, there, archive):
+    """Return how many messages are lost; those that are there must be right."""
+    lost = 0
+    for found in report.sessions:
+        wanted = there[found.key]
+        assert all(wanted[one.position] == one for one in found.messages)
+        lost += len(wanted) - len(found.messages)
+        if found.key == "k:1":
+            assert all(archive[one.position] == one for one in found.archived)
+            lost += len(archive) - len(found.archived)
+    return lost
+
+
+def test_a_database_that_sqlite_cannot_write_is_written_anew(database, tmp_path):
+    """Bad pages of every kind: the first, a leaf, an index. The damaged database is kept, byte for byte, and nothing else is left."""
+    path, there, archive = database
+    data = path.read_bytes()
+    on_page = rows_on_pages(path)
+    leaf = max(on_page, key=on_page.get) - 1
+    for page in (0, 3, leaf):
+        place = tmp_path / f"{page}"
+        place.mkdir()
+        file = place / "chats.db"
+        damaged = data[: page * 4096] + b"\1" * 4096 + data[page * 4096 + 4096 :]
+        file.write_bytes(damaged)
+        (place / "chats.db.lock").touch()
+        report = salvage(f"sqlite:{file}", write=True)
+        assert report.ok
+        assert lost_of(report, there, archive) <= on_page.get(page + 1, 0)
+        kept = Path(report.replaced)
+        assert kept.stat().st_size == len(damaged)
+        assert sorted(place.iterdir()) == sorted([file, kept, place / "chats.db.lock"])
+        with SessionManager(f"sqlite:{file}", archive=True) as m:
+            assert m.verify() == []
+            assert sorted(m) == sorted(there)
+            assert len(m.get_history("k:3")) >= 100 - on_page.get(page + 1, 0)
+            assert m.add_message("k:3", "user", "more").position == 100
+            assert m.search("more")
+
+
+def test_a_database_that_is_open_is_not_written_anew(database, tmp_path):
+    data = bytearray(database[0].read_bytes())
+    leaf = max(rows_on_pages(database[0]).items(), key=lambda item: item[1])[0] - 1
+    data[leaf * 4096 : leaf * 4096 + 4096] = b"\1" * 4096
+    file = tmp_path / "chats.db"
+    file.write_bytes(data)
+    with SessionManager(f"sqlite:{file}"):
+        with pytest.raises(StorageLockedError):
+            salvage(f"sqlite:{file}", write=True)
+        assert file.exists()
+    assert salvage(f"sqlite:{file}", write=True).ok
+
+
+def test_a_process_that_dies_while_it_writes_a_database_anew_leaves_the_old_one(database, tmp_path):
+    data = bytearray(database[0].read_bytes())
+    data[:4096] = b"\1" * 4096
+    file = tmp_path / "chats.db"
+    file.write_bytes(data)
+    (tmp_path / "chats.db.lock").touch()
+    program = "import os, sys; from session_manager.operations import salvage\n"
+    program += "salvage('sqlite:' + sys.argv[1], write=True, progress=lambda done, *_: done == 2 and os._exit(9))"
+    assert subprocess.run([sys.executable, "-c", program, file], check=False).returncode == 9
+    assert file.read_bytes() == data
+    report = salvage(f"sqlite:{file}", write=True)
+    assert lost_of(report, database[1], database[2]) == 0
+
+
+def test_a_foreign_database_is_no_damage(tmp_path):
+    file = tmp_path / "chats.db"
+    file.write_bytes(b"x" * 9000)
+    for write in (False, True):
+        with pytest.raises(InvalidStorageError):
+            salvage(f"sqlite:{file}", write=write)
+    assert file.read_bytes() == b"x" * 9000
 
 
 def test_damaged_rows_of_a_database_go_to_quarantine(database, tmp_path):

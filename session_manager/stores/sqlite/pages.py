@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 import attrs
@@ -56,8 +56,10 @@ class Pages:
         self._log: dict[int, bytes] = {}
         head = self._at(0, 100)
         size = _page_size(head[16:18])
-        self.size = size if head.startswith(b"SQLite format 3\0") and size in _PAGE_SIZES else _DEFAULT_PAGE
-        self._usable = self.size - (head[20] if len(head) > 20 and head[20] < 32 else 0)
+        is_whole = head.startswith(b"SQLite format 3\0") and size in _PAGE_SIZES
+        self.size = size if is_whole else _DEFAULT_PAGE
+        #: The bytes of a page without those that are reserved at its end.
+        self._usable = self.size - (head[20] if is_whole else 0)
         self.count = (status.st_size + self.size - 1) // self.size
         with contextlib.suppress(FileNotFoundError, struct.error):
             self._read_log(f"{path}-wal")
@@ -74,7 +76,8 @@ class Pages:
         order = ">" if data[3] & 1 else "<"
         size = struct.unpack_from(">I", data, 8)[0]
         if size in _PAGE_SIZES:
-            self.size = self._usable = size
+            self._usable += size - self.size
+            self.size = size
         salts, sums = data[16:24], _sums(data[:24], order, (0, 0))
         if sums != struct.unpack_from(">II", data, 24):
             return
@@ -96,9 +99,12 @@ class Pages:
         found = self._log.get(number)
         return self._at((number - 1) * self.size, self.size) if found is None and number > 0 else found or b""
 
-    def records(self) -> Iterator[Record]:
-        """Yield every record that parses, of tables and indexes."""
-        for number in range(1, self.count + 1):
+    def records(self, numbers: Iterable[int] | None = None) -> Iterator[Record]:
+        """Yield every record that parses, of tables and indexes.
+
+        :param numbers: only of these pages.
+        """
+        for number in range(1, self.count + 1) if numbers is None else numbers:
             page = self.page(number)
             for place in self._cells(page, number):
                 with contextlib.suppress(struct.error, IndexError, ValueError):

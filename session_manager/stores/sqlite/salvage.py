@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterator
 from typing import Any
 
 import attrs
 
 from session_manager.codec.fragments import fields_in
 from session_manager.codec.state import State
+from session_manager.errors import InvalidKeyError
+from session_manager.model.key import check_key
 from session_manager.model.message import Message
 from session_manager.stores.salvaged import Expected, Flaw, Salvaged, session_of_fields
 from session_manager.stores.sqlite.pages import Pages, Record
 from session_manager.stores.sqlite.rows import DamageError, checked_state, damages, decode_line, load, load_archive
 
-__all__ = ["edited", "keys_on_pages", "load_whole", "salvage"]
+__all__ = ["Carved", "edited", "load_whole"]
 
 _FIELDS = (
     *("key", "generation", "revision", "created", "updated", "last_message_at", "start", "end", "refs"),
@@ -39,8 +40,6 @@ class _Rows:
 
     #: The session's own, as far as it is there: generation, revision, state, checksum.
     session: list[Any] | None = None
-    #: Its ids: more than one if a damaged page shows another.
-    ids: set[int] = attrs.field(factory=set)
     #: By position, and by whether they are archived; `None` if no tree claims the row.
     lines: list[tuple[bool | None, Message]] = attrs.field(factory=list)
     damaged: int = 0
@@ -86,9 +85,8 @@ def edited(connection: sqlite3.Connection, key: str) -> Salvaged:
     )
 
 
-def salvage(pages: Pages, key: str, path: str) -> Salvaged | None:
+def salvage(rows: _Rows, key: str, path: str) -> Salvaged | None:
     """Return all of a session that is whole; `None` if no page tells of it."""
-    rows = _rows(pages, key)
     state, flaws = None, []
     told: dict[str, object] = {}
     if rows.session is not None:
@@ -145,56 +143,88 @@ def _salvaged(
     )
 
 
-def _rows(pages: Pages, key: str) -> _Rows:
-    wanted, rows = key.encode(), _Rows()
-    for record, found in _keys(pages):
-        if found == wanted:
-            rows.ids.add(record.rowid or _last_number(record))
-            if len(record.values) in _SESSION:
-                rows.session = list(record.values[2:6])
-    seed, archived, messages = zlib.crc32(wanted), _leaves(pages, b"archive"), _leaves(pages, b"messages")
-    for record in pages.records():
-        if len(record.values) != _LINE or record.values[1] not in rows.ids:
-            continue
-        _, _, position, line, checksum = record.values
-        try:
-            message = decode_line((position, line, checksum), seed)
-        except DamageError:
-            rows.damaged += 1
-        else:
-            aside = True if record.page in archived else False if record.page in messages else None
-            rows.lines.append((aside, message))
-    return rows
+class Carved:
+    """All sessions that the pages of a database tell of, found in one pass; their rows are read when they are asked for.
 
+    :param path: the database.
+    :raises OSError: if it cannot be read.
+    """
 
-def _last_number(record: Record) -> int:
-    last = record.values[-1]
-    return last if isinstance(last, int) else 0
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._pages = Pages(path)
+        #: Of each key, unchecked, the ids of its rows, and its own row, if that is there.
+        self._sessions: dict[bytes, tuple[set[int], list[Any] | None]] = {}
+        #: The pages with messages of a session, by its id.
+        self._places: dict[int, set[int]] = {}
+        roots: dict[bytes, int] = {}
+        for record in self._pages.records():
+            self._note(record, roots)
+        self._archived, self._messages = (
+            self._pages.leaves(roots[name]) if name in roots else set[int]() for name in (b"archive", b"messages")
+        )
 
-
-def keys_on_pages(pages: Pages) -> set[bytes]:
-    """Return the keys of sessions that rows or indexes tell, unchecked."""
-    return {key for _, key in _keys(pages)}
-
-
-def _keys(pages: Pages) -> Iterator[tuple[Record, bytes]]:
-    """Yield each record that names a key: of the table of sessions, of the index of keys, or of the index of places."""
-    for record in pages.records():
+    def _note(self, record: Record, roots: dict[bytes, int]) -> None:
         match record.values:
+            case [None, int(session), int(), _, _]:
+                self._places.setdefault(session, set()).add(record.page)
+            case [b"table", bytes(name), _, int(root), _]:
+                roots.setdefault(name, root)
             case [None, bytes(key), bytes(), int(), bytes(), int(), bytes(), *_] if len(record.values) in _SESSION:
-                yield record, key
-            case [bytes(key), int()] | [int(), bytes(key), int()] if not record.rowid:
-                yield record, key
+                self._add(key, record.rowid, list(record.values[2:6]))
+            case [bytes(key), int(number)] | [int(), bytes(key), int(number)] if not record.rowid:
+                self._add(key, number, None)
             case _:
                 pass
 
+    def _add(self, key: bytes, number: int, own: list[Any] | None) -> None:
+        ids, before = self._sessions.get(key, (set(), None))
+        self._sessions[key] = ids | {number}, own or before
 
-def _leaves(pages: Pages, name: bytes) -> set[int]:
-    """Return the pages that hold the rows of a table, as far as the schema and its tree are there."""
-    for record in pages.records():
-        match record.values:
-            case [b"table", found, _, int(root), _] if found == name:
-                return pages.leaves(root)
-            case _:
-                pass
-    return set()
+    def keys(self) -> list[str]:
+        """Return the keys of sessions with whole rows, sorted."""
+        texts = (key.decode("utf-8", "replace") for key in self._sessions)
+        return sorted(key for key in texts if _is_key(key) and self._is_proven(key))
+
+    def _is_proven(self, key: str) -> bool:
+        """Say whether a row is there whose checksum proves a key: the pages may also hold bytes that only look like one."""
+        rows = self.rows(key)
+        return bool(rows.lines) or (rows.session is not None and _is_state(key, rows.session))
+
+    def rows(self, key: str) -> _Rows:
+        """Return the rows of a session."""
+        ids, own = self._sessions.get(key.encode(), (set[int](), None))
+        rows, seed = _Rows(own), zlib.crc32(key.encode())
+        places = {page for number in ids for page in self._places.get(number, ())}
+        for record in self._pages.records(sorted(places)):
+            if len(record.values) != _LINE or record.values[1] not in ids:
+                continue
+            _, _, position, line, checksum = record.values
+            try:
+                message = decode_line((position, line, checksum), seed)
+            except DamageError:
+                rows.damaged += 1
+            else:
+                aside = True if record.page in self._archived else False if record.page in self._messages else None
+                rows.lines.append((aside, message))
+        return rows
+
+    def salvage(self, key: str) -> Salvaged | None:
+        """Return all of a session that is whole; `None` if no page tells of it."""
+        return salvage(self.rows(key), key, self.path)
+
+
+def _is_key(text: str) -> bool:
+    try:
+        check_key(text)
+    except InvalidKeyError:
+        return False
+    return True
+
+
+def _is_state(key: str, row: list[Any]) -> bool:
+    try:
+        checked_state(key, *row[:4])
+    except DamageError:
+        return False
+    return True

@@ -37,7 +37,6 @@ from session_manager.stores.sqlite.database import Database
 from session_manager.stores.sqlite.group_commit import GroupCommit, Request
 from session_manager.stores.sqlite.listing import page_by_key, put_in_place, recent_page, sizes
 from session_manager.stores.sqlite.page_copy import Counts, copy_pages
-from session_manager.stores.sqlite.pages import Pages
 from session_manager.stores.sqlite.quarantine import purge as purge_quarantined
 from session_manager.stores.sqlite.quarantine import quarantined
 from session_manager.stores.sqlite.quarantine import read as read_quarantined
@@ -55,7 +54,7 @@ from session_manager.stores.sqlite.rows import (
     read_version,
     token_digest,
 )
-from session_manager.stores.sqlite.salvage import edited, load_whole, salvage
+from session_manager.stores.sqlite.salvage import Carved, edited, load_whole
 from session_manager.stores.sqlite.search_index import candidates, missing
 from session_manager.stores.sqlite.writes import Plan, erase, load_base, move, purge, quarantine
 
@@ -379,7 +378,7 @@ class SQLiteStore(Store):
         with contextlib.suppress(sqlite3.Error):
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         try:
-            return salvage(Pages(self.path), key, self.path)
+            return Carved(self.path).salvage(key)
         except OSError as error:
             raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
 
