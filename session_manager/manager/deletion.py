@@ -94,10 +94,10 @@ class Removal(Resource):
         with residents.lock.checked:
             entry = residents.by_key.get(key)
             there = None if entry is None else entry.durable.version
-            if entry is not None and (entry.dirty or (store is None and there != expected)):
+            if entry is not None and (entry.dirty or (there != expected and not residents.is_stored)):
                 reason = "it has unsaved changes" if entry.dirty else "it was changed"
                 raise ConflictError(key, expected, there, reason)
-            if store is None:
+            if not residents.is_stored:
                 if there != expected:
                     raise ConflictError(key, expected, there, "there is no such session")
                 return residents.deleted(key, stored=False)
@@ -113,10 +113,10 @@ class Removal(Resource):
     def _delete(self, key: str, expected: Version | None = None) -> bool:
         """Delete a session, in one version if that is given. Requires its keyed lock."""
         residents, store = self._residents, self._residents.store
-        gone, stored, resident = store is None, False, False
+        gone = stored = resident = False
         try:
-            stored = store is not None and store.delete(key, expected)
-            if store is not None and expected is not None and not stored:
+            stored = store.delete(key, expected)
+            if expected is not None and not stored:
                 raise ConflictError(key, expected, store.version(key), "it was saved meanwhile")
             gone = True
         except SaveOutcomeUnknownError:
@@ -125,7 +125,7 @@ class Removal(Resource):
         except SessionManagerError:
             raise
         except BaseException:
-            gone = store is not None and _is_gone(store, key)
+            gone = _is_gone(store, key)
             self._doubt(key)
             raise
         finally:
@@ -168,7 +168,7 @@ class Removal(Resource):
         store, entry = self._residents.store, self._residents.peek(key)
         if entry is not None and not _may_go(entry, is_old):
             return False
-        if store is None:
+        if not self._residents.is_stored:
             return entry is not None
         try:
             expected = _stored(store, key, entry, is_old)
@@ -182,7 +182,7 @@ class Removal(Resource):
     def _expire(self, key: str, is_old: IsOld) -> bool:
         """Delete a session that is old in RAM and stored. Requires its keyed lock."""
         residents, store = self._residents, self._residents.store
-        if store is None:
+        if not residents.is_stored:
             with residents.lock.checked:
                 entry = residents.by_key.get(key)
                 return entry is not None and _may_go(entry, is_old) and residents.deleted(key, stored=False)

@@ -44,7 +44,7 @@ class Ending(Resource):
 
     def watch(self) -> None:
         """Be there at the end of the interpreter, unless `forget` is called before."""
-        if self._residents.store is not None:
+        if self._residents.is_stored:
             _open.add(self)
             _register()
 

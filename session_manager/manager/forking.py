@@ -42,9 +42,7 @@ class Forking(Resource):
     def _fork(self, key: str, new_key: str, at: datetime) -> Session:
         """Copy a session. Requires both keyed locks."""
         residents, store = self._residents, self._residents.store
-        source, there = (
-            residents.peek(one) if store is None else residents.fetch(store, one) for one in (key, new_key)
-        )
+        source, there = (residents.fetch(store, one) for one in (key, new_key))
         if source is None:
             raise SessionNotFoundError(key)
         if there is not None:
@@ -59,7 +57,7 @@ class Forking(Resource):
             revision=blank.revision,
             archived=0,
         )
-        if store is None:
+        if not residents.is_stored:
             with residents.lock.checked:
                 return residents.put_new(new_key, Entry.of(copy)).session
         commit = Entry.of(copy).commit(residents.new_id())

@@ -111,7 +111,7 @@ class Lookups(Resource):
     def _cold(self, key: str, limit: int | None, before: int | None, after: int | None) -> list[Message] | None:
         """Return a part of the history of a session that is not in RAM; `None` if it is, or has to be read whole."""
         residents, store = self._residents, self._residents.store
-        if store is None or not store.windowed or residents.peek(key) is not None:
+        if not store.windowed or residents.peek(key) is not None:
             return None
         with residents.lock_of(key):
             residents.check_not_closed()

@@ -204,7 +204,7 @@ class SessionManager(Resource):
             self._forking = Forking(self._residents)
             self._renaming = Renaming(self._residents, self._saving)
             self._retention = Retention(self._overview, self._removal, self._incoming)
-            rule = autosave if self._residents.store is not None else None
+            rule = autosave if self._residents.is_stored else None
             if rule is not None or expire_every is not None:
                 saving, expire = self._saving, self._retention.expire_in_the_background
                 self._autosaver = Autosaver(rule, saving.save_some, saving.is_dirty, every=expire_every, expire=expire)
@@ -885,11 +885,9 @@ class SessionManager(Resource):
         :raises SaveError: if it could not be rewritten; the session is as it was.
         """
         checked = self._writable(key)
-        store = self._residents.store
-        if store is not None:
-            with self._residents.lock_of(checked):
-                self._residents.check_not_closed()
-                store.compact(checked)
+        with self._residents.lock_of(checked):
+            self._residents.check_not_closed()
+            self._residents.store.compact(checked)
 
     def verify(self, key: str | None = None) -> list[Finding]:
         """Read the stored sessions, check them as far as possible, and return the flaws. Damage does not raise.
@@ -898,8 +896,6 @@ class SessionManager(Resource):
         """
         store = self._residents.store
         self._residents.check_open()
-        if store is None:
-            return []
         if key is not None:
             checked = self._checked(key)
             return self._verified(store, checked)
@@ -919,11 +915,9 @@ class SessionManager(Resource):
         self._residents.check_open()
         store = self._residents.store
         entries = self._residents.entries()
-        dirty = sorted(key for key, entry in entries.items() if store is not None and entry.dirty)
-        where = "memory:" if store is None else repr(store)
-        repairs = () if store is None else tuple(store.repairs())
-        quarantined = 0 if store is None else store.count_quarantined()
-        return Health(where, len(entries), tuple(dirty), self._residents.failures(), repairs, quarantined)
+        dirty = sorted(key for key, entry in entries.items() if entry.dirty)
+        failures, repairs = self._residents.failures(), tuple(store.repairs())
+        return Health(repr(store), len(entries), tuple(dirty), failures, repairs, store.count_quarantined())
 
     def close(self, *, save: bool = True) -> None:
         """Save all dirty sessions, and release the storage; idempotent. Later calls raise `ClosedError`.
@@ -970,8 +964,7 @@ class SessionManager(Resource):
             )
 
     def __repr__(self) -> str:
-        store = self._residents.store
-        return f"<SessionManager {'memory:' if store is None else repr(store)}>"
+        return f"<SessionManager {self._residents.store!r}>"
 
     # Checks
 

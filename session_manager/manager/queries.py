@@ -35,7 +35,7 @@ class Overview(Resource):
     def has(self, key: str) -> bool:
         """Say whether there is a session; a damaged one is there."""
         store, entry = self._residents.store, self._residents.peek(key)
-        if store is None or (entry is not None and not store.shared):
+        if not self._residents.is_stored or (entry is not None and not store.shared):
             return entry is not None
         try:
             if entry is not None and self._residents.touch(key) is not None:
@@ -50,7 +50,7 @@ class Overview(Resource):
         """Return the keys that there are now, sorted."""
         self._residents.check_open()
         store, own = self._residents.store, self._own(prefix)
-        if store is None:
+        if not self._residents.is_stored:
             return sorted(own)
         with self._residents.lock_of(STORAGE):
             self._residents.check_not_closed()
@@ -71,7 +71,7 @@ class Overview(Resource):
         """
         self._residents.check_open()
         store = self._residents.store
-        if store is not None and store.ordered:
+        if store.ordered:
             return self._merged(store, prefix, where, order, limit, after)
 
         def described(key: str) -> SessionInfo | None:
@@ -119,7 +119,7 @@ class Overview(Resource):
     def _own(self, prefix: str) -> dict[str, Entry]:
         """Return what is in RAM and need not be asked of the store: of a shared one, what is unsaved."""
         store = self._residents.store
-        if store is not None and store.shared:
+        if store.shared:
             return self._dirty(store, prefix)
         return {key: entry for key, entry in self._residents.entries().items() if key.startswith(prefix)}
 
@@ -134,11 +134,11 @@ class Overview(Resource):
         """Describe a session, without loading it; a damaged one with its error."""
         store, entry = self._residents.store, self._residents.peek(key)
         try:
-            if store is not None and not _tells(store, entry):
+            if self._residents.is_stored and not _tells(store, entry):
                 with self._residents.lock_of(key):
                     self._residents.check_not_closed()
                     return self._describe(store, key)
-            if store is not None and store.shared:
+            if store.shared:
                 entry = self._residents.touch(key)
         except StorageError as error:
             return SessionInfo(key=key, error=error)
@@ -152,9 +152,7 @@ class Overview(Resource):
     def archive(self, key: str) -> list[Message]:
         """Return what was archived of a session, by position, as it is with what is not saved yet."""
         self._residents.check_open()
-        store, entry = self._residents.store, self._residents.peek(key)
-        if store is None:
-            return [] if entry is None else entry.archived((), archive=self._residents.archive)
+        store = self._residents.store
         with self._residents.lock_of(key):
             self._residents.check_not_closed()
             return self._archive(store, key)
@@ -175,8 +173,6 @@ class Overview(Resource):
             return []
         mine = self._own(prefix) if key is None else self._one_in_ram(store, key)
         hits = best(text, self._messages(mine, strict=key is not None), limit)
-        if store is None:
-            return hits
         if store.indexed:
             with self._residents.lock_of(STORAGE):
                 self._residents.check_not_closed()
@@ -187,9 +183,9 @@ class Overview(Resource):
                 hits = merged([*hits, *self._search_one(store, text, one, limit, strict=key is not None)], limit)
         return hits
 
-    def _one_in_ram(self, store: Store | None, key: str) -> dict[str, Entry]:
+    def _one_in_ram(self, store: Store, key: str) -> dict[str, Entry]:
         entry = self._residents.peek(key)
-        if entry is not None and store is not None and store.shared:
+        if entry is not None and store.shared:
             entry = self._current(key, entry) if entry.dirty else None
         return {} if entry is None else {key: entry}
 
@@ -222,7 +218,7 @@ class Overview(Resource):
         """
         store = self._residents.store
         for key, entry in entries.items():
-            if store is None or not store.has_archive(key):
+            if not store.has_archive(key):
                 found = self._with_archive(None, key, entry, strict=strict)
             else:
                 with self._residents.lock_of(key):

@@ -43,7 +43,7 @@ class Renaming(Resource):
         locks = residents.keyed.locks_of((key, new_key))
         with locks[0], locks[-1]:  # of one key twice: such a lock can be taken again
             residents.check_not_closed()
-            return self._in_ram(key, new_key) if store is None else self._rename(store, key, new_key)
+            return self._rename(store, key, new_key) if residents.is_stored else self._in_ram(key, new_key)
 
     def _in_ram(self, key: str, new_key: str) -> Session:
         residents = self._residents

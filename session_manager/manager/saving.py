@@ -47,7 +47,7 @@ class Saving(Resource):
     def save(self, key: str) -> bool:
         """Save a session, and say whether something was written."""
         entry, store = self._residents.peek(key), self._residents.store
-        if store is None or entry is None or not entry.dirty:
+        if not self._residents.is_stored or entry is None or not entry.dirty:
             return False
         reports = self._residents.reports
         try:
@@ -109,8 +109,7 @@ class Saving(Resource):
         failures: dict[str, Exception] = {}
         written = 0
         try:
-            for first in range(0, len(keys) if store is not None else 0, _BATCH):
-                assert store is not None
+            for first in range(0, len(keys), _BATCH):
                 batch = keys[first : first + _BATCH]
                 locks = self._residents.keyed.locks_of(batch)
                 written += self._save_locked(store, batch, locks, failures, closing=closing)
@@ -282,7 +281,7 @@ class Saving(Resource):
     def reload(self, key: str) -> list[Change]:
         """Read a session from the store again, and return the changes given up."""
         residents, store = self._residents, self._residents.store
-        if store is None:
+        if not residents.is_stored:
             return []
         with residents.lock_of(key):
             residents.check_not_closed()

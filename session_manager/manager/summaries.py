@@ -150,7 +150,7 @@ class Summaries(Resource):
             made = cut(session.messages, keep_last)
             if made is None or (when is not None and not when.is_reached(session.messages[first:].to_list())):
                 return None
-            if self._residents.store is None or _is_durable(entry, made.start, made.stop):
+            if _is_durable(entry, made.start, made.stop):
                 return _picked(session, made)
         return None
 

@@ -325,7 +325,7 @@ class Turn(Resource):
         if entry is None:
             self._draft.start(self._residents.blank(self.key, self._incoming.now())._with(revision=0))
         else:
-            self._draft.start(entry.session if self._residents.store is None else entry.durable)
+            self._draft.start(entry.durable)
 
     def _begin(self) -> None:
         """Look at the session as it is when the block is entered.
@@ -367,16 +367,16 @@ class Turn(Resource):
             answered = entry is not None and self.ref is not None and self.ref in entry.session.refs
             if entry is None:
                 self._bind(None)
-            elif answered and store is not None and not (entry.durable.revision and self.ref in entry.durable.refs):
+            elif answered and not (entry.durable.revision and self.ref in entry.durable.refs):
                 self._saving.save(self.key)
                 continue
             elif answered:
                 self.done = True
                 self._answer = [message for message in entry.session.messages if message.turn == self.ref]
-            elif store is not None and store.shared and not entry.durable.revision:
+            elif store.shared and not entry.durable.revision:
                 self._saving.save(self.key)
                 continue
-            elif store is None or entry.durable.revision:
+            elif entry.durable.revision:
                 self._bond = Bond(entry.session.generation)
             else:
                 self._bind(entry.session)

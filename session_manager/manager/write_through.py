@@ -46,14 +46,14 @@ class WriteThrough(Resource):
             that it was not written.
         :raises ReentrantCallError: where the save would be refused; nothing has changed.
         """
-        if self._residents.store is not None:
+        if self._residents.is_stored:
             self._residents.keyed.check_none_is_mine()
         witness = Witness()
         made = attrs.evolve(change, witness=witness) if isinstance(change, Change) else _witnessed(change, witness)
         changed = self._residents.change(key, made, blind=blind)
         if changed is None or changed[0] is changed[1]:
             return None if changed is None else Outcome(*changed)
-        if self._residents.store is None:
+        if not self._residents.is_stored:
             return Outcome(*changed, changed[1])
         try:
             self._saving.save(key)
@@ -73,7 +73,6 @@ class WriteThrough(Resource):
         A write whose outcome is unknown is asked for once. While that cannot be told, the call stays.
         """
         residents, store = self._residents, self._residents.store
-        assert store is not None
         with residents.lock_of(key):
             entry = residents.peek(key)
             if entry is not None and entry.unknown is not None:
@@ -130,12 +129,12 @@ class WriteThrough(Resource):
         if entry is not None and blank is not None and _is_still(entry, blank):  # another thread may have saved it
             if expected is not None:
                 raise ConflictError(key, expected, None, "there is no such session")
-            return ANY if self._residents.store is None else there
+            return there if self._residents.is_stored else ANY
         if entry is not None and entry.dirty:
             raise ConflictError(key, expected, there, "it has changes that are not saved")
         if there != expected:
             raise ConflictError(key, expected, there, "there is such a session" if expected is None else "")
-        return ANY if self._residents.store is None else expected
+        return expected if self._residents.is_stored else ANY
 
 
 def _is_still(entry: Entry, blank: Session) -> bool:

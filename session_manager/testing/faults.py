@@ -269,5 +269,4 @@ def crash(manager: SessionManager | _AsyncManager) -> None:
         return
     crashed.close(save=False)
     store = crashed._residents.store
-    if store is not None:
-        store.close()
+    store.close()

@@ -143,7 +143,7 @@ class MachineBase(RuleBasedStateMachine):
     def _check_stored(self, key: str) -> None:
         """Compare a stored session with the last save. A manager without a store has none."""
         store = self.manager._residents.store
-        if store is None:
+        if not self.manager._residents.is_stored:
             return
         known = self.known.get(key)
         durable = known.durable if known is not None and known.durable.revision else None

@@ -110,7 +110,7 @@ class TurnMachine(MachineBase):
             self.did(key, change)
         self.did(key, Append(at=self.clock(), messages=tuple(added), turn=ref))
         self.expected(key).saved()
-        assert self.manager._residents.store is None or turn.version == self.expected(key).durable.version
+        assert not self.manager._residents.is_stored or turn.version == self.expected(key).durable.version
 
     def _step(self, turn: Turn, draft: _Draft, verb: str, number: int, value: dict[str, Any], text: str) -> None:
         """Make one call of a turn."""
@@ -248,11 +248,11 @@ class TurnMachine(MachineBase):
     def _settled(self, key: str, ref: str) -> None:
         """Note that a turn looks at a session that has answered its delivery: durably, or it is saved first."""
         known = self.known[key]
-        if self.manager._residents.store is not None and ref not in known.durable.refs:
+        if self.manager._residents.is_stored and ref not in known.durable.refs:
             known.saved()
 
     def _settle_generation(self, key: str) -> None:
         """Note that a turn looks at a session: where others may create it, it is saved first if it never was."""
         store, known = self.manager._residents.store, self.known.get(key)
-        if store is not None and store.shared and known is not None and known.durable.revision == 0:
+        if store.shared and known is not None and known.durable.revision == 0:
             known.saved()

@@ -184,8 +184,7 @@ def test_a_resident_message_takes_at_most_3_times_its_json(tmp_path, storage, te
         lines = sum(len(encode_message(message)) for message in m.get_history("k"))
         assert lines / 2 < used < 3 * lines
         m.close()
-        if m._residents.store is not None:
-            m._residents.store.close()
+        m._residents.store.close()
 
 
 @pytest.mark.parametrize("storage", ["snapshot:{}", "log:{}", "sqlite:{}/chats.db"])

@@ -53,7 +53,7 @@ def fill(m, clock, count=12):
         m.update_metadata(key, {"language": "de" if number % 3 else "en", "number": number})
         if number % 4:
             m.save(key)
-        if number % 4 == 1 and m._residents.store is not None:
+        if number % 4 == 1 and m._residents.is_stored:
             evict(m, key)
         if number % 4 == 2:
             clock.advance(seconds=1)

@@ -67,7 +67,7 @@ def test_a_renamed_session_is_the_same_under_its_new_key(m, state):
         m.add_message(KEY, "user", "unsaved")
         m.truncate_history(KEY, 2)
     before = taken(m, KEY)
-    if state == "cold" and m._residents.store is not None:
+    if state == "cold" and m._residents.is_stored:
         evict(m, KEY)
     session = m.rename(KEY, NEW)
     assert session.key == NEW

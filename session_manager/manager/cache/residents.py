@@ -17,6 +17,7 @@ from session_manager.manager.cache.bonds import Bond, Bonds
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.eviction import Budget, measure
 from session_manager.manager.cache.locks import KeyedLocks, RamLock
+from session_manager.manager.cache.nothing import Nothing
 from session_manager.manager.cache.refs import RefMaps
 from session_manager.manager.events import Evicted, Reports
 from session_manager.model.changes import Change
@@ -65,7 +66,9 @@ class Residents(Resource):
         budget: Budget | None = None,
         reports: Reports | None = None,
     ) -> None:
-        self.store = store
+        #: Whether sessions live anywhere but in RAM. If not, each change is as good as saved, and no session is ever dirty.
+        self.is_stored = store is not None
+        self.store: Store = Nothing() if store is None else store
         self._owns_store = owns_store
         self.new_id = new_id
         self._read_only = read_only
@@ -94,8 +97,7 @@ class Residents(Resource):
 
         :raises StoreInUseError: if another manager has it, and it is not shared.
         """
-        if self.store is not None:
-            self.store.attach(self)
+        self.store.attach(self)
 
     def check_open(self) -> None:
         """Raise if no call may be made.
@@ -120,7 +122,7 @@ class Residents(Resource):
 
     def check_may_wait(self) -> None:
         """Raise `WouldWaitError` before a wait for the store, in a call that must not wait (`threads.at_once`)."""
-        if self.store is not None:
+        if self.is_stored:
             check_may_wait()
 
     def lock_of(self, key: str) -> threading.RLock:
@@ -130,7 +132,7 @@ class Residents(Resource):
         :raises ReentrantCallError: if this thread holds the lock of any key, as `KeyedLocks.locks_of` says.
         :raises ForkedError: in a child process.
         """
-        if self.store is not None:
+        if self.is_stored:
             check_may_wait()
         return self.keyed.locks_of((key,))[0]
 
@@ -151,7 +153,7 @@ class Residents(Resource):
 
     def blank(self, key: str, at: datetime) -> Session:
         """Return a new session, of a new generation. In RAM only, every change is as good as saved, and counts as a revision."""
-        return Session(key=key, generation=self.new_id(), created=at, updated=at, revision=int(self.store is None))
+        return Session(key=key, generation=self.new_id(), created=at, updated=at, revision=int(not self.is_stored))
 
     # In RAM
 
@@ -185,8 +187,7 @@ class Residents(Resource):
         if self._budget is not None:
             self._budget.drop(key)
         entry = self.by_key.pop(key, None)
-        if self.store is not None:
-            self.store.release(key)
+        self.store.release(key)
         return entry
 
     def put_new(self, key: str, entry: Entry, size: int | None = None) -> Entry:
@@ -237,7 +238,7 @@ class Residents(Resource):
         with self.lock.checked:
             entry = self._used(key)
         store = self.store
-        if store is None or (entry is not None and not self._is_stale(store, entry)):
+        if not self.is_stored or (entry is not None and not self._is_stale(store, entry)):
             return entry
         try:
             with self.lock_of(key):
@@ -301,7 +302,7 @@ class Residents(Resource):
         entry = Entry.of(blank)
         with self.lock_of(key):
             self.check_not_closed()
-            loaded = None if self.store is None else self.fetch(self.store, key)
+            loaded = self.fetch(self.store, key)
             if loaded is not None:
                 return loaded
             with self.lock.checked:
@@ -356,7 +357,7 @@ class Residents(Resource):
         :param blind: the change does not depend on the session, which then need not be the newest.
         :returns: the session before and after; `None` if there is no such session.
         """
-        if not blind and self.store is not None and self.store.shared:
+        if not blind and self.store.shared:
             self.touch(key)
         while True:
             with self.lock.checked:
@@ -374,7 +375,7 @@ class Residents(Resource):
         made = change if isinstance(change, Change) else change(entry.session)
         if made is None:
             return entry.session, entry.session
-        after = entry.changed(made, keep=self.store is not None, archive=self.archive)
+        after = entry.changed(made, keep=self.is_stored, archive=self.archive)
         if after is not entry:
             self.put(key, after, made)
             if self.watch is not None:
@@ -442,7 +443,7 @@ class Residents(Resource):
 
     def left(self) -> int:
         """Return how many sessions are not saved, without a lock: a finalizer may ask in the middle of any call."""
-        return 0 if self.store is None else sum(entry.dirty for entry in list(self.by_key.values()))
+        return sum(entry.dirty for entry in list(self.by_key.values()))
 
     def abandon(self) -> None:
         """Refuse further calls, without waiting."""
@@ -450,7 +451,7 @@ class Residents(Resource):
 
     def let_go(self) -> None:
         """Give the store back, and close it if it is ours to close. No call may be using it."""
-        if self.store is not None and self.lock.is_of_this_process:
+        if self.lock.is_of_this_process:
             self.store.detach(self)
             if self._owns_store:
                 self.store.close()
