@@ -23,6 +23,7 @@ from session_manager import (
 )
 from session_manager.history import fit
 from session_manager.history.context import context
+from session_manager.history.rules import ANTHROPIC
 from session_manager.model import Message
 from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
@@ -63,6 +64,7 @@ MANAGER = {
     "expire_every": {TypeError: [5, 5.0, True, "5s"], ValueError: [timedelta(0), timedelta(days=-1), timedelta.max]},
     "on_event": {TypeError: [5, "print", [], _later]},
     "slow_save": {TypeError: ["5", True, [5]], ValueError: [-1, float("nan"), float("inf")]},
+    "rules": {TypeError: [5, "ANTHROPIC", None, {}, [ANTHROPIC]]},
     "roles": {TypeError: ["narrator", b"narrator", 5, None, [5], [None], {"narrator": 1}], ValueError: [[""]]},
 }
 #: For each constructor its other arguments, and for each of its parameters values that it must refuse, by error.
@@ -301,7 +303,7 @@ def test_a_counter_and_a_role_are_checked_also_where_they_are_not_needed():
         fit([], 5, None)
     with pytest.raises(TypeError, match="count must be callable"):
         context(None, count=5)
-    for role in ("", 5, None):
+    for role in ("", 5):
         with pytest.raises(InvalidMessageError, match="summary_role"):
             context(None, summary_role=role)
 

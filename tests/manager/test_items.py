@@ -141,7 +141,7 @@ def test_a_summarizer_is_given_the_items_among_the_messages():
         assert [one.to_dict() for one in seen if isinstance(one, Item)] == [{"cost": 0}, {"cost": 1}]
 
 
-def test_an_object_without_a_role_or_type_is_refused_and_the_hint_names_item():
+def test_an_object_without_a_role_is_refused_and_the_hint_names_item():
     with SessionManager() as m:
         for call in CALLS.values():
             with pytest.raises(InvalidMessageError, match=r"Item\(object\)"):

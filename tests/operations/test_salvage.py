@@ -237,7 +237,7 @@ def test_a_damaged_archive_loses_the_damaged_message(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", STORES)
-def test_a_process_that_is_killed_leaves_the_damaged_session_or_the_new_one(kind, tmp_path):
+def test_a_kill_leaves_the_damaged_session_or_the_new_one(kind, tmp_path):
     """Whatever operation is the last one: no message that was whole is lost, and a second salvage ends what the first began."""
     written(kind, tmp_path / "c", each=False)
     file = file_of(kind, tmp_path / "c")
@@ -362,7 +362,7 @@ def test_a_database_that_is_open_is_not_written_anew(database, tmp_path):
     assert salvage(f"sqlite:{file}", write=True).ok
 
 
-def test_a_process_that_dies_while_it_writes_a_database_anew_leaves_the_old_one(database, tmp_path):
+def test_a_kill_while_a_database_is_written_anew_leaves_the_old_one(database, tmp_path):
     data = bytearray(database[0].read_bytes())
     data[:4096] = b"\1" * 4096
     file = tmp_path / "chats.db"
