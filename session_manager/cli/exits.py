@@ -46,4 +46,7 @@ _CODES: Final[tuple[tuple[tuple[type[Exception], ...], int], ...]] = (
 def told(error: Exception) -> tuple[str, int]:
     """Return the line that tells an error, and the exit code."""
     code = next((code for kinds, code in _CODES if isinstance(error, kinds)), STORAGE)
+    if isinstance(error, OSError) and error.strerror:
+        name = "" if error.filename is None else f"{error.filename}: "
+        return one_line(f"{name}{error.strerror}"), code
     return one_line(str(error)), code

@@ -71,7 +71,7 @@ def prefix_option(command: F) -> F:
 def age_option(command: F) -> F:
     """Add the option that chooses sessions by their age."""
     option = click.option(
-        "--older-than", metavar="AGE", callback=_age, help="Such as 90d, 12h, 30m, 2w, or since 2026-01-31T00:00Z."
+        "--older-than", metavar="AGE", callback=_age, help="Such as 90d, 12h, 30m, 2w, or a moment: 2026-01-31T00:00Z."
     )
     return option(command)
 
@@ -104,7 +104,8 @@ def key_argument(*, required: bool = True, several: bool = False) -> Callable[[F
     :param several: any number of them.
     """
     name, count = ("keys", -1) if several else ("key", 1)
-    return click.argument(name, metavar="KEY", required=required, nargs=count, shell_complete=keys_of)
+    shown = "KEY" if required else "[KEY]..." if several else "[KEY]"
+    return click.argument(name, metavar=shown, required=required, nargs=count, shell_complete=keys_of)
 
 
 def keys_of(ctx: click.Context, _: click.Parameter, incomplete: str) -> Sequence[str]:

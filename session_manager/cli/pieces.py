@@ -60,6 +60,9 @@ def pieces(message: Message) -> list[Piece]:
     shape = shape_of(message)
     if isinstance(shape, PartsShape):
         return list(_of_parts(message, shape))
+    ui = message._object.get("parts")
+    if isinstance(ui, list) and any(_ui_tool(part) is not None for part in ui):
+        return [piece for part in ui for piece in _of_ui(part)]
     if results(message):
         return [_result(texts_of(message))]
     kind = message._object.get("type")
@@ -76,10 +79,39 @@ def _of_parts(message: Message, shape: PartsShape) -> Iterator[Piece]:
         said = texts(shape.with_content({"role": "user"}, [part]))
         if slot in bringing:
             yield _result(said)
-        elif isinstance(part, dict) and (shape._is_thought(part) or part.get("type") in _THINKING):
+        elif shape._is_thought(part) or _thinks(part):
             yield from map(_thought, _read(said, is_calling=False))
         else:
             yield from _read(said, is_calling=slot in calling)
+
+
+def _ui_tool(part: Any) -> str | None:
+    """Return the name of the tool in a part of an AI SDK's UI message, which has a call and its result in one.
+
+    Source: https://ai-sdk.dev/docs/reference/ai-sdk-core/ui-message
+    """
+    kind = part.get("type") if isinstance(part, dict) else None
+    if not isinstance(kind, str) or "toolCallId" not in part:
+        return None
+    name = part.get("toolName")
+    return name if isinstance(name, str) else kind.removeprefix("tool-")
+
+
+def _of_ui(part: Any) -> Iterator[Piece]:
+    said, name = texts({"parts": [part]}), _ui_tool(part)
+    if name is None:
+        for piece in _read(said, is_calling=False):
+            yield _thought(piece) if _thinks(part) else piece
+        return
+    given = [one for one in said if not isinstance(one, Name)]
+    arguments = next((one for one in given if isinstance(one, Data)), None)
+    yield Piece("call", "" if arguments is None else arguments.text, name)
+    if rest := [one for one in given if one is not arguments]:
+        yield _result(rest)
+
+
+def _thinks(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") in _THINKING
 
 
 def _is_text(value: Any) -> bool:

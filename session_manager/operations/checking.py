@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from session_manager.arguments import Progress, check_progress
+from session_manager.errors import StorageError
 from session_manager.model.key import check_key
 from session_manager.operations.opening import Storage, opened
-from session_manager.stores.contract import Finding
+from session_manager.stores.contract import Finding, Store
 
 __all__ = ["verify"]
 
@@ -20,17 +21,24 @@ def verify(storage: Storage, key: str | None = None, *, progress: Progress | Non
     :returns: the flaws, each once; ``[]`` if there are none, or no such session.
     :raises TypeError, InvalidKeyError: if an argument is wrong.
     :raises StoreInUseError: if a manager has the `Store`, and it is not `shared`.
-    :raises InvalidStorageError, StorageError: if the storage cannot be opened or listed.
+    :raises InvalidStorageError, StorageError: if the storage cannot be opened.
     """
     check_progress(progress)
     wanted = None if key is None else check_key(key)
     with opened(storage, read_only=True) as store:
         if wanted is not None:
             return list(dict.fromkeys(store.verify(wanted)))
-        keys = sorted(store.keys())
-        findings: list[Finding] = []
+        keys, findings = _listed(store)
         for number, one in enumerate(keys, 1):
             findings += store.verify(one)
             if progress is not None:
                 progress(number, len(keys), one)
         return list(dict.fromkeys([*findings, *store.strays()]))
+
+
+def _listed(store: Store) -> tuple[list[str], list[Finding]]:
+    """Return the keys of a storage, or the damage that hides them."""
+    try:
+        return sorted(store.keys()), []
+    except StorageError as error:
+        return [], [Finding(None, error.path, None, error.reason)]
