@@ -29,7 +29,8 @@ from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite.pages import Pages
 from session_manager.testing import FaultyStore
-from tests.support.killed_files import KilledError, KilledFiles
+from tests.support.killed_files import CHANGING, KilledError, KilledFiles
+from tests.support.power_cut import PowerFiles
 
 STORES = {"snapshot": SnapshotStore, "log": LogStore}
 SUFFIXES = {"snapshot": ".session.json", "log": ".session.jsonl"}
@@ -267,6 +268,63 @@ def test_a_kill_leaves_the_damaged_session_or_the_new_one(kind, tmp_path):
             break
         number += 1
     assert number > 6
+
+
+class DyingFiles(PowerFiles):
+    """A simulated disk that keeps what was durable, and whose process dies at some operation."""
+
+    left = 10**9
+
+    def _operate(self, name, arguments):
+        if name in CHANGING:
+            self.left -= 1
+            if self.left < 0:
+                raise KilledError
+        return super()._operate(name, arguments)
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_a_power_cut_leaves_the_damaged_session_or_the_new_one(kind, tmp_path):
+    """The new one is there only with the damaged bytes in quarantine."""
+    written(kind, tmp_path / "c", each=False)
+    file = file_of(kind, tmp_path / "c")
+    flip(file, file.read_bytes().index(b"text number 50,"), 1)
+    damaged = file.read_bytes()
+    seen = set()
+    for number in range(36):
+        chance = random.Random(number)
+        before, place = tmp_path / f"{number}", tmp_path / f"{number}-cut"
+        shutil.copytree(tmp_path / "c", before)
+        place.mkdir()
+        store = STORES[kind](before, files=DyingFiles)
+        store._files.left = number // 2
+        with contextlib.suppress(KilledError):
+            salvage(store, write=True)
+        store._files.left = 10**9
+        store._files.cut(place, chance, hidden=(".quarantine-",))
+        store.close()
+        there = file_of(kind, place).read_bytes()
+        seen.add(there == damaged)
+        if there != damaged:
+            assert damaged in [one.read_bytes() for one in place.iterdir() if one.name.startswith(".quarantine-")]
+        assert salvage(f"{kind}:{place}", write=True).ok
+        with SessionManager(f"{kind}:{place}", read_only=True) as m:
+            assert len(m.get_history("k")) == COUNT - 1
+    assert seen == {True, False}
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_a_long_key_is_found_in_a_damaged_header(kind, tmp_path):
+    """The name of its file is a hash, which proves the key."""
+    key = "telegram:" + "x" * 300
+    with SessionManager(f"{kind}:{tmp_path / 'c'}") as m:
+        m.add_message(key, "user", "hi")
+        m.set_summary(key, "the summary")
+    (file,) = (tmp_path / "c").glob("*.session.json*")
+    flip(file, file.read_bytes().index(b"the summary"), 1)
+    (found,) = salvage(f"{kind}:{tmp_path / 'c'}", write=True).sessions
+    assert (found.key, [one.content for one in found.messages]) == (key, ["hi"])
+    assert salvage(f"{kind}:{tmp_path / 'c'}").sessions == ()
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,13 @@ from session_manager.codec.checksum import damaged_byte
 from session_manager.codec.fragments import Fragment, fields_in, messages_in
 from session_manager.codec.json import DecodeError
 from session_manager.codec.state import State, decode_state
+from session_manager.errors import InvalidKeyError
+from session_manager.model.key import check_key
 from session_manager.model.message import Message
 from session_manager.stores.salvaged import Expected, Flaw, Salvaged, in_order, session_of_fields
 from session_manager.stores.snapshot.format import FOOTER, START, check_format
 
-__all__ = ["salvage"]
+__all__ = ["MAX_KEY", "key_in_damaged", "salvage"]
 
 _HEADER_END = re.compile(rb',"header_crc32":"([0-9a-f]{8})","messages":\[')
 _FOOTER = re.compile(rb'\],"crc32":"([0-9a-f]{8})"\}\n')
@@ -28,6 +30,8 @@ _FIELDS = (
     *("key", "generation", "revision", "created", "updated", "last_message_at", "start", "end", "refs"),
     *("summary", "metadata", "count", "archived", "expires_after", "header_crc32"),
 )
+#: More bytes than any header has up to the field behind its key. Each byte of a key may take six characters.
+MAX_KEY = 8192
 #: The bytes between two messages.
 _BETWEEN = 2
 
@@ -69,6 +73,18 @@ def salvage(data: bytes, key: str, path: str) -> Salvaged:
         expected=None if state is None else Expected(state.start, state.end, state.count),
         archived=0 if state is None else state.archived or 0,
     )
+
+
+def key_in_damaged(data: bytes) -> str | None:
+    """Return the key in a damaged header, unchecked: the name of its file proves it. `None` if there is none.
+
+    :param data: the first `MAX_KEY` bytes of the file.
+    """
+    key = fields_in(data, _FIELDS[:2]).get("key")
+    try:
+        return check_key(key)
+    except (InvalidKeyError, TypeError):
+        return None
 
 
 def _fields_of(state: State) -> dict[str, object]:

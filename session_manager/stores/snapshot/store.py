@@ -16,6 +16,7 @@ from typing import TypeVar
 import attrs
 
 from session_manager.arguments import check_bool, check_callable, check_int, check_path
+from session_manager.codec.json import DecodeError
 from session_manager.codec.state import State
 from session_manager.errors import (
     ConflictError,
@@ -25,6 +26,7 @@ from session_manager.errors import (
     SessionManagerError,
     StorageError,
     UnsupportedFormatError,
+    raise_alone,
 )
 from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
@@ -37,6 +39,7 @@ from session_manager.stores.files.atomic import (
     OutcomeUnknownError,
     Replacement,
     Signature,
+    read_start,
     read_whole,
     replace,
     replace_many,
@@ -61,7 +64,7 @@ from session_manager.stores.snapshot.format import (
 from session_manager.stores.snapshot.line_cache import LineCache
 from session_manager.stores.snapshot.pairs import read_legacy, read_snapshot
 from session_manager.stores.snapshot.picoclaw_files import LegacyFiles
-from session_manager.stores.snapshot.salvage import salvage
+from session_manager.stores.snapshot.salvage import MAX_KEY, key_in_damaged, salvage
 
 __all__ = ["SnapshotStore"]
 
@@ -500,4 +503,10 @@ def _header(files: Files, name: str, path: str) -> State:
 
 
 def _key_in(files: Files, name: str) -> str:
-    return _header(files, name, name).key
+    try:
+        return _header(files, name, name).key
+    except DecodeError as error:
+        key = key_in_damaged(read_start(files, name, MAX_KEY))
+        if key is None:
+            raise_alone(error)
+        return key
