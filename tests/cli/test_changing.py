@@ -129,7 +129,7 @@ def begun(target):
     return False
 
 
-@pytest.mark.parametrize("kind", ["log", "sqlite"])
+@pytest.mark.parametrize("kind", ["log", pytest.param("sqlite", marks=pytest.mark.long)])
 def test_an_interrupt_leaves_everything_consistent(tmp_path, kind):
     """The command stops between two sessions; the same command goes on."""
     source, target = f"log:{tmp_path / 'chats'}", f"{kind}:{tmp_path / 'target'}"

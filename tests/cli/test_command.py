@@ -177,7 +177,11 @@ def chats(tmp_path_factory):
 
 
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
-COMMANDS_TO_DRAW = (["ls"], ["show", "telegram:42"], ["search", "lisbon"], ["stats"])
+COMMANDS_TO_DRAW = (
+    ["ls"],
+    ["show", "telegram:42"],
+    *(pytest.param(one, marks=pytest.mark.long) for one in (["search", "lisbon"], ["stats"])),
+)
 
 
 @pytest.mark.parametrize("arguments", COMMANDS_TO_DRAW, ids=lambda one: one[0])
@@ -208,7 +212,9 @@ def test_a_link_in_a_terminal_shows_where_it_leads(tmp_path):
     assert "\x1b]" not in seen
 
 
-@pytest.mark.parametrize("what", ["verify", "stats", "copy", "compact", "delete"])
+@pytest.mark.parametrize(
+    "what", ["copy", *(pytest.param(one, marks=pytest.mark.long) for one in ("verify", "stats", "compact", "delete"))]
+)
 def test_long_work_draws_its_progress(tmp_path, what):
     url = f"log:{tmp_path / 'chats'}"
     with SessionManager(url) as m:
