@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from benchmarks.harness import Case
 from benchmarks.place import Place
 from benchmarks.workloads.add_message import add_message
+from benchmarks.workloads.backup import backup
 from benchmarks.workloads.burst import burst
 from benchmarks.workloads.busy import busy
 from benchmarks.workloads.cold import cold
@@ -46,6 +47,7 @@ WORKLOADS: dict[str, Callable[[Place], Iterator[Case]]] = {
     "history": get_history,
     "context": context,
     "reader": reader,
+    "backup": backup,
     "loop": loop_lag,
     "import": import_package,
     "sizes": sizes,
