@@ -34,7 +34,7 @@ from session_manager.stores.files.directory_lock import DirectoryLock
 from session_manager.stores.files.filesystem import Files, create_directory, real_path
 from session_manager.stores.files.foreign import holding_sessions
 from session_manager.stores.files.kinds import archives_in, objection, sessions_in
-from session_manager.stores.files.placing import CannotExchangeError, kept_name, like, place
+from session_manager.stores.files.placing import CannotExchangeError, NotDurableError, kept_name, like, place
 from session_manager.stores.files.staging import Staging, remove_tree
 from session_manager.stores.log.store import LogStore
 from session_manager.stores.snapshot.store import SnapshotStore
@@ -89,7 +89,7 @@ def restore(
     :raises InvalidStorageError: if one of the two is not what it should be: no backup, a storage of another kind, or a directory with other files.
     :raises StorageLockedError: if a program has the storage open for writing, or a database at all.
     :raises StorageError: if the backup is damaged, or something cannot be read or written. The storage is the old one,
-        except after an error of the very last sync, which says so.
+        unless the error says that it is restored.
     :raises UnsupportedFormatError: if a newer version made the backup, or the database that it is to replace.
     """
     check_bool(keep, "keep")
@@ -100,20 +100,10 @@ def restore(
         raise InvalidStorageError(text, "is the backup itself, or lies in it, or holds it")
     for finding in check_files(source, manifest, lambda *_: None):
         raise StorageError(finding.path, f"{finding.reason}: the backup is damaged, and nothing was restored")
-    try:
-        if not os.path.isdir(os.path.dirname(path)):
-            create_directory(os.path.dirname(path))
-        if manifest.kind == "sqlite":
-            replaced, unreadable = replace_database(path, os.path.join(source, DATABASE), utc_now(), files=Files)
-        else:
-            replaced, unreadable = _Restoring(text, path, manifest, progress).run(source)
-        if not keep and replaced is not None:
-            _remove(replaced)
-            replaced = None
-    except CannotExchangeError:
-        raise StorageError(path, _MOVE_IT) from None
-    except OSError as error:
-        raise StorageError(path, f"cannot be restored: {error.strerror}") from error
+    replaced, unreadable = _replaced(text, path, source, manifest, progress)
+    if not keep and replaced is not None:
+        _remove(replaced)
+        replaced = None
     if progress is not None and manifest.kind == "sqlite":
         progress(manifest.sessions, manifest.sessions, "")
     return Restored(
@@ -124,6 +114,25 @@ def restore(
         replaced=replaced,
         unreadable=unreadable,
     )
+
+
+def _replaced(
+    text: str, path: str, source: str, manifest: Manifest, progress: Progress | None
+) -> tuple[str | None, tuple[str, ...]]:
+    """Put a backup in its place; return where the storage of before is kept, and the keys of damaged sessions."""
+    try:
+        if not os.path.isdir(os.path.dirname(path)):
+            create_directory(os.path.dirname(path))
+        if manifest.kind == "sqlite":
+            return replace_database(path, os.path.join(source, DATABASE), utc_now(), files=Files)
+        return _Restoring(text, path, manifest, progress).run(source)
+    except CannotExchangeError:
+        raise StorageError(path, _MOVE_IT) from None
+    except NotDurableError as error:
+        reason = getattr(error.__cause__, "strerror", "")
+        raise StorageError(path, f"is restored, but a power cut may undo it: {reason}") from error.__cause__
+    except OSError as error:
+        raise StorageError(path, f"cannot be restored: {error.strerror}") from error
 
 
 def _target(storage: str | os.PathLike[str], kind: str) -> tuple[str, str]:
@@ -140,7 +149,10 @@ def _target(storage: str | os.PathLike[str], kind: str) -> tuple[str, str]:
 
 
 def _remove(path: str) -> None:
-    """Remove what was replaced."""
+    """Remove what was replaced.
+
+    :raises StorageError: if it cannot be removed.
+    """
     place, name = os.path.split(path)
     files = Files(place)
     try:
@@ -150,6 +162,8 @@ def _remove(path: str) -> None:
             for one in [one for one in files.names() if one.startswith(name)]:
                 files.unlink(one)
         files.sync_directory()
+    except OSError as error:
+        raise StorageError(path, f"was replaced, and cannot be removed: {error.strerror}") from error
     finally:
         files.close_directory()
 

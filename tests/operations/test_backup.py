@@ -416,7 +416,7 @@ def test_a_backup_is_read_like_a_storage_and_never_written(kind, tmp_path, targe
     before = bytes_in(target)
     with SessionManager(opened(target, kind), read_only=True) as m:
         assert len(m) == 2
-    for storage in (target, f"snapshot:{target}", f"log:{target}"):
+    for storage in (target, f"snapshot:{target}", f"log:{target}", opened(target, kind)):
         with pytest.raises(InvalidStorageError):
             SessionManager(storage)
     if kind == "sqlite":

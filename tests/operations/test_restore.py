@@ -463,6 +463,38 @@ def test_everything_is_durable_before_it_takes_the_place(url, made, monkeypatch)
         assert syncs[-1] > written[-1]
 
 
+def test_an_error_of_the_last_sync_says_that_it_is_restored(url, made, monkeypatch):
+    class Unsynced(Files):
+        exchanged = False
+
+        def exchange(self, one, other):
+            super().exchange(one, other)
+            Unsynced.exchanged = True
+
+        def sync_directory(self):
+            if Unsynced.exchanged:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            super().sync_directory()
+
+    monkeypatch.setattr(restoring, "Files", Unsynced)
+    with pytest.raises(StorageError, match="is restored, but a power cut may undo it: Input/output error"):
+        restore(made, url)
+    assert held(url) == OLD
+
+
+def test_what_cannot_be_removed_is_named(url, made, monkeypatch):
+    class Full(Files):
+        def unlink(self, name):
+            if ".replaced-" in f"{self.path}{name}":
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            super().unlink(name)
+
+    monkeypatch.setattr(restoring, "Files", Full)
+    with pytest.raises(StorageError, match="was replaced, and cannot be removed"):
+        restore(made, url, keep=False)
+    assert held(url) == OLD
+
+
 def test_a_file_system_that_cannot_exchange_names(kind, url, made, tmp_path, monkeypatch):
     class Plain(Files):
         def exchange(self, one, other):

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 
 __all__ = [
     "ARCHIVE_SUFFIX",
+    "BACKUP_OBJECTION",
     "MANIFEST",
     "SUFFIXES",
     "archives_in",
@@ -31,6 +32,9 @@ ARCHIVE_SUFFIX = ".archive.jsonl"
 
 #: The file that makes a directory a backup. Nothing is written to a backup.
 MANIFEST = "backup.manifest"
+
+#: Why no store opens a backup for writing.
+BACKUP_OBJECTION = "is a backup, which is never written to: restore it to a storage, or open it read-only"
 
 _NOUNS = {"snapshot": "snapshots", "log": "logs"}
 _MARK = ".deleted-"

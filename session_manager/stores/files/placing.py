@@ -18,13 +18,17 @@ from datetime import datetime
 from session_manager.stores.files.atomic import read_pieces, write_all
 from session_manager.stores.files.filesystem import Files
 
-__all__ = ["CannotExchangeError", "copy_file", "kept_name", "like", "place"]
+__all__ = ["CannotExchangeError", "NotDurableError", "copy_file", "kept_name", "like", "place"]
 
 _CANNOT = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 
 
 class CannotExchangeError(Exception):
     """The file system cannot let two directories change places."""
+
+
+class NotDurableError(Exception):
+    """The new one is in its place, but a power cut may bring the old one back. The cause is the `OSError`."""
 
 
 def kept_name(name: str, now: datetime) -> str:
@@ -38,11 +42,12 @@ def place(files: Files, staged: str, name: str, kept: str) -> bool:
     :param staged: its name; it is durable.
     :param kept: a new name for what has the name now.
     :raises CannotExchangeError: nothing has changed.
-    :raises OSError: nothing has changed, except after an error of the last sync.
+    :raises OSError: nothing has changed.
+    :raises NotDurableError: it has the name.
     """
     if files.stat(name) is None:
         files.rename(staged, name)
-        files.sync_directory()
+        _sync(files)
         return False
     files.rename(staged, kept)
     try:
@@ -53,8 +58,15 @@ def place(files: Files, staged: str, name: str, kept: str) -> bool:
         if error.errno not in _CANNOT:
             raise
         _replace(files, staged, name, kept)
-    files.sync_directory()
+    _sync(files)
     return True
+
+
+def _sync(files: Files) -> None:
+    try:
+        files.sync_directory()
+    except OSError as error:
+        raise NotDurableError from error
 
 
 def _replace(files: Files, staged: str, name: str, kept: str) -> None:

@@ -28,15 +28,13 @@ from session_manager.stores.files.atomic import NotRegularError, remove_orphans
 from session_manager.stores.files.directory_lock import DirectoryLock
 from session_manager.stores.files.filesystem import Files, create_directory, real_path
 from session_manager.stores.files.foreign import holding_sessions
-from session_manager.stores.files.kinds import MANIFEST, SUFFIXES, objection, sessions_in
+from session_manager.stores.files.kinds import BACKUP_OBJECTION, MANIFEST, SUFFIXES, objection, sessions_in
 from session_manager.stores.files.names import file_name, is_hashed, key_of
 from session_manager.stores.files.quarantine import count_in, purge, quarantine, quarantined, read
 
 __all__ = ["SessionDirectory", "reading"]
 
 T = TypeVar("T")
-
-_BACKUP = "is a backup, which is never written to: restore it to a storage, or open it read-only"
 
 
 class SessionDirectory(Resource):
@@ -95,7 +93,7 @@ class SessionDirectory(Resource):
         if not self.read_only:
             others = self.listed(InvalidStorageError)  # which leaves a directory of another kind as it is
             if MANIFEST in others:
-                raise InvalidStorageError(self._given, _BACKUP)
+                raise InvalidStorageError(self._given, BACKUP_OBJECTION)
             self._lock = DirectoryLock(self.files)
             self._check_place()
         self.other_names = self.listed(InvalidStorageError)

@@ -27,6 +27,7 @@ import attrs
 from session_manager.errors import (
     ClosedError,
     ForkedError,
+    InvalidStorageError,
     SaveFailedError,
     SessionManagerError,
     StorageError,
@@ -34,6 +35,7 @@ from session_manager.errors import (
 )
 from session_manager.resource import Resource
 from session_manager.stores.files.filesystem import create_directory
+from session_manager.stores.files.kinds import BACKUP_OBJECTION, MANIFEST
 from session_manager.stores.files.process_lock import ProcessLock
 from session_manager.stores.sqlite.connecting import Connect, Opener, Place
 from session_manager.stores.sqlite.forks import Held, hold, is_inherited, leave_for_ever, watch
@@ -142,6 +144,8 @@ class Database(Resource):
         parent = os.path.dirname(self.path)
         if not os.path.isdir(parent):
             create_directory(parent)
+        if os.path.exists(os.path.join(parent, MANIFEST)):
+            raise InvalidStorageError(self.path, BACKUP_OBJECTION)
         place = self._opener.place()
         if place is not None:
             self._opener.identify()

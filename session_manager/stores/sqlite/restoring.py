@@ -185,7 +185,7 @@ def begin_epoch(path: str, connect: Connect = sqlite3.connect) -> tuple[str, ...
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("BEGIN IMMEDIATE")
         damaged: list[str] = []
-        for renewal in list(_renewals(connection, damaged)):
+        for renewal in _renewals(connection, damaged):
             connection.execute(_RENEW, renewal)
         if is_marked(connection):
             mark(connection)
