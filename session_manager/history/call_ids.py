@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 from session_manager.history.check import Check, Found
 from session_manager.history.pairing import Place, is_plain, pair
 from session_manager.history.rules import Rules, Unique
-from session_manager.history.shapes import Where, calls, shape_of
+from session_manager.history.shapes import Call, Shape, Where, calls, shape_of
 from session_manager.model.message import Message
 
 __all__ = ["CALL_IDS"]
@@ -39,49 +39,78 @@ def _with_id(message: Message, slot: int, id: str, *, is_call: bool) -> Message:
 
 
 def _renamed(messages: Sequence[Message], rules: Rules) -> dict[Place, str]:
-    """Return the new ids of calls that need one. A signed message is not changed, and neither are its ids."""
+    """Return the new ids of calls that need one."""
     all_made = {index: made for index, one in enumerate(messages) if not is_plain(one._object) and (made := calls(one))}
     taken = {call.id for made in all_made.values() for call in made if call.id}
     seen: set[str] = set()
+    offered: dict[str, Iterator[str]] = {}
     found: dict[Place, str] = {}
     for index, made in all_made.items():
         its = rules.of(made[0].shape)
         if its.unique_ids is not Unique.HISTORY:
             seen = set()
-        for call in made:
-            if call.id is None or call.where is Where.OWN:
-                continue
-            again = its.unique_ids is not Unique.NOWHERE and call.id in seen
-            seen.add(call.id)
-            if not again and _matches(call.id, its.id_pattern):
-                continue
-            if call.shape.is_signed(messages[index]._object):
-                continue
-            new = next((one for one in _candidates(call.id, its.id_pattern) if one not in taken), None)
-            if new is not None:
-                found[index, call.slot] = new
+        refused = _refused(made, its, seen)
+        if not refused or not _may_change(messages[index], made[0].shape):
+            continue
+        for slot, given in refused:
+            plain = re.sub(r"[^a-zA-Z0-9_-]", "_", given)[:56] or "call"
+            if plain not in offered:
+                offered[plain] = _candidates(plain, its.id_pattern)
+            if (new := _first(offered[plain], taken, its.id_pattern)) is not None:
+                found[index, slot] = new
                 taken.add(new)
-                seen.add(new)
     return found
+
+
+def _refused(made: Sequence[Call], rules: Rules, seen: set[str]) -> list[tuple[int, str]]:
+    """Return the calls, by slot and id, whose id is refused.
+
+    :param seen: the ids that came before; those of the calls are added.
+    """
+    found = []
+    for call in made:
+        if call.id is None or call.where is Where.OWN:
+            continue
+        again = rules.unique_ids is not Unique.NOWHERE and call.id in seen
+        seen.add(call.id)
+        if again or not _matches(call.id, rules.id_pattern):
+            found.append((call.slot, call.id))
+    return found
+
+
+def _may_change(message: Message, shape: Shape) -> bool:
+    """Say whether the ids in a message may be changed: it is not signed, and a shape of yours tells how."""
+    return type(shape).with_call_id is not Shape.with_call_id and not shape.is_signed(message._object)
 
 
 def _matches(id: str, pattern: str | None) -> bool:
     return pattern is None or re.fullmatch(pattern, id) is not None
 
 
-def _candidates(given: str, pattern: str | None) -> Iterator[str]:
-    """Yield ids for a call: the same for the same history, so that a provider's cache finds it again."""
-    plain = re.sub(r"[^a-zA-Z0-9_-]", "_", given)[:56] or "call"
+def _first(candidates: Iterator[str], taken: Container[str], pattern: str | None) -> str | None:
+    """Return the next candidate that may be used; `None` if the pattern is one that these do not match."""
+    misses = 0
+    for one in candidates:
+        if not _matches(one, pattern):
+            misses += 1
+            if misses == _MISSES:
+                break
+        elif one not in taken:
+            return one
+    return None
+
+
+def _candidates(plain: str, pattern: str | None) -> Iterator[str]:
+    """Return ids for calls: the same for the same history, so that a provider's cache finds it again."""
     readable = itertools.chain((plain,), (f"{plain}_{number}" for number in itertools.count(2)))
     if _matches(f"{plain}_2", pattern):
-        return filter(lambda one: _matches(one, pattern), readable)
+        return readable
     # Mistral takes nine letters and digits: https://github.com/langchain-ai/langchain/pull/24668
-    digests = (
-        hashlib.sha256(one.encode("utf-8", "surrogatepass")).hexdigest()[:9]
-        for one in itertools.islice(readable, 1_000)
-    )
-    return (one for one in digests if _matches(one, pattern))
+    return (hashlib.sha256(one.encode()).hexdigest()[:9] for one in readable)
 
+
+#: After so many candidates that a pattern refuses, no further one is tried.
+_MISSES = 64
 
 #: Ids that are unique where they must be, and have the form that the provider takes.
 CALL_IDS = Check(_find, _mend)

@@ -13,7 +13,7 @@ from session_manager.history.contents import CACHE_MARKS
 from session_manager.history.cuts import compaction, fitting
 from session_manager.history.problems import ruled
 from session_manager.history.repair import repair
-from session_manager.history.roles import head, joined
+from session_manager.history.roles import head, joined, merged
 from session_manager.history.rules import BY_SHAPE, Rules, SystemPlace
 from session_manager.history.shapes import BEDROCK, CHAT, GEMINI, Shape, shape_of
 from session_manager.history.tokens import estimate_tokens
@@ -119,7 +119,7 @@ def _lead(
         apart = True
     else:
         apart = rules.system is SystemPlace.APART
-    lead = [] if apart else _as_one(prompts)
+    lead = [] if apart else merged(prompts)
     if not summary:
         return lead
     role = summary_role or rules.summary_role
@@ -135,14 +135,6 @@ def _newest_shape(messages: Sequence[Message]) -> Shape:
     """Return the shape of the newest messages that is not the common one of all."""
     newest = (shape_of(message) for message in reversed(messages[-8:]))
     return next((shape for shape in newest if shape is not CHAT and shape.is_whole), CHAT)
-
-
-def _as_one(prompts: list[Message]) -> list[Message]:
-    done = prompts[:1]
-    for message in prompts[1:]:
-        both = joined(done[-1], message)
-        done[-1:] = [done[-1], message] if both is None else [both]
-    return done
 
 
 def _rest(

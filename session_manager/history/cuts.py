@@ -226,10 +226,10 @@ def _end_of_turn(
         if needed > bound:
             break
         stop = best = end
-    if best is not None:
-        return [*(() if asked is None else (valid[asked],)), *valid[best:]]
     if asked is None:
-        return []
+        return [] if best is None or rules.user_first else valid[best:]
+    if best is not None:  # The question may bring results of calls that went.
+        return repair([valid[asked], *valid[best:]], rules)
     raise ContextTooSmallError(name, bound, needed if ends else sum(map(size, range(asked, len(valid)))))
 
 

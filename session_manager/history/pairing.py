@@ -8,8 +8,8 @@ not open any more is *late*. A result whose call has one already is *twice* ther
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, Final
 
 import attrs
@@ -113,10 +113,31 @@ class _Batch:
 
     number: int
     where: Where
-    #: Those without a result.
-    left: list[Place] = attrs.field(factory=list)
-    #: Calls of earlier turns without a result, where it may still come.
+    #: Those without a result: the first one, and behind it maybe others.
+    left: deque[Place] = attrs.field(factory=deque)
+    #: Calls of earlier turns, where a result may still come: the last one has none, and before it maybe others.
     older: list[Place] = attrs.field(factory=list)
+
+    def is_open(self, answered: Container[Place]) -> bool:
+        """Say whether a call of the newest turn is without a result."""
+        while self.left and self.left[0] in answered:
+            self.left.popleft()
+        return bool(self.left)
+
+    def take(self, answered: Container[Place]) -> Place | None:
+        """Return the call that the next result answers; `None` if all have theirs."""
+        if self.is_open(answered):
+            return self.left.popleft()
+        while self.older and self.older[-1] in answered:
+            self.older.pop()
+        return self.older.pop() if self.older else None
+
+
+def _older(batch: _Batch | None, where: Where) -> list[Place]:
+    if batch is None or where not in _LATER:
+        return []
+    batch.older += batch.left
+    return batch.older
 
 
 def pair(messages: Iterable[Message], rules: Rules = BY_SHAPE) -> Pairing:
@@ -176,22 +197,22 @@ class _Reading:
         self.pairing.calls[index] = made
         if any(self._where(call) is Where.BEHIND for call in made):
             self.open.behind = self.open.index
-        seen: list[tuple[str, Any]] = []
+        times = Counter(call.id for call in made) if len(made) > 1 else {}
+        seen: set[tuple[str, str]] = set()
         for call in made:
-            if len(made) > 1 and call.id is not None:
-                its = call.id, call.shape.call_at(value, call.slot)
+            if call.id is not None and times.get(call.id, 0) > 1:
+                its = call.id, repr(call.shape.call_at(value, call.slot))
                 if its in seen:
                     self.pairing.again.add((index, call.slot))
                     continue
-                seen.append(its)
+                seen.add(its)
             where = self._where(call)
             number = self.open.batch(where)
             for key in call.keys:
                 batch = self.named.get(key)
                 if batch is None or batch.number != number:
-                    older = [] if batch is None or where not in _LATER else [*batch.older, *batch.left]
-                    batch = self.named[key] = _Batch(number, where, older=older)
-                if key[1] == call.id is not None and any(one not in self.pairing.answered for one in batch.left):
+                    batch = self.named[key] = _Batch(number, where, older=_older(batch, where))
+                if key[1] == call.id is not None and batch.is_open(self.pairing.answered):
                     self.pairing.again.add((index, call.slot))
                 batch.left.append((index, call.slot))
             if where is Where.BEHIND:
@@ -209,14 +230,10 @@ class _Reading:
         if batch is None or (not in_place and not any(name for _, name in result.keys)):
             self.pairing.orphans.add(place)
             return
-        answered = self.pairing.answered
-        batch.left = [call for call in batch.left if call not in answered]
-        if not batch.left:
-            batch.left = [call for call in batch.older if call not in answered][-1:]
-        if not batch.left:
+        if (call := batch.take(self.pairing.answered)) is None:
             self.pairing.twice.add(place)
             return
-        self._join(batch.left.pop(0), place)
+        self._join(call, place)
         if not in_place:
             self.pairing.late.add(place)
 

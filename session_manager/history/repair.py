@@ -37,9 +37,21 @@ def repair(messages: Sequence[Message], rules: Rules = BY_SHAPE, *, user_first: 
     """
     rules = ruled(rules, user_first=user_first)
     valid = list(messages)
-    while (mended := _mended(valid, rules)) is not valid and mended != valid:
+    for _ in range(_ROUNDS):
+        if (mended := _mended(valid, rules)) is valid:
+            return valid
         valid = mended
-    return valid
+    return _without_flaws(valid, rules)
+
+
+#: After so many rounds, what is still flawed is left out. A shape of yours may be one that changes nothing.
+_ROUNDS = 16
+
+
+def _without_flaws(messages: list[Message], rules: Rules) -> list[Message]:
+    while flaws := {index for check in checks(messages) for index, _ in check.find(messages, rules)}:
+        messages = [message for index, message in enumerate(messages) if index not in flaws]
+    return messages
 
 
 def _mended(messages: list[Message], rules: Rules) -> list[Message]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from session_manager.history.check import Check, Found
-from session_manager.history.pairing import is_plain, lone_reasoning, pair, starts, turn_starts
+from session_manager.history.pairing import is_plain, is_users, lone_reasoning, pair, starts, turn_starts
 from session_manager.history.rules import Rules, SystemPlace
 from session_manager.history.shapes import (
     AI_SDK,
@@ -21,11 +21,12 @@ from session_manager.history.shapes import (
     calls,
     role_of,
     shape_of,
+    texts_of,
 )
 from session_manager.history.shapes.items import is_of_the_model, is_reasoning
 from session_manager.model.message import Message
 
-__all__ = ["ENDS", "NEIGHBOURS", "REASONING", "STARTS", "SYSTEM", "head", "joined"]
+__all__ = ["ENDS", "NEIGHBOURS", "REASONING", "STARTS", "SYSTEM", "head", "joined", "merged"]
 
 
 def head(messages: Sequence[Message]) -> int:
@@ -60,17 +61,24 @@ def _mend_system(messages: list[Message], rules: Rules) -> list[Message]:
     if rules.system is SystemPlace.APART:
         # The conversation goes on behind a later one: what it says is kept as the user's.
         return [_as(message, "user") if _is_system(message) else message for message in messages[first:]]
-    system = [message for message in messages if _is_system(message)]
-    one = _as(system[0], "system")
-    for message in system[1:]:
-        one = joined(one, message) or one
-    return [one, *(message for message in messages if not _is_system(message))]
+    system = [_as(message, "system") for message in messages if _is_system(message)]
+    return [*_one(merged(system)), *(message for message in messages if not _is_system(message))]
+
+
+def _one(system: list[Message]) -> list[Message]:
+    """Return system messages of several shapes as one, in the shape of the first: the others are texts in it."""
+    shape = shape_of(system[0])
+    return merged([system[0], *(one._with_object(shape.made("system", _text(one))) for one in system[1:])])
+
+
+def _text(message: Message) -> str:
+    return "\n\n".join(part for part in texts_of(message) if isinstance(part, str))
 
 
 def _as(message: Message, role: str) -> Message:
-    if message.role is None:
-        return message._with_object({**message._object, "type": {"user": "human"}.get(role, role)})
-    return message if message.role == role else message._with_object({**message._object, "role": role})
+    if message.role == role or message._object.get("type") == role:
+        return message
+    return message._with_object(shape_of(message).with_role(message._object, role))
 
 
 # The first and the last message
@@ -92,7 +100,10 @@ def _is_foreign(message: Message) -> bool:
 
 def _mend_start(messages: list[Message], rules: Rules) -> list[Message]:
     first = head(messages)
-    start = next((start for start in turn_starts(messages, rules) if start >= first), len(messages))
+    asked = (at for at in range(first, len(messages)) if is_users(messages[at]))
+    start = next((start for start in turn_starts(messages, rules) if start >= first), None)
+    if start is None:  # A user wrote while a tool was running.
+        start = next(asked, len(messages))
     return [message for at, message in enumerate(messages) if not first <= at < start or _is_foreign(message)]
 
 
@@ -120,23 +131,34 @@ def _find_neighbours(messages: Sequence[Message], rules: Rules) -> Found:
     return [
         (index, "a second message of one role in a row")
         for index in range(1, len(messages))
-        if _may_join(messages[index - 1], messages[index])
+        if _speak_together(messages[index - 1], messages[index])
     ]
 
 
-def _may_join(one: Message, other: Message) -> bool:
+def _speak_together(one: Message, other: Message) -> bool:
     role = role_of(one)
-    return role in ("user", "assistant") and role == role_of(other) and joined(one, other) is not None
+    return role in ("user", "assistant") and role == role_of(other) and _common(one, other) is not None
 
 
 def _mend_neighbours(messages: list[Message], _: Rules) -> list[Message]:
-    kept: list[Message] = []
-    for message in messages:
-        if kept and _may_join(kept[-1], message) and (both := joined(kept[-1], message)) is not None:
-            kept[-1] = both
-        else:
-            kept.append(message)
-    return kept
+    return merged(messages, _speak_together)
+
+
+def merged(messages: list[Message], may_join: Callable[[Message, Message], bool] = lambda *_: True) -> list[Message]:
+    """Return messages with neighbours joined, where their shapes have a common form.
+
+    Each pass joins pairs, so that the text of many messages is not copied for each of them.
+    """
+    while True:
+        kept: list[Message] = []
+        is_single = False
+        for message in messages:
+            both = joined(kept[-1], message) if is_single and may_join(kept[-1], message) else None
+            kept[len(kept) - (both is not None) :] = [message if both is None else both]
+            is_single = both is None
+        if len(kept) == len(messages):
+            return kept
+        messages = kept
 
 
 def joined(one: Message, other: Message) -> Message | None:
@@ -145,7 +167,7 @@ def joined(one: Message, other: Message) -> Message | None:
     The parts of both stay as they are. Two texts become one, with an empty line between them.
     """
     first, second = one._object, other._object
-    shape = _common(shape_of(one), shape_of(other), first, second)
+    shape = _common(one, other)
     if shape is None:
         return None
     texts = shape.content(first), shape.content(second)
@@ -157,8 +179,10 @@ def joined(one: Message, other: Message) -> Message | None:
     return one._with_object(shape.with_calls(made, first, second))
 
 
-def _common(one: Shape, other: Shape, first: dict[str, Any], second: dict[str, Any]) -> Shape | None:
+def _common(message: Message, behind: Message) -> Shape | None:
     """Return the shape that two messages have together. A text of OpenAI chat fits into the parts of others."""
+    first, second = message._object, behind._object
+    one, other = shape_of(message), shape_of(behind)
     if one is other:
         return None if one in (UNKNOWN, FUNCTION, ITEMS, CUSTOM) else one
     for plain, its, value in ((one, other, first), (other, one, second)):

@@ -57,6 +57,7 @@ def _calls_too_early(messages: Sequence[Message], pairing: Pairing, rules: Rules
         for index, made in pairing.calls.items()
         if rules.of(made[0].shape).calls_last
         and not made[0].shape.is_signed(messages[index]._object)
+        and _are_parts(messages[index], made)
         and not _is_end({call.slot for call in made}, _parts(messages[index]))
     ]
 
@@ -67,9 +68,16 @@ def _results_too_late(messages: Sequence[Message], pairing: Pairing, rules: Rule
         for index, found in pairing.results.items()
         if rules.of(found[0].shape).results_first
         and role_of(messages[index]) != "assistant"
+        and found[0].shape.bringing([]) is not None
         and any(pairing.is_in_place((index, one.slot)) for one in found)
         and not _is_start({one.slot for one in found}, _parts(messages[index]))
     ]
+
+
+def _are_parts(message: Message, made: Sequence[Call]) -> bool:
+    """Say whether calls are parts of their message's content, and not listed beside it."""
+    value, parts = message._object, _parts(message)
+    return all(call.slot < len(parts) and call.shape.call_at(value, call.slot) is parts[call.slot] for call in made)
 
 
 def _parts(message: Message) -> Sequence[Any]:

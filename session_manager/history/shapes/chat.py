@@ -124,6 +124,10 @@ class LangChainShape(ChatShape):
     def role(self, message: Object) -> str | None:
         return _LANGCHAIN_TYPES.get(message["type"])
 
+    def with_role(self, message: Object, role: str) -> dict[str, Any]:
+        kind = _LANGCHAIN_KINDS.get(role, role)
+        return {**_outer(message, {**_inner(message), "type": kind}), "type": kind}
+
     def content(self, message: Object) -> Any:
         return super().content(_inner(message))
 
@@ -138,7 +142,7 @@ class LangChainShape(ChatShape):
         return _outer(message, super().with_result_id(_inner(message), slot, id))
 
     def made(self, role: str, text: str) -> dict[str, Any]:
-        return {"type": {"user": "human", "assistant": "ai"}.get(role, role), "content": text}
+        return {"type": _LANGCHAIN_KINDS.get(role, role), "content": text}
 
     def _made(self, message: Object) -> Sequence[Any]:
         return super()._made(_inner(message))
@@ -168,6 +172,9 @@ _LANGCHAIN_TYPES: Final = {
     "tool": "tool",
     "ToolMessageChunk": "tool",
 }
+
+
+_LANGCHAIN_KINDS: Final = {"user": "human", "assistant": "ai"}
 
 
 def _has_data(message: Object) -> bool:

@@ -41,6 +41,9 @@ class PartsShape(Shape):
             for name, keys in (result,)
         ]
 
+    def call_at(self, message: Object, slot: int) -> Any:
+        return (self.parts(message) or ())[slot]
+
     def without_calls(self, message: Object, slots: set[int]) -> dict[str, Any] | None:
         """Return the message without these parts, and without thoughts if it was signed: see `is_signed`."""
         gone = slots | (set(self._thoughts(message)) if self.is_signed(message) else set())

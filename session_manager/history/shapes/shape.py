@@ -96,6 +96,10 @@ class Shape:
         role = message.get("role")
         return self.roles.get(role, role) if isinstance(role, str) else None
 
+    def with_role(self, message: Object, role: str) -> dict[str, Any]:
+        """Return the message said by ``"system"``, ``"user"`` or ``"assistant"``."""
+        return {**message, "role": role}
+
     def content(self, message: Object) -> Any:
         """Return what a message says: a text, or the list of its parts; `None` if it has neither."""
         return message.get(self.field)
@@ -118,9 +122,8 @@ class Shape:
         return []
 
     def call_at(self, message: Object, slot: int) -> Any:
-        """Return the part of the message that is a call."""
-        parts = self.parts(message)
-        return parts[slot] if parts and slot < len(parts) else message
+        """Return the part of the message that is a call; the whole message if it is no part of it."""
+        return message
 
     def with_calls(self, message: Object, one: Object, other: Object) -> dict[str, Any]:
         """Return the message with the calls of two others, where calls are no parts of its content."""
