@@ -254,4 +254,5 @@ def _start_of_tail(part: Sequence[Message], rules: Rules) -> int | None:
         return found[0] if found else None
     pairing = pair(part, rules)
     start = next(iter(starts(pairing)), None)
-    return start if start is not None and all(index < start for index, _ in pairing.orphans) else None
+    is_whole = all(index < start for index, _ in pairing.orphans | pairing.twice) if start is not None else False
+    return start if is_whole else None

@@ -16,6 +16,7 @@ what else `session_manager.history.rules` says of a provider, by its own words w
 * *A reasoning item without the item that it led to*. Responses: "Item of type 'reasoning' was provided without its
   required following item". Any item of the model right after it will do.
 * *A message that says nothing*, which providers refuse for good. The last message may: the model goes on there.
+* *An item that comes twice*. Responses: "Duplicate item found with id".
 * *More cache marks than the provider takes*. Anthropic: "A maximum of 4 blocks with cache_control may be provided".
 * By rules that you name: ids of calls that come again, a system message among the others, a history that does not start with
   the user, neighbours of one role, an end with the assistant's words.
@@ -39,6 +40,7 @@ from session_manager.as_dict import AsDict
 from session_manager.history.call_ids import CALL_IDS
 from session_manager.history.check import Check
 from session_manager.history.contents import CACHE_MARKS, CONTENTS, ITEMS
+from session_manager.history.item_ids import ITEM_IDS
 from session_manager.history.pairing import plain_starts
 from session_manager.history.roles import ENDS, NEIGHBOURS, REASONING, STARTS, SYSTEM
 from session_manager.history.rules import BY_SHAPE, Rules
@@ -93,7 +95,7 @@ def ruled(rules: object, *, user_first: bool | None = None) -> Rules:
 
 
 #: In the order of the repair: an earlier one makes no work for a later one, but for a few cases.
-_CHECKS = (ITEMS, SYSTEM, TOOL_CALLS, REASONING, CONTENTS, CALL_IDS, STARTS, ENDS, NEIGHBOURS, CACHE_MARKS)
+_CHECKS = (ITEMS, ITEM_IDS, SYSTEM, TOOL_CALLS, REASONING, CONTENTS, CALL_IDS, STARTS, ENDS, NEIGHBOURS, CACHE_MARKS)
 #: Those that find something among the plain texts of users and assistants.
 _PLAIN = (STARTS, ENDS, NEIGHBOURS)
 

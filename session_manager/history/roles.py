@@ -126,22 +126,26 @@ def _mend_end(messages: list[Message], rules: Rules) -> list[Message]:
 
 
 def _find_neighbours(messages: Sequence[Message], rules: Rules) -> Found:
-    if not rules.alternate:
+    if not (rules.alternate or rules.calls_follow_user):
         return []
     return [
         (index, "a second message of one role in a row")
         for index in range(1, len(messages))
-        if _speak_together(messages[index - 1], messages[index])
+        if _must_join(messages[index - 1], messages[index], rules)
     ]
 
 
-def _speak_together(one: Message, other: Message) -> bool:
+def _must_join(one: Message, other: Message, rules: Rules) -> bool:
     role = role_of(one)
-    return role in ("user", "assistant") and role == role_of(other) and _common(one, other) is not None
+    if role not in ("user", "assistant") or role != role_of(other):
+        return False
+    if not rules.alternate and (role == "user" or not calls(other)):
+        return False
+    return _common(one, other) is not None
 
 
-def _mend_neighbours(messages: list[Message], _: Rules) -> list[Message]:
-    return merged(messages, _speak_together)
+def _mend_neighbours(messages: list[Message], rules: Rules) -> list[Message]:
+    return merged(messages, lambda one, other: _must_join(one, other, rules))
 
 
 def merged(messages: list[Message], may_join: Callable[[Message, Message], bool] = lambda *_: True) -> list[Message]:

@@ -108,6 +108,8 @@ class Rules:
     user_first: bool = attrs.field(default=False, validator=_is(bool))
     #: Whether the user and the assistant must take turns. Neighbours of one role are merged.
     alternate: bool = attrs.field(default=False, validator=_is(bool))
+    #: Whether the assistant's calls must come right behind a user's message or results. Its words before them are merged with them.
+    calls_follow_user: bool = attrs.field(default=False, validator=_is(bool))
     #: Whether the last message may be an assistant's words. If not, they are left out.
     may_end_with_assistant: bool = attrs.field(default=True, validator=_is(bool))
     #: Where ids of tool calls must be unique. The later pair of call and result gets another id.
@@ -134,6 +136,8 @@ class Rules:
     calls_last: bool = attrs.field(default=False, validator=_is(bool))
     #: Whether a reasoning item must be followed by an item of the model.
     reasoning_leads: bool = attrs.field(default=True, validator=_is(bool))
+    #: Whether no two items may have one id. The later one is left out if it is the same, and gets another id otherwise.
+    unique_items: bool = attrs.field(default=False, validator=_is(bool))
     #: Where system messages go.
     system: SystemPlace = attrs.field(default=SystemPlace.ANYWHERE, validator=_is(SystemPlace))
     #: The role of the message with the summary.
@@ -166,6 +170,8 @@ OPENAI_RESPONSES: Final = Rules(
     shape=CHAT,
     empty_assistant=Empty.DROP,
     drop_empty_parts=(True, False),
+    # "Duplicate item found with id", https://github.com/vercel/ai/issues/7883
+    unique_items=True,
 )
 
 #: Anthropic's messages: https://platform.claude.com/docs/en/api/messages. Current models take no assistant's words at the end
@@ -202,6 +208,7 @@ GEMINI: Final = Rules(
     # "function call turn comes immediately after a user turn or after a function response turn",
     # https://github.com/google-gemini/gemini-cli/issues/11814
     user_first=True,
+    calls_follow_user=True,
     # "contents.parts must not be empty", https://github.com/vercel/ai/issues/3775
     empty_assistant=Empty.DROP,
     empty_user=Empty.PLACEHOLDER,
@@ -261,6 +268,7 @@ def _mild(rules: Rules) -> Rules:
         rules,
         user_first=False,
         alternate=False,
+        calls_follow_user=False,
         unique_ids=Unique.NOWHERE if rules.unique_ids is Unique.NOWHERE else Unique.MESSAGE,
         id_pattern=None,
         system=SystemPlace.ANYWHERE,
@@ -274,6 +282,7 @@ BY_SHAPE: Final = Rules(
     unique_ids=Unique.MESSAGE,
     empty_assistant=Empty.DROP,
     drop_empty_parts=(True, False),
+    unique_items=True,
     max_cache_marks=4,
     by_shape=(
         (BLOCKS, _mild(ANTHROPIC)),

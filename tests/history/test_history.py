@@ -183,11 +183,13 @@ def test_anything_at_all_is_repaired(objects):
 @given(any_history)
 def test_a_repair_drops_only_strays_and_adds_only_interruptions(objects):
     def facts_of(messages):
+        """Return what is said and called, each with what else its message says; not messages that say nothing."""
         pieces = []
         for value in objects_of(messages):
+            rest = {field: one for field, one in value.items() if field not in ("content", "tool_calls")}
             content = value.get("content")
-            parts = content if isinstance(content, list) else [content]
-            pieces += [json.dumps({**value, "content": part}, sort_keys=True) for part in parts]
+            parts = [*(content if isinstance(content, list) else [content]), *(value.get("tool_calls") or ())]
+            pieces += [json.dumps({**rest, "part": part}, sort_keys=True) for part in parts if part or len(rest) > 1]
         return pieces
 
     given = history_of(objects)
@@ -197,7 +199,10 @@ def test_a_repair_drops_only_strays_and_adds_only_interruptions(objects):
         assert count <= before[piece] or INTERRUPTED in piece
     for piece, count in before.items():
         lost = '"role": "tool"', '"role": "function"', '"tool_result"', '_output"', '"type": "reasoning"'
-        assert count == after[piece] or any(kind in piece for kind in lost)
+        # A call that was stored twice is one call. Its message loses what was signed, too.
+        calls = '"tool_use"', '"type": "thinking"', '_call"', '"type": "function"'
+        is_once = after[piece] > 0 and any(kind in piece for kind in calls)
+        assert count == after[piece] or is_once or any(kind in piece for kind in lost)
 
 
 @given(conversations(greeting=False), st.data())
@@ -459,6 +464,20 @@ def test_what_fits_is_valid_within_the_budget_and_the_longest_such_end(objects, 
     starts = {0, *cuts_of(objects_of(mended))}
     longer = [mended[at:] for at in starts if at < len(mended) - len(fitting)]
     assert all(sum(sizes[id(message)] for message in end) > budget for end in longer)
+
+
+def test_an_end_that_brings_a_result_of_an_earlier_turn_is_not_read_alone(monkeypatch):
+    """Read alone, it had one result too many, which was not counted, and the budget was exceeded."""
+    monkeypatch.setattr(cuts, "_FIRST_TAIL", 1)
+    said = {"role": "assistant", "content": "It is noon."}
+    given = history_of([ITEM, ASKED, ITEM, OUTPUT, OUTPUT, said, said, ASKED, said])
+    assert problems(given) == []
+
+    def count(message):
+        return 100 if message.position == 4 else 1
+
+    assert same_objects(fit(given, 107, count), given[-2:])
+    assert same_objects(fit(given, 108, count), given)
 
 
 def test_a_budget_of_any_size_is_filled_and_never_exceeded():

@@ -312,6 +312,53 @@ def test_outputs_of_several_turns_answer_the_calls_of_their_name():
     assert mended([ASKED, call, output, output]) == [ASKED, call, output]
 
 
+SAID = {
+    "type": "message",
+    "id": "msg_4",
+    "role": "assistant",
+    "status": "completed",
+    "content": [{"type": "output_text", "text": "Noon.", "annotations": []}],
+}
+
+
+@pytest.mark.parametrize("rules", [BY_SHAPE, OPENAI_RESPONSES])
+def test_an_item_that_was_stored_twice_is_sent_once(rules):
+    """A retried turn was stored again, and "Duplicate item found with id" came for good."""
+    call = {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "now", "arguments": "{}"}
+    output = {"type": "function_call_output", "call_id": "c", "output": "12:00"}
+    thought = {"type": "reasoning", "id": "rs_1", "summary": []}
+    turn = [thought, call, output, SAID]
+    assert stays([ASKED, *turn, ASKED], rules)
+    assert mended([ASKED, *turn, ASKED, *turn], rules) == [ASKED, *turn, ASKED]
+    request = {"type": "mcp_approval_request", "id": "m", "name": "now", "arguments": "{}", "server_label": "s"}
+    answer = {"type": "mcp_approval_response", "approval_request_id": "m", "approve": True}
+    assert mended([ASKED, request, answer, request, answer], rules) == [ASKED, request, answer]
+
+
+def test_another_item_with_the_same_id_gets_another_one():
+    """A client counted its answers, ``msg_4``, as the provider does."""
+    other = {**SAID, "content": [{**SAID["content"][0], "text": "Midnight."}]}
+    assert mended([ASKED, SAID, ASKED, other])[3] == {**other, "id": "msg_4_2"}
+    assert mended([ASKED, SAID, {**SAID, "id": "msg_4_2"}, other])[3]["id"] == "msg_4_3"
+    assert stays([ASKED, SAID, ASKED, other], OPENAI_CHAT)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"type": "message", "id": "msg_1", "role": "assistant", "content": [TEXT]},
+        {"type": "item_reference", "id": "msg_1"},
+        {"type": "something", "id": "msg_1"},
+        {"type": "ai", "id": "run-1", "content": "Noon."},
+        {"role": "assistant", "id": "msg_1", "content": "Noon."},
+        {"role": "assistant", "id": ["msg_1"], "content": "Noon."},
+    ],
+)
+def test_ids_that_are_no_ids_of_items_may_come_again(value):
+    assert stays([ASKED, value, ASKED, value])
+    assert stays([ASKED, value, ASKED, value], OPENAI_RESPONSES)
+
+
 def test_a_search_for_tools_by_the_server_stands_alone():
     own = [{"type": "tool_search_call", "call_id": None}, {"type": "tool_search_output", "call_id": None, "tools": []}]
     assert stays([ASKED, *own, said("Done.")])
@@ -403,6 +450,47 @@ def test_neighbours_are_merged_only_by_rules_that_ask_for_it():
         {**chat_pair("a")[0], "content": "Let me look."},
         chat_pair("a")[1],
     ]
+
+
+def test_geminis_calls_come_right_behind_the_user():
+    """It refuses words of the model before them; other neighbours stay."""
+    said_it, calling = {"role": "model", "parts": [{"text": "Let me look."}]}, {"functionCall": {"name": "now"}}
+    told = {"role": "user", "parts": [{"functionResponse": {"name": "now", "response": {}}}]}
+    signed = {"role": "model", "parts": [{**calling, "thoughtSignature": "Eq=="}]}
+    history = [GEMINI_ASKED, said_it, signed, told, GEMINI_ASKED, GEMINI_ASKED]
+    assert stays(history)
+    assert mended(history, GEMINI) == [
+        GEMINI_ASKED,
+        {"role": "model", "parts": [*said_it["parts"], *signed["parts"]]},
+        told,
+        GEMINI_ASKED,
+        GEMINI_ASKED,
+    ]
+    assert stays([GEMINI_ASKED, said_it, said_it], GEMINI)
+    assert stays([GEMINI_ASKED, signed, told, signed, told], GEMINI)
+
+
+def test_geminis_results_with_ids_answer_no_other_call_of_the_name():
+    """The result of another call was taken, and the right one was left out."""
+
+    def calling(**its):
+        return {"role": "model", "parts": [{"functionCall": {"name": "now", **its}}]}
+
+    def told(**its):
+        return {"role": "user", "parts": [{"functionResponse": {"name": "now", "response": {}, **its}}]}
+
+    history = [GEMINI_ASKED, calling(id="a"), told(id="b"), told(id="a"), calling(id="b"), told(id="b")]
+    assert mended(history) == [GEMINI_ASKED, calling(id="a"), told(id="a"), calling(id="b"), told(id="b")]
+    for call, result in [({"id": "a"}, {}), ({}, {"id": "a"}), ({}, {})]:
+        assert stays([GEMINI_ASKED, calling(**call), told(**result)])
+
+
+def test_a_question_between_a_cut_call_and_its_result_stays():
+    """No turn starts there, so everything was left out, and the question with it."""
+    call, output = ITEM_PAIRS[0]
+    history = [call, ASKED, output]
+    assert stays(history)
+    assert mended(history, attrs.evolve(OPENAI_RESPONSES, user_first=True)) == [ASKED]
 
 
 def test_a_greeting_is_left_out_only_by_rules_that_ask_for_it():
@@ -541,6 +629,14 @@ def test_a_question_over_the_bound_is_an_error_that_says_by_how_much(m):
     assert m.get_context(KEY, max_tokens=caught.value.needed)[-1]["role"] == "user"
     with pytest.raises(ContextTooSmallError):
         m.get_context(KEY, max_tokens=caught.value.needed - 1)
+
+
+def test_a_question_beside_results_may_stay_alone(m):
+    """It was sent with a result without its call."""
+    history = [model(use("a")), user(got(), TEXT)]
+    m.add(KEY, *history)
+    assert m.get_context(KEY, max_messages=2) == history
+    assert m.get_context(KEY, max_messages=1) == [user(TEXT)]
 
 
 def test_without_a_user_a_bound_may_leave_nothing(m):

@@ -53,6 +53,8 @@ def _conversations(draw, shapes, max_turns, greeting):
             if shape == "items" and draw(st.booleans()):
                 history.append(_reasoning())
             history.append(_answer(draw, shape))
+    for number, item in enumerate(one for one in history if one.get("type") == "reasoning"):
+        item["id"] = f"rs_{number}"
     return history
 
 
@@ -73,7 +75,7 @@ def _answer(draw, shape):
 
 
 def _reasoning():
-    return {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA="}
+    return {"type": "reasoning", "id": "", "summary": [], "encrypted_content": "gAAA="}
 
 
 def _with(field, name, value):
@@ -253,7 +255,7 @@ def _blocks(message):
     content = message.get("content")
     if message.get("tool_calls") or message.get("function_call"):
         return []
-    return content if isinstance(content, list) else [{"type": "text", "text": content}]
+    return content if isinstance(content, list) and content else [{"type": "text", "text": content}]
 
 
 def _openai_responses(history):
@@ -271,6 +273,8 @@ def _openai_responses(history):
             follower = history[at + 1] if at + 1 < len(history) else {"role": "user"}
             if follower.get("role", "assistant") != "assistant" or follower.get("type", "").endswith("_output"):
                 said.append("Item of type 'reasoning' was provided without its required following item")
+    thoughts = [item["id"] for item in history if item.get("type") == "reasoning"]
+    said += ["Duplicate item found with id"] * (len(set(thoughts)) < len(thoughts))
     return [*said, "No tool output found for function call"] if +wanted else said
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from session_manager.history.shapes.shape import INTERRUPTED, Call, Object, Result, Shape, Where, text_of
 from session_manager.model.message import ITEM_TYPE
 
-__all__ = ["CUSTOM", "ITEMS", "is_compaction", "is_item", "is_of_the_model", "is_reasoning"]
+__all__ = ["CUSTOM", "ITEMS", "is_compaction", "is_item", "is_of_the_model", "is_reasoning", "item_id", "may_rename"]
 
 #: The kinds of calls, and under which names each has an id.
 _CALLS: Final[dict[str, tuple[str, ...]]] = {
@@ -42,6 +42,15 @@ _CUSTOM_CALLS: Final = {"custom_tool_call": ("call_id",)}
 _CUSTOM_RESULTS: Final = {"custom_tool_call_output": (("call_id",), ("custom_tool_call",))}
 #: Items that stand alone without an id: the server searched by itself.
 _OWN: Final = ("tool_search_call", "tool_search_output")
+#: The parts of an answer.
+_SAYS: Final = ("output_text", "refusal")
+#: Other kinds of items that have an id of their own.
+_OTHERS: Final = frozenset(
+    (
+        *("reasoning", "web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call"),
+        *("mcp_call", "mcp_list_tools", "compaction"),
+    )
+)
 #: What a result says beside its id, by the kind of the call. A screenshot, or a person's consent, cannot be made up.
 _INTERRUPTED: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "function_call": ("function_call_output", {"output": INTERRUPTED}),
@@ -122,6 +131,27 @@ def is_item(message: Object) -> bool:
 def is_reasoning(message: Object) -> bool:
     """Say whether a message is a ``reasoning`` item."""
     return "role" not in message and message.get("type") == "reasoning"
+
+
+def item_id(message: Object) -> str | None:
+    """Return the id of an item, which no other item of a request may have; `None` if it has none.
+
+    An answer is an item if it says its text as one: Anthropic's messages have ids and the type ``message``, too.
+    """
+    kind = text_of(message, "type")
+    if "role" in message:
+        parts = message.get("content")
+        says = isinstance(parts, list) and any(isinstance(one, dict) and one.get("type") in _SAYS for one in parts)
+        return text_of(message, "id") if kind == "message" and says else None
+    if kind == "local_shell_call_output":  # there it is the id of the call
+        return None
+    is_its = any(kind in kinds for kinds in (_CALLS, _RESULTS, _CUSTOM_CALLS, _CUSTOM_RESULTS, _OTHERS))
+    return text_of(message, "id") if is_its else None
+
+
+def may_rename(message: Object) -> bool:
+    """Say whether an item may get another id: no result names it, and no words are bound to it."""
+    return "role" in message or ("id" not in _CALLS.get(message["type"], ()) and not is_reasoning(message))
 
 
 def is_compaction(message: Object) -> bool:

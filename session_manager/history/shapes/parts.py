@@ -182,13 +182,13 @@ class GeminiShape(PartsShape):
     def _call(self, part: Part) -> tuple[str | None, tuple[tuple[str, str | None], ...], Where] | None:
         for field, is_own in _GEMINI_CALLS.items():
             if isinstance(call := part.get(field), dict):
-                return (*_named(call, is_own=is_own), Where.OWN if is_own else self.where)
+                return (*_named(call, is_own=is_own, is_call=True), Where.OWN if is_own else self.where)
         return None
 
     def _result(self, part: Part, role: str | None) -> tuple[str | None, tuple[tuple[str, str | None], ...]] | None:
         for field, is_own in _GEMINI_RESULTS.items():
             if role == ("assistant" if is_own else "user") and isinstance(result := part.get(field), dict):
-                return _named(result, is_own=is_own)
+                return _named(result, is_own=is_own, is_call=False)
         return None
 
 
@@ -207,11 +207,14 @@ def _signature(part: Part) -> Any:
     return part.get("thoughtSignature") or part.get("thought_signature")
 
 
-def _named(one: Part, *, is_own: bool) -> tuple[str | None, tuple[tuple[str, str | None], ...]]:
+def _named(one: Part, *, is_own: bool, is_call: bool) -> tuple[str | None, tuple[tuple[str, str | None], ...]]:
+    """Return the id of a call or a result, and its keys: a name stands for a call where one of the two has no id."""
     its, name = text_of(one, "id"), text_of(one, "toolType" if is_own else "name")
     kind = "own gemini" if is_own else "gemini"
-    by_id = ((f"{kind} id", its),) if its else ()
-    return its, (*by_id, (f"{kind} name", name))
+    by_id, without_id, any_call = (f"{kind} id", its), (f"{kind} without id", name), (f"{kind} name", name)
+    if is_call:
+        return its, (by_id if its else without_id, any_call)
+    return its, (by_id, without_id) if its else (any_call,)
 
 
 class BedrockShape(PartsShape):
