@@ -35,13 +35,17 @@ def _writer(kind, own, answer, *, call_id="call_id", result_id="call_id", result
 
     :param own: the fields of a call beside its type and its id.
     :param answer: the fields of its result beside its type and the id.
+    :param call_id: the field of the call with the id; ``id`` is the item's own, which no other item has.
     """
 
+    def id_of(one, number):
+        return f"mcpr_{number}" if call_id == "id" else one.id
+
     def call(one, number):
-        return {"type": kind, call_id: one.id, **own(one, number)}
+        return {"type": kind, call_id: id_of(one, number), **own(one, number)}
 
     def result(one, number):
-        return {"type": result_kind or f"{kind}_output", result_id: one.id, **answer(one, number)}
+        return {"type": result_kind or f"{kind}_output", result_id: id_of(one, number), **answer(one, number)}
 
     return lambda steps: _written(steps, call, result)
 
