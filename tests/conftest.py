@@ -48,23 +48,29 @@ def pytest_addoption(parser):
     parser.addoption("--soak", action="store_true", help="break the library for hours")
 
 
+def pytest_sessionstart(session):
+    """Have pytest format no line of the log below INFO, unless a test asks for it: each is formatted for the watch below."""
+    plugin = session.config.pluginmanager.getplugin("logging-plugin")
+    for handler in (plugin.caplog_handler, plugin.report_handler):
+        handler.setLevel(logging.INFO)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     long, faults, soak = (config.getoption(name) for name in ("--long", "--faults", "--soak"))
-    runs = []
     for item in items:
         if "size" in getattr(item, "fixturenames", ()) or has_several_parameters(item):
             item.add_marker(pytest.mark.sized)
-        if item.get_closest_marker("long") and not (long or soak):
-            item.add_marker(pytest.mark.skip(reason="takes long: --long"))
-        elif item.get_closest_marker("faults") and not (faults or soak):
-            item.add_marker(pytest.mark.skip(reason="breaks the library for long: --faults"))
-        else:
-            runs.append(item)
+    runs = [
+        item
+        for item in items
+        if (long or soak or not item.get_closest_marker("long"))
+        and (faults or soak or not item.get_closest_marker("faults"))
+    ]
     left_out = set() if faults or soak else needless(runs)
-    if left_out:
-        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
-        items[:] = [item for item in items if item not in left_out]
+    runs = [item for item in runs if item not in left_out]
+    config.hook.pytest_deselected(items=list(set(items).difference(runs)))
+    items[:] = runs
 
 
 @pytest.hookimpl(trylast=True)
