@@ -1,13 +1,14 @@
-"""Messages that say nothing, and cache marks that are too many."""
+"""Messages and parts that say nothing, and cache marks that are too many."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from operator import is_
 from typing import Any
 
 from session_manager.history.check import Check, Found
 from session_manager.history.rules import Empty, Rules
-from session_manager.history.shapes import UNKNOWN, Shape, shape_of
+from session_manager.history.shapes import CHAT, UNKNOWN, Shape, shape_of
 from session_manager.history.shapes.items import is_item
 from session_manager.model.message import Message
 
@@ -28,15 +29,15 @@ def _find(messages: Sequence[Message], rules: Rules) -> Found:
     for index, message in enumerate(messages):
         value = message._object
         content = value.get("content")
-        if type(content) is str and content and not content.isspace():
+        if type(content) is str and content and not content.isspace() and "tool_calls" not in value:
             continue
         shape = shape_of(message)
         its = rules.of(shape)
         if _says_nothing(value, shape, its):
             if _becomes(value, shape, its, is_last=index == len(messages) - 1) is not Empty.ALLOW:
                 found.append((index, "a message that says nothing"))
-        elif _has_empty_parts(value, shape, its):
-            found.append((index, "an empty text beside other parts"))
+        elif _lean(value, shape, its) is not value:
+            found.append((index, "an empty text, or an empty list of tool calls, beside other parts"))
     return found
 
 
@@ -53,12 +54,13 @@ def _mended(message: Message, rules: Rules) -> Message | None:
     value, shape = message._object, shape_of(message)
     its = rules.of(shape)
     if not _says_nothing(value, shape, its):
-        left = [part for part in shape.parts(value) or () if not _is_empty_text(part, shape, its)]
-        return message._with_object(shape.with_content(value, left))
+        return message._with_object(_lean(value, shape, its))
     if _becomes(value, shape, its, is_last=False) is Empty.DROP:
         return None
     if isinstance(shape.parts(value), list):
-        return message._with_object(shape.with_content(value, [shape.text_part(its.placeholder)]))
+        # An empty list tells nothing of its shape.
+        form = its.shape if its.shape is not None and shape is CHAT else shape
+        return message._with_object(shape.with_content(value, [form.text_part(its.placeholder)]))
     return message._with_object(shape.with_content(value, its.placeholder))
 
 
@@ -66,7 +68,7 @@ def _becomes(value: dict[str, Any], shape: Shape, rules: Rules, *, is_last: bool
     role = shape.role(value)
     if role == "user":
         return rules.empty_user
-    if role != "assistant" or (is_last and rules.may_end_empty and shape.content(value) is not None):
+    if role != "assistant" or (is_last and rules.may_end_empty and shape.content(value) in ("", [])):
         return Empty.ALLOW
     return rules.empty_assistant
 
@@ -81,21 +83,38 @@ def _says_nothing(value: dict[str, Any], shape: Shape, rules: Rules) -> bool:
         content = shape.content(value)
         if content is not None and not (isinstance(content, str) and _is_blank(content, rules)):
             return False
-    elif not all(_is_empty_text(part, shape, rules) for part in parts):
+    elif not all(shape.is_text(part) and _is_blank(part.get("text") or "", rules) for part in parts):
         return False
     return not shape.calls(value) and not shape.results(value)
 
 
-def _has_empty_parts(value: dict[str, Any], shape: Shape, rules: Rules) -> bool:
-    parts = shape.parts(value)
-    if not parts or shape.is_signed(value):
-        return False
+def _lean(value: dict[str, Any], shape: Shape, rules: Rules) -> dict[str, Any]:
+    """Return a message without what is empty in it beside other parts; the same object if there is nothing."""
+    if rules.drop_empty_calls and shape is CHAT and value.get("tool_calls") == []:
+        value = {field: given for field, given in value.items() if field != "tool_calls"}
     drops = dict(zip(("assistant", "user"), rules.drop_empty_parts, strict=True)).get(shape.role(value) or "", False)
-    return drops and any(_is_empty_text(part, shape, rules) for part in parts) and len(parts) > 1
+    parts = shape.parts(value)
+    if not drops or not parts or shape.is_signed(value):
+        return value
+    left = _lean_parts(parts, shape, rules)
+    return value if left is parts or not left else shape.with_content(value, left)
 
 
-def _is_empty_text(part: Any, shape: Shape, rules: Rules) -> bool:
-    return shape.is_text(part) and _is_blank(part["text"], rules)
+def _lean_parts(parts: Sequence[Any], shape: Shape, rules: Rules) -> Sequence[Any]:
+    """Return parts without empty texts, in results as well; the same object if there are none."""
+    texts = [part.get("text") or "" if shape.is_text(part) else None for part in parts]
+    if rules.blank_beside_words and any(text and not text.isspace() for text in texts):
+        is_kept = [text is None or bool(text) for text in texts]
+    else:
+        is_kept = [text is None or not _is_blank(text, rules) for text in texts]
+    left = [_lean_result(part, shape, rules) for part, kept in zip(parts, is_kept, strict=True) if kept]
+    return parts if len(left) == len(parts) and all(map(is_, left, parts)) else left
+
+
+def _lean_result(part: Any, shape: Shape, rules: Rules) -> Any:
+    inner = shape.result_parts(part)
+    left = _lean_parts(inner, shape, rules) if inner else inner
+    return part if left is inner or left is None else shape.with_result_parts(part, list(left))
 
 
 def _is_blank(text: str, rules: Rules) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from session_manager.history.check import Check, Found
 from session_manager.history.rules import Rules
@@ -22,14 +24,15 @@ def _again(messages: Sequence[Message], rules: Rules) -> dict[int, bool]:
     """Return the later items with an id that came before, by their index: whether such an item is the same as the first."""
     if not rules.unique_items:
         return {}
-    seen: dict[str, Message] = {}
+    seen: dict[str, dict[str, Any]] = {}
     found: dict[int, bool] = {}
     for index, message in enumerate(messages):
         value = message._object
         if "id" not in value or (name := item_id(value)) is None:
             continue
-        first = seen.setdefault(name, message)
-        if first is not message and ((is_same := same(first._object, value)) or may_rename(value)):
+        if name not in seen:
+            seen[name] = value
+        elif (is_same := same(seen[name], value)) or may_rename(value):
             found[index] = is_same
     return found
 
@@ -37,14 +40,15 @@ def _again(messages: Sequence[Message], rules: Rules) -> dict[int, bool]:
 def _mend(messages: list[Message], rules: Rules) -> list[Message]:
     again = _again(messages, rules)
     taken = {given for message in messages if isinstance(given := message._object.get("id"), str)}
+    numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: itertools.count(2))
     kept: list[Message] = []
     for index, message in enumerate(messages):
         if index not in again:
             kept.append(message)
         elif not again[index]:
             value = message._object
-            new = next(one for number in itertools.count(2) if (one := f"{value['id'][:56]}_{number}") not in taken)
-            taken.add(new)
+            start = value["id"][:56]
+            new = next(one for number in numbers[start] if (one := f"{start}_{number}") not in taken)
             kept.append(message._with_object({**value, "id": new}))
     return kept
 

@@ -126,6 +126,10 @@ class Rules:
     drop_empty_parts: tuple[bool, bool] = attrs.field(default=(False, False), validator=_is(tuple))
     #: Whether white space alone is empty.
     blank_is_empty: bool = attrs.field(default=False, validator=_is(bool))
+    #: Whether white space alone may stand beside other words in a message.
+    blank_beside_words: bool = attrs.field(default=False, validator=_is(bool))
+    #: Whether an empty list of calls is left out.
+    drop_empty_calls: bool = attrs.field(default=False, validator=_is(bool))
     #: What a message says that must say something.
     placeholder: str = attrs.field(default="(empty)", validator=_is(str))
     #: Where results must be; `None`: where their shape has them.
@@ -160,6 +164,8 @@ OPENAI_CHAT: Final = Rules(
     # "Invalid value for 'content': expected a string, got null"; servers of the same protocol refuse "" as well
     empty_assistant=Empty.DROP,
     drop_empty_parts=(True, False),
+    # "Invalid 'messages[1].tool_calls': empty array", https://github.com/openai/openai-node/pull/1341
+    drop_empty_calls=True,
     # Gateways pass the marks on to Anthropic.
     max_cache_marks=4,
 )
@@ -191,8 +197,9 @@ ANTHROPIC: Final = Rules(
     empty_user=Empty.PLACEHOLDER,
     # "text content blocks must be non-empty", https://github.com/anomalyco/opencode/issues/15715
     drop_empty_parts=(True, True),
-    # "text content blocks must contain non-whitespace text"
+    # "text content blocks must contain non-whitespace text": one of them must, https://github.com/LibreChat-AI/agents/pull/124
     blank_is_empty=True,
+    blank_beside_words=True,
     # Text before tool_result: https://platform.claude.com/docs/en/agents-and-tools/tool-use/handle-tool-calls
     results_first=True,
     system=SystemPlace.APART,
@@ -257,6 +264,7 @@ STRICT_TEMPLATES: Final = Rules(
     empty_user=Empty.PLACEHOLDER,
     may_end_empty=False,
     drop_empty_parts=(True, True),
+    drop_empty_calls=True,
     # "System message must be at the beginning", https://github.com/vllm-project/vllm/issues/41114
     system=SystemPlace.FIRST,
 )
@@ -282,6 +290,7 @@ BY_SHAPE: Final = Rules(
     unique_ids=Unique.MESSAGE,
     empty_assistant=Empty.DROP,
     drop_empty_parts=(True, False),
+    drop_empty_calls=True,
     unique_items=True,
     max_cache_marks=4,
     by_shape=(

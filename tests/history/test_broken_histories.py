@@ -15,6 +15,7 @@ from session_manager.history import (
     ANTHROPIC,
     BEDROCK,
     BY_SHAPE,
+    OPENAI_RESPONSES,
     STRICT_TEMPLATES,
     Empty,
     Rules,
@@ -262,6 +263,16 @@ def test_ids_that_come_again_are_renamed_in_one_walk(counted):
     history = history_of(ASKED, *[call, {"role": "tool", "tool_call_id": "a", "content": "12"}] * 200)
     repair(history, ANTHROPIC)
     assert len(tried) < 200 * 20
+
+
+def test_item_ids_that_come_again_are_renamed_in_one_walk(monkeypatch):
+    """The search for a free id started anew for each item, and an item that was given twice as one object passed."""
+    counts = []
+    monkeypatch.setattr(itertools, "count", lambda start: counts.append(start) or iter(range(start, 500)))
+    history = history_of(*({"type": "web_search_call", "id": "ws_1", "action": {"at": at}} for at in range(200)))
+    sent = repair([*history, history[0]], OPENAI_RESPONSES)
+    assert [one._object["id"] for one in sent] == ["ws_1", *(f"ws_1_{number}" for number in range(2, 201))]
+    assert counts == [2]
 
 
 def test_a_message_is_asked_once_whether_it_is_signed(counted):

@@ -214,7 +214,10 @@ def test_an_empty_text_beside_other_parts_is_left_out():
     assert mended([ASKED, model(EMPTY_TEXT, use("a")), user(got())])[1] == model(use("a"))
     assert stays([user(EMPTY_TEXT, TEXT), said("Hi.")])
     assert mended([user(EMPTY_TEXT, TEXT), said("Hi.")], ANTHROPIC)[0] == user(TEXT)
-    assert mended([user({"type": "text", "text": " \n"}, TEXT)], ANTHROPIC) == [user(TEXT)]
+    assert stays([user({"type": "text", "text": " \n"}, TEXT)], ANTHROPIC)
+    assert mended([ASKED, model({"type": "text", "text": " \n"}, use("a")), user(got())], ANTHROPIC)[1] == model(
+        use("a")
+    )
 
 
 def test_a_user_who_said_nothing_says_so_where_that_is_refused():

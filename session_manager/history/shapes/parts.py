@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from session_manager.history.shapes.shape import INTERRUPTED, Call, Object, Result, Shape, Where, text_of
@@ -110,6 +110,13 @@ class BlocksShape(PartsShape):
         named = {} if call.id is None else {"tool_use_id": call.id}
         return {"type": "tool_result", **named, "content": INTERRUPTED, "is_error": True}
 
+    def result_parts(self, part: Any) -> Sequence[Any] | None:
+        inner = part.get("content") if isinstance(part, dict) and part.get("type") == "tool_result" else None
+        return inner if isinstance(inner, list) else None
+
+    def with_result_parts(self, part: Any, parts: list[Any]) -> Any:
+        return {**part, "content": parts}
+
     def with_call_id(self, message: Object, slot: int, id: str) -> dict[str, Any]:
         return self._with_part(message, slot, {**message[self.field][slot], "id": id})
 
@@ -151,7 +158,11 @@ class GeminiShape(PartsShape):
         return parts is not None and not any(isinstance(part, dict) and "type" in part for part in parts)
 
     def is_text(self, part: Any) -> bool:
-        return isinstance(part, dict) and isinstance(part.get("text"), str) and _signature(part) is None
+        """Say whether a part is nothing but a text. One of null fields is an empty text."""
+        if not isinstance(part, dict) or _signature(part) is not None:
+            return False
+        given = {field for field, value in part.items() if value is not None}
+        return given <= {"text", "thought"} and isinstance(part.get("text") or "", str)
 
     def interrupted(self, message: Object, call: Call) -> dict[str, Any] | None:
         if call.where is Where.OWN:
@@ -238,6 +249,14 @@ class BedrockShape(PartsShape):
     def interrupted(self, message: Object, call: Call) -> dict[str, Any] | None:
         named = {} if call.id is None else {"toolUseId": call.id}
         return {"toolResult": {**named, "content": [{"text": INTERRUPTED}], "status": "error"}}
+
+    def result_parts(self, part: Any) -> Sequence[Any] | None:
+        result = part.get("toolResult") if isinstance(part, dict) else None
+        inner = result.get("content") if isinstance(result, dict) else None
+        return inner if isinstance(inner, list) else None
+
+    def with_result_parts(self, part: Any, parts: list[Any]) -> Any:
+        return {**part, "toolResult": {**part["toolResult"], "content": parts}}
 
     def with_call_id(self, message: Object, slot: int, id: str) -> dict[str, Any]:
         return self._with_part(message, slot, {"toolUse": {**message[self.field][slot]["toolUse"], "toolUseId": id}})

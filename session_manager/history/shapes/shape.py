@@ -179,6 +179,14 @@ class Shape:
         """Say whether a part of the list is nothing but a text."""
         return isinstance(part, dict) and isinstance(part.get("text"), str) and part.get("type", "text") in _TEXTS
 
+    def result_parts(self, part: Any) -> Sequence[Any] | None:
+        """Return the list of parts that a result in the list of parts has; `None` if the part is no such result."""
+        return None
+
+    def with_result_parts(self, part: Any, parts: list[Any]) -> Any:
+        """Return such a result with other parts."""
+        return part
+
     def texts(self, message: Object) -> Iterator[Part]:
         """Yield the texts of a message that a person or a model reads: what is searched and counted."""
         return texts(message)
