@@ -32,7 +32,7 @@ def test_every_shape_reads_alike(shape):
         assert any(piece.name == "flights" and "Lisbon" in piece.text for piece in folded)
 
 
-@examples(30)
+@examples(15)
 @given(strategies.messages())
 def test_nothing_in_a_message_breaks_a_transcript(message):
     assert isinstance(speaker(message), str)

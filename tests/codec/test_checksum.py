@@ -15,7 +15,7 @@ from tests.support.laws import examples
 
 
 @given(st.binary(min_size=1, max_size=300), st.data())
-@examples(100)
+@examples(50)
 def test_one_damaged_byte_is_found_wherever_it_is(data, draw):
     place = draw.draw(st.integers(0, len(data) - 1))
     mask = draw.draw(st.integers(1, 255))

@@ -86,7 +86,7 @@ def test_a_message_is_this_line(message, line):
     assert facts(decoded) == facts(message)
 
 
-@examples(15)
+@examples(7)
 @given(sessions())
 def test_messages_come_back_exactly_each_from_a_line_of_its_own(session):
     data = lines_of(session.messages)
@@ -321,7 +321,7 @@ def test_fields_that_are_not_known_are_ignored():
 # States
 
 
-@examples(15)
+@examples(7)
 @given(sessions())
 def test_a_session_comes_back_from_its_state_and_its_messages(session):
     state = decode_state(encode_json(encode_state(session)))

@@ -65,7 +65,7 @@ def test_a_valid_conversation_has_no_problems(objects):
     assert problems(history_of(objects)) == []
 
 
-@examples(25)
+@examples(12)
 @given(any_history)
 def test_problems_are_found_exactly_where_a_provider_refuses(objects):
     found = problems(history_of(objects))
@@ -164,7 +164,7 @@ def check_repaired(objects, given, mended):
     assert same_objects(repair(first, user_first=True), first)
 
 
-@examples(25)
+@examples(12)
 @given(any_history)
 def test_a_repaired_history_is_accepted(objects):
     given = history_of(objects)
@@ -179,7 +179,7 @@ def test_anything_at_all_is_repaired(objects):
     check_repaired(objects, given, repair(given))
 
 
-@examples(25)
+@examples(12)
 @given(any_history)
 def test_a_repair_drops_only_strays_and_adds_only_interruptions(objects):
     def facts_of(messages):
@@ -368,7 +368,7 @@ def test_a_safe_start_leaves_the_shortest_valid_history_of_whole_turns(objects, 
     assert problems(history_of(objects)[start:]) == []
 
 
-@examples(25)
+@examples(12)
 @given(any_history, st.integers(0, 20))
 def test_a_cut_makes_no_new_problem_and_parts_no_turn(objects, keep_last):
     given = history_of(objects)
@@ -487,7 +487,7 @@ def test_a_budget_of_any_size_is_filled_and_never_exceeded():
         assert len(fit(given, budget, count=lambda message: 3)) == min(budget // 3, 700)
 
 
-@examples(25)
+@examples(12)
 @given(any_history, st.integers(0, 20), st.integers(0, 30))
 def test_a_long_history_is_cut_as_a_short_one(objects, keep_last, budget):
     def answers(first_tail):

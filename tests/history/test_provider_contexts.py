@@ -100,7 +100,7 @@ def test_the_provider_takes_a_context_under_its_rules(case):
     rules, shapes = CASES[case]
     checked = []
 
-    @examples(25)
+    @examples(12)
     @given(st.data(), st.booleans(), st.none() | st.integers(0, 12))
     def taken(data, summarized, bound):
         shape = data.draw(st.sampled_from(shapes))
@@ -138,7 +138,7 @@ def test_the_provider_takes_recorded_conversations_cut_anywhere(case):
 def test_what_a_provider_takes_is_handed_on_unchanged(case):
     rules, shapes = CASES[case]
 
-    @examples(15)
+    @examples(7)
     @given(st.sampled_from(shapes), neutral_conversations(alternating=True))
     def unchanged(shape, steps):
         history = in_shape(shape, steps)

@@ -43,7 +43,7 @@ def is_typed(shape, value):
 def test_the_types_accept_what_repair_gives(shape):
     checked = []
 
-    @examples(10)
+    @examples(5)
     @given(damaged((shape,), blocks=False))
     def accepted(objects):
         mended = [message.to_dict() for message in repair([Message.from_dict(value) for value in objects])]
@@ -61,7 +61,7 @@ def test_the_types_accept_whole_contexts(shape):
     checked = []
     own = {"summary_role": "user"} if shape == "blocks" else {"system": "Be brief."}
 
-    @examples(10)
+    @examples(5)
     @given(damaged((shape,), blocks=False), st.booleans(), st.none() | st.integers(0, 20))
     def accepted(objects, summarized, bound):
         typed = [value for value in objects if is_typed(shape, value)]
@@ -117,7 +117,7 @@ TYPED_SHAPES = [shape for shape in PROVIDER_SHAPES if shape != "items: local_she
 
 @pytest.mark.parametrize("shape", typed(*TYPED_SHAPES))
 def test_the_types_accept_the_conversations_of_these_tests(shape):
-    @examples(10)
+    @examples(5)
     @given(neutral_conversations())
     def accepted(steps):
         check_types(shape, in_shape(shape, steps))

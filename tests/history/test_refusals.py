@@ -21,13 +21,13 @@ PROVIDERS = {
 
 
 @pytest.mark.parametrize("shape", PROVIDER_SHAPES)
-@examples(10)
+@examples(5)
 @given(neutral_conversations(alternating=True))
 def test_valid_conversations_are_not_refused(shape, steps):
     assert REFUSALS[PROVIDERS[shape.split(":")[0]]](in_shape(shape, steps)) == []
 
 
-@examples(10)
+@examples(5)
 @given(neutral_conversations(alternating=True))
 def test_templates_take_conversations_without_tools(steps):
     said = [step for step in steps if type(step).__name__ != "Called"]

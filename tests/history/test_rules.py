@@ -51,7 +51,7 @@ def check(given, rules):
 @each_shape
 def test_a_valid_conversation_stays_as_it_is(shape):
     @given(neutral_conversations())
-    @examples(15)
+    @examples(7)
     def stays(steps):
         history = messages_of(in_shape(shape, steps))
         assert problems(history) == []
@@ -64,7 +64,7 @@ def test_a_valid_conversation_stays_as_it_is(shape):
 @each_shape
 def test_every_cut_is_repaired(shape, rules):
     @given(neutral_conversations(), st.data())
-    @examples(10)
+    @examples(5)
     def repaired(steps, data):
         history = messages_of(in_shape(shape, steps))
         start = data.draw(st.integers(0, len(history)))
@@ -79,7 +79,7 @@ def test_every_cut_is_repaired(shape, rules):
 
 
 @each_rules
-@examples(25)
+@examples(12)
 @given(damaged())
 def test_damage_is_repaired_under_every_rules(rules, objects):
     check(messages_of(objects), rules)
@@ -89,7 +89,7 @@ def test_damage_is_repaired_under_every_rules(rules, objects):
 @each_shape
 def test_every_bound_is_kept_and_the_question_is_there(shape, rules):
     @given(neutral_conversations(), st.integers(0, 12))
-    @examples(10)
+    @examples(5)
     def fits(steps, bound):
         history = messages_of(in_shape(shape, steps))
         try:

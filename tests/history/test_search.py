@@ -379,7 +379,7 @@ def test_what_is_found_is_the_best_of_all_that_is_shown(tmp_path_factory, kind):
         st.text("xyX ", max_size=6),
     )
 
-    @examples(30)
+    @examples(15)
     @given(st.lists(step, max_size=14), st.text("xyX ", min_size=1, max_size=2), st.integers(1, 6))
     def check(steps, query, limit):
         path = tmp_path_factory.mktemp("chats")

@@ -31,7 +31,7 @@ def parsed(message):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@examples(10)
+@examples(5)
 @given(neutral_conversations())
 def test_a_shape_holds_every_text_of_a_conversation(shape, steps):
     check(shape, steps)

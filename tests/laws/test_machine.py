@@ -17,7 +17,7 @@ class EvictingMachine(SnapshotMachine):
         return SessionManager(self.open_store(), clock=self.clock, random_id=self.random_id, max_resident_bytes=4000)
 
 
-some = settings(max_examples=max(settings().max_examples // 6, 5), stateful_step_count=40)
+some = settings(max_examples=max(settings().max_examples // 6, 3), stateful_step_count=40)
 
 TestMemory = MemoryMachine.TestCase
 TestMemory.settings = some

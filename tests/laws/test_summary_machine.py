@@ -378,7 +378,7 @@ class ArchivingDatabase(ArchivingDirectoryMachine):
     kind = SQLiteStore
 
 
-some = settings(stateful_step_count=30, max_examples=max(settings().max_examples // 3, 5))
+some = settings(stateful_step_count=30, max_examples=max(settings().max_examples // 3, 3))
 
 TestSummaries = SummaryMachine.TestCase
 TestSummaries.settings = settings(stateful_step_count=30)

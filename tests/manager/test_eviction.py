@@ -285,7 +285,7 @@ def do(m, name, key, new, text):
             m.fork(key, "copy")
 
 
-@examples(20)
+@examples(10)
 @given(st.lists(calls(), max_size=12), st.sampled_from([1, 3000, 10**9]))
 def test_the_sum_is_that_of_the_sessions_after_any_calls(steps, limit):
     """Only appended messages were weighed: not edited ones, nor those that came in the place of as many."""
@@ -308,7 +308,7 @@ def test_a_message_that_grows_in_its_place_counts():
     m.close()
 
 
-@examples(15)
+@examples(7)
 @given(st.lists(st.tuples(st.integers(1, 400), st.integers(0, 400)), max_size=6))
 def test_truncations_keep_the_sum_positive_and_near(steps):
     m = SessionManager(MemoryStore(), max_resident_bytes=10**9)

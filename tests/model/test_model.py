@@ -392,7 +392,7 @@ def test_a_message_equals_nothing_but_messages():
 COPIES = [copy.copy, copy.deepcopy, *(lambda value, n=n: pickle.loads(pickle.dumps(value, n)) for n in range(2, 6))]
 
 
-@examples(20)
+@examples(10)
 @given(session=sessions(max_messages=2))
 def test_pickled_and_copied_values_hold_the_same_facts(session):
     before = facts(session)
@@ -498,7 +498,7 @@ def by_position(session: Session) -> dict[int | None, Message]:
     return {message.position: message for message in session.messages}
 
 
-@examples(20)
+@examples(10)
 @given(sessions())
 def test_a_session_finds_its_messages_by_position_and_describes_itself(session):
     there = by_position(session)

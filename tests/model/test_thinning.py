@@ -132,7 +132,7 @@ CLOCK = [SetSummary(at=later(at), text=text) for at, text in [(2, "t"), (4, "s")
 AS_THEY = fold(OLD, [*ON[:1], SetSummary(at=AT, text="theirs")])
 
 
-@examples(40)
+@examples(20)
 @given(st.sampled_from([OLD, CREATED]).flatmap(lambda old: st.tuples(st.just(old), pendings(old), newer_than(old))))
 @example((OLD, BACK, AS_THEY))
 @example((OLD, CLOCK, attrs.evolve(fold(OLD, [SetSummary(at=AT, text="s")]), revision=4)))

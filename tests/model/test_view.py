@@ -67,7 +67,7 @@ class Views(RuleBasedStateMachine):
 
 
 TestViews = Views.TestCase
-TestViews.settings = examples(20)
+TestViews.settings = examples(10)
 
 
 def assert_reads_like(view: View[int], model: list[int]) -> None:

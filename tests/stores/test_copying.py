@@ -89,7 +89,7 @@ def tree(path):
 
 
 @pytest.mark.long
-@examples(15)
+@examples(7)
 @given(st.lists(sessions(), max_size=4, unique_by=lambda one: one.key))
 def test_a_copy_from_store_to_store_and_back_is_the_same_in_everything(tmp_path_factory, held):
     source, back = store_of(*held), MemoryStore()

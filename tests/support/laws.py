@@ -5,13 +5,13 @@ from __future__ import annotations
 from hypothesis import settings
 
 #: The examples of the profile ``quick``.
-QUICK = 10
+QUICK = 5
 
 
 def examples(least: int, *, many: int = 0) -> settings:
-    """Try a law with at least so many examples, or with those of the profile if it has more (``many``, ``long``).
+    """Try a law with the examples of the profile; in the ordinary run (``quick``) with at least so many.
 
-    :param many: at least so many with these profiles.
+    :param many: at least so many with the other profiles (``many``, ``long``).
     """
     profile = settings().max_examples
-    return settings(max_examples=max(least, profile, many if profile > QUICK else 0))
+    return settings(max_examples=max(profile, least if profile == QUICK else many))

@@ -134,7 +134,7 @@ def test_the_layout_is_the_one_that_the_docstring_draws():
     assert list(json.loads(second)["state"]) == fields.split()
 
 
-@examples(15)
+@examples(7)
 @given(sessions())
 def test_any_session_comes_back_exactly_from_its_first_line(session):
     encoded = encode_first(session)
@@ -173,7 +173,7 @@ def told(change) -> str:
     return repr((type(change), fields, getattr(change, "items", None)))
 
 
-@examples(15)
+@examples(7)
 @given(st.data())
 def test_any_change_comes_back_exactly(data):
     change = data.draw(change_over(data.draw(sessions(max_messages=2))))
@@ -181,7 +181,7 @@ def test_any_change_comes_back_exactly(data):
     assert told(change_of(_decode_record(line).changes[0])) == told(change)
 
 
-@examples(15)
+@examples(7)
 @given(chains())
 def test_any_chain_of_saves_comes_back_exactly(chain):
     session, saves = chain

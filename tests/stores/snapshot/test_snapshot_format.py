@@ -96,7 +96,7 @@ FIELDS = ["format", "key", "generation", "revision", "created", "updated", "last
 FIELDS += ["refs", "summary", "metadata", "count", "header_crc32", "messages", "crc32"]
 
 
-@examples(15)
+@examples(7)
 @given(sessions())
 def test_any_session_comes_back_exactly_from_the_layout_of_the_docstring(session):
     data = file_of(session)
@@ -329,7 +329,7 @@ def sized(position: int, size: int) -> Message:
     return Message("user", "x" * size, created_at=AT)._placed(position, None)
 
 
-@examples(15)
+@examples(7)
 @given(st.lists(st.tuples(st.sampled_from([1, 100, 30_000, 65_000, 200_000]), st.booleans()), max_size=8))
 def test_appending_in_pieces_is_appending_at_once(parts):
     messages = [sized(2 * number, size) for number, (size, _) in enumerate(parts)]

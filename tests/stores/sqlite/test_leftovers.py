@@ -245,7 +245,7 @@ def test_a_checkpoint_that_was_cut_short_anywhere_is_no_strange_log(seed, path, 
             assert m.verify() == []
 
 
-@examples(15)
+@examples(7)
 @given(cut=st.floats(0, 1), zeros=st.booleans())
 def test_a_log_that_was_torn_anywhere_is_no_strange_log(tmp_path_factory, cut, zeros):
     tmp_path = tmp_path_factory.mktemp("torn")

@@ -226,7 +226,7 @@ def test_a_picture_that_is_not_the_base_is_not_used(store):
 
 
 @given(steps=st.lists(st.sampled_from(["write", "delete", "conflict"]), max_size=100), tokens=st.integers(1, 80))
-@examples(10)
+@examples(5)
 def test_it_tells_what_landed_as_the_specification_does(tmp_path_factory, steps, tokens):
     with reopened(tmp_path_factory.mktemp("db") / "chats.db") as store:
         stores = [MemoryStore(), store]
