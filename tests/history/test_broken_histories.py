@@ -34,9 +34,9 @@ from session_manager.history import roles as roles_module
 from session_manager.history.cuts import cut
 from session_manager.history.pairing import is_users
 from session_manager.history.shapes import BLOCKS, UNKNOWN, Call, Result, shape_of, unregister_shape
-from tests.history.test_rules import RULES, check
 from tests.support.broken_objects import broken_history
 from tests.support.laws import examples
+from tests.support.ruled import RULES, check
 
 #: Rules that ask for everything at once.
 STRICTEST = Rules(

@@ -8,13 +8,6 @@ from hypothesis import strategies as st
 
 from session_manager import ContextTooSmallError, Message
 from session_manager.history import (
-    ANTHROPIC,
-    BEDROCK,
-    BY_SHAPE,
-    GEMINI,
-    OPENAI_CHAT,
-    OPENAI_RESPONSES,
-    STRICT_TEMPLATES,
     fit,
     problems,
     repair,
@@ -24,28 +17,15 @@ from session_manager.history import (
 from session_manager.history.pairing import is_users
 from tests.support.histories import damaged
 from tests.support.laws import examples
+from tests.support.ruled import RULES, check, same_objects
 from tests.support.shapes import SHAPES, in_shape, neutral_conversations
 
-RULES = (BY_SHAPE, OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC, GEMINI, BEDROCK, STRICT_TEMPLATES)
 each_rules = pytest.mark.parametrize("rules", RULES, ids=lambda rules: rules.name)
 each_shape = pytest.mark.parametrize("shape", sorted(SHAPES))
 
 
 def messages_of(objects):
     return [Message.from_dict(one)._placed(number, None) for number, one in enumerate(objects)]
-
-
-def same_objects(given, other):
-    return len(given) == len(other) and all(one is two for one, two in zip(given, other, strict=True))
-
-
-def check(given, rules):
-    mended = repair(given, rules)
-    assert problems(mended, rules) == []
-    assert same_objects(repair(mended, rules), mended)
-    if not problems(given, rules):
-        assert same_objects(mended, given)
-    return mended
 
 
 @each_shape
