@@ -118,7 +118,7 @@ def cut(messages: Sequence[Message], keep_last: int) -> Cut | None:
     """
     first, stop = head(messages), safe_start(messages, keep_last)
     if (summary := compaction(messages)) is not None:
-        first = max(first, summary + 1)
+        first = max(first, _behind_answers(messages, summary + 1))
     if stop > first:
         return Cut(first, stop)
     pairing = pair(messages)
@@ -126,6 +126,12 @@ def cut(messages: Sequence[Message], keep_last: int) -> Cut | None:
     start = first if asked is None else asked + 1
     rounds = [index for index in _rounds(messages, pairing, start) if index <= len(messages) - keep_last]
     return Cut(start, rounds[-1], in_turn=True) if rounds else None
+
+
+def _behind_answers(messages: Sequence[Message], start: int) -> int:
+    """Return the first index at `start` or behind it that parts no call from its result, as far as the same turn goes."""
+    stop = next((at for at in range(start, len(messages)) if is_users(messages[at])), len(messages))
+    return start + max((index + 1 for index, _ in pair(messages[start:stop]).orphans), default=0)
 
 
 def _rounds(messages: Sequence[Message], pairing: Pairing, start: int) -> list[int]:

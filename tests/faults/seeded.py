@@ -10,7 +10,18 @@ import re
 from importlib import import_module
 
 from session_manager import threads as event_loops
-from session_manager.history import context, cuts, fields, search, text
+from session_manager.history import (
+    call_ids,
+    contents,
+    context,
+    cuts,
+    fields,
+    pairing,
+    roles,
+    search,
+    text,
+    tool_calls,
+)
 from session_manager.history.problems import _CHECKS
 from session_manager.history.roles import REASONING
 from session_manager.manager import autosave, forking, retention, saving, turn, write_through
@@ -164,6 +175,104 @@ HISTORY = (
         "_rest",
         ("if max_messages is not None:", "if max_messages:"),
         ("max_messages is None and", "not max_messages and"),
+    ),
+    seeded(
+        "a result answers the newest of several open calls",
+        "history/test_tool_calls.py::test_which_result_answers_which_call",
+        pairing._Batch,
+        "take",
+        ("self.left.popleft()", "self.left.pop()"),
+    ),
+    seeded(
+        "a call that was stored twice is two",
+        "history/test_provider_rules.py::test_a_call_that_was_stored_twice_is_one_call_with_one_result",
+        pairing._Reading,
+        "_make",
+        ("if its in seen:", "if its is seen:"),
+    ),
+    seeded(
+        "a user who wrote while a tool ran starts a turn",
+        "history/test_tool_calls.py::test_which_result_answers_which_call",
+        pairing._Open,
+        "step",
+        ('if role != "tool":', 'if role == "assistant":'),
+    ),
+    constant(
+        "a repair leaves what it cannot mend",
+        "history/test_broken_histories.py::test_what_a_shape_cannot_mend_is_left_out",
+        import_module("session_manager.history.repair"),  # the package has a function of this name
+        "_without_flaws",
+        lambda messages, _: messages,
+    ),
+    seeded(
+        "signed thinking is put in order",
+        "history/test_provider_rules.py::test_a_signed_message_is_given_back_as_it_is_whatever_is_beside_it",
+        tool_calls,
+        "_calls_too_early",
+        ("and not made[0].shape.is_signed(messages[index]._object)", ""),
+    ),
+    seeded(
+        "calls beside the content are parts of it",
+        "history/test_broken_histories.py::test_calls_listed_beside_the_content_are_no_parts_of_it",
+        tool_calls,
+        "_are_parts",
+        ("is parts[call.slot]", "is not None"),
+    ),
+    seeded(
+        "empty texts inside of results stay",
+        "history/test_empty_contents.py::test_empty_texts_inside_of_anthropics_results_are_left_out",
+        contents,
+        "_lean_result",
+        ("if inner else inner", "if not part else inner"),
+    ),
+    seeded(
+        "a blank text is empty beside words as well",
+        "history/test_empty_contents.py::test_a_blank_text_may_stand_beside_words",
+        contents,
+        "_lean_parts",
+        ("rules.blank_beside_words and", "not rules.blank_is_empty and"),
+    ),
+    seeded(
+        "any last message may be empty",
+        "history/test_empty_contents.py::test_the_last_message_may_be_empty_and_not_hold_an_empty_text",
+        contents,
+        "_becomes",
+        ('shape.content(value) in ("", [])', "shape.content(value) is not None"),
+    ),
+    seeded(
+        "the oldest cache marks stay",
+        "history/test_provider_rules.py::test_only_the_newest_cache_marks_are_sent",
+        contents,
+        "_find_marks",
+        ("for index, count in counts:", "for index, count in reversed(counts):"),
+    ),
+    seeded(
+        "the result keeps the id that its call lost",
+        "history/test_provider_rules.py::test_ids_that_come_again_are_renamed_with_their_results",
+        call_ids,
+        "_with_id",
+        ("if is_call else shape.with_result_id", "if is_call else lambda value, *_: value"),
+    ),
+    seeded(
+        "of system messages in several shapes the first one stays",
+        "history/test_broken_histories.py::test_system_messages_of_several_shapes_are_one",
+        roles,
+        "_one",
+        ("for one in system[1:]", "for one in system[1:1]"),
+    ),
+    constant(
+        "the only question goes if a tool was running",
+        "history/test_broken_histories.py::test_a_user_who_wrote_while_a_tool_ran_is_the_first_if_no_other_is",
+        roles,
+        "is_users",
+        lambda _: False,
+    ),
+    seeded(
+        "a cut parts a call from a result behind the compaction",
+        "history/test_broken_histories.py::test_a_cut_behind_a_compaction_parts_no_call_from_its_result",
+        cuts,
+        "_behind_answers",
+        ("default=0)", "default=0) * 0"),
     ),
     constant(
         "the arguments of tool calls are no tokens",

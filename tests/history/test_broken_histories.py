@@ -235,6 +235,27 @@ def test_a_shape_that_tells_the_least_is_repaired(rules, least):
     assert [id(one) for one in repair(valid, rules)] == [id(one) for one in valid]
 
 
+class Speaking(Shape):
+    """A shape that does not say how another one speaks."""
+
+    def owns(self, message):
+        return "speaker" in message
+
+    def role(self, message):
+        return str(message["speaker"])
+
+
+def test_what_a_shape_cannot_mend_is_left_out():
+    """Anthropic takes no system message among the others, and the shape has no other role for it."""
+    shape = Speaking()
+    register_shape(shape)
+    try:
+        notice = {"role": "notice", "speaker": "system", "content": "Be brief."}
+        assert mended([ASKED, notice, ASKED], ANTHROPIC) == [ASKED, ASKED]
+    finally:
+        unregister_shape(shape)
+
+
 # Damage of one kind, many times
 
 
@@ -289,3 +310,32 @@ def test_neighbours_are_merged_by_halves(counted):
     [one] = repair(history_of(*[ASKED] * 512), STRICT_TEMPLATES)
     assert one.content == "\n\n".join([ASKED["content"]] * 512)
     assert sum(len(first.content) + len(second.content) for first, second in pairs) < 20 * len(one.content)
+
+
+# A compaction between calls and their results
+
+
+def test_a_cut_behind_a_compaction_parts_no_call_from_its_result():
+    """The results behind the compaction were summarized, and their calls before it stayed."""
+    items = [
+        ASKED,
+        {"type": "function_call", "call_id": "a"},
+        {"type": "compaction", "encrypted_content": "gAAA"},
+        {"type": "function_call_output", "call_id": "a", "output": "12:00"},
+        {"role": "assistant", "content": "Noon."},
+        ASKED,
+    ]
+    use = {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "now", "input": {}}]}
+    blocks = [
+        ASKED,
+        use,
+        {"role": "assistant", "content": [{"type": "compaction", "content": "They met."}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a", "content": "12:00"}]},
+        {"role": "assistant", "content": "Noon."},
+        ASKED,
+    ]
+    for objects in (items, blocks):
+        history = history_of(*objects)
+        made = cut(history, 1)
+        assert (made.start, made.stop) == (4, 5)
+        assert problems(history[: made.start] + history[made.stop :]) == problems(history) == []

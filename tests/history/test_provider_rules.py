@@ -245,7 +245,8 @@ def test_ids_that_come_again_are_renamed_with_their_results():
     sent = mended(objects, ANTHROPIC)
     ids = [call["id"] for message in sent for call in message.get("tool_calls", ())]
     assert ids == ["terminal_0", "terminal_0_2", "terminal_0_3"]
-    assert ids == [message["tool_call_id"] for message in sent if message["role"] == "tool"]
+    told = [(message["tool_call_id"], message["content"]) for message in sent if message["role"] == "tool"]
+    assert told == [(its, "12:00") for its in ids]
     only_unique = attrs.evolve(OPENAI_CHAT, unique_ids=Unique.HISTORY)
     sent = mended(objects, only_unique)
     assert sent[:3] == objects[:3]
