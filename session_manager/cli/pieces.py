@@ -65,9 +65,8 @@ def pieces(message: Message) -> list[Piece]:
         return [piece for part in ui for piece in _of_ui(part)]
     if results(message):
         return [_result(texts_of(message))]
-    kind = message._object.get("type")
     found = _read(texts_of(message), is_calling=bool(calls(message)))
-    if kind in _THINKING and "role" not in message._object:
+    if "role" not in message._object and _thinks(message._object):
         return [_thought(one) for one in found]
     thoughts = {message._object.get(field) for field in _THOUGHT_FIELDS if _is_text(message._object.get(field))}
     return [_thought(one) if one.text in thoughts else one for one in found]
@@ -111,7 +110,8 @@ def _of_ui(part: Any) -> Iterator[Piece]:
 
 
 def _thinks(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") in _THINKING
+    kind = part.get("type") if isinstance(part, dict) else None
+    return isinstance(kind, str) and kind in _THINKING
 
 
 def _is_text(value: Any) -> bool:

@@ -41,6 +41,12 @@ def test_nothing_in_a_message_breaks_a_transcript(message):
         assert isinstance(piece.text, str)
 
 
+@pytest.mark.parametrize("value", [{"role": "user", "type": []}, {"role": "user", "content": [{"type": {}}]}], ids=repr)
+def test_a_type_that_is_no_text_breaks_no_transcript(value):
+    """It was looked for in a set: `TypeError: unhashable type`."""
+    assert all(isinstance(piece, Piece) for piece in pieces(Message.from_dict(value)))
+
+
 @pytest.mark.parametrize(
     ("value", "wanted"),
     [
