@@ -115,6 +115,7 @@ def test_a_contender_keeps_what_it_is_given(name, tmp_path, place):
     worker.close()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 def test_syncs_are_counted(place):
     one = examine("session_manager log", place)

@@ -178,9 +178,8 @@ def chats(tmp_path_factory):
 
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 COMMANDS_TO_DRAW = (
-    ["ls"],
     ["show", "telegram:42"],
-    *(pytest.param(one, marks=pytest.mark.long) for one in (["search", "lisbon"], ["stats"])),
+    *(pytest.param(one, marks=pytest.mark.long) for one in (["ls"], ["search", "lisbon"], ["stats"])),
 )
 
 

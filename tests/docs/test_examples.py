@@ -238,6 +238,7 @@ def test_demo_goes_on_in_a_storage():
         assert len(manager.get_history("console:ada")) == 2 * 14
 
 
+@pytest.mark.long
 def test_demo_says_when_something_is_lost():
     process = execute("bot.py", "--demo", "--storage", "memory:")
     assert process.returncode == 1
@@ -492,6 +493,7 @@ def test_async_demo_goes_on_in_a_storage(storage):
         assert len({one.turn for one in manager.get_history("telegram:user2")}) == 2 * 12
 
 
+@pytest.mark.long
 def test_async_demo_says_when_something_is_lost():
     process = execute("async_bot.py", "--demo", "--storage=memory:", "--kills=2", "--thinking=0.02")
     assert process.returncode == 1
@@ -662,6 +664,7 @@ def test_async_bot_gives_up_turns_that_take_too_long_when_it_is_stopped(loop, gr
     assert history_of_ada() == []
 
 
+@pytest.mark.long
 def test_a_second_async_bot_is_refused():
     with conversation(name="async_bot.py") as bot:
         bot.ask("ada: Hello!")
@@ -719,6 +722,7 @@ def test_replay_kills_at_every_message(chats):
     assert last_line(output) == "2 sessions, 12 messages, 11 kills, 0 lost, 0 duplicated"
 
 
+@pytest.mark.long
 def test_replay_goes_on_with_what_is_there(chats):
     with SessionManager("kept") as manager:
         manager.add("a:1", *CHATS["a:1"][:5])
@@ -803,7 +807,9 @@ def test_replay_refuses_an_impossible_option(option):
 # The summarizer
 
 
-@pytest.mark.parametrize("storage", [None, pytest.param("log:kept", marks=pytest.mark.long), "sqlite:kept.db"])
+@pytest.mark.parametrize(
+    "storage", [None, *(pytest.param(url, marks=pytest.mark.long) for url in ("log:kept", "sqlite:kept.db"))]
+)
 def test_summarizer_loses_nothing(tmp_path, monkeypatch, storage):
     temporary_files_in(tmp_path, monkeypatch)
     output = run("summarizer.py", "--seed=1", *([f"--storage={storage}"] if storage else []))
@@ -824,6 +830,7 @@ def test_summarizer_loses_nothing(tmp_path, monkeypatch, storage):
     assert "has sessions already" in again.stderr
 
 
+@pytest.mark.long
 def test_summarizer_of_the_recorded_conversations():
     if not AIRLINE.exists():
         pytest.skip("../shared/data/airline_chats.jsonl is not here")

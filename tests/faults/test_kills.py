@@ -40,7 +40,14 @@ def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(kind, seed, tm
     )
 
 
-@pytest.mark.parametrize(("kind", "mutant"), [*((kind, "early") for kind in KINDS), ("snapshot", "torn")])
+@pytest.mark.parametrize(
+    ("kind", "mutant"),
+    [
+        ("log", "early"),
+        *(pytest.param(kind, "early", marks=pytest.mark.faults) for kind in ("snapshot", "sqlite")),
+        ("snapshot", "torn"),
+    ],
+)
 def test_the_observer_notices_what_is_wrong(kind, mutant, tmp_path):
     """Acknowledgements that come when a save begins, and files that are replaced piece by piece."""
     seen = attack("arena", kind=kind, path=str(tmp_path), seed=1, kills=2000, mutant=mutant)

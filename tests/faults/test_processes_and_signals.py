@@ -215,7 +215,7 @@ HANDLER = """
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_signal_handler_may_call_anything_and_is_served_or_refused(kind, tmp_path, size, record_property):
-    done = run(HANDLER, Place(kind, str(tmp_path)).url, size.of(0.3, 1, 60), deadline=100)
+    done = run(HANDLER, Place(kind, str(tmp_path)).url, size.of(0.15, 1, 60), deadline=100)
     assert done.returncode == 0, done.stderr
     served, refused, calls = map(int, done.stdout.split())
     record_property("seen", (served, refused, calls))

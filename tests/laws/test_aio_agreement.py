@@ -95,7 +95,7 @@ def through(machine, backend):
     return Machine.TestCase
 
 
-some = settings(max_examples=max(settings().max_examples // 8, 2), stateful_step_count=30)
+some = settings(max_examples=max(settings().max_examples // 8, 1), stateful_step_count=30)
 
 TestMemory = through(MemoryMachine, "trio")
 TestMemory.settings = some

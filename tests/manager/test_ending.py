@@ -124,8 +124,16 @@ def test_a_program_that_ends_without_close_saves(kind, tmp_path):
 
 @pytest.mark.parametrize(
     "script",
-    [FUNCTION, ERROR, ASYNCIO, GLOBAL, TRIO, DAEMON, THREAD, CHILD],
-    ids=["function", "error", "asyncio", "global", "trio", "daemon", "thread", "child"],
+    [
+        pytest.param(FUNCTION, id="function"),
+        pytest.param(ASYNCIO, id="asyncio"),
+        pytest.param(DAEMON, id="daemon"),
+        pytest.param(CHILD, id="child"),
+        pytest.param(ERROR, id="error", marks=pytest.mark.long),
+        pytest.param(GLOBAL, id="global", marks=pytest.mark.long),
+        pytest.param(TRIO, id="trio", marks=pytest.mark.long),
+        pytest.param(THREAD, id="thread", marks=pytest.mark.long),
+    ],
 )
 def test_wherever_the_manager_is_its_end_saves(script, tmp_path):
     told = run(script, tmp_path / "chats")

@@ -251,7 +251,7 @@ def test_a_rename_in_a_turn_of_one_of_the_two_is_refused(m, key):
 def test_renames_that_cross_do_not_wait_for_each_other(m, size):
     m.add_message("a", "user", "a")
     m.save_all()
-    ends = time.monotonic() + size.of(0.2, 1, 10)
+    ends = time.monotonic() + size.of(0.1, 1, 10)
 
     def back_and_forth(one, other):
         while time.monotonic() < ends:

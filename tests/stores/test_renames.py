@@ -361,7 +361,7 @@ def test_a_process_that_dies_in_a_rename_leaves_one_in_sqlite(tmp_path, after, s
         with reopened("sqlite", place) as m:
             outcomes.append(check_one_is_left(m, version))
             crash(m)
-        number += size.of(3, 1, 1)
+        number += size.of(5, 1, 1)
     assert outcomes == sorted(outcomes)
     assert (outcomes[0], outcomes[-1]) == (False, True)
     assert number > 8
