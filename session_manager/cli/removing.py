@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from session_manager.arguments import Progress
 from session_manager.cli.output import counted, json_value
 from session_manager.cli.parameters import (
     age_option,
@@ -58,14 +59,20 @@ def delete(storage: str, keys: tuple[str, ...], *, prefix: str, dry_run: bool, y
             _tell(wanted, dry_run=dry_run, as_json=as_json)
             return
         _ask(wanted, yes=yes)
-        deleted = []
         with progress_bar("Deleting") as progress:
-            for number, key in enumerate(wanted, 1):
-                if store.delete(key):
-                    deleted.append(key)
-                if progress is not None:
-                    progress(number, len(wanted), key)
+            deleted = _deleted(store, wanted, progress)
     _tell(deleted, dry_run=False, as_json=as_json)
+
+
+def _deleted(store: Store, keys: Sequence[str], progress: Progress | None) -> list[str]:
+    """Delete sessions; return the keys of those that were there."""
+    deleted = []
+    for number, key in enumerate(keys, 1):
+        if store.delete(key):
+            deleted.append(key)
+        if progress is not None:
+            progress(number, len(keys), key)
+    return deleted
 
 
 def _there(store: Store, key: str) -> str:

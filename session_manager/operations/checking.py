@@ -28,12 +28,16 @@ def verify(storage: Storage, key: str | None = None, *, progress: Progress | Non
     with opened(storage, read_only=True) as store:
         if wanted is not None:
             return list(dict.fromkeys(store.verify(wanted)))
-        keys, findings = _listed(store)
-        for number, one in enumerate(keys, 1):
-            findings += store.verify(one)
-            if progress is not None:
-                progress(number, len(keys), one)
-        return list(dict.fromkeys([*findings, *store.strays()]))
+        return list(dict.fromkeys(_all_findings(store, progress)))
+
+
+def _all_findings(store: Store, progress: Progress | None) -> list[Finding]:
+    keys, findings = _listed(store)
+    for number, one in enumerate(keys, 1):
+        findings += store.verify(one)
+        if progress is not None:
+            progress(number, len(keys), one)
+    return [*findings, *store.strays()]
 
 
 def _listed(store: Store) -> tuple[list[str], list[Finding]]:

@@ -9,6 +9,7 @@ from session_manager.as_dict import AsDict
 from session_manager.errors import CorruptSessionError, SessionNotFoundError, UnsupportedFormatError
 from session_manager.model.key import check_key
 from session_manager.operations.opening import Storage, opened
+from session_manager.stores.contract import Store
 
 __all__ = ["CompactReport", "compact"]
 
@@ -49,15 +50,21 @@ def compact(storage: Storage, key: str | None = None, *, progress: Progress | No
             raise SessionNotFoundError(wanted)
         before = store.total_bytes()
         keys = sorted(store.keys()) if wanted is None else [wanted]
-        damaged: dict[str, Exception] = {}
-        for number, one in enumerate(keys[:1] if store.compacts_all else keys, 1):
-            try:
-                store.compact(one)
-            except (CorruptSessionError, UnsupportedFormatError) as error:
-                if wanted is not None:
-                    raise
-                damaged[one] = error.with_traceback(None)  # which would keep the session in RAM
-            if progress is not None:
-                progress(len(keys) if store.compacts_all else number, len(keys), one)
+        damaged = _compacted(store, keys, progress)
+        if wanted is not None and wanted in damaged:
+            raise damaged[wanted]
         done = len(keys) - len(damaged)
         return CompactReport(sessions=done, damaged=damaged, before=before, after=store.total_bytes())
+
+
+def _compacted(store: Store, keys: list[str], progress: Progress | None) -> dict[str, Exception]:
+    """Compact sessions; return the errors of damaged ones."""
+    damaged: dict[str, Exception] = {}
+    for number, one in enumerate(keys[:1] if store.compacts_all else keys, 1):
+        try:
+            store.compact(one)
+        except (CorruptSessionError, UnsupportedFormatError) as error:
+            damaged[one] = error.with_traceback(None)  # which would keep the session in RAM
+        if progress is not None:
+            progress(len(keys) if store.compacts_all else number, len(keys), one)
+    return damaged

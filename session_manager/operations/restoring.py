@@ -159,13 +159,19 @@ def _remove(path: str) -> None:
         if os.path.isdir(path):
             remove_tree(files, name)
         else:
-            for one in [one for one in files.names() if one.startswith(name)]:
-                files.unlink(one)
+            _unlink(files, name)
         files.sync_directory()
     except OSError as error:
         raise StorageError(path, f"was replaced, and cannot be removed: {error.strerror}") from error
     finally:
         files.close_directory()
+
+
+def _unlink(files: Files, start: str) -> None:
+    """Remove the files whose names start with a text."""
+    for name in files.names():
+        if name.startswith(start):
+            files.unlink(name)
 
 
 class _Restoring:
@@ -229,13 +235,17 @@ class _Restoring:
             assert isinstance(there, SnapshotStore | LogStore)
             with closing(type(there)(staging.path, files=Files)) as here:
                 self._copy(there, here, unreadable)
-            files = [file for key in unreadable if (pair := there.pair(key)) is not None for file in pair.files]
-            files += [(name, read_whole(there._files, name)[0]) for name in self._strays(there)]
+            files = self._others(there, unreadable)
         written = set(staging.files.names())
         for name, data in dict(files).items():
             if name not in written:
                 staging.write(name, [data])
         return tuple(unreadable)
+
+    def _others(self, there: SnapshotStore | LogStore, unreadable: list[str]) -> list[tuple[str, bytes]]:
+        """Return the files, by name, that are written as they are."""
+        files = [file for key in unreadable if (pair := there.pair(key)) is not None for file in pair.files]
+        return [*files, *((name, read_whole(there._files, name)[0]) for name in self._strays(there))]
 
     def _strays(self, there: SnapshotStore | LogStore) -> Iterator[str]:
         for finding in there.strays():

@@ -74,22 +74,24 @@ def stats(storage: Storage, *, prefix: str = "", progress: Progress | None = Non
     check_type(prefix, (str,), "prefix must be a str")
     check_progress(progress)
     with opened(storage, read_only=True) as store:
-        infos = _infos(store, prefix, progress)
-        sizes = store.sizes(prefix)
-        readable = [info for info in infos if info.error is None]
-        return Stats(
-            storage=repr(store),
-            sessions=len(infos),
-            damaged=len(infos) - len(readable),
-            messages=sum(info.count for info in readable),
-            summaries=sum(info.has_summary for info in readable),
-            expiring=sum(info.expires_after is not None for info in readable),
-            bytes=sum(sizes.values()) if sizes or not infos else None,
-            total_bytes=store.total_bytes(),
-            oldest=min((info.created for info in readable if info.created is not None), default=None),
-            latest=max((time for info in readable if (time := recency(info)) is not None), default=None),
-            groups=_groups(infos, sizes),
-        )
+        return _stats(store, _infos(store, prefix, progress), store.sizes(prefix))
+
+
+def _stats(store: Store, infos: list[SessionInfo], sizes: dict[str, int]) -> Stats:
+    readable = [info for info in infos if info.error is None]
+    return Stats(
+        storage=repr(store),
+        sessions=len(infos),
+        damaged=len(infos) - len(readable),
+        messages=sum(info.count for info in readable),
+        summaries=sum(info.has_summary for info in readable),
+        expiring=sum(info.expires_after is not None for info in readable),
+        bytes=sum(sizes.values()) if sizes or not infos else None,
+        total_bytes=store.total_bytes(),
+        oldest=min((info.created for info in readable if info.created is not None), default=None),
+        latest=max((time for info in readable if (time := recency(info)) is not None), default=None),
+        groups=_groups(infos, sizes),
+    )
 
 
 def _infos(store: Store, prefix: str, progress: Progress | None) -> list[SessionInfo]:

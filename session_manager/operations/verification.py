@@ -13,8 +13,8 @@ import attrs
 from session_manager.arguments import Progress, check_path, check_progress
 from session_manager.as_dict import AsDict
 from session_manager.errors import InvalidStorageError, StorageError, UnsupportedFormatError
-from session_manager.operations.manifest import Manifest, decode_manifest
-from session_manager.stores.contract import Finding
+from session_manager.operations.manifest import File, Manifest, decode_manifest
+from session_manager.stores.contract import Finding, Store
 from session_manager.stores.files.atomic import NotRegularError, read_pieces, read_whole
 from session_manager.stores.files.filesystem import Files, real_path
 from session_manager.stores.files.kinds import MANIFEST
@@ -129,23 +129,29 @@ def check_files(path: str, manifest: Manifest, tell: Callable[[int, str], object
     :raises StorageError: if a file cannot be read.
     """
     with opened_directory(path) as files:
-        strange = {name for name in files.names() if not name.startswith(".")} - {MANIFEST}
-        for number, one in enumerate(manifest.files, 1):
-            strange.discard(one.name)
-            try:
-                found = digest_of(files, one.name)
-            except (FileNotFoundError, NotRegularError):
-                yield Finding(None, os.path.join(path, one.name), None, "is missing")
-            except OSError as error:
-                yield Finding(None, os.path.join(path, one.name), None, f"cannot be read: {error.strerror}")
-            else:
-                if found != (one.size, one.sha256):
-                    yield Finding(
-                        None, os.path.join(path, one.name), None, "is not what was written: its SHA-256 differs"
-                    )
-            tell(number, one.name)
+        yield from _differences(files, path, manifest, tell)
+
+
+def _differences(files: Files, path: str, manifest: Manifest, tell: Callable[[int, str], object]) -> Iterator[Finding]:
+    strange = {name for name in files.names() if not name.startswith(".")} - {MANIFEST}
+    for number, one in enumerate(manifest.files, 1):
+        strange.discard(one.name)
+        if (reason := _difference(files, one)) is not None:
+            yield Finding(None, os.path.join(path, one.name), None, reason)
+        tell(number, one.name)
     for name in sorted(strange):
         yield Finding(None, os.path.join(path, name), None, "is not in the manifest")
+
+
+def _difference(files: Files, one: File) -> str | None:
+    """Say in what a file of a backup differs from its manifest; `None` if in nothing."""
+    try:
+        found = digest_of(files, one.name)
+    except (FileNotFoundError, NotRegularError):
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return None if found == (one.size, one.sha256) else "is not what was written: its SHA-256 differs"
 
 
 def opened_backup(path: str, kind: str) -> SnapshotStore | LogStore | SQLiteStore:
@@ -157,10 +163,14 @@ def opened_backup(path: str, kind: str) -> SnapshotStore | LogStore | SQLiteStor
 
 def _unreadable(path: str, manifest: Manifest, tell: Callable[[int, str], object]) -> Iterable[Finding]:
     with closing(opened_backup(path, manifest.kind)) as store:
-        for number, key in enumerate(sorted(store.keys()), len(manifest.files) + 1):
-            yield from store.verify(key)
-            tell(number, key)
-        yield from store.strays()
+        yield from _findings(store, len(manifest.files), tell)
+
+
+def _findings(store: Store, done: int, tell: Callable[[int, str], object]) -> Iterator[Finding]:
+    for number, key in enumerate(sorted(store.keys()), done + 1):
+        yield from store.verify(key)
+        tell(number, key)
+    yield from store.strays()
 
 
 def digest_of(files: Files, name: str) -> tuple[int, str]:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import socket
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -87,11 +88,15 @@ def _locking(status: os.stat_result) -> list[int]:
     place = os.major(status.st_dev), os.minor(status.st_dev), status.st_ino
     found: set[int] = set()
     with contextlib.suppress(OSError), open(_LOCKS, encoding="ascii", errors="replace") as file:
-        for line in file:
-            match = _LINE.match(line)
-            if match is not None and (int(match[2], 16), int(match[3], 16), int(match[4])) == place:
-                found.add(int(match[1]))
+        found.update(_pids(file, place))
     return sorted(found - {0})  # a process of another namespace
+
+
+def _pids(lines: Iterable[str], place: tuple[int, int, int]) -> Iterator[int]:
+    for line in lines:
+        match = _LINE.match(line)
+        if match is not None and (int(match[2], 16), int(match[3], 16), int(match[4])) == place:
+            yield int(match[1])
 
 
 def _time(value: Any) -> datetime | None:

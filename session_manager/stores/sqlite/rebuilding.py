@@ -62,18 +62,26 @@ def rebuild(there: Carved, done: Callable[[Salvaged], None]) -> str | None:
     new = f"{path}.salvaging-{secrets.token_hex(8)}"
     try:
         with closing(SQLiteStore(new)) as store:
-            for key in there.keys():  # noqa: SIM118 - no dict
-                found = there.salvage(key)
-                if found is not None and not found.is_empty:
-                    _write(store, found)
-                    done(found)
+            _write_all(store, there, done)
         if _signature(path) != before:
             raise StorageLockedError(path)
         return replace_database(path, new, utc_now())[0]
     finally:
-        for end in _ENDS:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(new + end)
+        _remove(new)
+
+
+def _remove(path: str) -> None:
+    for end in _ENDS:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + end)
+
+
+def _write_all(store: SQLiteStore, there: Carved, done: Callable[[Salvaged], None]) -> None:
+    for key in there.keys():  # noqa: SIM118 - no dict
+        found = there.salvage(key)
+        if found is not None and not found.is_empty:
+            _write(store, found)
+            done(found)
 
 
 def _write(store: SQLiteStore, found: Salvaged) -> None:
