@@ -245,7 +245,7 @@ def test_a_save_that_fails_is_logged_shown_and_tried_again_later_and_later(caplo
     """An error that is none of the library's was not in `health`."""
     caplog.set_level(logging.DEBUG, "session_manager")
     store = Moody(error)
-    with SessionManager(store, autosave=Autosave(interval=0.02, messages=1)) as m:
+    with SessionManager(store, autosave=Autosave(interval=0.008, messages=1)) as m:
         m.add_message("k", "user", CANARY)
         until(lambda: len(store.times) >= 3 and "k" in m.health().failures)
         assert m.health().dirty == ("k",)
@@ -253,7 +253,7 @@ def test_a_save_that_fails_is_logged_shown_and_tried_again_later_and_later(caplo
         assert not m.health().ok
         until(lambda: len(store.times) >= 5)
         waits = [after - before for before, after in zip(store.times, store.times[1:], strict=False)]
-        assert all(wait > 0.015 * 2 ** (number + 1) for number, wait in enumerate(waits[:4]))
+        assert all(wait > 0.006 * 2 ** (number + 1) for number, wait in enumerate(waits[:4]))
         store.error = None
         until(lambda: m.health().ok and m.health().dirty == ())
         assert said(store) == [CANARY]

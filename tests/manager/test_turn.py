@@ -23,6 +23,7 @@ from session_manager import (
     SaveOutcomeUnknownError,
     SessionManager,
 )
+from session_manager.manager import turn_locks
 from session_manager.manager.saving import Saving
 from session_manager.stores.memory import MemoryStore
 from tests.support.evicting import evict
@@ -809,8 +810,9 @@ def test_turns_come_in_the_order_in_which_they_were_asked_for(m):
         thread.join(DEADLINE)
 
 
-def test_a_turn_that_is_dropped_while_another_one_waits_lets_it_in(m):
+def test_a_turn_that_is_dropped_while_another_one_waits_lets_it_in(m, monkeypatch):
     """It used to wait for ever: it held on to the very lock that nobody would release."""
+    monkeypatch.setattr(turn_locks, "PATIENCE", 0.05)
     turn = m.turn(KEY)
     turn.__enter__()
     results = []

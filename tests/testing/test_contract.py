@@ -73,6 +73,7 @@ class TestSQLiteStore(StoreContract):
         return overwrite
 
 
+@pytest.mark.long
 class TestFaultyStore(TestMemoryStore):
     """A wrapper without a fault is the store that it wraps."""
 

@@ -319,7 +319,7 @@ connection.close()
     ("code", "suffix", "stop"), [(HOLD_LOCK, ".lock", False), (HOLD_LOCK, ".lock", True), (HOLD_TRANSACTION, "", False)]
 )
 def test_a_holder_in_another_process_is_waited_for_as_long_as_set(path, code, suffix, stop):
-    with closing(SQLiteStore(path, busy_timeout=0.2)) as store:
+    with closing(SQLiteStore(path, busy_timeout=0.1)) as store:
         session = write_new(store)
         command = [sys.executable, "-W", "error", "-c", code, path + suffix]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
