@@ -1,8 +1,8 @@
-"""Workers that are forked, killed, and looked after: one process that has the library loaded, and forks one for each kill.
+"""A process that forks workers, kills them, and checks the storage after each: it has the library loaded, so that a fork is quick.
 
     python -m tests.faults.arena '{"kind": "log", "path": "/dev/shm/x", "seed": 1, "kills": 500}'
 
-It goes on with the same storage all the time, recovery after recovery, and prints what it has seen, as JSON.
+It goes on with the same storage all the time, recovery after recovery, and prints its findings as JSON.
 """
 
 from __future__ import annotations

@@ -1,12 +1,15 @@
 """Every disk that a power cut may leave of a workload, opened with the library and checked.
 
 `explore` runs a workload (`tests.faults.workload`), builds the disks of each of its points (`tests.faults.disk`), and checks of each that
-the sessions are what they may be then. What the library says is remembered for a session's files, byte by byte: a disk is opened, twice (it must
-be the same again), if it has a session whose files are not known yet, to read that session. Temporary files and ``.holder`` count by their names
-only, since nobody reads them: the simulated disk refuses.
+the sessions are what they may be then.
 
-Of some of the others, by their content, all is read, though it is known, and must be the same; and then a message is saved to each session, and must be there.
-Of some more, recovery and what is saved after it are a workload of their own, whose points are explored, too: a power cut in the middle of recovery.
+* What the library says of a session is remembered by the bytes of its files. A disk is opened if it has a session with new bytes. It is
+  opened twice, and must be the same again. Temporary files and ``.holder`` count by their names only: the simulated disk
+  refuses to read them.
+* Some of the other disks, chosen by their content, are read as a whole, and must say the same. Then a message is saved to each session,
+  and must be there.
+* Of some more, recovery and the saves after it are a workload of their own, whose points are explored as well: a power cut in the middle
+  of recovery.
 """
 
 from __future__ import annotations

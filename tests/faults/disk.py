@@ -7,13 +7,13 @@ power cut at this moment could leave, and `Frozen.disks` builds all of it:
 * of what was not synced in the directory (names created, renamed, removed) any subset, in order. A rename is one step: the name
   means the old file or the new one. A name means the file, whose bytes are as durable as they are: syncing a file does not make its
   name durable, nor the other way round;
-* of the writes and cuts of a file that were not synced any subset, in order; and of the last one that is there also: only its
-  beginning (torn), the length but zeros instead of its bytes, its beginning and then zeros, zeros and then its end.
+* of the writes and cuts of a file that were not synced any subset, in order. Of the last one in it there may also be only its
+  beginning (torn), its length with zeros instead of its bytes, its beginning and then zeros, or zeros and then its end.
 
 Subsets are exhaustive up to `EXHAUSTIVE` operations; of more, some are drawn by seed, and the shortest and longest are always there.
 
-**A sync that fails** drops what it was to write, as Linux does (Rebello et al., USENIX ATC 2020): the bytes are live, a later sync of the file
-succeeds, and they may be gone after a power cut all the same. A directory whose sync failed is only not synced.
+**A sync that fails** drops the bytes that it had to write, as Linux does (Rebello et al., USENIX ATC 2020). The bytes are live, and a
+later sync of the file succeeds. After a power cut they may be gone all the same. A directory whose sync failed is only not synced.
 """
 
 from __future__ import annotations

@@ -1,11 +1,16 @@
-"""What a session must be: a second, plain telling of what each call does, and of what a crash may leave.
+"""An independent model of a session: what each call does, and what a crash may leave.
 
-A worker keeps a `Chat` for each of its sessions and says, on a pipe, which state it is about to make, which it is about to
-save, and which is saved; whoever looks at the storage afterwards knows from a `Ledger` what may be there, and what must be.
+A worker keeps a `Chat` for each of its sessions. It writes to a pipe which state it is about to make, which it is about to
+save, and which is saved. A `Ledger` of these lines knows what may be in the storage afterwards, and what must be.
 
-The lines: ``m CHAT NUMBER DIGEST CALL`` (this state is about to be made in RAM, by this call), ``b CHAT NUMBER`` (a save of
-it is about to begin), ``d CHAT NUMBER`` (it is durable), ``l`` (from now on others save, too: at any moment), ``o`` (a
-storage was opened), ``e TEXT`` (what should not have happened). Numbers count from 1; state 0 is what the worker began with.
+* ``m CHAT NUMBER DIGEST CALL``: this state is about to be made in RAM, by this call;
+* ``b CHAT NUMBER``: a save of it is about to begin;
+* ``d CHAT NUMBER``: it is durable;
+* ``l``: from now on other processes may save at any moment;
+* ``o``: a storage was opened;
+* ``e TEXT``: something that should not have happened.
+
+Numbers count from 1; state 0 is what the worker began with.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A disk on which a sync fails once, and the next one succeeds: what the first one dropped is in no power cut's wake.
+"""A disk on which a sync fails once, and the next one succeeds, although the dropped bytes will not survive a power cut.
 
-So Linux does it: after a failed ``fsync`` the pages count as clean; a read still shows them, and nobody ever writes them.
+Linux does it like that: after a failed ``fsync`` the pages count as clean. A read still shows them, and they are never written.
 """
 
 from __future__ import annotations

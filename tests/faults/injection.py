@@ -124,7 +124,7 @@ def all_shown(m, keys):
 
 
 def in_another_thread(call):
-    """Do something in another thread: it must not find a lock that somebody still has."""
+    """Do something in another thread: it must not find a lock that another thread still has."""
     raised = []
 
     def work():

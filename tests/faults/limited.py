@@ -2,9 +2,11 @@
 
     python -m tests.faults.limited fsize log /tmp/x
 
-It prints, as JSON, what became of each call while the limit held. It asserts the rest: that each error is a typed one, that
-what is stored is the old state, or the new one if the call returned, that what failed is dirty, that nothing is left over, and that the same manager
-saves everything afterwards.
+It prints, as JSON, what became of each call while the limit held. It asserts the rest:
+
+* each error is a typed one, and nothing is left over;
+* the stored session is the old one, or the new one if the call returned;
+* a session whose save failed is dirty, and the same manager saves everything afterwards.
 """
 
 from __future__ import annotations

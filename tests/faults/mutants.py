@@ -1,4 +1,4 @@
-"""Our own code with mistakes in it that somebody once shipped, and which of `tests.faults.checks` must notice each.
+"""Mistakes of durability that libraries have shipped, made in our own code, and which of `tests.faults.checks` must notice each.
 
 `tests.faults.test_mutants` applies them. A mistake is put into the source of a function, which must have the text that it replaces, or a
 method is replaced; both are undone afterwards.

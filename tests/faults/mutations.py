@@ -1,4 +1,4 @@
-"""Bytes that somebody changed: random mutations of good files, some of which know the structure, with the checksums right or not."""
+"""Random mutations of good files: of any bytes, or of the structure, with checksums that fit or do not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes that somebody might make in any module, and the test that fails under each: negative controls of the suite.
+"""Mistakes that a change might bring into any module, and the test that fails under each: negative controls of the suite.
 
 `tests.faults.test_mutants` makes each in a process of its own. What the durability of files and databases rests on has its
 mistakes in `tests.faults.mutants`.

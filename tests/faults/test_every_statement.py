@@ -1,7 +1,7 @@
 """An error at every statement of the public calls that write to SQLite, in turn, and what is left of it.
 
-What `tests.faults.test_every_call` does for the stores that use files, in the terms of a driver: the n-th statement fails, before or after the
-fact, once or from then on, for n = 1, 2, … until the call comes through.
+It is to a database what `tests.faults.test_every_call` is to files. The n-th statement fails, n = 1, 2, …, until the call comes
+through: before or after the fact, once or from then on.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def on_disk():
 
 
 def can_make_immutable(path):
-    """Say whether a file can be made one that nobody can write to, also who has it open: tmpfs lets those."""
+    """Say whether a file can be made immutable, also for a process that has it open: tmpfs still lets that one write."""
     probe = path / "probe"
     with open(probe, "ab", buffering=0) as file:
         if (

@@ -295,10 +295,10 @@ FORKS = """
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("kind", KINDS)
 def test_forks_while_threads_write_and_autosave_runs(kind, tmp_path, size, record_property):
-    """A child is refused by every call, whoever held which lock, and can open its own; the parent goes on.
+    """A child is refused by every call, whichever thread held which lock. It can open a manager of its own; the parent goes on.
 
-    A child that was forked in the middle of a thread's transaction took it, in SQLite, for one of its own that still ran:
-    it waited in vain, and everybody else for it. The fork waited for the end of one, but other threads were faster.
+    In SQLite, a child that was forked in the middle of a thread's transaction took it for one of its own that still ran. It
+    waited in vain, and all other processes for it. The fork waited for the end of one, but other threads were faster.
     """
     forks = size.of(5, 20, 1000)
     url = Place(kind, str(tmp_path)).url

@@ -1,7 +1,7 @@
-"""A worker that does to a storage what a bot does, at random, and says what it is about to do, and what is durable.
+"""A worker that uses a storage at random, as a bot does, and says what it is about to do, and what is durable.
 
 It is forked by `tests.faults.arena`, and killed. Each round it opens the storage with another configuration; each of its
-threads has sessions of its own. `tests.faults.expected` knows what the lines mean that it says.
+threads has sessions of its own. `tests.faults.expected` says what its lines mean.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class EarlyPipe(Pipe):
 
 
 class Hand:
-    """Some sessions of a storage, and who works on them: one thread.
+    """Some sessions of a storage, and the thread that works on them.
 
     :param chats: what is in the storage, by the numbers of keys.
     :param numbers: how many states each has had; kept over the rounds of a worker.
@@ -330,7 +330,7 @@ def _message(role, content, ref):
 
 
 def work(place: Place, seed: int, chats: list[Chat | None], fd: int) -> None:
-    """Work on a storage until somebody ends it, or an error does."""
+    """Work on a storage until a signal or an error ends it."""
     pipe = (EarlyPipe if place.early else Pipe)(fd)
     chance = random.Random(seed)
     numbers = [0] * len(KEYS)
