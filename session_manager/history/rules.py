@@ -284,7 +284,8 @@ def _mild(rules: Rules) -> Rules:
 
 
 #: The default: each message by the rules of its own shape, whichever provider it is for. Neighbours are not merged, no
-#: greeting is left out and no id of a later turn is changed: you ask for that by naming the rules.
+#: greeting is left out and no id of a later turn is changed: you ask for that by naming the rules. Evolve a provider's rules, not
+#: these: what you change here holds for OpenAI chat and for frameworks, while blocks, items, Gemini and Bedrock keep theirs.
 BY_SHAPE: Final = Rules(
     name="BY_SHAPE",
     unique_ids=Unique.MESSAGE,
