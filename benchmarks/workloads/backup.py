@@ -22,8 +22,9 @@ _TARGET = Target(1.5)
 def backup(place: Place) -> Iterator[Case]:
     """Back up a storage, against cp and fsync of each file."""
     for scheme in SCHEMES:
-        for sessions, messages in _SHAPES:
-            keys, count = place.keys(sessions), place.count(messages)
+        sizes = [(len(place.keys(sessions)), place.count(messages)) for sessions, messages in _SHAPES]
+        for sessions, count in dict.fromkeys(sizes):
+            keys = place.keys(sessions)
             with place.directory() as path:
                 build(scheme, path, keys, count, texts())
                 storage, target, chats = url(scheme, path), os.path.join(path, "backup"), os.path.join(path, "chats")

@@ -58,8 +58,8 @@ class PowerFiles(FaultyFiles):
             inode = self._inodes.get(os.fstat(arguments[0]).st_ino)
             if inode is not None:
                 del inode.contents[:-1]
-        elif name == "rename":
-            self._point(arguments[1], self._targets[arguments[0]][-1])
+        elif name == "rename" and (inode := self._targets.get(arguments[0], [None])[-1]) is not None:
+            self._point(arguments[1], inode)
             self._point(arguments[0], None)
         elif name == "unlink":
             self._point(arguments[0], None)

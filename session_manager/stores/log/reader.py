@@ -122,6 +122,10 @@ class LogReader(Resource):
             if name not in self.mark.unsynced:
                 file.distrust()
             raise StorageError(self._directory.path_of(name), f"cannot be synced: {error.strerror}") from error
+        except BaseException:
+            if name not in self.mark.unsynced:
+                file.distrust()  # nobody knows what became of the sync
+            raise
 
     def is_still(self, name: str, seen: Signature) -> bool:
         """Say whether a file still has a signature.

@@ -365,6 +365,18 @@ class LogFileMachine(RuleBasedStateMachine):
         assert log.session.metadata == dict(facts.metadata)
 
 
+@pytest.mark.parametrize("number", range(1, 9))
+def test_an_interrupted_sync_is_not_taken_for_a_sync(number):
+    """A killed save was read, Ctrl-C came before the sync, and the next reading took it for durable."""
+    machine = LogFileMachine()
+    try:
+        machine.cut(kinds=["add"], number=8, chance=0)
+        fault = {"number": 2, "error": Interrupt(), "sticky": False, "after": False}
+        machine.kill(kinds=["add"], number=number, torn=False, fault=fault, cut=0)
+    finally:
+        machine.teardown()
+
+
 def walk(examples, number):
     """Return the steps that random walks took."""
     seen = set()
