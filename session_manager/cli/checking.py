@@ -12,7 +12,7 @@ from session_manager.cli.terminal import paint, progress_bar
 from session_manager.cli.text import amount, one_line
 from session_manager.errors import SessionNotFoundError
 from session_manager.model.key import check_key
-from session_manager.operations.opening import opened
+from session_manager.stores.opening import opened
 
 __all__ = ["compact", "verify"]
 

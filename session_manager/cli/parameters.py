@@ -114,7 +114,7 @@ def keys_of(ctx: click.Context, _: click.Parameter, incomplete: str) -> Sequence
     if not storage:
         return []
     with suppress(Exception):  # a shell shows no errors while you type
-        from session_manager.operations.opening import opened  # noqa: PLC0415 - the module is imported for each --help
+        from session_manager.stores.opening import opened  # noqa: PLC0415 - the module is imported for each --help
 
         with opened(storage, read_only=True) as store:
             return sorted(filter(str.isprintable, store.keys(incomplete)))[:_OFFERED]

@@ -25,8 +25,8 @@ from session_manager.cli.text import one_line
 from session_manager.errors import CorruptSessionError, SessionNotFoundError, UnsupportedFormatError
 from session_manager.manager.manager import SessionManager
 from session_manager.model.key import check_key
-from session_manager.operations.opening import opened
 from session_manager.stores.contract import Store
+from session_manager.stores.opening import opened
 
 __all__ = ["delete", "expire"]
 

@@ -11,7 +11,7 @@ from session_manager.cli.text import clock_time, one_line
 from session_manager.errors import SessionNotFoundError
 from session_manager.history.search import SearchHit, case_fold
 from session_manager.model.key import check_key
-from session_manager.operations.opening import opened
+from session_manager.stores.opening import opened
 
 __all__ = ["search"]
 

@@ -12,8 +12,8 @@ from session_manager.errors import SessionNotFoundError
 from session_manager.model.key import check_key
 from session_manager.model.message import Message
 from session_manager.model.window import window
-from session_manager.operations.opening import opened
 from session_manager.stores.contract import SessionInfo, Store
+from session_manager.stores.opening import opened
 
 __all__ = ["show"]
 

@@ -7,7 +7,7 @@ import attrs
 from session_manager.as_dict import AsDict
 from session_manager.errors import SessionNotFoundError
 from session_manager.model.key import check_key
-from session_manager.operations.opening import Storage, opened
+from session_manager.stores.opening import Storage, opened
 
 __all__ = ["AcceptedEdits", "accept_edits"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from session_manager.arguments import Progress, check_progress
 from session_manager.errors import StorageError
 from session_manager.model.key import check_key
-from session_manager.operations.opening import Storage, opened
 from session_manager.stores.contract import Finding, Store
+from session_manager.stores.opening import Storage, opened
 
 __all__ = ["verify"]
 

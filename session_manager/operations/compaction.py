@@ -8,8 +8,8 @@ from session_manager.arguments import Progress, check_progress
 from session_manager.as_dict import AsDict
 from session_manager.errors import CorruptSessionError, SessionNotFoundError, UnsupportedFormatError
 from session_manager.model.key import check_key
-from session_manager.operations.opening import Storage, opened
 from session_manager.stores.contract import Store
+from session_manager.stores.opening import Storage, opened
 
 __all__ = ["CompactReport", "compact"]
 

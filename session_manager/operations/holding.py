@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from session_manager.errors import StorageError
-from session_manager.operations.opening import Storage
 from session_manager.stores.contract import Store
 from session_manager.stores.files.holders import Holder, holder_of_database, holder_of_directory
+from session_manager.stores.opening import Storage
 from session_manager.stores.urls import parts_of
 
 __all__ = ["Holder", "holder"]

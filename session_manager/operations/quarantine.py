@@ -17,9 +17,9 @@ from session_manager.arguments import check_type
 from session_manager.errors import StorageError
 from session_manager.model.key import check_key
 from session_manager.model.times import utc_now
-from session_manager.operations.opening import Storage, opened
 from session_manager.stores.contract import Store
 from session_manager.stores.descriptions import Quarantined
+from session_manager.stores.opening import Storage, opened
 
 __all__ = ["Quarantined", "list", "purge", "show"]
 

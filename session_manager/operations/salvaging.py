@@ -9,9 +9,9 @@ from session_manager.as_dict import AsDict
 from session_manager.errors import CorruptSessionError, InvalidStorageError, StorageError, UnsupportedFormatError
 from session_manager.model.key import check_key
 from session_manager.model.message import Message
-from session_manager.operations.opening import Storage, opened
 from session_manager.stores.contract import Finding, Store
 from session_manager.stores.files.filesystem import real_path
+from session_manager.stores.opening import Storage, opened
 from session_manager.stores.salvaged import Salvaged
 from session_manager.stores.sqlite.rebuilding import carved, is_page_damage, rebuild
 from session_manager.stores.sqlite.salvage import Carved

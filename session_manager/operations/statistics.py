@@ -11,8 +11,8 @@ import attrs
 from session_manager.arguments import Progress, check_progress, check_type
 from session_manager.as_dict import AsDict
 from session_manager.errors import StorageError
-from session_manager.operations.opening import Storage, opened
 from session_manager.stores.contract import SessionInfo, Store
+from session_manager.stores.opening import Storage, opened
 from session_manager.stores.order import recency
 
 __all__ = ["Group", "Stats", "stats"]
