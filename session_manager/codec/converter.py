@@ -35,7 +35,7 @@ from session_manager.model.session import Session
 from session_manager.model.times import utc
 from session_manager.model.view import View
 
-__all__ = ["Converter", "ForeignError", "converter"]
+__all__ = ["Converter", "ForeignError", "converter", "records"]
 
 T = TypeVar("T")
 _Hook = Callable[[Any, Any], Any]
@@ -225,6 +225,21 @@ def _structure_class(kind: Any, converter: cattrs.Converter) -> _Hook:
     return structure
 
 
+def _structure_record(kind: Any, converter: cattrs.Converter) -> _Hook:
+    """Structure a class of a foreign record: fields that it does not have go to its field ``rest``, or are left out."""
+    fields = {field.alias for field in attrs.fields(kind)}
+    make = make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=False, _cattrs_use_alias=True)
+
+    def structure(value: Any, kind: Any) -> Any:
+        _checked(value, Mapping, "an object")
+        if "rest" in fields:
+            unknown = {name: one for name, one in value.items() if name not in fields or name == "rest"}
+            value = {**{name: one for name, one in value.items() if name in fields}, "rest": unknown}
+        return make(value, kind)
+
+    return structure
+
+
 def _is_view(kind: Any) -> bool:
     return (get_origin(kind) or kind) is View
 
@@ -343,3 +358,11 @@ converter.register_structure_hook(JsonObject, _structure_object)
 converter.register_unstructure_hook(JsonObject, _unstructure_object)
 converter.register_structure_hook(Message, _structure_message)
 converter.register_unstructure_hook(Message, _unstructure_message)
+
+#: The converter of other programs' records, which may have fields that we do not know.
+#:
+#: An attrs class with a field ``rest: JsonObject`` finds them there. It is only given data of JSON.
+records = converter.copy()
+records.register_structure_hook_factory(attrs.has, _structure_record)
+records.register_structure_hook_factory(_is_session, _structure_session)
+records.register_structure_hook(Message, _structure_message)

@@ -1,0 +1,67 @@
+"""OpenAI's JSON and JSONL: objects with a list of ``messages``, as chat completions take them and fine-tuning reads them.
+
+A ``.json`` file is one such object, or an array of them; a ``.jsonl`` file has one on each line
+(https://platform.openai.com/docs/guides/supervised-fine-tuning). An object has no name, so a session is named after its file:
+``NAME``, or ``NAME:1``, ``NAME:2``, … by line or element. A file has no times: the messages get that of the file. Other fields of
+the object become metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import tzinfo
+from typing import Any
+
+import attrs
+
+from session_manager.codec.converter import records
+from session_manager.errors import InvalidDataError
+from session_manager.importers.elements import elements
+from session_manager.importers.reading import Flaw, ImportedSession, SourceFile, message_of, object_in, reason_of
+from session_manager.model.json_value import JsonObject
+
+__all__ = ["read"]
+
+
+@attrs.frozen
+class _Conversation:
+    messages: list[Any]
+    rest: JsonObject
+
+
+def read(file: SourceFile, zone: tzinfo | None = None) -> Iterator[ImportedSession | Flaw]:  # noqa: ARG001 - it has no times
+    """Read the conversations of a file."""
+    for number, data in _texts(file):
+        found = object_in(data, number)
+        if isinstance(found, Flaw):
+            yield found
+        else:
+            yield from _session(file, number, found)
+
+
+def _texts(file: SourceFile) -> Iterator[tuple[int | None, bytes]]:
+    """Return the texts of the objects, and where each of them begins; nowhere in particular, if there is but one."""
+    if file.name.endswith((".jsonl", ".ndjson")):
+        yield from ((number, line) for number, line in file.lines() if line.strip())
+    elif file.start().startswith(b"["):
+        yield from elements(file.pieces())
+    else:
+        yield None, file.whole()
+
+
+def _session(file: SourceFile, number: int | None, value: dict[str, Any]) -> Iterator[ImportedSession | Flaw]:
+    """Read a conversation; what is no message is left out."""
+    key = file.stem if number is None else f"{file.stem}:{number}"
+    try:
+        conversation = records.structure(value, _Conversation)
+    except InvalidDataError as error:
+        yield Flaw(reason=reason_of(error), line=number, key=key)
+        return
+    messages = []
+    for index, one in enumerate(conversation.messages):
+        try:
+            messages.append(message_of(one, f"messages[{index}]", created_at=file.modified))
+        except InvalidDataError as error:
+            yield Flaw(reason=reason_of(error), line=number, key=key)
+    updated = file.modified
+    yield ImportedSession(key=key, messages=messages, metadata=conversation.rest, updated=updated, line=number)

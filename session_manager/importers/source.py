@@ -1,0 +1,98 @@
+"""The files of a source: found, opened to be read only, and left as they are."""
+
+from __future__ import annotations
+
+import os
+import stat as stat_module
+from collections.abc import Iterator
+from datetime import datetime, timezone
+
+from session_manager.errors import StorageError
+from session_manager.importers.reading import SourceDatabase, SourceFile
+from session_manager.stores.sqlite.foreign import ForeignDatabase
+
+__all__ = ["FoundFile", "files_of"]
+
+_PIECE = 1 << 20
+
+
+class FoundFile(SourceFile):
+    """A file on the disk.
+
+    :param path: where it is.
+    :param name: its path below the source.
+    """
+
+    def __init__(self, path: str, name: str) -> None:
+        self.path = path
+        self.name = name
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise StorageError(path, f"cannot be read: {error.strerror}") from error
+        self.modified = datetime.fromtimestamp(status.st_mtime_ns // 1000 / 1e6, timezone.utc)
+        self.size = status.st_size
+        #: How many bytes have been read.
+        self.read = 0
+
+    def pieces(self) -> Iterator[bytes]:
+        """Iterate over the bytes, piece by piece.
+
+        :raises StorageError: if it cannot be read.
+        """
+        self.read = 0
+        try:
+            with open(self.path, "rb") as opened:
+                while piece := opened.read(_PIECE):
+                    self.read += len(piece)
+                    yield piece
+        except OSError as error:
+            raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
+
+    def database(self) -> SourceDatabase:
+        """Return the database that the file is."""
+        return ForeignDatabase(self.path)
+
+    def beside(self, name: str) -> bytes | None:
+        """Return the bytes of another file in the same directory; `None` if there is none of that name.
+
+        :raises StorageError: if it cannot be read.
+        """
+        if not name or "/" in name or "\0" in name:
+            return None
+        path = os.path.join(os.path.dirname(self.path), name)
+        if not _is_regular(path):
+            return None
+        return FoundFile(path, name).whole()
+
+
+def files_of(source: str) -> list[FoundFile]:
+    """Return the files of a source: the file that it is, or all below the directory that it is, by their names.
+
+    Hidden files and directories are left out, and so are links and whatever is no file.
+
+    :raises StorageError: if it is not there, or cannot be read.
+    """
+    if not os.path.lexists(source):
+        raise StorageError(source, "is not there")
+    if not os.path.isdir(source):
+        return [FoundFile(source, os.path.basename(source))]
+
+    def failed(error: OSError) -> None:
+        raise StorageError(error.filename or source, f"cannot be read: {error.strerror}") from error
+
+    found = []
+    for directory, below, names in os.walk(source, onerror=failed):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        for name in names:
+            path = os.path.join(directory, name)
+            if not name.startswith(".") and _is_regular(path):
+                found.append(FoundFile(path, os.path.relpath(path, source).replace(os.sep, "/")))
+    return sorted(found, key=lambda one: one.name)
+
+
+def _is_regular(path: str) -> bool:
+    try:
+        return stat_module.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False

@@ -1,0 +1,144 @@
+"""Sessions of other programs, recognized by the names of files and their first bytes. Nothing is read further.
+
+`session_manager.importers` reads them. A format is recognized by what no other file has: a wrong guess would refuse a
+directory of somebody's notes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from session_manager.codec.json import DecodeError, decode_json
+
+__all__ = ["FORMATS", "HEAD", "Head", "format_of", "format_of_tables"]
+
+#: How many bytes of a file are looked at.
+HEAD = 65_536
+
+_LINES = (".jsonl", ".ndjson")
+_SQLITE = b"SQLite format 3\0"
+_MOST = 50
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}:,]|[^\s\[\]{}:,"]+', re.DOTALL)
+_OPENING, _CLOSING, _MARKS = (b"{", b"["), (b"}", b"]"), (b":", b"}", b"]")
+_TABLE = re.compile(rb"CREATE\s+(?:VIRTUAL\s+)?TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?[\"'`\[]?(\w+)", re.IGNORECASE)
+
+
+@attrs.frozen
+class Head:
+    """The start of a file."""
+
+    #: Its name, without directories.
+    name: str
+    #: The first JSON objects in it: its lines, or the elements of its array, or itself. Of one that does not end here, the
+    #: fields that begin here: a list or an object stands for itself by an empty one.
+    objects: tuple[Mapping[str, Any], ...]
+    #: Whether its text is a JSON array.
+    is_array: bool = False
+    #: The names of its tables, as far as they are told here, if it is a SQLite database.
+    tables: frozenset[str] = frozenset()
+    #: Whether it is a SQLite database.
+    is_database: bool = False
+
+    @classmethod
+    def of(cls, name: str, data: bytes) -> Head:
+        """Return the start of a file.
+
+        :param name: its name, without directories.
+        :param data: its first bytes, up to `HEAD`.
+        """
+        if data.startswith(_SQLITE):
+            tables = frozenset(table.decode() for table in _TABLE.findall(data))
+            return cls(name, (), tables=tables, is_database=True)
+        text = data.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")
+        if text[:1] not in (b"{", b"[") or b"\0" in text:
+            return cls(name, ())
+        is_array = text.startswith(b"[")
+        return cls(name, _objects(name, text, is_array=is_array), is_array=is_array)
+
+    @property
+    def first(self) -> Mapping[str, Any]:
+        """The first object; an empty one if there is none."""
+        return self.objects[0] if self.objects else {}
+
+
+#: Says whether the start of a file is one of a format.
+Recognizer = Callable[[Head], bool]
+
+
+def _is_openai(head: Head) -> bool:
+    """OpenAI's chat completions and its files for fine-tuning: objects with ``messages``, and no other program's fields."""
+    messages = head.first.get("messages")
+    return isinstance(messages, list) and "key" not in head.first
+
+
+#: The formats and what recognizes them: the first one that fits counts.
+FORMATS: dict[str, Recognizer] = {
+    "openai": _is_openai,
+}
+
+#: The tables that a database of a format has, by the format.
+TABLES: dict[str, frozenset[str]] = {}
+
+
+def format_of(name: str, data: bytes) -> str | None:
+    """Return the format of a file; `None` if it is none that is known.
+
+    :param name: its name, without directories.
+    :param data: its first bytes, up to `HEAD`.
+    """
+    head = Head.of(name, data)
+    if head.is_database:
+        return format_of_tables(head.tables)
+    if not head.objects:
+        return None
+    return next((one for one, fits in FORMATS.items() if fits(head)), None)
+
+
+def format_of_tables(tables: Iterable[str]) -> str | None:
+    """Return the format of a database with these tables; `None` if it is none that is known."""
+    there = frozenset(tables)
+    return next((one for one, wanted in TABLES.items() if wanted <= there), None)
+
+
+def _objects(name: str, text: bytes, *, is_array: bool) -> tuple[Mapping[str, Any], ...]:
+    if not is_array:
+        lines = [_decoded(line) for line in text.split(b"\n")[:_MOST]]
+        found = tuple(line for line in lines if isinstance(line, dict))
+        if found and (name.endswith(_LINES) or isinstance(lines[0], dict)):
+            return found
+    elif isinstance(whole := _decoded(text), list):
+        return tuple(one for one in whole[:_MOST] if isinstance(one, dict))
+    cut = _cut_object(text)
+    return () if cut is None else (cut,)
+
+
+def _decoded(text: bytes) -> Any:
+    try:
+        return decode_json(text)
+    except DecodeError:
+        return None
+
+
+def _cut_object(text: bytes) -> Mapping[str, Any] | None:
+    """Return the fields of the first object in a JSON text that may be cut off; `None` if none begins in it."""
+    found: dict[str, Any] = {}
+    begin = text.find(b"{")
+    if begin < 0 or text[:begin].strip(b" \t\r\n[,"):
+        return None
+    depth, name = 0, None
+    for match in _TOKEN.finditer(text, begin):
+        token = match.group()
+        if depth == 1 and token == b",":
+            name = None
+        elif depth == 1 and name is None:
+            name = _decoded(token)
+        elif depth == 1 and isinstance(name, str) and token not in _MARKS:
+            found[name] = {b"{": {}, b"[": []}.get(token) if token in _OPENING else _decoded(token)
+        depth += (token in _OPENING) - (token in _CLOSING)
+        if depth == 0:
+            break
+    return found

@@ -1,0 +1,1 @@
+"""Tests of importers: other programs' files become sessions."""
