@@ -306,7 +306,7 @@ def from_person() -> Parse:
     def parse(line: str) -> Update | None:
         chat, colon, text = line.strip().partition(":")
         if chat and not colon:
-            print(HELP, flush=True)
+            say(HELP)
         return Update(next(numbers), chat, text.strip()) if colon else None
 
     return parse
@@ -314,7 +314,7 @@ def from_person() -> Parse:
 
 def to_person(reply: Reply) -> None:
     """Write a reply for a person."""
-    print(f"{reply.chat}: {reply.text}", flush=True)
+    say(f"{reply.chat}: {reply.text}")
 
 
 def from_json(line: str) -> Update | None:
@@ -324,7 +324,12 @@ def from_json(line: str) -> Update | None:
 
 def to_json(reply: Reply) -> None:
     """Write a reply as a JSON object in a line."""
-    print(json.dumps(reply._asdict()), flush=True)
+    say(json.dumps(reply._asdict()))
+
+
+def say(line: str) -> None:
+    """Print a line in one piece: the thread that reads may print at the same time."""
+    print(f"{line}\n", end="", flush=True)
 
 
 # The demo

@@ -11,6 +11,7 @@ from session_manager.errors import (
     InvalidMessageError,
     InvalidStorageError,
     MessageNotFoundError,
+    SessionExistsError,
     SessionNotFoundError,
     StorageLockedError,
     UnsupportedFormatError,
@@ -37,6 +38,7 @@ PIPE_CLOSED: Final = 141
 
 _CODES: Final[tuple[tuple[tuple[type[Exception], ...], int], ...]] = (
     ((SessionNotFoundError, MessageNotFoundError), MISSING),
+    ((SessionExistsError,), FOUND),
     ((StorageLockedError,), LOCKED),
     ((CorruptSessionError, UnsupportedFormatError), DAMAGED),
     ((InvalidStorageError, InvalidKeyError, InvalidMessageError), USAGE),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import keyword
 import os
 import sys
 from collections.abc import Mapping
@@ -47,6 +48,9 @@ COMMANDS: Mapping[str, Mapping[str, _Place]] = {
         "restore": _Place("backups", "Put a backup in the place of the storage."),
         "copy": _Place("moving", "Copy sessions to another storage, and compare them."),
     },
+    "Move in": {
+        "import": _Place("importing", "Import sessions of other programs' files."),
+    },
     "Remove": {
         "expire": _Place("removing", "Delete sessions whose last message is too old."),
         "delete": _Place("removing", "Delete sessions by their keys."),
@@ -71,7 +75,8 @@ class Program(click.Group):
         if place is None:
             return None
         module = importlib.import_module(f"session_manager.cli.{place.module}")
-        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(module, f"{name}_" if keyword.iskeyword(name) else name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - what click gives
