@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from session_manager.cli.pieces import Piece, pieces, speaker
 from session_manager.cli.terminal import console, is_terminal
 from session_manager.cli.text import clock_time, one_line, printable
+from session_manager.history.pieces import Piece, pieces, speaker
 from session_manager.model.message import Message
 
 if TYPE_CHECKING:

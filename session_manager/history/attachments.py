@@ -24,6 +24,12 @@ class Attachment:
 
     #: What it costs.
     tokens: int
+    #: Its media type, such as ``image/png``; ``""`` if the message does not say it.
+    media: str = attrs.field(default="", eq=False, repr=False)
+    #: Its bytes, in base64 or as a ``data:`` URL; ``""`` if they are not in the message. Nobody has checked them.
+    data: str = attrs.field(default="", eq=False, repr=False)
+    #: Where it is on the web, as the message says; ``""`` if it does not.
+    url: str = attrs.field(default="", eq=False, repr=False)
 
 
 #: Types of objects that bring an image or a file, which a provider reads by other means than as text.
@@ -77,9 +83,9 @@ def decoded(text: str, holder: Mapping[str, Any], charge: Charge) -> str | Attac
         try:
             return data_bytes(text, len(text)).decode()
         except UnicodeDecodeError:
-            return Attachment(FILE_TOKENS)
+            return Attachment(FILE_TOKENS, media, text)
     is_image = not media or media.startswith("image/")
-    return Attachment(image_tokens(text, charge) if is_image else FILE_TOKENS)
+    return Attachment(image_tokens(text, charge) if is_image else FILE_TOKENS, media, text)
 
 
 def _given_type(holder: Mapping[str, Any]) -> str:
@@ -107,7 +113,7 @@ def attached(value: Mapping[str, Any], field: str = "") -> list[Any]:
     """
     found: list[Any] = []
     data: str | Attachment | None = None
-    is_elsewhere = False
+    is_elsewhere, url = False, ""
     for holder, name, one in _fields(value):
         if isinstance(one, list):
             found.append(one)
@@ -118,12 +124,13 @@ def attached(value: Mapping[str, Any], field: str = "") -> list[Any]:
                 data = decoded(one, holder, charge_of(value, field))
         elif name in _LINKS or name in _DATA or (name == "id" and field == "audio"):
             is_elsewhere = True
+            url = url or (one if one.startswith(_WEB) else "")
         elif name != "detail" and holds(name) is not Holds.LABEL:
             found.append(one)
     if data is not None:
         found.append(data)
     elif is_elsewhere or (not field and not found):
-        found.append(Attachment(image_tokens("", charge_of(value, field))))
+        found.append(Attachment(image_tokens("", charge_of(value, field)), _given_type(value), url=url))
     return found
 
 

@@ -13,10 +13,12 @@ __all__ = ["FORMATS", "format_of_file", "reader_of"]
 
 #: The formats, by the names that `import_sessions` takes, and what each is.
 FORMATS: dict[str, str] = {
+    "session_manager": "our own exports in JSON",
     "openai": "OpenAI: JSON or JSONL with messages",
 }
 
 _READERS = {
+    "session_manager": "session_json",
     "openai": "openai_messages",
 }
 

@@ -4,6 +4,9 @@ A ``.json`` file is one such object, or an array of them; a ``.jsonl`` file has 
 (https://platform.openai.com/docs/guides/supervised-fine-tuning). An object has no name, so a session is named after its file:
 ``NAME``, or ``NAME:1``, ``NAME:2``, … by line or element. A file has no times: the messages get that of the file. Other fields of
 the object become metadata.
+
+A line that our own export has written says more in its field ``session_manager``. Its session comes back as it was
+(`session_manager.codec.exported`).
 """
 
 from __future__ import annotations
@@ -15,9 +18,18 @@ from typing import Any
 import attrs
 
 from session_manager.codec.converter import records
+from session_manager.codec.exported import TAG, of_line
 from session_manager.errors import InvalidDataError
 from session_manager.importers.elements import elements
-from session_manager.importers.reading import Flaw, ImportedSession, SourceFile, message_of, object_in, reason_of
+from session_manager.importers.reading import (
+    Flaw,
+    ImportedSession,
+    SourceFile,
+    exact_in,
+    message_of,
+    object_in,
+    reason_of,
+)
 from session_manager.model.json_value import JsonObject
 
 __all__ = ["read"]
@@ -35,6 +47,8 @@ def read(file: SourceFile, zone: tzinfo | None = None) -> Iterator[ImportedSessi
         found = object_in(data, number)
         if isinstance(found, Flaw):
             yield found
+        elif TAG in found:
+            yield exact_in(found, of_line, number)
         else:
             yield from _session(file, number, found)
 

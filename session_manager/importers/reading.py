@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeAlias
 
 import attrs
 
+from session_manager.codec.exported import Exported
 from session_manager.codec.json import DecodeError, decode_json
 from session_manager.errors import InvalidDataError, InvalidMessageError
 from session_manager.model.json_value import EMPTY_OBJECT, JsonObject, json_object
@@ -26,6 +27,7 @@ __all__ = [
     "Reader",
     "SourceDatabase",
     "SourceFile",
+    "exact_in",
     "message_of",
     "object_in",
     "objects_in",
@@ -171,6 +173,32 @@ def message_of(
     except InvalidMessageError as error:
         failure = InvalidDataError(".".join(filter(None, (path, error.path))), error.reason)
     raise failure
+
+
+def exact_in(
+    value: Mapping[str, Any], restore: Callable[[Mapping[str, Any]], Exported], line: int | None
+) -> ImportedSession | Flaw:
+    """Return a session that one of our own exports holds, or what is wrong with it.
+
+    :param restore: `session_manager.codec.exported.of_document` or `of_line`.
+    :param line: where it is.
+    """
+    try:
+        found = restore(value)
+    except InvalidDataError as error:
+        return Flaw(reason=reason_of(error), line=line)
+    session = found.session
+    return ImportedSession(
+        key=session.key,
+        messages=session.messages,
+        archived=found.archive or (),
+        summary=session.summary,
+        metadata=session._metadata,
+        created=session.created,
+        updated=session.updated,
+        line=line,
+        exact=session,
+    )
 
 
 def reason_of(error: InvalidDataError | InvalidMessageError) -> str:

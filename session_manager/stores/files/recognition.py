@@ -69,6 +69,11 @@ class Head:
 Recognizer = Callable[[Head], bool]
 
 
+def _is_export(head: Head) -> bool:
+    """Our own exports in JSON: the tag, and a key beside it."""
+    return "session_manager" in head.first and "key" in head.first
+
+
 def _is_openai(head: Head) -> bool:
     """OpenAI's chat completions and its files for fine-tuning: objects with ``messages``, and no other program's fields."""
     messages = head.first.get("messages")
@@ -77,6 +82,7 @@ def _is_openai(head: Head) -> bool:
 
 #: The formats and what recognizes them: the first one that fits counts.
 FORMATS: dict[str, Recognizer] = {
+    "session_manager": _is_export,
     "openai": _is_openai,
 }
 

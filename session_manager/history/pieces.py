@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import attrs
 
 from session_manager.history.attachments import Attachment
-from session_manager.history.shapes import calls, results, role_of, shape_of, texts_of
+from session_manager.history.shapes import CUSTOM, ITEMS, calls, results, role_of, shape_of, texts_of
 from session_manager.history.shapes.parts import PartsShape
 from session_manager.history.text import Data, Name, Part, texts
 from session_manager.model.message import Message
@@ -25,8 +25,12 @@ class Piece:
 
     kind: Literal["text", "thought", "call", "result", "file"]
     text: str
-    #: The name of the tool that is called.
+    #: The name of the tool that is called; of a result as far as the message says it.
     name: str = ""
+    #: The id of the call, or of the call that the result answers; `None` if there is none.
+    id: str | None = attrs.field(default=None, eq=False, repr=False)
+    #: The texts and attachments that it is made of, in order.
+    parts: tuple[str | Attachment, ...] = attrs.field(default=(), eq=False, repr=False)
 
 
 def speaker(message: Message) -> str:
@@ -63,9 +67,12 @@ def pieces(message: Message) -> list[Piece]:
     ui = message._object.get("parts")
     if isinstance(ui, list) and any(_ui_tool(part) is not None for part in ui):
         return [piece for part in ui for piece in _of_ui(part)]
-    if results(message):
-        return [_result(texts_of(message))]
-    found = _read(texts_of(message), is_calling=bool(calls(message)))
+    if brought := results(message):
+        return [_result(texts_of(message), brought[0].id)]
+    made = calls(message)
+    if made and shape in (ITEMS, CUSTOM):
+        return [_item_call(texts_of(message), message._object.get("type"), made[0].id)]
+    found = _with_ids(_read(texts_of(message), is_calling=bool(made)), [call.id for call in made])
     if "role" not in message._object and _thinks(message._object):
         return [_thought(one) for one in found]
     thoughts = {message._object.get(field) for field in _THOUGHT_FIELDS if _is_text(message._object.get(field))}
@@ -73,15 +80,15 @@ def pieces(message: Message) -> list[Piece]:
 
 
 def _of_parts(message: Message, shape: PartsShape) -> Iterator[Piece]:
-    calling, bringing = ({one.slot for one in found} for found in (calls(message), results(message)))
+    calling, bringing = ({one.slot: one.id for one in found} for found in (calls(message), results(message)))
     for slot, part in enumerate(shape.parts(message._object) or ()):
         said = texts(shape.with_content({"role": "user"}, [part]))
         if slot in bringing:
-            yield _result(said)
+            yield _result(said, bringing[slot])
         elif shape._is_thought(part) or _thinks(part):
             yield from map(_thought, _read(said, is_calling=False))
         else:
-            yield from _read(said, is_calling=slot in calling)
+            yield from _with_ids(_read(said, is_calling=slot in calling), [calling.get(slot)])
 
 
 def _ui_tool(part: Any) -> str | None:
@@ -103,10 +110,12 @@ def _of_ui(part: Any) -> Iterator[Piece]:
             yield _thought(piece) if _thinks(part) else piece
         return
     given = [one for one in said if not isinstance(one, Name)]
+    its_id = part["toolCallId"] if isinstance(part["toolCallId"], str) else None
     arguments = next((one for one in given if isinstance(one, Data)), None)
-    yield Piece("call", "" if arguments is None else arguments.text, name)
+    text = "" if arguments is None else arguments.text
+    yield Piece("call", text, name, its_id, (text,))
     if rest := [one for one in given if one is not arguments]:
-        yield _result(rest)
+        yield _result(rest, its_id)
 
 
 def _thinks(part: Any) -> bool:
@@ -122,8 +131,31 @@ def _thought(piece: Piece) -> Piece:
     return attrs.evolve(piece, kind="thought") if piece.kind == "text" else piece
 
 
-def _result(said: Iterable[Part]) -> Piece:
-    return Piece("result", "\n".join(_text_of(one) for one in said if not isinstance(one, Name)))
+def _result(said: Iterable[Part], id: str | None) -> Piece:
+    found = list(said)
+    name = next((one.text for one in found if isinstance(one, Name)), "")
+    parts = [one for one in found if not isinstance(one, Name)]
+    whole = tuple(one if isinstance(one, Attachment) else _text_of(one) for one in parts)
+    return Piece("result", "\n".join(map(_text_of, parts)), name, id, whole)
+
+
+def _item_call(said: Iterable[Part], kind: object, id: str | None) -> Piece:
+    """Return the call that a record of OpenAI Responses is, whatever fields it has. Without a name, its type is the name."""
+    parts = list(said)
+    names = [one.text for one in parts if isinstance(one, Name)]
+    given = [_text_of(one) for one in parts if not isinstance(one, Name)]
+    name = names[0] if names else str(kind).removesuffix("_call")
+    return Piece("call", "\n".join(given), name, id, tuple(given))
+
+
+def _with_ids(found: Iterable[Piece], ids: Sequence[str | None]) -> list[Piece]:
+    """Return pieces, of which each call has its id. The ids are those of the calls in their order."""
+    made = list(found)
+    named = [piece for piece in made if piece.kind == "call"]
+    if len(named) != len(ids):
+        return made
+    left = iter(ids)
+    return [attrs.evolve(piece, id=next(left)) if piece.kind == "call" else piece for piece in made]
 
 
 def _read(said: Iterable[Part], *, is_calling: bool) -> Iterator[Piece]:
@@ -135,12 +167,12 @@ def _read(said: Iterable[Part], *, is_calling: bool) -> Iterator[Piece]:
                 yield Piece("call", "", name)
             name = one.text
         elif isinstance(one, Data):
-            yield Piece("call", one.text, name or "")
+            yield Piece("call", one.text, name or "", None, (one.text,))
             name = None
         elif isinstance(one, Attachment):
-            yield Piece("file", _text_of(one))
+            yield Piece("file", _text_of(one), parts=(one,))
         elif one:
-            yield Piece("text", one)
+            yield Piece("text", one, parts=(one,))
     if name is not None and is_calling:
         yield Piece("call", "", name)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from session_manager import Message
-from session_manager.cli.pieces import Piece, pieces, speaker
+from session_manager.history.pieces import Piece, pieces, speaker
 from session_manager.testing import strategies
 from tests.support.laws import examples
 from tests.support.shapes import SHAPES, Answered, Asked, Called, ToolCall, in_shape
