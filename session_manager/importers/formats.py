@@ -14,11 +14,15 @@ __all__ = ["FORMATS", "format_of_file", "reader_of"]
 #: The formats, by the names that `import_sessions` takes, and what each is.
 FORMATS: dict[str, str] = {
     "session_manager": "our own exports in JSON",
+    "picoclaw-json": "picoclaw: a JSON file for each session",
+    "picoclaw-jsonl": "picoclaw: messages in JSONL, and a .meta.json for each session",
     "openai": "OpenAI: JSON or JSONL with messages",
 }
 
 _READERS = {
     "session_manager": "session_json",
+    "picoclaw-json": "picoclaw_json",
+    "picoclaw-jsonl": "picoclaw_jsonl",
     "openai": "openai_messages",
 }
 
@@ -45,8 +49,8 @@ def format_of_file(file: SourceFile) -> str | None:
     :raises StorageError: if it cannot be read.
     """
     start = next(file.pieces(), b"")[:HEAD]
-    known = format_of(file.name.rpartition("/")[2], start)
-    if known is None and start.startswith(b"SQLite format 3\\0"):
+    known = format_of(file.name.rpartition("/")[2], start, file.metas)
+    if known is None and start.startswith(b"SQLite format 3\0"):
         try:
             rows = file.database().rows("SELECT name FROM sqlite_master WHERE type = 'table'")
             return format_of_tables(str(row["name"]) for row in rows)

@@ -8,12 +8,14 @@ costs that line alone.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import attrs
 
+from session_manager.codec.converter import records
 from session_manager.codec.exported import Exported
 from session_manager.codec.json import DecodeError, decode_json
 from session_manager.errors import InvalidDataError, InvalidMessageError
@@ -32,7 +34,10 @@ __all__ = [
     "object_in",
     "objects_in",
     "reason_of",
+    "record_of",
 ]
+
+T = TypeVar("T")
 
 _MARK = b"\xef\xbb\xbf"
 
@@ -93,6 +98,10 @@ class SourceFile(abc.ABC):
     name: str
     #: When it was last written: aware, UTC. It stands in for times that the file does not tell.
     modified: datetime
+    #: The names in its directory.
+    names: Container[str]
+    #: Those of them that are the names of metadata (`session_manager.stores.files.recognition.metas_in`).
+    metas: frozenset[str]
 
     @abc.abstractmethod
     def pieces(self) -> Iterator[bytes]:
@@ -153,6 +162,27 @@ def objects_in(file: SourceFile) -> Iterator[tuple[int, dict[str, Any] | Flaw]]:
     for number, line in file.lines():
         if line.strip():
             yield number, object_in(line, number)
+
+
+def record_of(value: Mapping[str, Any], kind: type[T]) -> tuple[T, list[str]]:
+    """Return a foreign object as a record, and what is wrong with fields that it can do without.
+
+    :param kind: an attrs class. A wrong field with a default gets that.
+    :raises InvalidDataError: if another field is missing or wrong.
+    """
+    optional = {one.alias for one in attrs.fields(kind) if one.default is not attrs.NOTHING}  # type: ignore[arg-type]
+    reasons: list[str] = []
+    value = dict(value)
+    while True:
+        try:
+            return records.structure(value, kind), reasons
+        except InvalidDataError as error:
+            field = re.split(r"[.\[]", error.path.removeprefix("rest."), maxsplit=1)[0]
+            is_known = field in attrs.fields_dict(kind)  # type: ignore[arg-type]
+            if field not in value or (is_known and field not in optional):
+                raise
+            reasons.append(reason_of(error))
+            del value[field]
 
 
 def message_of(

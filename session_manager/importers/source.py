@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import stat as stat_module
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from datetime import datetime, timezone
 
 from session_manager.errors import StorageError
 from session_manager.importers.reading import SourceDatabase, SourceFile
+from session_manager.stores.files.recognition import metas_in, owner_of
 from session_manager.stores.sqlite.foreign import ForeignDatabase
 
 __all__ = ["FoundFile", "files_of"]
@@ -21,11 +22,15 @@ class FoundFile(SourceFile):
 
     :param path: where it is.
     :param name: its path below the source.
+    :param names: the names in its directory.
+    :param metas: those of them that are names of metadata.
     """
 
-    def __init__(self, path: str, name: str) -> None:
+    def __init__(self, path: str, name: str, names: Container[str] = (), metas: frozenset[str] = frozenset()) -> None:
         self.path = path
         self.name = name
+        self.names = names
+        self.metas = metas
         try:
             status = os.stat(path)
         except OSError as error:
@@ -69,14 +74,15 @@ class FoundFile(SourceFile):
 def files_of(source: str) -> list[FoundFile]:
     """Return the files of a source: the file that it is, or all below the directory that it is, by their names.
 
-    Hidden files and directories are left out, and so are links and whatever is no file.
+    Hidden files and directories are left out, and so are links, whatever is no file, and files that only belong to another one.
 
     :raises StorageError: if it is not there, or cannot be read.
     """
     if not os.path.lexists(source):
         raise StorageError(source, "is not there")
     if not os.path.isdir(source):
-        return [FoundFile(source, os.path.basename(source))]
+        around = _names_in(os.path.dirname(source) or ".")
+        return [FoundFile(source, os.path.basename(source), around, metas_in(around))]
 
     def failed(error: OSError) -> None:
         raise StorageError(error.filename or source, f"cannot be read: {error.strerror}") from error
@@ -84,11 +90,20 @@ def files_of(source: str) -> list[FoundFile]:
     found = []
     for directory, below, names in os.walk(source, onerror=failed):
         below[:] = sorted(name for name in below if not name.startswith("."))
+        around, metas = frozenset(names), metas_in(names)
         for name in names:
             path = os.path.join(directory, name)
-            if not name.startswith(".") and _is_regular(path):
-                found.append(FoundFile(path, os.path.relpath(path, source).replace(os.sep, "/")))
+            if not name.startswith(".") and owner_of(name, around) is None and _is_regular(path):
+                found.append(FoundFile(path, os.path.relpath(path, source).replace(os.sep, "/"), around, metas))
     return sorted(found, key=lambda one: one.name)
+
+
+def _names_in(directory: str) -> frozenset[str]:
+    """Return the names in a directory; none if it cannot be listed."""
+    try:
+        return frozenset(os.listdir(directory))
+    except OSError:
+        return frozenset()
 
 
 def _is_regular(path: str) -> bool:

@@ -7,17 +7,26 @@ directory of somebody's notes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 import attrs
 
 from session_manager.codec.json import DecodeError, decode_json
 
-__all__ = ["FORMATS", "HEAD", "Head", "format_of", "format_of_tables"]
+__all__ = ["FORMATS", "HEAD", "META", "MIGRATED", "Head", "format_of", "format_of_tables", "metas_in", "owner_of"]
 
 #: How many bytes of a file are looked at.
 HEAD = 65_536
+
+#: How the name of a file ends that was taken over, by picoclaw itself or by `adopt`. It is nobody's session any more.
+MIGRATED = ".migrated"
+
+#: How the name of a file with the metadata of a session of picoclaw's ends.
+META = ".meta.json"
+
+#: How the names of files end that only belong to another one, and how that one's name ends instead.
+_PARTS = {META: ".jsonl", "-wal": "", "-shm": "", "-journal": ""}
 
 _LINES = (".jsonl", ".ndjson")
 _SQLITE = b"SQLite format 3\0"
@@ -42,22 +51,25 @@ class Head:
     tables: frozenset[str] = frozenset()
     #: Whether it is a SQLite database.
     is_database: bool = False
+    #: The names of files with metadata of sessions in its directory (`metas_in`).
+    metas: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, name: str, data: bytes) -> Head:
+    def of(cls, name: str, data: bytes, metas: frozenset[str] = frozenset()) -> Head:
         """Return the start of a file.
 
         :param name: its name, without directories.
         :param data: its first bytes, up to `HEAD`.
+        :param metas: the names of files with metadata of sessions in its directory.
         """
         if data.startswith(_SQLITE):
             tables = frozenset(table.decode() for table in _TABLE.findall(data))
             return cls(name, (), tables=tables, is_database=True)
         text = data.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")
         if text[:1] not in (b"{", b"[") or b"\0" in text:
-            return cls(name, ())
+            return cls(name, (), metas=metas)
         is_array = text.startswith(b"[")
-        return cls(name, _objects(name, text, is_array=is_array), is_array=is_array)
+        return cls(name, _objects(name, text, is_array=is_array), is_array=is_array, metas=metas)
 
     @property
     def first(self) -> Mapping[str, Any]:
@@ -74,6 +86,27 @@ def _is_export(head: Head) -> bool:
     return "session_manager" in head.first and "key" in head.first
 
 
+def _is_picoclaw_json(head: Head) -> bool:
+    """Sessions of picoclaw's in one file: an object with ``key`` and ``messages``, and no ``format``, as ours has."""
+    first = head.first
+    is_named = head.name.endswith(".json") and not head.name.endswith(META)
+    return is_named and not head.is_array and {"key", "messages"} <= first.keys() and "format" not in first
+
+
+def _is_picoclaw_jsonl(head: Head) -> bool:
+    """Sessions of picoclaw's in two files: messages in lines, in a directory with ``.meta.json``; or a file of that name.
+
+    A file with its own ``.meta.json`` may be empty, or be damaged from its start.
+    """
+    first = head.first
+    if head.name.endswith(META):
+        return {"key", "skip", "count"} <= first.keys()
+    if not head.objects:
+        return head.name.endswith(".jsonl") and head.name.removesuffix(".jsonl") + META in head.metas
+    is_message = isinstance(first.get("role"), str) and "type" not in first
+    return head.name.endswith(".jsonl") and bool(head.metas) and is_message
+
+
 def _is_openai(head: Head) -> bool:
     """OpenAI's chat completions and its files for fine-tuning: objects with ``messages``, and no other program's fields."""
     messages = head.first.get("messages")
@@ -83,6 +116,8 @@ def _is_openai(head: Head) -> bool:
 #: The formats and what recognizes them: the first one that fits counts.
 FORMATS: dict[str, Recognizer] = {
     "session_manager": _is_export,
+    "picoclaw-json": _is_picoclaw_json,
+    "picoclaw-jsonl": _is_picoclaw_jsonl,
     "openai": _is_openai,
 }
 
@@ -90,18 +125,37 @@ FORMATS: dict[str, Recognizer] = {
 TABLES: dict[str, frozenset[str]] = {}
 
 
-def format_of(name: str, data: bytes) -> str | None:
-    """Return the format of a file; `None` if it is none that is known.
+def format_of(name: str, data: bytes, metas: frozenset[str] = frozenset()) -> str | None:
+    """Return the format of a file; `None` if it is none that is known, or was taken over already.
 
     :param name: its name, without directories.
     :param data: its first bytes, up to `HEAD`.
+    :param metas: the names of files with metadata of sessions in its directory (`metas_in`).
     """
-    head = Head.of(name, data)
+    if name.endswith(MIGRATED):
+        return None
+    head = Head.of(name, data, metas)
     if head.is_database:
         return format_of_tables(head.tables)
-    if not head.objects:
-        return None
     return next((one for one, fits in FORMATS.items() if fits(head)), None)
+
+
+def metas_in(names: Iterable[str]) -> frozenset[str]:
+    """Return the names of files that hold metadata of a session of picoclaw's, whose messages are in another file."""
+    return frozenset(name for name in names if name.endswith(META))
+
+
+def owner_of(name: str, names: Container[str]) -> str | None:
+    """Return the file that another one only belongs to; `None` if it is a file of its own.
+
+    :param name: the name of the other one, without directories.
+    :param names: those in its directory.
+    """
+    for ending, owner in _PARTS.items():
+        whole = name.removesuffix(ending) + owner
+        if name.endswith(ending) and whole in names:
+            return whole
+    return None
 
 
 def format_of_tables(tables: Iterable[str]) -> str | None:
