@@ -28,8 +28,9 @@ if os.path.isdir(_RAM) and shutil.disk_usage(_RAM).free > _ENOUGH:
     os.environ.setdefault("TMPDIR", _RAM)
     tempfile.tempdir = None  # and is looked up again
 
-# Without bytecode, each of the many processes that the tests start would compile all of it.
+# Without bytecode, each of the many processes that the tests start would compile all of it, and each run all tests.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 #: For type checkers, not for running.
 collect_ignore = ["typing"]

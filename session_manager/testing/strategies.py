@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, ParamSpec, TypeVar, cast
 
-from hypothesis import HealthCheck, currently_in_test_context, find, settings
+from hypothesis import HealthCheck, Phase, currently_in_test_context, find, settings
 from hypothesis import strategies as st
 
 from session_manager.model.json_value import copy_value
@@ -103,7 +103,10 @@ def _warm_up() -> None:
     Otherwise the first draw would build them, and fail the health check as too slow.
     """
     if not currently_in_test_context():
-        quietly = settings(max_examples=1, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+        health = list(HealthCheck)
+        quietly = settings(
+            max_examples=1, phases=[Phase.generate], database=None, derandomize=True, suppress_health_check=health
+        )
         find(st.tuples(st.text(), st.text(st.characters()), st.integers()), lambda _: True, settings=quietly)
 
 

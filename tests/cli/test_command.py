@@ -269,7 +269,7 @@ def test_a_transcript_in_a_real_terminal(chats, tmp_path):
 
 def test_a_closed_pipe_ends_the_command_quietly(tmp_path):
     with SessionManager(f"sqlite:{tmp_path / 'chats.db'}") as m:
-        for number in range(3000):
+        for number in range(1200):
             m.add_message(f"key-{number:060}", "user", "hi")
     line = f"{' '.join(command('ls', '-s', tmp_path / 'chats.db'))} | head -1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)

@@ -43,7 +43,7 @@ def os_error(name):
 def faults(number, size, *, brief=False):
     """Return what happens to the n-th operation: in a soak each error once, from then on, and after the fact.
 
-    Otherwise some of them, in turn; in a smoke run one.
+    Otherwise some of them, in turn; in a smoke run one, for each second operation.
 
     :param brief: it is read only: fewer.
     """
@@ -52,16 +52,17 @@ def faults(number, size, *, brief=False):
     def some(offset, count):
         return ERRNOS if soak else [ERRNOS[(number * 2 + offset + place) % len(ERRNOS)] for place in range(count)]
 
-    turn = number % 4
     if size == Size.SMOKE:
+        number //= 2  # each second operation is struck
         name = some(0, 1)[0]
         yield (
             Fault(os_error(name)),
             Fault(os_error(name), sticky=True),
             Fault(INTERRUPTS[number // 4 % 2](), after=True),
             Fault(os_error(name), after=True),
-        )[turn]
+        )[number % 4]
         return
+    turn = number % 4
     yield from (Fault(os_error(name)) for name in some(0, 1 if brief else 2))
     yield from (Fault(os_error(name), sticky=True) for name in some(2, 1))
     if brief and not soak:
@@ -230,7 +231,7 @@ def loop(place, name, situation, size):
     concerned = [key for key in every if key == KEY or key in dirty or before[key] != after[key]]
     keys = every if size == Size.SOAK else concerned
     count = 0
-    for number in range(1, MOST):
+    for number in range(1, MOST, size.of(2, 1, 1)):
         for fault in faults(number, size, brief=name not in QUICK):
             if not inject(place, prepare, call, number, fault, ends=ends, before=before, after=after, keys=keys):
                 return count

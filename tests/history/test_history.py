@@ -327,10 +327,11 @@ def test_nothing_that_was_given_is_changed_through_what_comes_back():
     assert [facts(message) for message in given] == before
 
 
-def test_ten_thousand_open_calls_are_repaired_in_one_go():
-    items = [Message.from_dict({**ITEM, "call_id": f"call_{number}"}) for number in range(10_000)]
+def test_ten_thousand_open_calls_are_repaired_in_one_go(size):
+    count = size.of(2_000, 10_000, 10_000)
+    items = [Message.from_dict({**ITEM, "call_id": f"call_{number}"}) for number in range(count)]
     mended = repair(items)
-    assert len(mended) == 20_000
+    assert len(mended) == 2 * count
     assert problems(mended) == []
 
 
@@ -530,7 +531,7 @@ def recorded():
 
 def test_recorded_conversations_cut_anywhere_are_repaired(recorded, size):
     """Every beginning and every length of each conversation is tried."""
-    cuts, some = 0, recorded[:: size.of(5, 1, 1)]
+    cuts, some = 0, recorded[:: size.of(8, 1, 1)]
     for chat in some:
         assert problems(chat) == []
         assert same_objects(repair(chat), chat)
@@ -544,7 +545,7 @@ def test_recorded_conversations_cut_anywhere_are_repaired(recorded, size):
 
 
 def test_recorded_conversations_truncated_to_every_length_stay_valid(recorded, size):
-    for chat in recorded[:: size.of(5, 1, 1)]:
+    for chat in recorded[:: size.of(8, 1, 1)]:
         for keep_last in range(len(chat) + 1):
             kept = chat[safe_start(chat, keep_last) :]
             assert len(kept) >= keep_last
@@ -552,8 +553,8 @@ def test_recorded_conversations_truncated_to_every_length_stay_valid(recorded, s
             assert kept == chat or not kept or kept[0].role == "user"
 
 
-def test_recorded_conversations_fit_every_budget(recorded):
-    for chat in recorded[:20]:
+def test_recorded_conversations_fit_every_budget(recorded, size):
+    for chat in recorded[: size.of(6, 20, 20)]:
         for budget in range(0, 12_000, 500):
             found = fitted(chat, budget)
             if isinstance(found, int):

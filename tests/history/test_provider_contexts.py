@@ -100,7 +100,7 @@ def test_the_provider_takes_a_context_under_its_rules(case):
     rules, shapes = CASES[case]
     checked = []
 
-    @examples(12)
+    @examples(8)
     @given(st.data(), st.booleans(), st.none() | st.integers(0, 12))
     def taken(data, summarized, bound):
         shape = data.draw(st.sampled_from(shapes))
@@ -119,11 +119,11 @@ def test_the_provider_takes_a_context_under_its_rules(case):
 
 
 @each_case
-def test_the_provider_takes_recorded_conversations_cut_anywhere(case):
+def test_the_provider_takes_recorded_conversations_cut_anywhere(case, size):
     if not CHATS.exists():
         pytest.skip("../shared/data/airline_chats.jsonl is not here")
     rules, shapes = CASES[case]
-    for number, (_, system, steps) in enumerate(airline_conversations()[list(CASES).index(case) :: 24]):
+    for number, (_, system, steps) in enumerate(airline_conversations()[list(CASES).index(case) :: size.of(60, 24, 24)]):
         shape = shapes[number % len(shapes)]
         history = in_shape(shape, steps)
         for at in range(len(history) + 1):

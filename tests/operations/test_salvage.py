@@ -70,11 +70,11 @@ def is_damaged(kind, path):
 
 
 @pytest.mark.parametrize(("kind", "each"), [("snapshot", False), ("log", True), ("log", False)])
-def test_a_flipped_byte_costs_one_message_at_most(kind, each, tmp_path):
+def test_a_flipped_byte_costs_one_message_at_most(kind, each, size, tmp_path):
     there = written(kind, tmp_path / "c", each=each)
     file = file_of(kind, tmp_path / "c")
     data, chance = file.read_bytes(), random.Random(7)
-    places = {0, len(data) - 1, data.find(b"\n"), *chance.sample(range(len(data)), 40)}
+    places = {0, len(data) - 1, data.find(b"\n"), *chance.sample(range(len(data)), size.of(15, 40, 400))}
     for place in sorted(places):
         file.write_bytes(data)
         flip(file, place, chance.choice([1, 0x20, 0x80, 0xFF]))
@@ -344,12 +344,12 @@ def database(tmp_path_factory):
 
 
 @pytest.mark.parametrize("damage", [bytes(4096), b"\1" + random.Random(3).randbytes(4095)], ids=["zeros", "garbage"])
-def test_a_bad_page_leaves_all_rows_of_the_others(database, damage, tmp_path):
+def test_a_bad_page_leaves_all_rows_of_the_others(database, damage, size, tmp_path):
     """Also the first page, with the schema, and those of indexes and inner pages: without SQLite, no row hangs on another page."""
     path, there, archive = database
     data = path.read_bytes()
     on_page = rows_on_pages(path)
-    for page in range(damage[0] % 2, len(data) // 4096, 2):
+    for page in range(damage[0] % 2, len(data) // 4096, size.of(4, 2, 1)):
         file = tmp_path / f"{page}.db"
         file.write_bytes(data[: page * 4096] + damage + data[page * 4096 + 4096 :])
         (tmp_path / f"{page}.db.lock").touch()
