@@ -7,6 +7,7 @@ import importlib
 import inspect
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -28,6 +29,7 @@ NEEDED = {
 NEW = "import sys\nbefore = set(sys.modules)\n{}\nprint(*sorted(set(sys.modules) - before))"
 
 
+@cache
 def imported(code: str) -> set[str]:
     """The modules that a fresh process imports for some code."""
     done = subprocess.run([sys.executable, "-c", NEW.format(code)], capture_output=True, text=True, check=True)

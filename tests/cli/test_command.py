@@ -11,6 +11,7 @@ import sys
 import time
 
 import pytest
+from click.testing import CliRunner
 
 import session_manager
 from session_manager import SessionManager
@@ -318,16 +319,10 @@ def test_bash_completes_keys_with_colons(log, tmp_path, line, wanted):
 
 
 def completed(words, at, **environment):
-    env = {
-        **os.environ,
-        "_SESSION_MANAGER_COMPLETE": "bash_complete",
-        "COMP_WORDS": words,
-        "COMP_CWORD": str(at),
-        **environment,
-    }
-    code = "from session_manager.cli.program import program; program(prog_name='session-manager')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env)
-    assert done.stderr == ""
+    """Return what is offered for the n-th of some words. (That a shell can ask, another test says.)"""
+    env = {"_SESSION_MANAGER_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(at), **environment}
+    done = CliRunner().invoke(program, [], env=env, prog_name="session-manager")
+    assert (done.exit_code, done.stderr) == (0, "")
     return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
 
 

@@ -53,7 +53,9 @@ def test_the_reference_names_every_public_name_and_call():
 
 def test_every_test_that_the_documentation_names_is_there():
     files = [*(ROOT / "tests").rglob("*.py")]
-    there = {file.stem for file in files}.union(*(re.findall(r"\bdef (test_\w+)\(", file.read_text()) for file in files))
+    there = {file.stem for file in files}.union(
+        *(re.findall(r"\bdef (test_\w+)\(", file.read_text()) for file in files)
+    )
     for page in PAGES:
         assert set(re.findall(r"\btest_\w+", page.read_text())) <= there, page.name
 

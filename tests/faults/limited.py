@@ -24,7 +24,7 @@ from session_manager import SaveFailedError, SaveOutcomeUnknownError, SessionMan
 from tests.faults.expected import digest, shown
 from tests.faults.worker import DATABASE, DIRECTORY
 
-LARGE = 8_000_000
+LARGE = 4_000_000
 MEGABYTE = 1 << 20
 
 

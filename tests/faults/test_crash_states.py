@@ -54,11 +54,11 @@ def test_a_write_that_is_torn_at_every_byte_of_it(kind, size, record_property):
 
 
 def test_snapshots_that_are_saved_at_once_are_each_old_or_new(size, record_property):
-    report = explore("snapshot", 3, size.of(10, 30, 30), only=("burst", "error", "kill", "power cut", "reopen"))
+    report = explore("snapshot", 3, size.of(6, 30, 30), only=("burst", "error", "kill", "power cut", "reopen"))
     said("snapshot, bursts", report)
     record_property("states", report.states)
-    assert report.states > size.of(500, 10_000, 10_000)
-    assert report.recovering > size.of(50, 1000, 1000)
+    assert report.states > size.of(250, 10_000, 10_000)
+    assert report.recovering > size.of(25, 1000, 1000)
 
 
 def test_a_million_states_and_more(size):

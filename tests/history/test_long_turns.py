@@ -148,7 +148,7 @@ def long_turns(draw):
     return said
 
 
-@examples(60, many=300)
+@examples(20, many=300)
 @given(long_turns() | conversations() | damaged(), st.integers(0, 12))
 @example([ASKED, *reasoning_round("a"), *items_round("b")], 2)
 def test_a_cut_makes_no_new_problem(objects, keep_last):

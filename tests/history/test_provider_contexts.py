@@ -123,7 +123,9 @@ def test_the_provider_takes_recorded_conversations_cut_anywhere(case, size):
     if not CHATS.exists():
         pytest.skip("../shared/data/airline_chats.jsonl is not here")
     rules, shapes = CASES[case]
-    for number, (_, system, steps) in enumerate(airline_conversations()[list(CASES).index(case) :: size.of(60, 24, 24)]):
+    for number, (_, system, steps) in enumerate(
+        airline_conversations()[list(CASES).index(case) :: size.of(60, 24, 24)]
+    ):
         shape = shapes[number % len(shapes)]
         history = in_shape(shape, steps)
         for at in range(len(history) + 1):

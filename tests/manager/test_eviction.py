@@ -567,7 +567,7 @@ class Shared(MemoryStore):
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 def test_two_managers_under_a_tiny_bound_see_each_others_messages(tmp_path, kind, size):
     """A session evicted while somebody asked whether it was stale was a KeyError, or missing."""
-    rounds = size.of(40, 120, 600)
+    rounds = size.of(24, 120, 600)
     store = Shared() if kind == "memory" else open_store(f"sqlite:{tmp_path / 'chats'}")
     first, second = (SessionManager(store, max_resident_bytes=1) for _ in range(2))
     for key in "abc":

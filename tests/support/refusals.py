@@ -183,7 +183,7 @@ def _camel(part: Object) -> Object:
 
 
 def _gemini(history: list[Object]) -> list[str]:
-    said, calls, before = [], [], ""
+    said, calls, before = [], Counter(), ""
     for content in history:
         parts = list(map(_camel, content["parts"]))
         if content["role"] not in ("user", "model"):
@@ -195,9 +195,9 @@ def _gemini(history: list[Object]) -> list[str]:
         told = [part["functionResponse"] for part in parts if "functionResponse" in part]
         if told and before != "call":
             said.append("Please ensure that function response turn comes immediately after a function call turn.")
-        if before == "call" and [_gemini_name(one) for one in told] != calls:
+        if before == "call" and Counter(map(_gemini_name, told)) != calls:
             said.append("the number of function response parts is equal to the number of function call parts")
-        calls = [_gemini_name(part["functionCall"]) for part in parts if "functionCall" in part]
+        calls = Counter(_gemini_name(part["functionCall"]) for part in parts if "functionCall" in part)
         if calls and before not in ("user", "response"):
             said.append("function call turn comes immediately after a user turn or after a function response turn")
         before = "response" if told else "call" if calls else content["role"]

@@ -99,11 +99,15 @@ class TestBroken(StoreContract):
 """
 
 
+#: Without plugins that a run of one test does not need: the last one takes a second.
+WITHOUT = ("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:langsmith_plugin")
+
+
 def run_contract(pytester, store, test):
     """Run a part of the contract on a store, as a user does, and return what came of it."""
     durable = getattr(store, "durable", False)
     pytester.makepyfile(USER_FILE.format(name=store.__name__, durable=durable))
-    return pytester.runpytest_inprocess("-k", test, "-q", "-p", "no:cacheprovider", "-p", "no:xdist").parseoutcomes()
+    return pytester.runpytest_inprocess("-k", test, "-q", *WITHOUT).parseoutcomes()
 
 
 @pytest.mark.long
@@ -122,7 +126,7 @@ def test_what_the_broken_stores_are_made_of_is_not_broken(pytester):
 
 def test_a_store_that_is_not_given_is_asked_for(pytester):
     pytester.makepyfile("from session_manager.testing import StoreContract\nclass TestMine(StoreContract): pass")
-    result = pytester.runpytest_inprocess("-k", "closed_twice", "-p", "no:cacheprovider", "-p", "no:xdist")
+    result = pytester.runpytest_inprocess("-k", "closed_twice", *WITHOUT)
     assert result.parseoutcomes() == {"errors": 1, "deselected": result.parseoutcomes()["deselected"]}
     result.stdout.fnmatch_lines(["*NotImplementedError: override the fixture open_store*"])
 

@@ -239,11 +239,11 @@ def test_a_line_feed_that_is_lost_takes_no_acknowledged_record_with_it():
             assert outcome(data) == (torn if cut_short else "DecodeError")
 
 
-def test_random_tails_are_torn_or_damage_and_never_data():
+def test_random_tails_are_torn_or_damage_and_never_data(size):
     chance = random.Random(5)
     torn = f"{len(SMALL)} {facts(SMALL_STATES[-1])}"
     alphabet = b'{}[]":,\\ \t\x00\xff0a'
-    for _ in range(3000):
+    for _ in range(size.of(800, 3000, 30_000)):
         tail = bytes(chance.choices(alphabet, k=chance.randrange(1, 40)))
         tail = chance.choice([tail, bytes(len(tail)), chance.randbytes(len(tail))])
         ending = chance.choice([b"", b"\n"])

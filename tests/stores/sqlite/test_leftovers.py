@@ -453,7 +453,7 @@ def test_a_log_that_is_in_use_is_never_refused(read_only, path, size):
         worker.wait(60)
 
 
-CALLS = ("pwrite64", "fdatasync", "ftruncate", "unlink")
+CALLS = ("pwrite64", "fdatasync", *(pytest.param(call, marks=pytest.mark.faults) for call in ("ftruncate", "unlink")))
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
