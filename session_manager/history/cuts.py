@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from operator import is_
 
 import attrs
 
@@ -62,10 +63,10 @@ def safe_start(messages: Sequence[Message], keep_last: int, rules: Rules = BY_SH
     if keep_last <= 0:
         return len(messages)
     last = len(messages) - keep_last
-    for start in tails(messages, rules):
+    for start, known in _ends(messages, rules):
         if start <= last:
-            found = reversed(turn_starts(messages[start:], rules))
-            return next((start + one for one in found if start + one <= last), 0)
+            found = turn_starts(messages, rules) if known is None else known
+            return next((start + one for one in reversed(found) if start + one <= last), 0)
     return 0
 
 
@@ -197,15 +198,18 @@ def fitting(
     """
     totals = [0]  # the sums over the last 0, 1, 2, … messages of the repaired history
     valid: list[Message] = []
-    for start in tails(messages, rules):
-        valid = repair(messages[start:], rules)
+    known: list[int] | None = None
+    for start, its in _ends(messages, rules):
+        end = messages[start:]
+        valid = repair(end, rules)
+        known = its if len(valid) == len(end) and all(map(is_, valid, end)) else None
         while len(totals) <= len(valid) and totals[-1] <= bound:
             totals.append(totals[-1] + counted(count, valid[-len(totals)]))
         if totals[-1] > bound:
             break
     if totals[-1] <= bound:
         return valid
-    for start in turn_starts(valid, rules):
+    for start in turn_starts(valid, rules) if known is None else known:
         if len(valid) - start < len(totals) - 1:
             return valid[start:]
     sizes = {len(valid) - at: totals[at] - totals[at - 1] for at in range(1, len(totals))}
@@ -246,19 +250,25 @@ def tails(messages: Sequence[Message], rules: Rules = BY_SHAPE) -> Iterator[int]
     `starts` give the same for the end alone as for the whole history. Questions about the end then cost the same, however long
     the history is.
     """
+    return (start for start, _ in _ends(messages, rules))
+
+
+def _ends(messages: Sequence[Message], rules: Rules) -> Iterator[tuple[int, list[int] | None]]:
+    """Yield what `tails` does, each with the starts of its turns, counted from the start of the end; `None` for the last one."""
     size = _FIRST_TAIL
     while size < len(messages):
         offset = len(messages) - size
-        if (start := _start_of_tail(messages[offset:], rules)) is not None:
-            yield offset + start
+        if found := _starts_of_end(messages[offset:], rules):
+            yield offset + found[0], [start - found[0] for start in found]
         size *= 2
-    yield 0
+    yield 0, None
 
 
-def _start_of_tail(part: Sequence[Message], rules: Rules) -> int | None:
+def _starts_of_end(part: Sequence[Message], rules: Rules) -> list[int]:
+    """Return where the turns of a part start; nothing if a result in these turns may belong to an earlier call."""
     if (found := plain_starts(part)) is not None:
-        return found[0] if found else None
+        return found
     pairing = pair(part, rules)
-    start = next(iter(starts(pairing)), None)
-    is_whole = all(index < start for index, _ in pairing.orphans | pairing.twice) if start is not None else False
-    return start if is_whole else None
+    found = starts(pairing)
+    is_whole = bool(found) and all(index < found[0] for index, _ in pairing.orphans | pairing.twice)
+    return found if is_whole else []
