@@ -362,7 +362,10 @@ class SaveFailedError(SaveError):
 
 
 class SaveOutcomeUnknownError(SaveError):
-    """The new bytes are there, but may not survive a power cut. Save again to settle it."""
+    """Nobody knows whether the session was saved, or deleted: the answer was lost, or the disk did not confirm it.
+
+    The new state is there, or the old one, or the new one until a power cut. Save again, or delete again, to settle it.
+    """
 
     def __init__(self, key: str, reason: str) -> None:
         SessionManagerError.__init__(self, key, reason)

@@ -79,14 +79,7 @@ def import_sessions(
     tallies = [_Tally(file, known) for file, known in files]
     with opened(_target(into, dry_run=dry_run), read_only=dry_run) as store:
         writer = Writer(store, on_conflict, is_dry=dry_run)
-        total = sum(tally.file.size for tally in tallies if tally.format is not None)
-        for batch in _batches(_sessions(tallies, timezone)):
-            outcomes = writer.write([(one, Origin(tally.format or "", tally.file.name)) for tally, one in batch])
-            read = sum(tally.file.read for tally in tallies if tally.format is not None)
-            for (tally, one), outcome in zip(batch, outcomes, strict=True):
-                tally.count(outcome)
-                if progress is not None:
-                    progress(read, total, one.key)
+        _write_all(writer, tallies, timezone, progress)
     return ImportReport(files=tuple(tally.report() for tally in tallies))
 
 
@@ -142,6 +135,19 @@ def _sessions(tallies: Iterable[_Tally], zone: tzinfo | None) -> Iterator[tuple[
                     yield tally, found
         except StorageError as error:
             tally.skipped.append(Skipped(reason=error.reason))
+
+
+def _write_all(writer: Writer, tallies: list[_Tally], zone: tzinfo | None, progress: Progress | None) -> None:
+    """Write what the files hold, and count what becomes of it."""
+    known = [tally for tally in tallies if tally.format is not None]
+    total = sum(tally.file.size for tally in known)
+    for batch in _batches(_sessions(known, zone)):
+        outcomes = writer.write([(one, Origin(tally.format or "", tally.file.name)) for tally, one in batch])
+        read = sum(tally.file.read for tally in known)
+        for (tally, one), outcome in zip(batch, outcomes, strict=True):
+            tally.count(outcome)
+            if progress is not None:
+                progress(read, total, one.key)
 
 
 def _batches(

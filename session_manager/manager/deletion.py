@@ -19,6 +19,7 @@ from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.fair_lock import Claims
 from session_manager.manager.cache.residents import Residents
 from session_manager.manager.events import Deleted, Expired
+from session_manager.manager.pauses import ATTEMPTS, pause
 from session_manager.model.session import ANY, Anything, Version
 from session_manager.resource import Resource
 from session_manager.stores.contract import SessionInfo, Store
@@ -81,12 +82,39 @@ class Removal(Resource):
         try:
             with self._residents.lock_of(key):
                 self._residents.check_not_closed()
-                deleted = self._delete(key) if isinstance(expected, Anything) else self._delete_expected(key, expected)
+                deleted = (
+                    self._delete_any(key) if isinstance(expected, Anything) else self._delete_expected(key, expected)
+                )
                 if deleted:
                     reports.note(Deleted(key=key))
                 return deleted
         finally:
             reports.deliver()
+
+    def _delete_any(self, key: str) -> bool:
+        """Delete a session in whatever version it has. Requires its keyed lock.
+
+        A store that others write to is told the version that is seen there: a request that arrives late must not delete a session
+        that was begun after it. A damaged session has no version.
+        """
+        store = self._residents.store
+        if not store.shared:
+            return self._delete(key)
+        for attempt in range(ATTEMPTS):
+            try:
+                seen = store.version(key)
+                if seen is not None:
+                    return self._delete(key, seen)
+            except (CorruptSessionError, UnsupportedFormatError):
+                return self._delete(key)
+            except ConflictError:
+                if attempt == ATTEMPTS - 1:
+                    raise
+            else:
+                with self._residents.lock.checked:
+                    return self._residents.deleted(key, stored=False)
+            pause(attempt)
+        raise AssertionError("the last attempt raises")
 
     def _delete_expected(self, key: str, expected: Version | None) -> bool:
         """Delete a session in one version. Requires its keyed lock. A message that comes now waits, and starts a new one."""

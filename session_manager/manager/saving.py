@@ -19,6 +19,7 @@ from session_manager.errors import (
 )
 from session_manager.manager.cache.residents import Residents
 from session_manager.manager.events import Conflict
+from session_manager.manager.pauses import ATTEMPTS, pause
 from session_manager.model.changes import Change
 from session_manager.resource import Resource
 from session_manager.stores.contract import Commit, Store
@@ -28,7 +29,6 @@ __all__ = ["Saving"]
 _BATCH = 64
 #: After these a save needs a decision, which only a caller can make.
 _NOT_UNASKED = (ConflictError, CorruptSessionError, UnsupportedFormatError)
-_ATTEMPTS = 100
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -159,7 +159,7 @@ class Saving(Resource):
         """Save a session, and say whether something was written. Requires its keyed lock."""
         conflict: ConflictError | None = None
         try:
-            for _ in range(_ATTEMPTS):
+            for attempt in range(ATTEMPTS):
                 commit = self._begin(key)
                 if commit is None:
                     return False
@@ -170,6 +170,7 @@ class Saving(Resource):
                 conflict = self._write(store, commit)
                 if conflict is None:
                     return True
+                pause(attempt)
                 self._residents.rebase(store, key)
             assert conflict is not None
             raise conflict

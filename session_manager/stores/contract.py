@@ -69,7 +69,8 @@ class Store(Resource, abc.ABC):
 
     **Conflicts.** A session has a `Version`: the generation that it got when it was created, and
     the count of its durable states. A write names the version that it is based on, and does nothing but raise
-    `ConflictError` if the store holds another one.
+    `ConflictError` if the store holds another one. A store that is `shared` compares and writes in one step: of several writers
+    on one base, and of several that create one session, exactly one wins. Of a write and a deletion of one version, too.
 
     **Errors** are this library's, never a driver's, which is the ``__cause__``. `CorruptSessionError` and
     `UnsupportedFormatError` mean an unreadable session, which is never overwritten. `StorageError` means an unreadable
@@ -115,7 +116,8 @@ class Store(Resource, abc.ABC):
     def write(self, commit: Commit) -> None:
         """Make a commit durable.
 
-        :raises ConflictError: if the store does not hold `Commit.base`; nothing has changed.
+        :raises ConflictError: if the store does not hold `Commit.base`, or `landed` has said that this write did not
+            happen; nothing has changed.
         :raises CorruptSessionError: if what it holds is damaged; nothing has changed.
         :raises SaveFailedError: nothing has changed.
         :raises SaveOutcomeUnknownError: ask `landed` before the next write of this session.
@@ -125,9 +127,10 @@ class Store(Resource, abc.ABC):
     def landed(self, commit: Commit) -> bool | None:
         """Settle a write whose outcome was unknown: whether it is durable now.
 
-        A store of one process may write the whole session once more to find out.
+        A store of one process may write the whole session once more to find out. A write that is still on its way, such as a
+        request to a server, is stopped by the answer: after `False` the store refuses it, whenever it arrives.
 
-        :returns: `True`: it is durable. `False`: it did not happen. `None`: that cannot be told any more.
+        :returns: `True`: it is durable. `False`: it did not happen, and never will. `None`: that cannot be told any more.
         :raises SaveError: it is still unknown.
         """
 
@@ -135,10 +138,11 @@ class Store(Resource, abc.ABC):
     def delete(self, key: str, expected: Version | None = None) -> bool:
         """Delete a session, durably; a damaged one is moved to quarantine, if there is one.
 
-        :param expected: delete only this version of it.
+        :param expected: delete only this version of it. A manager always names the version that it has seen in a store that is
+            `shared`, so that a deletion that arrives late cannot hit the session begun after it.
         :returns: whether there was one (and, with `expected`, whether it was that version).
         :raises SaveFailedError: nothing has changed.
-        :raises SaveOutcomeUnknownError: delete it again.
+        :raises SaveOutcomeUnknownError: it may be gone, or there as before, or come back after a power cut: delete it again.
         """
 
     @abc.abstractmethod

@@ -40,6 +40,8 @@ class MemoryStore(Store):
         self._writing = threading.RLock()
         #: The tokens of sessions that were deleted.
         self._tokens: dict[str, tuple[str, ...]] = {}
+        #: The tokens of writes that were said not to have landed: they must not land any more.
+        self._voided: set[str] = set()
 
     def load(self, key: str) -> Session | None:
         stored = self._sessions.get(key)
@@ -57,7 +59,7 @@ class MemoryStore(Store):
         with self._writing:
             key = commit.session.key
             stored = self._sessions.get(key)
-            if self.version(key) != commit.base:
+            if self.version(key) != commit.base or commit.token in self._voided:
                 raise ConflictError(key, commit.base, self.version(key))
             archive = () if stored is None else stored.archive
             if commit.archived or commit.spared is not None:
@@ -71,12 +73,16 @@ class MemoryStore(Store):
         return self._tokens.get(key, ()) if stored is None else stored.tokens
 
     def landed(self, commit: Commit) -> bool | None:
-        tokens = self._tokens_of(commit.session.key)
-        if commit.token in tokens:
-            return True
-        if not commit.doubt.exists:
-            return False
-        return commit.unknown_token(len(tokens), self.version(commit.session.key))
+        with self._writing:
+            tokens = self._tokens_of(commit.session.key)
+            if commit.token in tokens:
+                return True
+            landed = (
+                commit.unknown_token(len(tokens), self.version(commit.session.key)) if commit.doubt.exists else False
+            )
+            if landed is False and commit.token:
+                self._voided.add(commit.token)
+            return landed
 
     def delete(self, key: str, expected: Version | None = None) -> bool:
         with self._writing:

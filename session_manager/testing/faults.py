@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import enum
+import threading
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
-from session_manager.arguments import check_type
+import attrs
+
+from session_manager.arguments import check_seconds, check_type
 from session_manager.errors import SaveFailedError, SaveOutcomeUnknownError, SessionManagerError
 from session_manager.history.search import SearchHit
 from session_manager.manager.manager import SessionManager
@@ -24,6 +27,13 @@ __all__ = ["FaultyStore", "crash"]
 
 class _Lost(enum.Enum):
     ACK = "ack"
+
+
+@attrs.frozen
+class _Late:
+    """A write that arrives after its caller has been told that nobody knows."""
+
+    seconds: float
 
 
 class FaultyStore(Store):
@@ -61,7 +71,9 @@ class FaultyStore(Store):
         self.archives = store.archives
         self.windowed = store.windowed
         self.compacts_all = store.compacts_all
-        self._faults: deque[BaseException | _Lost] = deque()
+        self._faults: deque[BaseException | _Lost | _Late] = deque()
+        #: The threads of late writes, and what became of each.
+        self._late: deque[tuple[threading.Thread, list[Exception | None]]] = deque()
 
     def fail_next(self, error: BaseException) -> None:
         """Let the next write raise an error, and write nothing.
@@ -75,8 +87,29 @@ class FaultyStore(Store):
         """Let the next write be made durable, and then raise `SaveOutcomeUnknownError`."""
         self._faults.append(_Lost.ACK)
 
+    def late_next(self, seconds: float) -> None:
+        """Let the next write raise `SaveOutcomeUnknownError` at once, and arrive at the store after some seconds.
+
+        So does a request that a network holds up. `settle_late` tells what became of it: a store that was asked meanwhile
+        whether the write has landed, and said that it has not, must refuse it.
+
+        :param seconds: from 0; a thread waits so long.
+        :raises TypeError, ValueError: if it is no such number.
+        """
+        check_seconds(seconds, "seconds", most=86_400)
+        self._faults.append(_Late(seconds))
+
+    def settle_late(self) -> list[Exception | None]:
+        """Wait until all late writes have arrived; return the error of each, or `None` if it was made durable, in order."""
+        errors = []
+        while self._late:
+            thread, outcome = self._late.popleft()
+            thread.join()
+            errors.extend(outcome)
+        return errors
+
     def heal(self) -> None:
-        """Forget all pending faults, and the delay."""
+        """Forget all pending faults, and the delay. Late writes arrive all the same."""
         self._faults.clear()
         self.delay = 0.0
 
@@ -89,12 +122,23 @@ class FaultyStore(Store):
         except IndexError:
             self.store.write(commit)
             return
+        if isinstance(fault, _Late):
+            self._deliver_late(commit, fault.seconds)
+            raise SaveOutcomeUnknownError(commit.session.key, "it is held up, on purpose")
         if isinstance(fault, _Lost):
             self.store.write(commit)
             raise SaveOutcomeUnknownError(commit.session.key, "its acknowledgement was lost, on purpose")
         if isinstance(fault, SessionManagerError) or not isinstance(fault, Exception):
             raise fault
         raise SaveFailedError(commit.session.key, str(fault)) from fault
+
+    def _deliver_late(self, commit: Commit, seconds: float) -> None:
+        """Start the thread that writes a commit after some seconds."""
+        outcome: list[Exception | None] = []
+        thread = threading.Timer(seconds, lambda: outcome.append(self.store._attempt(commit)))
+        commit.doubt.exists = True
+        self._late.append((thread, outcome))
+        thread.start()
 
     def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
         """Make commits durable: together if no fault is due, else one by one."""
@@ -226,7 +270,8 @@ class FaultyStore(Store):
         return self.store.strays()
 
     def close(self) -> None:
-        """Call the wrapped store."""
+        """Wait for late writes, and close the wrapped store."""
+        self.settle_late()
         self.store.close()
 
     def __repr__(self) -> str:

@@ -69,6 +69,45 @@ class Base(MemoryStore):
 # Versions
 
 
+@noticed_by("test_of_writers_on_one_base_exactly_one_wins")
+class LooksAndThenWrites(Base):
+    """Passes every other test: what is called one after the other never meets the gap."""
+
+    def write(self, commit):
+        key = commit.session.key
+        if self.version(key) != commit.base:
+            raise ConflictError(key, commit.base, self.version(key))
+        time.sleep(0.001)
+        with self._writing:
+            super().write(attrs.evolve(commit, base=self.version(key)))
+
+
+@noticed_by("test_of_writers_that_create_one_session_exactly_one_wins")
+class LooksAndThenCreates(LooksAndThenWrites):
+    def write(self, commit):
+        if commit.base is None:
+            super().write(commit)
+        else:
+            Base.write(self, commit)
+
+
+@noticed_by("test_of_a_write_and_a_deletion_exactly_one_wins")
+class LooksAndThenDeletes(Base):
+    def delete(self, key, expected=None):
+        if expected is not None and self.version(key) != expected:
+            return False
+        time.sleep(0.001)
+        return super().delete(key)
+
+
+@noticed_by("test_a_write_that_is_said_not_to_have_landed_never_lands")
+class TakesLateWrites(Base):
+    def landed(self, commit):
+        landed = super().landed(commit)
+        self._voided.clear()
+        return landed
+
+
 @noticed_by("test_a_write_on_another_base_is_a_conflict")
 class AcceptsAnyBase(Base):
     def accepts(self, there, base):

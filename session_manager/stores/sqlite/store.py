@@ -115,6 +115,8 @@ class SQLiteStore(Store):
         self._group = GroupCommit(self._database)
         #: How many things are in quarantine, as far as this process knows; `None`: to be counted.
         self._count_quarantined: int | None = None
+        #: The tokens of writes that were said not to have landed: none of them may land any more.
+        self._voided: set[str] = set()
         self.shared = not exclusive
         self.indexed = self._database.has_index
 
@@ -233,6 +235,8 @@ class SQLiteStore(Store):
         has_landed = partial(_has_landed, key=key, digest=token_digest(commit.token)) if commit.token else None
 
         def work(connection: sqlite3.Connection) -> None:
+            if commit.token in self._voided:
+                raise ConflictError(key, commit.base, read_version(connection, key), "it was said not to have landed")
             self._undamaged(key, partial(write, connection))
 
         return Request(key, work, has_landed, clears, commit.doubt)
@@ -241,17 +245,21 @@ class SQLiteStore(Store):
         key, digest = commit.session.key, token_digest(commit.token)
         self._check_writable()
 
-        def read(connection: sqlite3.Connection) -> tuple[bytes, Version | None]:
-            return self._undamaged(key, lambda: (read_tokens(connection, key), read_version(connection, key)))
+        def read(connection: sqlite3.Connection) -> bool | None:
+            tokens, version = self._undamaged(
+                key, lambda: (read_tokens(connection, key), read_version(connection, key))
+            )
+            if digest in _each(tokens):
+                return True
+            landed = commit.unknown_token(len(tokens) // TOKEN_BYTES, version) if commit.doubt.exists else False
+            if landed is False and commit.token:
+                self._voided.add(commit.token)
+            return landed
 
         look = Request(key, read)
         look.has_landed = lambda _: False
-        tokens, version = self._run(look)
-        if digest in _each(tokens):
-            return True
-        if not commit.doubt.exists:
-            return False
-        return commit.unknown_token(len(tokens) // TOKEN_BYTES, version)
+        landed: bool | None = self._run(look)
+        return landed
 
     def delete(self, key: str, expected: Version | None = None) -> bool:
         self._check_writable()

@@ -8,6 +8,7 @@ from session_manager.testing.contract.deletes import DeleteContract
 from session_manager.testing.contract.keys import KeyContract
 from session_manager.testing.contract.life import LifeContract
 from session_manager.testing.contract.listings import ListingContract
+from session_manager.testing.contract.races import RaceContract
 from session_manager.testing.contract.renames import RenameContract
 from session_manager.testing.contract.searches import SearchContract
 from session_manager.testing.contract.windows import WindowContract
@@ -21,6 +22,7 @@ class StoreContract(
     KeyContract,
     ListingContract,
     DeleteContract,
+    RaceContract,
     RenameContract,
     ArchiveContract,
     SearchContract,

@@ -97,6 +97,7 @@ class DeleteContract(ContractBase):
             check_same(storage.store.load(KEY), commit.session if landed else _stored(chat))
             check_same(storage.reopen().load(KEY), commit.session if landed else _stored(chat))
             if not landed:
+                commit = attrs.evolve(commit, token=f"{commit.token} again")
                 storage.store.write(commit)
             check_holds(storage.store, chat.written(commit))
 
