@@ -16,14 +16,24 @@ FORMATS: dict[str, str] = {
     "session_manager": "our own exports in JSON",
     "picoclaw-json": "picoclaw: a JSON file for each session",
     "picoclaw-jsonl": "picoclaw: messages in JSONL, and a .meta.json for each session",
+    "motosan": "motosan-agent-loop: JSONL",
+    "nanobot": "nanobot: JSONL",
     "openai": "OpenAI: JSON or JSONL with messages",
+    "openai-agents": "OpenAI Agents SDK: SQLite",
+    "zeroclaw": "zeroclaw: JSONL",
+    "zeroclaw-db": "zeroclaw: sessions.db",
 }
 
 _READERS = {
     "session_manager": "session_json",
     "picoclaw-json": "picoclaw_json",
     "picoclaw-jsonl": "picoclaw_jsonl",
+    "motosan": "motosan",
+    "nanobot": "nanobot",
     "openai": "openai_messages",
+    "openai-agents": "openai_agents",
+    "zeroclaw": "zeroclaw",
+    "zeroclaw-db": "zeroclaw_db",
 }
 
 

@@ -43,29 +43,29 @@ class _Conversation:
 
 def read(file: SourceFile, zone: tzinfo | None = None) -> Iterator[ImportedSession | Flaw]:  # noqa: ARG001 - it has no times
     """Read the conversations of a file."""
-    for number, data in _texts(file):
+    for name, number, data in _texts(file):
         found = object_in(data, number)
         if isinstance(found, Flaw):
             yield found
         elif TAG in found:
             yield exact_in(found, of_line, number)
         else:
-            yield from _session(file, number, found)
+            yield from _session(file, f"{file.stem}{name}", number, found)
 
 
-def _texts(file: SourceFile) -> Iterator[tuple[int | None, bytes]]:
-    """Return the texts of the objects, and where each of them begins; nowhere in particular, if there is but one."""
+def _texts(file: SourceFile) -> Iterator[tuple[str, int | None, bytes]]:
+    """Return the texts of the objects, what is added to the name of each, and the line where it begins."""
     if file.name.endswith((".jsonl", ".ndjson")):
-        yield from ((number, line) for number, line in file.lines() if line.strip())
+        yield from ((f":{number}", number, line) for number, line in file.lines() if line.strip())
     elif file.start().startswith(b"["):
-        yield from elements(file.pieces())
+        for index, (number, data) in enumerate(elements(file.pieces()), 1):
+            yield f":{index}", number, data
     else:
-        yield None, file.whole()
+        yield "", None, file.whole()
 
 
-def _session(file: SourceFile, number: int | None, value: dict[str, Any]) -> Iterator[ImportedSession | Flaw]:
+def _session(file: SourceFile, key: str, number: int | None, value: dict[str, Any]) -> Iterator[ImportedSession | Flaw]:
     """Read a conversation; what is no message is left out."""
-    key = file.stem if number is None else f"{file.stem}:{number}"
     try:
         conversation = records.structure(value, _Conversation)
     except InvalidDataError as error:

@@ -83,12 +83,14 @@ class SourceDatabase(Protocol):
 
     def columns(self, table: str) -> tuple[str, ...]:
         """Return the names of a table's columns, in their order; none if there is no such table."""
+        ...
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> Iterator[Mapping[str, Any]]:
         """Iterate over the rows of a query, by the names of its columns.
 
         :raises StorageError: if the database is damaged.
         """
+        ...
 
 
 class SourceFile(abc.ABC):

@@ -26,7 +26,7 @@ MIGRATED = ".migrated"
 META = ".meta.json"
 
 #: How the names of files end that only belong to another one, and how that one's name ends instead.
-_PARTS = {META: ".jsonl", "-wal": "", "-shm": "", "-journal": ""}
+_PARTS = {META: ".jsonl", ".trim_breadcrumb": ".jsonl", "-wal": "", "-shm": "", "-journal": ""}
 
 _LINES = (".jsonl", ".ndjson")
 _SQLITE = b"SQLite format 3\0"
@@ -113,16 +113,66 @@ def _is_openai(head: Head) -> bool:
     return isinstance(messages, list) and "key" not in head.first
 
 
+def _is_nanobot(head: Head) -> bool:
+    """nanobot: a line of metadata. Any line may be damaged, so the provider's state is as good."""
+    return _is_lines(head) and any(one.get("_type") in ("metadata", "provider_state") for one in head.objects)
+
+
+def _is_motosan(head: Head) -> bool:
+    """motosan: a line about the session, entries, or messages whose roles or calls are spelled as no other program does."""
+    if not _is_lines(head):
+        return False
+    if any("session_id" in one and "agent_loop_version" in one for one in head.objects):
+        return True
+    return all(map(_is_motosan_line, head.objects)) and any(map(_is_motosan_own, head.objects))
+
+
+def _is_motosan_line(one: Mapping[str, Any]) -> bool:
+    if one.get("type") == "custom":
+        return "kind" in one and "payload" in one
+    role = one.get("role")
+    return isinstance(role, str) and role.lower() in _ROLES and one.keys() <= _MOTOSAN
+
+
+def _is_motosan_own(one: Mapping[str, Any]) -> bool:
+    """Say whether no other program has such a line."""
+    calls = one.get("tool_calls")
+    is_call = isinstance(calls, list) and any(isinstance(call, dict) and call.keys() <= _CALL for call in calls)
+    return one.get("type") == "custom" or one.get("role") not in _ROLES or "meta" in one or is_call
+
+
+def _is_zeroclaw(head: Head) -> bool:
+    """zeroclaw: nothing but a role and a text on each line."""
+    return _is_lines(head) and all(
+        one.keys() == {"role", "content"} and one["role"] in _ROLES and isinstance(one["content"], str)
+        for one in head.objects
+    )
+
+
+def _is_lines(head: Head) -> bool:
+    return bool(head.objects) and head.name.endswith(_LINES) and not head.is_array
+
+
+_ROLES = ("system", "user", "assistant", "tool")
+_MOTOSAN = frozenset(("type", "id", "role", "content", "tool_call_id", "tool_calls", "meta"))
+_CALL = frozenset(("id", "name", "args"))
+
 #: The formats and what recognizes them: the first one that fits counts.
 FORMATS: dict[str, Recognizer] = {
     "session_manager": _is_export,
     "picoclaw-json": _is_picoclaw_json,
     "picoclaw-jsonl": _is_picoclaw_jsonl,
     "openai": _is_openai,
+    "nanobot": _is_nanobot,
+    "motosan": _is_motosan,
+    "zeroclaw": _is_zeroclaw,
 }
 
 #: The tables that a database of a format has, by the format.
-TABLES: dict[str, frozenset[str]] = {}
+TABLES: dict[str, frozenset[str]] = {
+    "zeroclaw-db": frozenset(("sessions", "session_metadata", "sessions_fts")),
+    "openai-agents": frozenset(("agent_sessions", "agent_messages")),
+}
 
 
 def format_of(name: str, data: bytes, metas: frozenset[str] = frozenset()) -> str | None:

@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import Any
 from urllib.parse import quote
 
-from session_manager.errors import StorageError
+from session_manager.errors import StorageError, raise_alone
 
 __all__ = ["ForeignDatabase", "tables_of"]
 
@@ -54,6 +54,8 @@ class ForeignDatabase:
                     yield dict(zip(names, row, strict=True))
         except sqlite3.Error as error:
             raise StorageError(self._path, f"cannot be read as a database: {error}") from error
+        except UnicodeDecodeError:  # of a column's name; it holds the text
+            raise_alone(StorageError(self._path, "cannot be read as a database: a name in it is no UTF-8"))
 
     def _connected(self) -> sqlite3.Connection:
         still = "" if os.path.exists(f"{self._path}-wal") or os.path.exists(f"{self._path}-journal") else "&immutable=1"
