@@ -47,7 +47,7 @@ from session_manager.stores.log import replay as log_replay
 from session_manager.stores.log import rewriter as log_rewriter
 from session_manager.stores.snapshot import SnapshotStore, line_cache
 from session_manager.stores.snapshot import picoclaw_files as legacy_files
-from session_manager.stores.sqlite import database as sqlite_database
+from session_manager.stores.sqlite import checkpoints as sqlite_checkpoints
 from session_manager.stores.sqlite import forks as sqlite_forks
 from session_manager.stores.sqlite import group_commit
 from session_manager.stores.sqlite import rows as sqlite_rows
@@ -499,8 +499,8 @@ SQLITE = (
     seeded(
         "a truncating checkpoint that a reader prevented is not tried again",
         "stores/sqlite/test_sqlite_files.py::test_deleted_text_kept_by_a_reader_is_gone_after_the_next_save",
-        sqlite_database.Database,
-        "checkpoint",
+        sqlite_checkpoints.Checkpoints,
+        "make",
         ("truncate = truncate or self._truncate_again", "pass"),
     ),
     seeded(

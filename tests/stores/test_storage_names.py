@@ -84,7 +84,7 @@ def test_a_database_behind_a_link_has_one_lock_and_one_log(how, tmp_path, real):
         store._database._lock.release()
         with SessionManager(other) as m:
             say(m, "two")
-        assert other._database._log_size() == os.stat(f"{path}-wal").st_size > 0
+        assert other._database._checkpoints._log_size() == os.stat(f"{path}-wal").st_size > 0
     with SessionManager(link, read_only=True) as m:
         assert texts(m) == ["one", "two"]
     assert not list(tmp_path.glob("*.lock"))

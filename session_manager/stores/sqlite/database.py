@@ -5,7 +5,7 @@ it, so that SQLite's files beside it are 0600 as well. No code opens the file in
 would drop the locks that SQLite holds for this process.
 
 **The lock.** A thread that writes, checkpoints, opens or closes holds ``<path>.lock``. SQLite before 3.51.3 can damage a database
-when connections of several processes race at a checkpoint. Only this module makes checkpoints.
+when connections of several processes race at a checkpoint. All checkpoints are made under the lock.
 
 **Forks.** All connections are closed when the process forks, and opened again after it: see `session_manager.stores.sqlite.forks`.
 """
@@ -37,6 +37,7 @@ from session_manager.resource import Resource
 from session_manager.stores.files.filesystem import create_directory
 from session_manager.stores.files.kinds import BACKUP_OBJECTION, MANIFEST
 from session_manager.stores.files.process_lock import ProcessLock
+from session_manager.stores.sqlite.checkpoints import Checkpoints
 from session_manager.stores.sqlite.connecting import Connect, Opener, Place
 from session_manager.stores.sqlite.forks import Held, hold, is_inherited, leave_for_ever, watch
 from session_manager.stores.sqlite.schema import is_marked, is_readable, mark
@@ -50,10 +51,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _IDLE_READERS = 8
-_CHECKPOINT_BYTES = 4 * 1024 * 1024
-#: A changed row takes roughly two pages in the log: its own and one of an index.
-_BYTES_PER_CHANGE = 2 * 4096
-_TRUNCATE_SECONDS = 0.25
 _DAMAGED_SCHEMA = "the schema is damaged"
 _IN_USE = "was in use by another thread when this process was forked: open it in a process that is spawned"
 
@@ -106,9 +103,7 @@ class Database(Resource):
         self._is_inherited = False
         #: Held while `locked` runs: the process does not fork then.
         self._at_work = threading.RLock()
-        self._changes_at_checkpoint = 0
-        self._size_at_checkpoint = 0
-        self._truncate_again = False
+        self._checkpoints = Checkpoints(path, busy_timeout)
         self._place: Place | None = None
         watch(self)
         try:
@@ -154,7 +149,7 @@ class Database(Resource):
         self._place = self._opener.place()
         self.has_index = is_readable(self._writer)
         self._is_marked = is_marked(self._writer)
-        if self._log_size() > _CHECKPOINT_BYTES:
+        if self._checkpoints.is_log_long():
             self.locked(partial(self.checkpoint, truncate=True))
 
     # Using
@@ -200,7 +195,7 @@ class Database(Resource):
             raise ClosedError
         self.check_place()
         self._writer = self._opener.writer(self._place)
-        self._changes_at_checkpoint = 0
+        self._checkpoints.begin_with_another_writer()
 
     def check_place(self) -> None:
         """Raise unless the open file still has the path: otherwise no other program would find the saved sessions.
@@ -297,35 +292,9 @@ class Database(Resource):
             self.path, str(error) or _DAMAGED_SCHEMA
         )  # Python 3.10 drops a sentence that cannot be decoded
 
-    # Checkpoints
-
     def checkpoint(self, *, truncate: bool = False) -> None:
-        """Move a long log into the database, as far as possible. Requires the lock.
-
-        :param truncate: move a short log as well, and leave it empty. If a reader prevents that, a later call tries again.
-        """
-        truncate = truncate or self._truncate_again
-        changes, size = self.writer.total_changes, self._log_size()
-        written = (changes - self._changes_at_checkpoint) * _BYTES_PER_CHANGE
-        if not truncate and max(written, size - self._size_at_checkpoint) < _CHECKPOINT_BYTES:
-            return
-        wait = 0.0 if self._truncate_again else _TRUNCATE_SECONDS
-        try:
-            self.writer.execute(f"PRAGMA busy_timeout = {int(wait * 1000)}")
-            mode = "TRUNCATE" if truncate else "PASSIVE"
-            busy = self.writer.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()[0]
-            self._truncate_again = truncate and bool(busy)
-        except sqlite3.Error as error:
-            _log.warning("%s: no checkpoint: %s", self.path, error)
-        finally:
-            self.writer.execute(f"PRAGMA busy_timeout = {int(self._busy_timeout * 1000)}")
-        self._changes_at_checkpoint, self._size_at_checkpoint = changes, self._log_size()
-
-    def _log_size(self) -> int:
-        try:
-            return os.stat(f"{self.path}-wal").st_size
-        except OSError:
-            return 0
+        """Move a long log into the database: see `Checkpoints.make`. Requires the lock."""
+        self._checkpoints.make(self.writer, truncate=truncate)
 
     # Closing
 

@@ -220,7 +220,7 @@ def test_a_checkpoint_that_was_cut_short_anywhere_is_no_strange_log(seed, path, 
             say(m, f"{number}" * (1 + 997 * (number % 3)), key=f"k{number % 4}")
             if number % 5 == 4:
                 database.locked(partial(database.checkpoint, truncate=number == 9))
-                database._truncate_again = False
+                database._checkpoints._truncate_again = False
         m.truncate_history("k1", 1)
         m.save("k1")
         killed = kept(path, tmp_path / "killed")
@@ -377,10 +377,10 @@ def test_marks_that_are_damaged_are_no_reason_to_refuse(damage, path, tmp_path):
 
 WRITER = """
 import os, sys
-from session_manager.stores.sqlite import database
+from session_manager.stores.sqlite import checkpoints
 from session_manager import SessionManager
 path, said, rounds = sys.argv[1], open(sys.argv[2], "a", buffering=1), int(sys.argv[3])
-database._CHECKPOINT_BYTES = 30_000
+checkpoints._CHECKPOINT_BYTES = 30_000
 for _ in range(rounds):
     with SessionManager(f"sqlite:{path}", archive=True) as m:
         for number in range(4):
