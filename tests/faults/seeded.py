@@ -45,12 +45,12 @@ from session_manager.stores.log import file as log_file
 from session_manager.stores.log import reader as log_reader
 from session_manager.stores.log import replay as log_replay
 from session_manager.stores.log import rewriter as log_rewriter
+from session_manager.stores.rows import encoding as rows_encoding
 from session_manager.stores.snapshot import SnapshotStore, line_cache
 from session_manager.stores.snapshot import picoclaw_files as legacy_files
 from session_manager.stores.sqlite import checkpoints as sqlite_checkpoints
 from session_manager.stores.sqlite import forks as sqlite_forks
 from session_manager.stores.sqlite import group_commit
-from session_manager.stores.sqlite import rows as sqlite_rows
 from session_manager.stores.sqlite import schema as sqlite_schema
 from session_manager.stores.sqlite import search_index as sqlite_index
 from session_manager.stores.sqlite import writes as sqlite_writes
@@ -478,8 +478,8 @@ SQLITE = (
     seeded(
         "the index keeps cleared archived text",
         "stores/sqlite/test_sqlite_files.py::test_deleted_text_that_was_archived_is_in_no_file",
-        sqlite_writes.Plan,
-        "run",
+        sqlite_writes,
+        "write_plan",
         ("connection.execute(_NOTE_ARCHIVED_GARBAGE, (key, *commit.spared))", "pass"),
     ),
     seeded(
@@ -506,7 +506,7 @@ SQLITE = (
     seeded(
         "tombstones fold case",
         "stores/sqlite/test_sqlite.py::test_deleted_sessions_whose_keys_differ_in_case_are_two",
-        sqlite_rows,
+        rows_encoding,
         "tombstone_key",
         ("key.encode()", "key.casefold().encode()"),
     ),

@@ -16,10 +16,10 @@ from random import Random
 import pytest
 
 from session_manager import SessionManagerError
+from session_manager.stores.rows.decoding import DamageError
 from session_manager.stores.sqlite import SQLiteStore
 from session_manager.stores.sqlite import search_index as sqlite_index
 from session_manager.stores.sqlite.rows import (
-    DamageError,
     all_keys,
     damages,
     keys,

@@ -14,7 +14,7 @@ from session_manager.codec.state import decode_described
 from session_manager.errors import CorruptSessionError
 from session_manager.stores.contract import SessionInfo
 from session_manager.stores.order import LAST, in_order, place, recency, recent_first, time_at
-from session_manager.stores.sqlite.rows import DamageError, checked_state
+from session_manager.stores.rows.decoding import DamageError, checked_state
 from session_manager.threads import giving_way
 
 __all__ = ["page_by_key", "put_in_place", "recent_page", "sizes"]

@@ -32,8 +32,8 @@ from session_manager.model.ids import renewed
 from session_manager.stores.files.filesystem import Files
 from session_manager.stores.files.placing import copy_file, kept_name, like, place
 from session_manager.stores.files.process_lock import ProcessLock
+from session_manager.stores.rows.decoding import DamageError, checked_state
 from session_manager.stores.sqlite.connecting import Connect, Opener
-from session_manager.stores.sqlite.rows import DamageError, checked_state
 from session_manager.stores.sqlite.schema import is_marked, mark
 
 __all__ = ["replace_database"]

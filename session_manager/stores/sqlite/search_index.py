@@ -17,7 +17,7 @@ import attrs
 
 from session_manager.history.search import case_fold, searched_text
 from session_manager.model.message import Message
-from session_manager.stores.sqlite.rows import DamageError, decode_line
+from session_manager.stores.rows.decoding import DamageError, decode_line
 from session_manager.stores.sqlite.schema import indexed_until, set_indexed
 from session_manager.stores.sqlite.writes import purge
 from session_manager.threads import giving_way

@@ -31,6 +31,9 @@ from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 from session_manager.stores.descriptions import Quarantined
 from session_manager.stores.files.filesystem import real_path
 from session_manager.stores.order import Order
+from session_manager.stores.rows.decoding import DamageError
+from session_manager.stores.rows.encoding import TOKEN_BYTES, token_digest
+from session_manager.stores.rows.plans import Plan
 from session_manager.stores.salvaged import Salvaged
 from session_manager.stores.sqlite.connecting import Connect
 from session_manager.stores.sqlite.database import Database
@@ -41,8 +44,6 @@ from session_manager.stores.sqlite.quarantine import purge as purge_quarantined
 from session_manager.stores.sqlite.quarantine import quarantined
 from session_manager.stores.sqlite.quarantine import read as read_quarantined
 from session_manager.stores.sqlite.rows import (
-    TOKEN_BYTES,
-    DamageError,
     all_keys,
     damages,
     keys,
@@ -52,11 +53,10 @@ from session_manager.stores.sqlite.rows import (
     read_state,
     read_tokens,
     read_version,
-    token_digest,
 )
 from session_manager.stores.sqlite.salvage import Carved, edited, load_whole
 from session_manager.stores.sqlite.search_index import candidates, missing
-from session_manager.stores.sqlite.writes import Plan, erase, load_base, move, purge, quarantine
+from session_manager.stores.sqlite.writes import erase, load_base, move, purge, quarantine, write_plan
 
 __all__ = ["SQLiteStore"]
 
@@ -229,7 +229,7 @@ class SQLiteStore(Store):
 
         def write(connection: sqlite3.Connection) -> None:
             plan = planned or Plan.over(commit, load_base(connection, commit))
-            plan.run(connection, indexed=self.indexed)
+            write_plan(plan, connection, indexed=self.indexed)
 
         clears = planned is None or planned.clears
         has_landed = partial(_has_landed, key=key, digest=token_digest(commit.token)) if commit.token else None
@@ -415,7 +415,7 @@ class SQLiteStore(Store):
             kept = quarantine(connection, key)
             erase(connection, key, indexed=self.indexed)
             if plan is not None:
-                plan.run(connection, indexed=self.indexed)
+                write_plan(plan, connection, indexed=self.indexed)
             return kept
 
         kept = self._run(Request(key, work, erases=True))

@@ -1,0 +1,1 @@
+"""The rows that databases keep of a session, without a driver: what is in them, and which ones a commit changes."""
