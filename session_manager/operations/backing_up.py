@@ -23,7 +23,7 @@ from session_manager.stores.archive.pairs import Pair
 from session_manager.stores.contract import Store
 from session_manager.stores.files.atomic import NotRegularError, at_once, read_whole
 from session_manager.stores.files.filesystem import real_path
-from session_manager.stores.files.kinds import MANIFEST
+from session_manager.stores.files.kinds import MANIFEST, is_ours
 from session_manager.stores.files.staging import Staging
 from session_manager.stores.log.store import LogStore
 from session_manager.stores.snapshot.store import SnapshotStore
@@ -188,7 +188,7 @@ class _Writer:
                     del self._files[name]
 
     def _copy_stray(self, store: SnapshotStore | LogStore, name: str) -> None:
-        if name in self._files:
+        if name in self._files or not is_ours(name):
             return
         try:
             data, _ = read_whole(store._files, name)

@@ -32,8 +32,7 @@ from session_manager.stores.contract import Commit
 from session_manager.stores.files.atomic import read_whole
 from session_manager.stores.files.directory_lock import DirectoryLock
 from session_manager.stores.files.filesystem import Files, create_directory, real_path
-from session_manager.stores.files.foreign import holding_sessions
-from session_manager.stores.files.kinds import archives_in, objection, sessions_in
+from session_manager.stores.files.kinds import archives_in, is_ours, objection, sessions_in
 from session_manager.stores.files.placing import CannotExchangeError, NotDurableError, kept_name, like, place
 from session_manager.stores.files.staging import Staging, remove_tree
 from session_manager.stores.log.store import LogStore
@@ -211,9 +210,7 @@ class _Restoring:
         if reason := objection(self._text, found, self._manifest.kind):
             raise InvalidStorageError(self._text, reason)
         ours = {name for some in found.values() for name in some} | archives_in(names)
-        others = sorted(name for name in names if name not in ours and not name.startswith("."))
-        theirs = set(holding_sessions(files, others)) if self._manifest.kind == "snapshot" else set()
-        if strange := [name for name in others if name not in theirs]:
+        if strange := sorted(name for name in names if name not in ours and not name.startswith(".")):
             raise InvalidStorageError(
                 self._text, f"holds other files, such as {strange[0]}: move them away, or restore to another place"
             )
@@ -248,8 +245,8 @@ class _Restoring:
         return [*files, *((name, read_whole(there._files, name)[0]) for name in self._strays(there))]
 
     def _strays(self, there: SnapshotStore | LogStore) -> Iterator[str]:
-        for finding in there.strays():
-            yield os.path.basename(finding.path)
+        names = (os.path.basename(finding.path) for finding in there.strays())
+        yield from filter(is_ours, names)
 
     def _copy(self, there: SnapshotStore | LogStore, here: SnapshotStore | LogStore, unreadable: list[str]) -> None:
         keys = sorted(there.keys())

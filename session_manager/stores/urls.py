@@ -156,7 +156,7 @@ def _kind_of_directory(url: str, scheme: str, path: str) -> str:
     reason = objection(path, found, scheme)
     if not scheme and not found:
         archives, databases = sorted(archives_in(names).difference(map(marked_archive, names))), databases_in(names)
-        if archives and not any(name.endswith(".json") for name in names):  # which may be picoclaw's sessions
+        if archives:
             reason = f"holds archives, such as {archives[0]}, and no sessions: put these back, or give snapshot:{path} or log:{path}"
         elif databases:
             reason = f"holds a database: give sqlite:{os.path.join(path, databases[0])}, or snapshot:{path} for a directory beside it"

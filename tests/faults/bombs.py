@@ -28,7 +28,6 @@ NAMES = {
     "snapshot": file_name(KEY, ".session.json"),
     "log": file_name(KEY, ".session.jsonl"),
     "archive": file_name(KEY, ".archive.jsonl"),
-    "picoclaw": "telegram_42.json",
     "sqlite": "chats.db",
 }
 
@@ -59,11 +58,7 @@ def archive_of(content: bytes) -> bytes:
     return resealed_archive(head + line, KEY)
 
 
-def picoclaw_of(content: bytes) -> bytes:
-    return b'{"key":"telegram:42","messages":[{"role":"user","content":%b}]}' % content
-
-
-FILES = {"snapshot": snapshot_of, "log": log_of, "archive": archive_of, "picoclaw": picoclaw_of}
+FILES = {"snapshot": snapshot_of, "log": log_of, "archive": archive_of}
 
 
 def bombs(size: int) -> dict[str, bytes]:

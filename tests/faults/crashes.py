@@ -23,7 +23,7 @@ import attrs
 from session_manager.stores.files.kinds import deletion_mark
 from session_manager.stores.files.names import file_name
 from tests.faults.disk import Disk, SimulatedFiles, simulation
-from tests.faults.promises import KEYS, KINDS, NOTHING, PICOCLAW, Process, Run, fact
+from tests.faults.promises import KEYS, KINDS, NOTHING, Process, Run, fact
 from tests.faults.workload import Workload
 
 #: Of so many disks that differ one is read whole, and saved to.
@@ -69,11 +69,7 @@ def explore(kind, seed, steps, *, fine=False, only=None):
     report = Report()
     with simulation():
         checkers = {one: Checker(one, report, fine) for one in KINDS}
-        content = PICOCLAW if kind == "snapshot" else {}
-        known = dict.fromkeys(KEYS, (NOTHING,))
-        if content:
-            known["old:1"] = (found_in(kind, Disk(content))["old:1"],)
-        run = Workload(kind, seed, content, known)
+        run = Workload(kind, seed)
         for point in run.work(steps, only):
             checkers[point.kind].check(point)
         for checker in checkers.values():
@@ -90,7 +86,7 @@ def found_in(kind, disk, keys=KEYS, *, save=None):
     store = KINDS[kind]("/simulated", files=lambda path: SimulatedFiles(path, disk))
     m = Process(store, archive=True)
     found = {key: fact(m.get(key), m.get_archive(key)) for key in keys}
-    if alone := store._archives.alone([] if kind == "log" else store._legacy.keys()):
+    if alone := store._archives.alone():
         raise ViolationError(f"an archive was left without its session, and is not known to be garbage: {alone}")
     if save is not None:
         if sorted(m) != sorted(key for key, there in found.items() if there != NOTHING):
@@ -108,7 +104,7 @@ def owners(kind):
     suffix = ".session.json" if kind == "snapshot" else ".session.jsonl"
     owned = {file_name(key, end): key for key in KEYS for end in (suffix, ".archive.jsonl")}
     marks = {deletion_mark(file_name(key, ".archive.jsonl")): key for key in KEYS}
-    return {**owned, **marks, **dict.fromkeys(PICOCLAW, "old:1")}
+    return {**owned, **marks}
 
 
 @attrs.define(eq=False)

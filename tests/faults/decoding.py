@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
 from functools import partial
 from typing import Any
 
@@ -14,11 +13,9 @@ from session_manager.codec.json import DecodeError
 from session_manager.model import Version
 from session_manager.stores.archive import format as archive_format
 from session_manager.stores.contract import SessionInfo
-from session_manager.stores.files.foreign import key_in
 from session_manager.stores.log import format as log_format
 from session_manager.stores.log.replay import decode as decode_log
 from session_manager.stores.snapshot import format as snapshot_format
-from session_manager.stores.snapshot import picoclaw_format as picoclaw
 from tests.faults.mutations import resealed_archive, resealed_log, resealed_snapshot
 from tests.golden.sessions import SESSIONS
 from tests.support.places import GOLDEN
@@ -26,7 +23,6 @@ from tests.support.strategies import CANARY, facts, held_text
 
 __all__ = ["FORMATS", "GOLDEN", "Format", "check_sound", "outcome"]
 
-NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=timezone.utc)
 #: Whose archive the golden one is.
 NASTY = SESSIONS["nasty"]
 
@@ -90,13 +86,6 @@ def _read_archive(data: bytes) -> list[Session | Message]:
     return list(messages)
 
 
-def _read_picoclaw(data: bytes) -> list[Session | Message]:
-    key = key_in(data)
-    session = picoclaw.decode(data, NOW)
-    assert session.key == key
-    return [session]
-
-
 def _files(pattern: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(GOLDEN.glob(pattern))}
 
@@ -117,5 +106,4 @@ FORMATS = {
         _read_archive,
         partial(resealed_archive, key=NASTY.key),
     ),
-    "picoclaw": Format(_files("telegram_42.json"), _read_picoclaw, bytes),
 }

@@ -11,10 +11,10 @@ from datetime import timedelta
 import attrs
 
 from session_manager import SaveFailedError, SessionExistsError, StorageError
-from tests.faults.calls import CALLS, ENDS, KEY, OLD, OTHER, QUICK, SITUATIONS
+from tests.faults.calls import CALLS, ENDS, KEY, OTHER, QUICK, SITUATIONS
 from tests.faults.crashes import Checker, Report, found_in
 from tests.faults.disk import Disk
-from tests.faults.promises import KEYS, NOTHING, PICOCLAW, Run
+from tests.faults.promises import KEYS, NOTHING, Run
 from tests.support.faulty_files import SPARED
 from tests.support.sizes import Size
 from tests.support.strategies import facts
@@ -80,9 +80,7 @@ class Place:
 
     def __init__(self, kind):
         self.kind = kind
-        run = Run(kind, 1, PICOCLAW if kind == "snapshot" else {})
-        if kind == "snapshot":
-            run.allowed = {**run.allowed, OLD: (found_in(kind, run.disk, [OLD])[OLD],)}
+        run = Run(kind, 1)
         run.open()
         for number in range(6):
             for key in (KEY, OTHER):

@@ -28,10 +28,6 @@ from tests.support.strategies import facts
 
 KINDS = {"snapshot": SnapshotStore, "log": LogStore}
 KEYS = ("telegram:42", "Slack_C01", "k" * 250, "old:1")
-PICOCLAW = {
-    "old_1.json": b'{"key":"old:1","messages":[{"role":"user","content":"from picoclaw"}],"summary":"s",'
-    b'"created":"2025-01-01T00:00:00Z","updated":"2025-01-02T00:00:00Z"}'
-}
 #: A session that is not there, and has no archive.
 NOTHING = (None, ())
 

@@ -47,7 +47,6 @@ from session_manager.stores.log import replay as log_replay
 from session_manager.stores.log import rewriter as log_rewriter
 from session_manager.stores.rows import encoding as rows_encoding
 from session_manager.stores.snapshot import SnapshotStore, line_cache
-from session_manager.stores.snapshot import picoclaw_files as legacy_files
 from session_manager.stores.sqlite import checkpoints as sqlite_checkpoints
 from session_manager.stores.sqlite import forks as sqlite_forks
 from session_manager.stores.sqlite import group_commit
@@ -332,13 +331,6 @@ FILES = (
         SnapshotStore,
         "landed",
         ("return None", "return True"),
-    ),
-    seeded(
-        "picoclaw's file is removed though nobody has read it",
-        "stores/snapshot/test_picoclaw.py::test_what_picoclaw_wrote_after_we_took_over_is_never_deleted_unread",
-        legacy_files.LegacyFiles,
-        "drop",
-        ("picoclaw.generation_of(data) in generations", "True"),
     ),
 )
 

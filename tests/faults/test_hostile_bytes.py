@@ -39,7 +39,7 @@ def before(name, file):
     return {outcome(form.read, data[:end]) for end in ends}
 
 
-@pytest.mark.parametrize(("name", "file"), [one for one in FILES if one[0] != "picoclaw"])
+@pytest.mark.parametrize(("name", "file"), FILES)
 def test_every_bit_that_is_flipped_is_noticed(name, file, count, size):
     """Of the last record of a log, and of the last line of an archive, a flip may make a torn one, which does not count.
 
@@ -70,33 +70,18 @@ def test_every_bit_that_is_flipped_is_noticed(name, file, count, size):
 @pytest.mark.parametrize(("name", "file"), FILES)
 def test_every_cut_is_noticed(name, file, count, size):
     """But for a log and an archive: what is left of them is what they were, and a line that was cut through does not count."""
-    data, earlier, whole = FORMATS[name].files[file], before(name, file), good(name, file)
+    data, earlier = FORMATS[name].files[file], before(name, file)
     step = size.of(5, 1, 1)
     for stop in sorted({*range(0, len(data), step), *(at + 1 for at, byte in enumerate(data[:-1]) if byte == 10)}):
         found = outcome(FORMATS[name].read, data[:stop])
         if isinstance(found, type):
             count["noticed"] += 1
-        elif name == "picoclaw":
-            assert data[stop:].isspace()
-            assert found == whole
-            count["equal"] += 1
         else:
             assert name != "snapshot", stop
             assert found in earlier, stop
             count["between two lines" if data[:stop].endswith(b"\n") else "in a line"] += 1
     count.check(noticed=(len(data.split(b"\n")[0]) if name != "archive" else 80) // step)
     assert count["between two lines"] == len(earlier)
-
-
-def test_a_flip_in_a_legacy_file_is_noticed_unless_it_is_still_json(count):
-    """picoclaw's files have no checksum: nobody can tell what was written."""
-    data = FORMATS["picoclaw"].files["telegram_42.json"]
-    for place in range(len(data)):
-        for bit in range(8):
-            damaged = bytearray(data)
-            damaged[place] ^= 1 << bit
-            count["noticed" if isinstance(outcome(FORMATS["picoclaw"].read, bytes(damaged)), type) else "read"] += 1
-    count.check(noticed=4000, read=2000)
 
 
 # Mutations
@@ -109,7 +94,7 @@ SAID = {good(*one) for one in FILES}.union(*[before(*one) for one in FILES])
 STRANGERS = [data for data in EVERY if b"9f86d081884c7d65" not in data]
 
 #: How many, in how many parts, each with its own seed.
-MUTATED = {"snapshot": (97_000, 4), "log": (45_000, 4), "archive": (20_000, 2), "picoclaw": (25_000, 2)}
+MUTATED = {"snapshot": (97_000, 4), "log": (45_000, 4), "archive": (20_000, 2)}
 PARTS = [(name, seed) for name, (_, parts) in MUTATED.items() for seed in range(parts)]
 
 
@@ -136,7 +121,7 @@ def test_mutated_files_end_in_a_value_or_a_typed_error(name, seed, count, size):
         count["errors" if isinstance(found, type) else "values"] += 1
         if isinstance(found, type) or found in SAID:
             continue
-        assert sealed or name == "picoclaw"
+        assert sealed
         count["other values, with right checksums"] += 1
         for one in form.read(data):
             if isinstance(one, Session):
@@ -157,6 +142,6 @@ def test_random_bytes_are_damage(name, seed, count, size):
         data = chance.choice(EVERY)
         for one in (noise, noise + data, data[: chance.randrange(60)] + noise):
             found = outcome(FORMATS[name].read, one)
-            assert found in (DecodeError, UnsupportedFormatError) or found in SAID or name == "picoclaw"
+            assert found in (DecodeError, UnsupportedFormatError) or found in SAID
             count["inputs"] += 1
     count.check(inputs=size.of(150, 750, 37_500))

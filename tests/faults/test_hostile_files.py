@@ -19,7 +19,7 @@ from tests.faults.mutations import mutated
 from tests.support.strategies import CANARY, held_text
 
 #: In which store a file of each format lies.
-STORES = {"snapshot": "snapshot", "log": "log", "archive": "log", "picoclaw": "snapshot", "sqlite": "sqlite"}
+STORES = {"snapshot": "snapshot", "log": "log", "archive": "log", "sqlite": "sqlite"}
 
 CALLS = [
     lambda m: m.list_sessions(),
@@ -168,8 +168,8 @@ READABLE = {"a hard link", "somebody else's", "unreadable"}
 REFUSED = ("sqlite", "a hard link")
 
 
-#: The path of a database is the user's, who may give that of a link; and no directory is a file of picoclaw's.
-OTHERS = {("sqlite", "a link"), ("picoclaw", "a directory")}
+#: The path of a database is the user's, who may give that of a link.
+OTHERS = {("sqlite", "a link")}
 
 
 @pytest.mark.parametrize(("name", "kind"), sorted({(name, kind) for name in NAMES for kind in KINDS} - OTHERS))
@@ -180,14 +180,11 @@ def test_what_is_no_plain_file_is_not_followed_and_nobody_hangs(name, kind, tmp_
     path = tmp_path / "chats"
     path.mkdir(mode=0o700)
     url = f"{STORES[name]}:{path / NAMES[name] if name == 'sqlite' else path}"
-    if name == "picoclaw":
-        (path / NAMES[name]).write_bytes(FORMATS["picoclaw"].files["telegram_42.json"])
-    else:
-        with SessionManager(url, archive=True) as m:
-            m.add_message(KEY, "user", "one")
-            m.add_message(KEY, "user", "two")
-            m.save(KEY)
-            m.truncate_history(KEY, 1)
+    with SessionManager(url, archive=True) as m:
+        m.add_message(KEY, "user", "one")
+        m.add_message(KEY, "user", "two")
+        m.save(KEY)
+        m.truncate_history(KEY, 1)
     decoy, data = plant(kind, path / NAMES[name], tmp_path)
     failed = use(url)
     readable = kind in READABLE and (kind != "unreadable" or os.geteuid() == 0) and (name, kind) != REFUSED

@@ -303,17 +303,6 @@ def test_a_reader_is_told_of_damage_and_sees_the_repair(tmp_path):
             assert texts(reader) == ["a"]
 
 
-def test_a_reader_follows_picoclaws_file_to_ours(tmp_path):
-    path = tmp_path / "chats"
-    path.mkdir(0o700)
-    (path / "t_1.json").write_text('{"key":"t:1","messages":[{"role":"user","content":"old"}]}')
-    with SessionManager(path, read_only=True) as reader, SessionManager(path) as writer:
-        assert texts(reader, "t:1") == ["old"]
-        say(writer, "new", "t:1")
-        assert texts(reader, "t:1") == ["old", "new"]
-        assert list(reader) == ["t:1"]
-
-
 def test_read_only_and_autosave_exclude_each_other(tmp_path):
     from session_manager import Autosave
 

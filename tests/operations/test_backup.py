@@ -256,16 +256,6 @@ def test_a_torn_record_is_left_out(tmp_path, target):
     assert held(opened(target, "log")) == held(url)
 
 
-def test_files_of_picoclaw_are_copied(tmp_path, target):
-    (tmp_path / "chats").mkdir(0o700)
-    session = {"key": "old:1", "messages": [{"role": "user", "content": "hi"}], "summary": ""}
-    (tmp_path / "chats" / "old_1.json").write_text(json.dumps(session))
-    (tmp_path / "chats" / "broken.json").write_text("{")
-    made = backup(tmp_path / "chats", target)
-    assert {one.name for one in target.iterdir()} == {"old_1.json", "broken.json", "backup.manifest"}
-    assert (made.sessions, made.messages, [one.key for one in made.unreadable]) == (2, 1, ["broken"])
-
-
 @pytest.mark.parametrize("kind", FILED)
 def test_an_archive_without_its_session_is_copied(kind, tmp_path, target):
     url = filled(url_of(kind, tmp_path))

@@ -380,20 +380,6 @@ def test_a_row_that_was_damaged_then_is_put_back_as_it_was(tmp_path):
         assert len(m.get_history("two")) == 2
 
 
-def test_sessions_of_picoclaw_come_back(tmp_path):
-    (tmp_path / "chats").mkdir(0o700)
-    session = {"key": "old:1", "messages": [{"role": "user", "content": "hi"}], "summary": ""}
-    (tmp_path / "chats" / "old_1.json").write_text(json.dumps(session))
-    (tmp_path / "chats" / "broken.json").write_text("{")
-    backup(tmp_path / "chats", tmp_path / "backup")
-    (tmp_path / "chats" / "broken.json").unlink()
-    done = restore(tmp_path / "backup", tmp_path / "chats")
-    assert done.unreadable == ("broken",)
-    with SessionManager(tmp_path / "chats", read_only=True) as m:
-        assert m.get_history("old:1")[0].content == "hi"
-    assert (tmp_path / "chats" / "broken.json").read_text() == "{"
-
-
 # Cut short
 
 

@@ -35,7 +35,6 @@ from session_manager.stores.files.filesystem import Files
 from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
-from tests.support.go_files import GOLDEN, go_file
 from tests.support.laws import examples
 from tests.support.strategies import CANARY, facts, sessions
 
@@ -308,24 +307,6 @@ def test_what_cannot_be_read_is_reported_and_left_on_both_sides(tmp_path, where,
     assert CANARY not in repr(report)
     if where == "source":
         assert sorted(target.keys()) == ["a", "c"]
-
-
-def test_a_directory_of_picoclaw_is_copied_and_stays_as_it_was(tmp_path):
-    """It stays as it was byte for byte."""
-    source = tmp_path / "sessions"
-    source.mkdir()
-    (source / "telegram_42.json").write_bytes(GOLDEN)
-    (source / "slack_1.json").write_bytes(go_file("slack:1"))
-    (source / "broken_1.json").write_bytes(b"{")
-    (source / "telegram_42.meta.json").write_bytes(b"{}")
-    before = tree(source)
-    report = copy(source, tmp_path / "target")
-    assert (report.copied, list(report.damaged)) == (("slack:1", "telegram:42"), ["broken_1"])
-    assert tree(source) == before
-    with SessionManager(source, read_only=True) as one, SessionManager(tmp_path / "target") as other:
-        assert facts(one.get("telegram:42")) == facts(other.get("telegram:42"))
-    assert tree(source) == before
-    assert copy(source, tmp_path / "target").present == ("slack:1", "telegram:42")
 
 
 def test_a_source_is_opened_read_only_beside_its_live_writer(tmp_path):

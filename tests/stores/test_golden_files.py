@@ -1,6 +1,6 @@
 """The golden database files and the golden archive load for ever; never write them anew (``golden/README.md``).
 
-(Snapshots: `tests/stores/snapshot/test_snapshot_format.py`; logs: `tests/stores/log/test_log_format.py`; picoclaw's: `tests/stores/snapshot/test_picoclaw.py`.)
+(Snapshots: `tests/stores/snapshot/test_snapshot_format.py`; logs: `tests/stores/log/test_log_format.py`; picoclaw's: `tests/importers/test_picoclaw_json.py`.)
 """
 
 from __future__ import annotations

@@ -251,6 +251,10 @@ BOTH = (
     "holds both snapshots (1, such as telegram~3a42.session.json) and logs (1, such as telegram~3a42.session.jsonl): "
     "move one kind to a directory of its own"
 )
+PICOCLAW = (
+    "holds 1 file of sessions in the format picoclaw-json (such as old_1.json), which are not adopted, or not to the end: stop that "
+    "program, and call adopt('PATH'), or session-manager adopt; or import them into another storage with import_sessions('PATH', STORAGE)"
+)
 NO_SUCH_STORE = "there is no such store: memory:, snapshot:PATH, log:PATH and sqlite:PATH are"
 
 REFUSED = {
@@ -297,7 +301,9 @@ REFUSED = {
     "snapshot:both": BOTH,
     "log:both": BOTH,
     "sqlite:both": BOTH,
-    "log:picoclaw": "is a directory of snapshots: open it as snapshot:picoclaw",
+    "picoclaw": PICOCLAW.replace("PATH", "picoclaw"),
+    "snapshot:picoclaw": PICOCLAW.replace("PATH", "picoclaw"),
+    "log:./picoclaw/": PICOCLAW.replace("PATH", "./picoclaw/"),
     "archives": "holds archives, such as telegram~3a42.archive.jsonl, and no sessions: put these back, or give "
     "snapshot:archives or log:archives",
     "around": "holds a database: give sqlite:around/chats.db, or snapshot:around for a directory beside it",

@@ -19,7 +19,7 @@ generation, before the session is written. After that, all other lines and their
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import attrs
@@ -84,10 +84,9 @@ class ArchiveFiles(Resource):
 
     :param directory: open, for writing or read-only.
     :param suffix: how the names of sessions' files end.
-    :param elsewhere: keys of sessions that are in files of another format.
     """
 
-    def __init__(self, directory: SessionDirectory, suffix: str, elsewhere: Collection[str] = ()) -> None:
+    def __init__(self, directory: SessionDirectory, suffix: str) -> None:
         self._directory = directory
         self._files = directory.files
         self._facts: dict[str, _Facts] = {}
@@ -102,8 +101,8 @@ class ArchiveFiles(Resource):
         if not directory.read_only:
             self._names = archives_in(directory.other_names)
             self._finish_deletions()
-            alone = self._but(self._names, elsewhere)
-            self._found_alone = {name: self._marks.finding(name) for name in alone if not self._marks.is_listed(name)}
+            alone = sorted(name for name in self._names if not self._marks.is_listed(name))
+            self._found_alone = {name: self._marks.finding(name) for name in alone}
 
     def _finish_deletions(self) -> None:
         """Remove the archives that have a mark and no session, then the marks. The next opening tries again after a failure."""
@@ -112,9 +111,6 @@ class ArchiveFiles(Resource):
                 if name in self._names and not self._marks.is_listed(name):
                     self._unlink(name)
                 self._marks.remove(name)
-
-    def _but(self, names: set[str], elsewhere: Collection[str]) -> list[str]:
-        return sorted(names.difference(file_name(key, SUFFIX) for key in elsewhere))
 
     # Reading
 
@@ -460,10 +456,9 @@ class ArchiveFiles(Resource):
         """Return the archives that had no session at the opening, and were not removed since; from RAM."""
         return list(self._found_alone.values())
 
-    def alone(self, elsewhere: Collection[str] = (), *, key: str | None = None) -> list[Finding]:
+    def alone(self, *, key: str | None = None) -> list[Finding]:
         """Return the archives that have no session now.
 
-        :param elsewhere: keys of sessions that are in files of another format.
         :param key: only the archive of this key.
         :raises StorageError: if the directory cannot be read.
         """
@@ -471,7 +466,7 @@ class ArchiveFiles(Resource):
             names = {file_name(key, SUFFIX)}
         else:
             names = archives_in(self._directory.listed()) if self._directory.read_only else set(self._names)
-        return self._marks.alone(self._but(names, elsewhere))
+        return self._marks.alone(names)
 
 
 def _raise_failed(key: str, error: Exception) -> None:

@@ -53,6 +53,9 @@ class Files(Resource):
     #: How many files of it are in quarantine: those at the opening, and those moved there since.
     quarantined = 0
 
+    #: Whether another program's sessions in it are being taken over: a store does not refuse it for them then.
+    adopts = False
+
     def __init__(self, path: str) -> None:
         self.path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | getattr(os, "O_CLOEXEC", 0)) if _HAS_DIR_FD else None

@@ -1,78 +1,94 @@
-"""Sessions of another program in a directory, recognized by the names of its files and the keys in them."""
+"""Other programs' sessions in a directory: no store shows them, so none opens the directory as if it were empty.
+
+* **Sessions that are adopted in place** (picoclaw's) are refused, beside sessions of ours, too: an adoption has not been finished,
+  or the other program has written again.
+* **Sessions of any other program** are refused where there are none of ours, and no store has been opened before. Else somebody put
+  a file beside our sessions, which must not keep a bot from its chats: `Store.strays` names it.
+
+Databases do not count. They are SQLite's to open.
+"""
 
 from __future__ import annotations
 
-import stat as stat_module
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from session_manager.codec.json import DecodeError, decode_json
-from session_manager.errors import InvalidKeyError, raise_alone
-from session_manager.model.key import check_key
-from session_manager.stores.files.atomic import NotRegularError, read_whole
+from session_manager.stores.files.atomic import NotRegularError, read_start
+from session_manager.stores.files.directory_lock import LOCK
 from session_manager.stores.files.filesystem import Files
+from session_manager.stores.files.kinds import archives_in, is_ours, sessions_in
+from session_manager.stores.files.recognition import HEAD, MIGRATED, format_of, metas_in, owner_of
 
-__all__ = ["check_start", "checked_key", "holding_sessions", "is_candidate", "key_in", "key_or_damage"]
+__all__ = ["ADOPTED", "foreign_finding", "foreign_in", "foreign_objection"]
 
-#: The characters that a JSON text may begin with, after white space.
-_FIRST = b'{["-0123456789tfn'
+#: The formats whose sessions can be adopted in place.
+ADOPTED = ("picoclaw-json", "picoclaw-jsonl")
 
-
-def is_candidate(name: str) -> bool:
-    """Say whether a file may be a session of picoclaw's, by its name. The caller has ruled out our own suffixes."""
-    return name.endswith(".json") and not name.endswith(".meta.json") and not name.startswith(".")
-
-
-def check_start(data: bytes) -> None:
-    """Raise `DecodeError` if no JSON text starts with these bytes."""
-    if b"\0" in data or data.lstrip(b" \t\n\r")[:1] not in _FIRST:
-        raise DecodeError(0, "is not JSON")
+_ENDINGS = (".json", ".jsonl", ".ndjson")
 
 
-def key_in(data: bytes) -> str | None:
-    """Return the key in a file; `None` if the file is of neither program.
+def foreign_in(files: Files, names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the files with sessions of other programs, sorted, by their formats. A file that cannot be read is none.
 
-    :raises DecodeError: if the file does not parse, or the key in it is invalid.
+    :param names: the names in the directory.
     """
-    value = decode_json(data)
-    if not isinstance(value, dict) or "key" not in value or "messages" not in value:
+    candidates = [name for name in names if name.endswith(_ENDINGS) and not is_ours(name) and name[0] != "."]
+    there, metas = frozenset(candidates), metas_in(candidates)
+    found: dict[str, list[str]] = {}
+    for name in sorted(candidates):
+        if owner_of(name, there) is None and (known := _format_of(files, name, metas)) is not None:
+            found.setdefault(known, []).append(name)
+    return found
+
+
+def _format_of(files: Files, name: str, metas: frozenset[str]) -> str | None:
+    try:
+        return format_of(name, read_start(files, name, HEAD), metas)
+    except (OSError, NotRegularError):
         return None
-    return checked_key(value)
 
 
-def checked_key(value: dict[str, Any]) -> str:
-    """Return the key in a decoded file.
+def foreign_objection(path: str, found: Mapping[str, Sequence[str]], names: Collection[str]) -> str:
+    """Say why a store must not open a directory with sessions of other programs; ``""`` if it may.
 
-    :raises DecodeError: if no store could keep the key.
+    :param path: the directory, as the caller names it.
+    :param found: the files with these sessions (`foreign_in`).
+    :param names: all names in it.
     """
-    try:
-        return check_key(value["key"])
-    except InvalidKeyError:
-        raise_alone(DecodeError(0, "its key is not a session key"))
+    adopted = {one: found[one] for one in ADOPTED if one in found}
+    if adopted:
+        return _to_adopt(path, adopted, names)
+    if not found or LOCK in names or sessions_in(names) or archives_in(names):
+        return ""
+    return (
+        f"holds {_counted(found)}, and no sessions of ours: import them into a storage of their own with "
+        f"import_sessions({path!r}, STORAGE), or session-manager import"
+    )
 
 
-def holding_sessions(files: Files, names: Iterable[str]) -> list[str]:
-    """Return the files of a directory that are certainly sessions of picoclaw's.
-
-    :param names: the names in it, without our own sessions.
-    """
-    return [name for name in names if is_candidate(name) and key_or_damage(files, name)[0] is not None]
-
-
-def key_or_damage(files: Files, name: str) -> tuple[str | None, str | None]:
-    """Return the key in a file, or what is wrong with it; neither, if it is not a session of picoclaw's."""
-    try:
-        return key_in(read_whole(files, name, judge=check_start)[0]), None
-    except FileNotFoundError:
-        return None, None
-    except DecodeError as error:
-        return None, error.reason
-    except NotRegularError:
-        return None, None if _is_directory(files, name) else "is not a regular file"
-    except OSError as error:
-        return None, f"cannot be read ({error.strerror})"
+def _to_adopt(path: str, found: Mapping[str, Sequence[str]], names: Collection[str]) -> str:
+    there = frozenset(names)
+    again = [name for some in found.values() for name in some if f"{name}{MIGRATED}" in there]
+    if not again:
+        return (
+            f"holds {_counted(found)}, which are not adopted, or not to the end: stop that program, and call "
+            f"adopt({path!r}), or session-manager adopt; or import them into another storage with import_sessions({path!r}, STORAGE)"
+        )
+    return (
+        f"holds {_counted(found)}: that program has written {again[0]} again since it was adopted as {again[0]}{MIGRATED}. Stop it, "
+        f"move {again[0]} elsewhere, and import it from there with import_sessions, or session-manager import"
+    )
 
 
-def _is_directory(files: Files, name: str) -> bool:
-    status = files.stat(name)
-    return status is not None and stat_module.S_ISDIR(status.st_mode)
+def _counted(found: Mapping[str, Sequence[str]]) -> str:
+    """Say how many sessions there are, of which formats."""
+    return " and ".join(
+        f"{len(some):,} {'file' if len(some) == 1 else 'files'} of sessions in the format {known} (such as {some[0]})"
+        for known, some in found.items()
+    )
+
+
+def foreign_finding(format: str) -> str:
+    """Say what is to be done with a file of another program's sessions beside sessions of ours."""
+    if format in ADOPTED:
+        return f"holds sessions in the format {format}, which are not shown: adopt them"
+    return f"holds sessions in the format {format}, which are not shown: import them, or move the file elsewhere"

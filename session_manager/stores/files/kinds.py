@@ -18,6 +18,7 @@ __all__ = [
     "databases_in",
     "deletion_mark",
     "is_json_name",
+    "is_ours",
     "json_objection",
     "marked_archive",
     "objection",
@@ -56,11 +57,19 @@ def is_json_name(path: str) -> bool:
     return path.lower().endswith((".json", ".jsonl"))
 
 
+def is_ours(name: str) -> bool:
+    """Say whether a file is named like a session of ours, or like an archive."""
+    return name.endswith((*SUFFIXES.values(), ARCHIVE_SUFFIX))
+
+
 def json_objection(path: str) -> str:
     """Return why a JSON file is no storage."""
-    if path.endswith((*SUFFIXES.values(), ARCHIVE_SUFFIX)):
+    if is_ours(path):
         return f"is the JSON file of one session: open its directory, {os.path.dirname(path) or '.'}"
-    return "is a JSON file: sessions live in a directory (snapshot:PATH, log:PATH) or in a database (sqlite:PATH)"
+    return (
+        "is a JSON file: sessions live in a directory (snapshot:PATH, log:PATH) or in a database (sqlite:PATH); "
+        "import_sessions, or session-manager import, takes in those of another program"
+    )
 
 
 def sessions_in(names: Collection[str]) -> dict[str, list[str]]:

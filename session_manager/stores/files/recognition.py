@@ -31,7 +31,8 @@ _PARTS = {META: ".jsonl", ".trim_breadcrumb": ".jsonl", "-wal": "", "-shm": "", 
 _LINES = (".jsonl", ".ndjson")
 _SQLITE = b"SQLite format 3\0"
 _MOST = 50
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}:,]|[^\s\[\]{}:,"]+', re.DOTALL)
+#: A string, also one that is cut off at the end; or what gives the structure; or any other value.
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}:,]|[^\s\[\]{}:,"]+', re.DOTALL)
 _OPENING, _CLOSING, _MARKS = (b"{", b"["), (b"}", b"]"), (b":", b"}", b"]")
 _TABLE = re.compile(rb"CREATE\s+(?:VIRTUAL\s+)?TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?[\"'`\[]?(\w+)", re.IGNORECASE)
 

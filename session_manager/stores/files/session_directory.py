@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from session_manager.codec.json import DecodeError
@@ -27,7 +27,7 @@ from session_manager.stores.descriptions import Quarantined
 from session_manager.stores.files.atomic import NotRegularError, remove_orphans
 from session_manager.stores.files.directory_lock import DirectoryLock
 from session_manager.stores.files.filesystem import Files, create_directory, real_path
-from session_manager.stores.files.foreign import holding_sessions
+from session_manager.stores.files.foreign import foreign_finding, foreign_in, foreign_objection
 from session_manager.stores.files.kinds import BACKUP_OBJECTION, MANIFEST, SUFFIXES, objection, sessions_in
 from session_manager.stores.files.names import file_name, is_hashed, key_of
 from session_manager.stores.files.quarantine import count_in, purge, quarantine, quarantined, read
@@ -47,7 +47,7 @@ class SessionDirectory(Resource):
     :param read_key: reads the key in a file, given the directory and a name; may raise what decoding raises.
     :param files: opens the directory.
     :param read_only: reads beside a writer, without its lock.
-    :raises InvalidStorageError: if it holds sessions that stores of another kind read.
+    :raises InvalidStorageError: if it holds sessions that stores of another kind read, or sessions of another program.
     :raises StorageLockedError: if another process, or another store, has it open for writing.
     :raises StorageError: if it cannot be created, read or locked; with `read_only`, if it is not there.
     """
@@ -118,7 +118,8 @@ class SessionDirectory(Resource):
     def listed(self, refused: Callable[[str, str], Exception] = StorageError) -> list[str]:
         """Note the sessions' files that are in the directory now, and return the other names.
 
-        :param refused: makes the error that is raised if the directory holds sessions that stores of another kind read.
+        :param refused: makes the error that is raised if the directory holds sessions that stores of another kind read, or
+            sessions of another program.
         :raises StorageError: if it cannot be read.
         """
         try:
@@ -128,9 +129,10 @@ class SessionDirectory(Resource):
         found = sessions_in(names)
         self.names = set(found.get(self._scheme, ()))
         others = [name for name in names if name not in self.names] if len(self.names) < len(names) else []
-        if self._scheme != "snapshot" and (theirs := holding_sessions(self.files, others)):
-            found["snapshot"] = [*found.get("snapshot", ()), *theirs]
-        if reason := objection(self._given, found, self._scheme):
+        reason = objection(self._given, found, self._scheme)
+        if not reason and not self.files.adopts:
+            reason = foreign_objection(self._given, foreign_in(self.files, others), names)
+        if reason:
             raise refused(self._given, reason)
         return others
 
@@ -218,15 +220,24 @@ class SessionDirectory(Resource):
         return sum(one.st_size for one in found if one is not None and stat.S_ISREG(one.st_mode))
 
     def strays(self) -> list[Finding]:
-        """Return the files that have the suffix, but neither a key's name nor a key in them."""
+        """Return the files that have the suffix, but neither a key's name nor a key in them, and those of other programs.
+
+        :raises StorageError: if the directory cannot be read.
+        """
         reason = "its name or its header is not that of a session"
         names = sorted(name for name in list(self.names) if self._key_of(name) is None)
-        return [Finding(None, self.path_of(name), 0, reason) for name in names]
+        findings = [Finding(None, self.path_of(name), 0, reason) for name in names]
+        try:
+            foreign = foreign_in(self.files, self.files.names())
+        except OSError as error:
+            raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
+        return findings + [
+            Finding(None, self.path_of(name), None, foreign_finding(one)) for one in foreign for name in foreign[one]
+        ]
 
-    def remove(self, key: str, older: Iterator[None], *, damaged: bool, mark: str | None = None) -> None:
+    def remove(self, key: str, *, damaged: bool, mark: str | None = None) -> None:
         """Remove a session's file, durably.
 
-        :param older: first removes files that would otherwise show up in its place; yields after each.
         :param damaged: move it to quarantine instead.
         :param mark: rename it to this instead, unless `damaged`.
         :raises SaveFailedError: nothing was removed.
@@ -234,14 +245,10 @@ class SessionDirectory(Resource):
         """
         name = self.name(key)
         self.undeleted.add(key)
-        dropped = False
         try:
-            for _ in older:
-                dropped = True
-                self.files.sync_directory()
             self._drop(name, mark, damaged=damaged)
         except OSError as error:
-            if dropped or not self._is_there(name):
+            if not self._is_there(name):
                 raise SaveOutcomeUnknownError(key, f"its deletion: {error.strerror}") from error
             raise SaveFailedError(key, f"it could not be deleted: {error.strerror}") from error
         self.names.discard(name)

@@ -67,7 +67,7 @@ class LogStore(Store):
     :param read_only: read beside the writer, and see what it saves.
     :param files: opens the directory; for tests, which break it.
     :raises TypeError: if an argument is of another type; like every error, before anything is opened.
-    :raises InvalidStorageError: if no file system can hold the path, or if the directory holds snapshots, also picoclaw's; nothing has changed.
+    :raises InvalidStorageError: if no file system can hold the path, or if the directory holds snapshots, or sessions of another program; nothing has changed.
     :raises StorageLockedError: if another process, or another store, has it open for writing.
     :raises StorageError: if it cannot be created, read or locked; with `read_only`, if it is not there.
     """
@@ -248,7 +248,7 @@ class LogStore(Store):
             if expected is not None and (found is None or found[0].version != expected):
                 return False
         try:
-            self._directory.remove(key, iter(()), damaged=damaged, mark=self._archives.mark_of(key))
+            self._directory.remove(key, damaged=damaged, mark=self._archives.mark_of(key))
         finally:
             if file.name not in self._directory.names:
                 self._reader.rewritten(file)

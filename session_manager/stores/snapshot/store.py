@@ -1,7 +1,7 @@
 """A directory of snapshots: each session is one JSON file, replaced whole by each save.
 
 Readable, diffable, restorable by ``cp``. A save costs the bare writing of the session's bytes, and two
-syncs. One process writes; picoclaw's directories open as they are.
+syncs. One process writes.
 """
 
 from __future__ import annotations
@@ -62,8 +62,7 @@ from session_manager.stores.snapshot.format import (
     fingerprint,
 )
 from session_manager.stores.snapshot.line_cache import LineCache
-from session_manager.stores.snapshot.pairs import read_legacy, read_snapshot
-from session_manager.stores.snapshot.picoclaw_files import LegacyFiles
+from session_manager.stores.snapshot.pairs import read_snapshot
 from session_manager.stores.snapshot.salvage import MAX_KEY, key_in_damaged, salvage
 
 __all__ = ["SnapshotStore"]
@@ -105,7 +104,7 @@ class SnapshotStore(Store):
     :param files: opens the directory; for tests, which break it.
     :raises TypeError: if an argument is of another type; like every error, before anything is opened.
     :raises ValueError: if `cache_bytes` is negative.
-    :raises InvalidStorageError: if no file system can hold the path, or if the directory holds logs; nothing has changed.
+    :raises InvalidStorageError: if no file system can hold the path, or if the directory holds logs, or sessions of another program; nothing has changed.
     :raises StorageLockedError: if another process, or another store, has it open for writing.
     :raises StorageError: if it cannot be created, read or locked; with `read_only`, if it is not there.
     """
@@ -132,8 +131,7 @@ class SnapshotStore(Store):
         self._directory = SessionDirectory(place, SUFFIX, _key_in, files=files, read_only=read_only)
         self.path, self._files = self._directory.path, self._directory.files
         try:
-            self._legacy = LegacyFiles(self._files, self._directory.other_names)
-            self._archives = ArchiveFiles(self._directory, SUFFIX, self._legacy.keys())
+            self._archives = ArchiveFiles(self._directory, SUFFIX)
             self._renames = Renames(self._directory, self)
             if not read_only:
                 self._renames.finish()
@@ -165,14 +163,7 @@ class SnapshotStore(Store):
         if found is not None:
             return found
         self._directory.names.discard(name)
-        return self._load_legacy(key, name), None
-
-    def _load_legacy(self, key: str, name: str) -> Session | None:
-        session = self._legacy.load(key)
-        if session is None and self._directory.read_only and self._legacy.names_of(key, damaged=False):
-            found = self._read(key, name)  # the writer has just put our file in the place of picoclaw's
-            return None if found is None else found[0]
-        return session
+        return None, None
 
     def _read(self, key: str, name: str) -> tuple[Session, _Facts] | None:
         """Return the session in a file, and the facts; `None` if there is no file."""
@@ -200,10 +191,7 @@ class SnapshotStore(Store):
         name = self._directory.name(key)
 
         def session(key: str) -> Pair | None:
-            ours = read_snapshot(self._files, key, name) or read_legacy(self._files, key, self._legacy)
-            return ours or read_snapshot(
-                self._files, key, name
-            )  # which the writer has just put in the place of picoclaw's
+            return read_snapshot(self._files, key, name)
 
         try:
             return read_pair(self._files, key, session, self.version)
@@ -304,8 +292,6 @@ class SnapshotStore(Store):
         self._facts[name] = _Facts(outcome, session.version, fingerprint(begun.replacement.buffers[0], begun.lines.crc))
         self._cache.keep(commit, begun.lines)
         self._doubtful.pop(session.key, None)
-        generations = {session.generation, *(base.generation for base in begun.bases if base)}
-        self._legacy.superseded(session.key, generations)
 
     def _actual(self, key: str, name: str, bases: tuple[Version | None, ...]) -> Version | None:
         self._check_base(key, name, bases)
@@ -315,9 +301,8 @@ class SnapshotStore(Store):
         """Raise unless the file is the one last read or written, at one of these versions."""
         status = self._files.stat(name)
         if status is None:
-            legacy = self._legacy.load(key)
-            if (None if legacy is None else legacy.version) not in bases:
-                raise ConflictError(key, bases[0], None if legacy is None else legacy.version)
+            if None not in bases:
+                raise ConflictError(key, bases[0], None)
             return
         facts = self._facts.get(name)
         if facts is not None and facts.signature == signature(status) and facts.version in bases:
@@ -353,24 +338,14 @@ class SnapshotStore(Store):
             if expected is not None and (session is None or session.version != expected):
                 return False
         self._cache.forget(key)
-        if not damaged and name not in self._directory.names:  # nothing of picoclaw's session counts as archived
-            self._archives.remove(key, damaged=False)
-        older, mark = self._drop_legacy(key, session, damaged=damaged), self._archives.mark_of(key)
         try:
-            self._directory.remove(key, older, damaged=damaged, mark=mark)
+            self._directory.remove(key, damaged=damaged, mark=self._archives.mark_of(key))
         finally:
             if name not in self._directory.names:
                 self._facts.pop(name, None)
                 self._doubtful.pop(key, None)
         self._archives.remove(key, damaged=damaged)
         return True
-
-    def _drop_legacy(self, key: str, session: Session | None, *, damaged: bool) -> Iterator[None]:
-        self._legacy.settle(key)
-        for name in self._legacy.names_of(key, damaged=damaged):
-            self._legacy.drop(name, () if session is None else (session.generation,))
-            yield
-        self._legacy.forget(key)
 
     def rename(self, key: str, new_key: str, expected: Version) -> None:
         self._directory.check_writable()
@@ -379,8 +354,8 @@ class SnapshotStore(Store):
     def keys(self, prefix: str = "") -> Iterator[str]:
         self._directory.check_open()
         if self._directory.read_only:
-            self._legacy = LegacyFiles(self._files, self._directory.listed())
-        found = self._directory.keys().union(self._legacy.keys())
+            self._directory.listed()
+        found = self._directory.keys()
         return iter([key for key in found if key.startswith(prefix)])
 
     def version(self, key: str) -> Version | None:
@@ -402,10 +377,7 @@ class SnapshotStore(Store):
         self._directory.check_open()
         name = self._directory.name(key)
         state = self._state(key, name) if self._directory.may_have(name) else None
-        if state is None:
-            session = self._legacy.load(key)
-            return None if session is None else SessionInfo.of(session)
-        return SessionInfo.of_state(state)
+        return None if state is None else SessionInfo.of_state(state)
 
     def compact(self, key: str) -> None:
         self._directory.check_writable()
@@ -414,7 +386,7 @@ class SnapshotStore(Store):
     def verify(self, key: str) -> list[Finding]:
         """Check a session. The check notes no facts, so that the next write still notices another program's file."""
         findings = self._checked(key, lambda key: self._shown(key)[0])
-        return [*findings, *self._archives.alone(self._legacy.keys(), key=key)]
+        return [*findings, *self._archives.alone(key=key)]
 
     def salvage(self, key: str) -> Salvaged | None:
         self._directory.check_open()
@@ -472,13 +444,7 @@ class SnapshotStore(Store):
 
     def strays(self) -> list[Finding]:
         self._directory.check_open()
-        findings = [*self._directory.strays(), *self._archives.alone(self._legacy.keys())]
-        for key in sorted(self._legacy.keys()):
-            if self._directory.name(key) in self._directory.names:
-                for name in self._legacy.names_of(key, damaged=False):
-                    path = self._directory.path_of(name)
-                    findings.append(Finding(key, path, None, "is superseded by the session's snapshot"))
-        return findings
+        return [*self._directory.strays(), *self._archives.alone()]
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         self._directory.check_open()

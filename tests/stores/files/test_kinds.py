@@ -15,7 +15,6 @@ STORES = {"snapshot": SnapshotStore, "log": LogStore}
 OTHER = {"snapshot": "log", "log": "snapshot"}
 SUFFIX = {"snapshot": ".session.json", "log": ".session.jsonl"}
 NOUN = {"snapshot": "snapshots", "log": "logs"}
-PICOCLAW = b'{"key":"old:1","messages":[{"role":"user","content":"hi"}]}'
 
 
 def fill(kind, path):
@@ -74,16 +73,6 @@ def test_hidden_files_of_the_other_kind_are_no_sessions(hidden, tmp_path):
     (tmp_path / "chats" / hidden).write_bytes(b"{}\n")
     with closing(open_store(tmp_path / "chats")) as store:
         assert (type(store), list(store.keys())) == (LogStore, ["telegram:42"])
-
-
-@pytest.mark.parametrize("read_only", [False, True])
-def test_sessions_of_picoclaws_in_a_directory_of_logs_are_refused(read_only, tmp_path):
-    """A store of logs does not read them: they were not there."""
-    fill("log", tmp_path / "chats")
-    (tmp_path / "chats" / "old_1.json").write_bytes(PICOCLAW)
-    for opened in (open_store, LogStore):
-        with pytest.raises(InvalidStorageError, match=r"both snapshots \(1, such as old_1.json\) and logs \(1"):
-            opened(tmp_path / "chats", read_only=read_only)
 
 
 @pytest.mark.parametrize("data", [b'{"theme": "dark"}', b"[]", b"not JSON"])

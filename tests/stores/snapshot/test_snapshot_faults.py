@@ -191,37 +191,6 @@ def test_a_fork_that_is_interrupted_after_the_fact_is_there(faulty):
         m.fork(KEY, "copy")
 
 
-def test_a_deletion_that_got_half_way_is_not_called_failed(tmp_path):
-    """picoclaw's file was gone, and the error said that the session was still there."""
-    (tmp_path / "chats").mkdir(0o700)
-    (tmp_path / "chats" / "t_1.json").write_text('{"key":"t:1","messages":[]}')
-    store = SnapshotStore(tmp_path / "chats", files=FaultyFiles)
-    real, store._files.sync_directory = store._files.sync_directory, lambda: (_ for _ in ()).throw(os_error("EIO"))
-    with pytest.raises(SaveOutcomeUnknownError):
-        store.delete("t:1")
-    store._files.sync_directory = real
-    assert store.delete("t:1") is True
-    assert store.delete("t:1") is False
-    store.close()
-
-
-def test_a_deletion_first_makes_durable_that_the_file_of_picoclaw_is_gone(tmp_path):
-    """A power cut in the middle of a deletion brought back what picoclaw had written, instead of what was saved."""
-    (tmp_path / "chats").mkdir(0o700)
-    (tmp_path / "chats" / "t_1.json").write_text('{"key":"t:1","messages":[{"role":"user","content":"theirs"}]}')
-    store = SnapshotStore(tmp_path / "chats", files=FaultyFiles)
-    m = SessionManager(store)
-    m.add_message("t:1", "user", "ours")
-    m.save("t:1")
-    assert os.listdir(tmp_path / "chats").count("t_1.json") == 0
-    store._files.fail(0, None)
-    assert m.delete("t:1") is True
-    log = [name for name in store._files.log if name in ("sync_directory", "unlink")]
-    assert log == ["sync_directory", "unlink", "sync_directory"]
-    m.close()
-    store.close()
-
-
 def test_a_file_that_cannot_be_read_does_not_keep_the_storage_from_opening(tmp_path):
     (tmp_path / "chats").mkdir(0o700)
     (tmp_path / "chats" / "bad.json").write_text("{}")
@@ -233,8 +202,7 @@ def test_a_file_that_cannot_be_read_does_not_keep_the_storage_from_opening(tmp_p
             return super().open_read(name)
 
     store = SnapshotStore(tmp_path / "chats", files=Unreadable)
-    with pytest.raises(StorageError, match="Input/output error"):
-        store.load("bad")
+    assert store.strays() == []
     assert store.load("good") is None
     store.close()
 
@@ -308,7 +276,7 @@ def test_save_all_names_the_one_that_failed_and_saves_the_others(faulty):
 def test_opening_fails_typed_at_every_call_and_leaves_nothing_locked(tmp_path):
     with SessionManager(tmp_path / "chats") as m:
         m.add_message(KEY, "user", "a")
-    (tmp_path / "chats" / "legacy.json").write_text('{"key":"legacy","messages":[]}')
+    (tmp_path / "chats" / "export.json").write_text('{"messages":[]}')
     number, clean = 0, False
     while not clean:
         number += 1

@@ -1,0 +1,148 @@
+"""A directory with another program's sessions is never shown as empty, and a file beside ours does not stop a bot."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from session_manager import InvalidStorageError, SessionManager, StorageError, open_store
+from session_manager.operations import backup, verify
+from session_manager.stores import copy
+from session_manager.stores.log import LogStore
+from session_manager.stores.memory import MemoryStore
+from session_manager.stores.snapshot import SnapshotStore
+from tests.support.go_files import GOLDEN, go_file, go_lines, go_meta
+
+EXPORT = b'{"messages": [{"role": "user", "content": "hi"}]}\n'
+DIRECTORIES = {
+    "picoclaw-json": {"telegram_42.json": GOLDEN, "slack_1.json": go_file("slack:1"), "notes.json": b"{}"},
+    "picoclaw-jsonl": {
+        "telegram_42.jsonl": go_lines(),
+        "telegram_42.meta.json": go_meta(),
+        "new.meta.json": go_meta("new"),
+        "old.json.migrated": GOLDEN,
+    },
+    "openai": {"export.jsonl": EXPORT, "b.json": EXPORT},
+}
+OPENINGS: dict[str, Callable[[Path], object]] = {
+    "a bare path": open_store,
+    "a bare path, read-only": lambda path: open_store(path, read_only=True),
+    "snapshots": SnapshotStore,
+    "logs": LogStore,
+    "snapshots, read-only": lambda path: SnapshotStore(path, read_only=True),
+    "logs, read-only": lambda path: LogStore(path, read_only=True),
+    "a manager": SessionManager,
+    "verify": verify,
+    "copy": lambda path: copy(path, MemoryStore()),
+    "backup": lambda path: backup(path, f"{path}-backup"),
+}
+
+
+def filled(path: Path, files: dict[str, bytes]) -> Path:
+    path.mkdir(0o700, exist_ok=True)
+    for name, data in files.items():
+        (path / name).write_bytes(data)
+    return path
+
+
+def ours(path: Path, kind: str) -> Path:
+    with SessionManager(f"{kind}:{path}") as m:
+        m.add_message("telegram:42", "user", "ours")
+    return path
+
+
+def tree(path: Path) -> dict[str, bytes]:
+    return {name: (path / name).read_bytes() for name in os.listdir(path)}
+
+
+@pytest.mark.parametrize("known", DIRECTORIES)
+@pytest.mark.parametrize("opening", OPENINGS)
+def test_other_programs_sessions_are_not_shown_as_an_empty_storage(known: str, opening: str, tmp_path: Path) -> None:
+    """A directory of picoclaw's JSONL opened as empty, `verify` was ``[]``, and `copy` said that all was well."""
+    path = filled(tmp_path / "chats", DIRECTORIES[known])
+    with pytest.raises(InvalidStorageError) as caught:
+        OPENINGS[opening](path)
+    for told in ("holds 2 files of sessions", known, "adopt(" if known != "openai" else "import_sessions("):
+        assert told in str(caught.value)
+    assert tree(path) == DIRECTORIES[known]
+    assert os.listdir(tmp_path) == ["chats"]
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "log"])
+@pytest.mark.parametrize("read_only", [False, True])
+def test_picoclaws_sessions_beside_ours_are_refused(kind: str, *, read_only: bool, tmp_path: Path) -> None:
+    path = filled(ours(tmp_path / "chats", kind), {"old_1.json": go_file("old:1")})
+    with pytest.raises(
+        InvalidStorageError, match="are not adopted, or not to the end: stop that program, and call adopt"
+    ):
+        open_store(path, read_only=read_only)
+    (path / "old_1.json.migrated").write_bytes(go_file("old:1"))
+    with pytest.raises(InvalidStorageError, match=r"has written old_1.json again since it was adopted"):
+        open_store(path, read_only=read_only)
+    (path / "old_1.json").unlink()
+    with SessionManager(path, read_only=read_only) as m:
+        assert (list(m), m.verify()) == (["telegram:42"], [])
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "log"])
+def test_a_file_beside_ours_does_not_stop_a_bot_and_is_named(kind: str, tmp_path: Path) -> None:
+    path = filled(ours(tmp_path / "chats", kind), {"export.jsonl": EXPORT})
+    with SessionManager(path) as m:
+        assert list(m) == ["telegram:42"]
+        (finding,) = m.verify()
+        assert (finding.key, os.path.basename(finding.path)) == (None, "export.jsonl")
+        assert (
+            finding.reason
+            == "holds sessions in the format openai, which are not shown: import them, or move the file elsewhere"
+        )
+        assert m.delete("telegram:42")
+    with SessionManager(path, read_only=True) as m:  # no session of ours is left
+        assert (list(m), len(m.verify())) == ([], 1)
+    backup(path, tmp_path / "backup")
+    assert os.listdir(tmp_path / "backup") == ["backup.manifest"]
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "log"])
+def test_what_picoclaw_writes_beside_an_open_store_is_named(kind: str, tmp_path: Path) -> None:
+    path = ours(tmp_path / "chats", kind)
+    with SessionManager(path) as m, SessionManager(path, read_only=True) as reader:
+        assert list(reader) == ["telegram:42"]
+        filled(path, {"old_1.json": go_file("old:1")})
+        assert [finding.reason for finding in m.verify()] == [
+            "holds sessions in the format picoclaw-json, which are not shown: adopt them"
+        ]
+        with pytest.raises(StorageError, match="picoclaw-json"):
+            list(reader)
+
+
+OTHERS = {
+    "package.json": b'{"name": "bot", "version": "1.0.0", "dependencies": {}}',
+    "tsconfig.json": b"[]",
+    "key.json": b'{"key": "telegram:42"}',
+    "null.json": b"null",
+    "broken.json": b"{",
+    "empty.json": b"",
+    ".hidden.json": go_file(),
+    "old.json.migrated": go_file(),
+    "telegram_42.json.bak": go_file(),
+    "telegram_42.JSON": go_file(),
+    "events.jsonl": b'{"event": "start"}\n',
+    "notes.txt": go_file(),
+}
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "log"])
+def test_files_that_hold_no_sessions_are_left_alone(kind: str, tmp_path: Path) -> None:
+    path = filled(tmp_path / "chats", OTHERS)
+    (path / "cache.json").mkdir()
+    (path / "link.json").symlink_to(tmp_path / "outside.json")
+    (tmp_path / "outside.json").write_bytes(go_file())
+    with SessionManager(f"{kind}:{path}") as m:
+        assert (list(m), m.verify()) == ([], [])
+        m.add_message("package", "user", "hi")
+        m.save_all()
+        m.delete("package")
+    assert {name: (path / name).read_bytes() for name in OTHERS} == OTHERS
