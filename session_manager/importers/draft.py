@@ -89,14 +89,22 @@ class Draft:
             self.flaw(reason_of(error), line)
             return None
 
-    def record(self, value: Any, kind: type[T], line: int | None = None) -> T | None:
-        """Return an object as a record; `None` if it is none. That is a flaw, and so is a wrong field that has a default."""
-        found = self.told(lambda: record_of(value, kind), line)
-        if found is None:
+    def record(self, value: Any, kind: type[T], line: int | None = None, path: str = "") -> T | None:
+        """Return an object as a record; `None` if it is none. That is a flaw, and so is a wrong field that has a default.
+
+        :param path: where it is in what the line holds.
+        """
+        before = f"{path}." if path else ""
+        if not isinstance(value, Mapping):
+            self.flaw(f"{path}: is no object" if path else "is no object", line)
             return None
-        record, reasons = found
+        try:
+            record, reasons = record_of(value, kind)
+        except InvalidDataError as error:
+            self.flaw(f"{before}{reason_of(error)}", line)
+            return None
         for reason in reasons:
-            self.flaw(reason, line)
+            self.flaw(f"{before}{reason}", line)
         return record
 
     def finished(

@@ -1,11 +1,13 @@
-"""The elements of a large JSON array, one at a time, so that RAM holds no more than one of them."""
+"""The values of a JSONL file or of a large JSON array, one at a time, so that RAM holds no more than one of them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
 
-__all__ = ["elements"]
+from session_manager.importers.reading import SourceFile
+
+__all__ = ["elements", "texts_in"]
 
 #: A whole string, the start of a string that is not all there, or a character that gives the structure.
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|"|[\[\]{},]', re.DOTALL)
@@ -51,6 +53,20 @@ def elements(pieces: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
             data, at = data[start:], at - start
     if depth:
         yield from _stripped(data, line)
+
+
+def texts_in(file: SourceFile) -> Iterator[tuple[int | None, int | None, bytes]]:
+    """Iterate over the values of a file: the number of each, from 1, the line where it begins, and its bytes.
+
+    The number is that of the line in JSONL, and of the element in an array. A file that is one other value has neither.
+    """
+    if file.name.endswith((".jsonl", ".ndjson")):
+        yield from ((number, number, line) for number, line in file.lines() if line.strip())
+    elif file.start().startswith(b"["):
+        for index, (line, data) in enumerate(elements(file.pieces()), 1):
+            yield index, line, data
+    else:
+        yield None, None, file.whole()
 
 
 def _stripped(found: bytes, line: int) -> Iterator[tuple[int, bytes]]:

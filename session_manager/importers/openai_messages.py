@@ -20,7 +20,7 @@ import attrs
 from session_manager.codec.converter import records
 from session_manager.codec.exported import TAG, of_line
 from session_manager.errors import InvalidDataError
-from session_manager.importers.elements import elements
+from session_manager.importers.elements import texts_in
 from session_manager.importers.reading import (
     Flaw,
     ImportedSession,
@@ -43,25 +43,14 @@ class _Conversation:
 
 def read(file: SourceFile, zone: tzinfo | None = None) -> Iterator[ImportedSession | Flaw]:  # noqa: ARG001 - it has no times
     """Read the conversations of a file."""
-    for name, number, data in _texts(file):
-        found = object_in(data, number)
+    for number, line, data in texts_in(file):
+        found = object_in(data, line)
         if isinstance(found, Flaw):
             yield found
         elif TAG in found:
-            yield exact_in(found, of_line, number)
+            yield exact_in(found, of_line, line)
         else:
-            yield from _session(file, f"{file.stem}{name}", number, found)
-
-
-def _texts(file: SourceFile) -> Iterator[tuple[str, int | None, bytes]]:
-    """Return the texts of the objects, what is added to the name of each, and the line where it begins."""
-    if file.name.endswith((".jsonl", ".ndjson")):
-        yield from ((f":{number}", number, line) for number, line in file.lines() if line.strip())
-    elif file.start().startswith(b"["):
-        for index, (number, data) in enumerate(elements(file.pieces()), 1):
-            yield f":{index}", number, data
-    else:
-        yield "", None, file.whole()
+            yield from _session(file, file.stem if number is None else f"{file.stem}:{number}", line, found)
 
 
 def _session(file: SourceFile, key: str, number: int | None, value: dict[str, Any]) -> Iterator[ImportedSession | Flaw]:

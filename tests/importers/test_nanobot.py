@@ -112,7 +112,7 @@ def test_a_file_of_the_real_program(tmp_path: Path) -> None:
     session.add_message("user", "Hello 漢字")
     session.add_message("assistant", "Hi!")
     manager.save(session)
-    path = next((tmp_path / "sessions").glob("*.jsonl"))
+    path = manager._get_session_path("telegram:-100:7")
     (found,), flaws = read_all("nanobot", path.name, path.read_bytes(), zone=None)
     assert (found.key, flaws) == ("telegram:-100:7", [])
     assert plain(found) == [{"role": "user", "content": "Hello 漢字"}, {"role": "assistant", "content": "Hi!"}]

@@ -114,6 +114,25 @@ def _is_openai(head: Head) -> bool:
     return isinstance(messages, list) and "key" not in head.first
 
 
+def _is_sharegpt(head: Head) -> bool:
+    """ShareGPT's data sets: objects with ``conversations``."""
+    return isinstance(head.first.get("conversations"), list) and "messages" not in head.first
+
+
+def _is_chatgpt(head: Head) -> bool:
+    """ChatGPT's export: conversations with a ``mapping`` of messages."""
+    first = head.first
+    return isinstance(first.get("mapping"), dict) and {"title", "create_time"} <= first.keys()
+
+
+def _is_langchain(head: Head) -> bool:
+    """LangChain's file: an array of messages, each in ``data`` beside its type."""
+    first = head.first
+    kind = first.get("type")
+    is_kind = isinstance(kind, str) and kind.removesuffix("MessageChunk").lower() in _LANGCHAIN
+    return head.is_array and is_kind and first.keys() == {"type", "data"} and isinstance(first["data"], dict)
+
+
 def _is_nanobot(head: Head) -> bool:
     """nanobot: a line of metadata. Any line may be damaged, so the provider's state is as good."""
     return _is_lines(head) and any(one.get("_type") in ("metadata", "provider_state") for one in head.objects)
@@ -155,6 +174,7 @@ def _is_lines(head: Head) -> bool:
 
 
 _ROLES = ("system", "user", "assistant", "tool")
+_LANGCHAIN = ("human", "ai", "system", "tool", "function", "chat", "generic", "remove")
 _MOTOSAN = frozenset(("type", "id", "role", "content", "tool_call_id", "tool_calls", "meta"))
 _CALL = frozenset(("id", "name", "args"))
 
@@ -164,6 +184,9 @@ FORMATS: dict[str, Recognizer] = {
     "picoclaw-json": _is_picoclaw_json,
     "picoclaw-jsonl": _is_picoclaw_jsonl,
     "openai": _is_openai,
+    "sharegpt": _is_sharegpt,
+    "chatgpt": _is_chatgpt,
+    "langchain": _is_langchain,
     "nanobot": _is_nanobot,
     "motosan": _is_motosan,
     "zeroclaw": _is_zeroclaw,
