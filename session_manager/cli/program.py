@@ -54,6 +54,7 @@ COMMANDS: Mapping[str, Mapping[str, _Place]] = {
     "Remove": {
         "expire": _Place("removing", "Delete sessions whose last message is too old."),
         "delete": _Place("removing", "Delete sessions by their keys."),
+        "erase": _Place("erasing", "Delete sessions, and every copy of their texts in the storage."),
     },
     "Shell": {
         "completion": _Place("completion", "Print the script that completes commands and keys."),

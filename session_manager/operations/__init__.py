@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from session_manager.operations.checking import verify as verify
     from session_manager.operations.compaction import CompactReport as CompactReport
     from session_manager.operations.compaction import compact as compact
+    from session_manager.operations.erasing import ErasedSession as ErasedSession
+    from session_manager.operations.erasing import EraseReport as EraseReport
+    from session_manager.operations.erasing import erase as erase
     from session_manager.operations.holding import Holder as Holder
     from session_manager.operations.holding import holder as holder
     from session_manager.operations.restoring import Restored as Restored
@@ -46,6 +49,8 @@ _HOMES = {
     "Backup": "operations.verification",
     "CompactReport": "operations.compaction",
     "CopyReport": "stores.copying",
+    "EraseReport": "operations.erasing",
+    "ErasedSession": "operations.erasing",
     "Gap": "operations.salvaging",
     "Group": "operations.statistics",
     "Holder": "operations.holding",
@@ -56,6 +61,7 @@ _HOMES = {
     "backup": "operations.backing_up",
     "compact": "operations.compaction",
     "copy": "stores.copying",
+    "erase": "operations.erasing",
     "holder": "operations.holding",
     "salvage": "operations.salvaging",
     "restore": "operations.restoring",

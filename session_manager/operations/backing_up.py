@@ -48,7 +48,7 @@ def backup(
     session is there as it was at one moment, with its archive; a database as a whole is of one moment. Quarantined files of a
     directory are left out. Sessions are copied without being decoded: `verify_backup` reads all of them.
 
-    A killed process leaves ``TARGET.writing-…``, which you may remove.
+    A killed process leaves ``TARGET.writing-…``, which the next backup to the same target removes.
 
     :param storage: its URL or path; or a store that is open.
     :param target: the new directory; missing parents are created, 0700, and so is it.
@@ -67,6 +67,7 @@ def backup(
             raise StorageError(path, f"cannot be created: {error.strerror}") from error
         done = False
         try:
+            staging.remove_abandoned()
             found = _Writer(store, staging, progress).run(path)
             done = True
         except OSError as error:

@@ -6,9 +6,12 @@ from session_manager.arguments import Progress, check_progress
 from session_manager.errors import StorageError
 from session_manager.model.key import check_key
 from session_manager.stores.contract import Finding, Store
+from session_manager.stores.files.beside import left_beside
 from session_manager.stores.opening import Storage, opened
 
 __all__ = ["verify"]
+
+_LEFT = "was left by a restore or a salvage that was killed, or is at work: the next one removes it, and so may you"
 
 
 def verify(storage: Storage, key: str | None = None, *, progress: Progress | None = None) -> list[Finding]:
@@ -37,7 +40,14 @@ def _all_findings(store: Store, progress: Progress | None) -> list[Finding]:
         findings += store.verify(one)
         if progress is not None:
             progress(number, len(keys), one)
-    return [*findings, *store.strays()]
+    return [*findings, *store.strays(), *_left(store)]
+
+
+def _left(store: Store) -> list[Finding]:
+    """Return what killed operations have left beside a storage."""
+    path = getattr(store, "path", None)
+    beside = left_beside(path) if isinstance(path, str) else []
+    return [Finding(None, one.path, None, _LEFT) for one in beside if not one.is_kept]
 
 
 def _listed(store: Store) -> tuple[list[str], list[Finding]]:

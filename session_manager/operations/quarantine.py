@@ -27,7 +27,7 @@ __all__ = ["Quarantined", "list", "purge", "show"]
 def list(storage: Storage, *, key: str | None = None) -> tuple[Quarantined, ...]:  # noqa: A001 - `quarantine.list`
     """Return what is in quarantine, the oldest first. It only reads, beside the program that writes.
 
-    :param key: only this session's. A long key cannot be told from the name of a file, and is `None` in the list.
+    :param key: only this session's.
     :raises InvalidKeyError: if it is no key.
     :raises StoreInUseError: if a manager has the `Store`, and it is not `shared`.
     :raises InvalidStorageError, StorageError: if the storage cannot be opened or read.
@@ -92,8 +92,8 @@ def purge(
 def _listed(store: Store, key: str | None, before: datetime | None) -> tuple[Quarantined, ...]:
     return tuple(
         one
-        for one in store.quarantined()
-        if (key is None or one.key == key) and (before is None or one.moved <= before)
+        for one in (store.quarantined() if key is None else store.quarantined_of(key))
+        if before is None or one.moved <= before
     )
 
 

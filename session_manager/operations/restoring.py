@@ -188,7 +188,7 @@ class _Restoring:
             stack.callback(staging.close)
             done = False
             try:
-                self._forget_leftovers(staging)
+                staging.remove_abandoned()
                 unreadable = self._write(source, staging)
                 kept = kept_name(self._name, utc_now())
                 is_kept = self._place(staging, kept)
@@ -216,14 +216,6 @@ class _Restoring:
             )
         lock = DirectoryLock(files)
         stack.callback(lock.release)
-
-    def _forget_leftovers(self, staging: Staging) -> None:
-        """Remove what killed restores of this storage have left. Requires its lock; without one, another restore may be at work."""
-        if not os.path.isdir(self._path):
-            return
-        for name in staging.parent.names():
-            if name.startswith(f"{self._name}.restoring-") and name != staging.staged:
-                remove_tree(staging.parent, name)
 
     def _write(self, source: str, staging: Staging) -> tuple[str, ...]:
         """Write the sessions, each with a new generation, and as they are those that cannot be read."""

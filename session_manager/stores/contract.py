@@ -32,6 +32,7 @@ from session_manager.model.window import window
 from session_manager.resource import Resource
 from session_manager.stores.commits import MAX_TOKENS, Commit
 from session_manager.stores.descriptions import Finding, Quarantined, SessionInfo
+from session_manager.stores.erasure import Erasure
 from session_manager.stores.order import Order, page
 from session_manager.stores.salvaged import Salvaged
 
@@ -454,6 +455,35 @@ class Store(Resource, abc.ABC):
         :raises SaveFailedError: if they cannot be removed, or may come back after a power cut.
         """
         return False
+
+    def quarantined_of(self, key: str) -> list[Quarantined]:
+        """Describe the damaged bytes of one session in quarantine, the oldest first. The session need not be there any more.
+
+        :raises StorageError: if the quarantine cannot be read.
+        """
+        return [one for one in self.quarantined() if one.key == key]
+
+    def erase(self, keys: Sequence[str], tell: Callable[[str], object] = str) -> Erasure:
+        """Delete sessions, and leave no byte of their texts in the storage: not in archives, quarantine, temporary files or an index.
+
+        Durable when it returns. A crash leaves a session whole, or gone. What else of it is left then is removed at the next
+        opening or by the next call, and `strays` says so until then. By default the sessions are deleted, and what is in
+        quarantine of them is purged.
+
+        :param keys: of sessions, each once. Those that are not there, or damaged, may have something in quarantine.
+        :param tell: called with each key when its session is gone. If it raises, the call is cut short as by a crash.
+        :returns: what was removed; `Erasure.waits` and `Erasure.left` say what of the texts is still there.
+        :raises SaveFailedError, SaveOutcomeUnknownError: erase them again.
+        :raises StorageError: if the storage cannot be read.
+        """
+        deleted: list[str] = []
+        purged: list[Quarantined] = []
+        for key in keys:
+            if self.delete(key):
+                deleted.append(key)
+            purged += [one for one in self.quarantined_of(key) if self.purge_quarantined(one.name)]
+            tell(key)
+        return Erasure(sessions=tuple(deleted), quarantined=tuple(purged))
 
     def repairs(self) -> list[Finding]:
         """Return the unfinished writes found since the opening: they were mended, left out (torn records), or kept."""

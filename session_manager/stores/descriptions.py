@@ -111,7 +111,7 @@ class Quarantined(AsDict):
 
     #: Its name there: of a file, or of the rows of a database, such as ``"7-12"``.
     name: str
-    #: The session's key; `None` if the name of its file does not tell it.
+    #: The session's key; `None` if neither the name of its file tells it, nor what is left of the file.
     key: str | None
     #: When it was moved there: aware, UTC.
     moved: datetime

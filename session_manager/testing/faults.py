@@ -6,7 +6,7 @@ import enum
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
 
 import attrs
@@ -19,6 +19,7 @@ from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 from session_manager.stores.descriptions import Quarantined
+from session_manager.stores.erasure import Erasure
 from session_manager.stores.order import Order
 from session_manager.stores.salvaged import Salvaged
 
@@ -260,6 +261,14 @@ class FaultyStore(Store):
     def purge_quarantined(self, name: str) -> bool:
         """Call the wrapped store."""
         return self.store.purge_quarantined(name)
+
+    def quarantined_of(self, key: str) -> list[Quarantined]:
+        """Call the wrapped store."""
+        return self.store.quarantined_of(key)
+
+    def erase(self, keys: Sequence[str], tell: Callable[[str], object] = str) -> Erasure:
+        """Call the wrapped store."""
+        return self.store.erase(keys, tell)
 
     def repairs(self) -> list[Finding]:
         """Call the wrapped store."""

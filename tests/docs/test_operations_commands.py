@@ -1,4 +1,4 @@
-"""Every command on the page of operations runs, one after the other in its section."""
+"""Every command on the pages of operations and of privacy runs, one after the other in its section."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from tests.support.places import ROOT
 
 pytestmark = pytest.mark.once
 
-PAGE = (ROOT / "docs" / "operations.md").read_text()
-SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+PAGES = [(ROOT / "docs" / name).read_text() for name in ("operations.md", "privacy.md")]
+SECTION = re.compile(r"^## (.*?)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+SECTIONS = {name: text for page in PAGES for name, text in SECTION.findall(page)}
 LINE = re.compile(r"^session-manager .*$", re.MULTILINE)
 OURS = [
     name for name, text in SECTIONS.items() if any(map(LINE.search, re.findall(r"```sh\n(.*?)```", text, re.DOTALL)))
@@ -57,4 +58,4 @@ def test_the_commands_of_a_section_run(section, chats):
 
 
 def test_there_are_many_sections_with_commands():
-    assert len(OURS) >= 10
+    assert len(OURS) >= 16

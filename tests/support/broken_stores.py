@@ -13,6 +13,7 @@ from session_manager.history.search import best, searched_text
 from session_manager.model import Item, Message
 from session_manager.model.changes import Append, Clear, Edit, Replace, Truncate, fold
 from session_manager.stores.commits import Doubt
+from session_manager.stores.erasure import Erasure
 from session_manager.stores.memory import MemoryStore, Stored
 from session_manager.stores.order import place
 
@@ -445,6 +446,40 @@ class AlwaysDeletes(Base):
     def delete(self, key, expected=None):
         super().delete(key, expected)
         return True
+
+
+@noticed_by("test_an_erased_session_is_gone_and_the_others_stay")
+class ErasesNothing(Base):
+    def erase(self, keys, tell=str):
+        there = tuple(key for key in keys if key in self._sessions)
+        for key in keys:
+            tell(key)
+        return Erasure(sessions=there)
+
+
+@noticed_by("test_an_erased_session_is_gone_and_the_others_stay")
+class ErasesByPrefix(Base):
+    def erase(self, keys, tell=str):
+        for one in {one for key in keys for one in self.keys(key)} - {*keys}:
+            self.delete(one)
+        return super().erase(keys, tell)
+
+
+@noticed_by("test_an_erased_session_is_gone_and_the_others_stay")
+class TellsNothingOfAnErasure(Base):
+    def erase(self, keys, tell=str):
+        return super().erase(keys)
+
+
+@noticed_by("test_an_erased_session_may_be_created_again")
+class RemembersErasedSessions(Base):
+    def erase(self, keys, tell=str):
+        self.erased = {**getattr(self, "erased", {}), **{key: self._sessions.get(key) for key in keys}}
+        return super().erase(keys, tell)
+
+    def kept(self, commit):
+        old = getattr(self, "erased", {}).get(commit.session.key)
+        return commit.session if old is None else old.session
 
 
 @noticed_by("test_another_version_than_the_expected_one_is_not_deleted")

@@ -36,6 +36,7 @@ __all__ = [
     "Replacement",
     "Signature",
     "at_once",
+    "is_orphan",
     "read_pieces",
     "read_start",
     "read_whole",
@@ -354,8 +355,13 @@ def _discard(files: Files, name: str) -> None:
         files.unlink(name)
 
 
+def is_orphan(name: str) -> bool:
+    """Say whether a file is a temporary one, by its name. Its writer may be at work, or was killed."""
+    return _ORPHAN.match(name) is not None
+
+
 def remove_orphans(files: Files, names: Sequence[str]) -> None:
     """Remove the temporary files that a killed writer left. Call it only under the directory's lock."""
     for name in names:
-        if _ORPHAN.match(name):
+        if is_orphan(name):
             _discard(files, name)

@@ -14,15 +14,19 @@ import stat as stat_module
 from collections.abc import Iterable
 from datetime import datetime, timezone
 
+import attrs
+
 from session_manager.errors import raise_alone
 from session_manager.stores.descriptions import Quarantined
 from session_manager.stores.files.atomic import NotRegularError, OutcomeUnknownError, read_whole, replace
 from session_manager.stores.files.filesystem import Files
 from session_manager.stores.files.kinds import ARCHIVE_SUFFIX, SUFFIXES
-from session_manager.stores.files.names import key_of
+from session_manager.stores.files.names import file_name, key_of
+from session_manager.stores.files.owners import key_inside
 
-__all__ = ["count_in", "keep_copy", "purge", "quarantine", "quarantined", "read"]
+__all__ = ["count_in", "keep_copy", "purge", "quarantine", "quarantined", "quarantined_of", "read"]
 
+_SUFFIXES = (*SUFFIXES.values(), ARCHIVE_SUFFIX)
 _PREFIX = ".quarantine-"
 _LONGEST_NAME = 220
 _NAME = re.compile(r"\.quarantine-[0-9a-f]{16}-(.+)", re.DOTALL)
@@ -69,16 +73,35 @@ def quarantined(files: Files) -> list[Quarantined]:
         if match is None or status is None or not stat_module.S_ISREG(status.st_mode):
             continue
         moved = datetime.fromtimestamp(status.st_ctime, timezone.utc)
-        found.append(Quarantined(name=name, key=_key_of(match[1]), moved=moved, size=status.st_size))
+        found.append(Quarantined(name=name, key=_key_of(files, name, match[1]), moved=moved, size=status.st_size))
     return sorted(found, key=lambda one: (one.moved, one.name))
 
 
-def _key_of(name: str) -> str | None:
-    for suffix in (*SUFFIXES.values(), ARCHIVE_SUFFIX):
-        key = key_of(name, suffix)
+def quarantined_of(files: Files, keys: Iterable[str]) -> list[Quarantined]:
+    """Describe the files of some sessions in quarantine, the oldest first.
+
+    The name of a long key's file does not tell the key, but it is the name of no other key's.
+
+    :raises OSError: if the directory cannot be read.
+    """
+    names = {file_name(key, suffix): key for key in keys for suffix in _SUFFIXES}
+    wanted, found = set(names.values()), []
+    for one in quarantined(files):
+        match = _NAME.fullmatch(one.name)
+        key = names.get(match[1]) if one.key is None and match is not None else one.key
+        if key in wanted:
+            found.append(attrs.evolve(one, key=key))
+    return found
+
+
+def _key_of(files: Files, name: str, original: str) -> str | None:
+    """Return the key whose file is in quarantine: by its name, or by the key in it, which the name proves."""
+    for suffix in _SUFFIXES:
+        key = key_of(original, suffix)
         if key is not None:
             return key
-    return None
+    key = key_inside(files, name)
+    return key if key is not None and original in [file_name(key, suffix) for suffix in _SUFFIXES] else None
 
 
 def read(files: Files, name: str) -> bytes | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TypeVar
 
 from session_manager.codec.json import DecodeError
@@ -30,7 +30,14 @@ from session_manager.stores.files.filesystem import Files, create_directory, rea
 from session_manager.stores.files.foreign import foreign_finding, foreign_in, foreign_objection
 from session_manager.stores.files.kinds import BACKUP_OBJECTION, MANIFEST, SUFFIXES, objection, sessions_in
 from session_manager.stores.files.names import file_name, is_hashed, key_of
-from session_manager.stores.files.quarantine import count_in, purge, quarantine, quarantined, read
+from session_manager.stores.files.quarantine import (
+    count_in,
+    purge,
+    quarantine,
+    quarantined,
+    quarantined_of,
+    read,
+)
 
 __all__ = ["SessionDirectory", "reading"]
 
@@ -278,14 +285,15 @@ class SessionDirectory(Resource):
 
     # Quarantine
 
-    def quarantined(self) -> list[Quarantined]:
+    def quarantined(self, keys: Collection[str] | None = None) -> list[Quarantined]:
         """Describe the files in quarantine, the oldest first.
 
+        :param keys: only those of these sessions.
         :raises StorageError: if the directory cannot be read.
         """
         self.check_open()
         try:
-            return quarantined(self.files)
+            return quarantined(self.files) if keys is None else quarantined_of(self.files, keys)
         except OSError as error:
             raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
 

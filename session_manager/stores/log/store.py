@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from session_manager.arguments import check_bool, check_callable, check_path
@@ -42,7 +42,9 @@ from session_manager.stores.archive.pairs import Pair, read_pair
 from session_manager.stores.archive.salvaging import edited, read_damaged, with_archive, write_salvaged
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 from session_manager.stores.descriptions import Quarantined
+from session_manager.stores.erasure import Erasure
 from session_manager.stores.files.atomic import read_start
+from session_manager.stores.files.erasing import Erasures
 from session_manager.stores.files.filesystem import Files
 from session_manager.stores.files.kinds import ARCHIVE_SUFFIX
 from session_manager.stores.files.renames import Renames
@@ -96,8 +98,10 @@ class LogStore(Store):
             self._rewriter = LogRewriter(self._directory, self._reader)
             self._archives = ArchiveFiles(self._directory, SUFFIX)
             self._renames = Renames(self._directory, self)
+            self._erasures = Erasures(self._directory, self)
             if not read_only:
                 self._renames.finish()
+                self._erasures.finish()
         except BaseException:
             self._directory.close()
             raise
@@ -335,6 +339,9 @@ class LogStore(Store):
     def quarantined(self) -> list[Quarantined]:
         return self._directory.quarantined()
 
+    def quarantined_of(self, key: str) -> list[Quarantined]:
+        return self._directory.quarantined([key])
+
     def count_quarantined(self) -> int:
         return self._files.quarantined
 
@@ -344,13 +351,17 @@ class LogStore(Store):
     def purge_quarantined(self, name: str) -> bool:
         return self._directory.purge_quarantined(name)
 
+    def erase(self, keys: Sequence[str], tell: Callable[[str], object] = str) -> Erasure:
+        self._directory.check_writable()
+        return self._erasures.run(keys, tell)
+
     def repairs(self) -> list[Finding]:
         self._directory.check_open()
         return [*self._reader.repairs(), *self._archives.repairs()]
 
     def strays(self) -> list[Finding]:
         self._directory.check_open()
-        return [*self._directory.strays(), *self._archives.alone()]
+        return [*self._directory.strays(), *self._archives.alone(), *self._erasures.unfinished()]
 
     def rename(self, key: str, new_key: str, expected: Version) -> None:
         self._directory.check_writable()

@@ -35,6 +35,7 @@ from session_manager.stores.archive.pairs import Pair, read_pair
 from session_manager.stores.archive.salvaging import edited, read_damaged, with_archive, write_salvaged
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 from session_manager.stores.descriptions import Quarantined
+from session_manager.stores.erasure import Erasure
 from session_manager.stores.files.atomic import (
     OutcomeUnknownError,
     Replacement,
@@ -45,6 +46,7 @@ from session_manager.stores.files.atomic import (
     replace_many,
     signature,
 )
+from session_manager.stores.files.erasing import Erasures
 from session_manager.stores.files.filesystem import Files
 from session_manager.stores.files.kinds import ARCHIVE_SUFFIX
 from session_manager.stores.files.renames import Renames
@@ -133,8 +135,10 @@ class SnapshotStore(Store):
         try:
             self._archives = ArchiveFiles(self._directory, SUFFIX)
             self._renames = Renames(self._directory, self)
+            self._erasures = Erasures(self._directory, self)
             if not read_only:
                 self._renames.finish()
+                self._erasures.finish()
         except BaseException:
             self._directory.close()
             raise
@@ -429,6 +433,9 @@ class SnapshotStore(Store):
     def quarantined(self) -> list[Quarantined]:
         return self._directory.quarantined()
 
+    def quarantined_of(self, key: str) -> list[Quarantined]:
+        return self._directory.quarantined([key])
+
     def count_quarantined(self) -> int:
         return self._files.quarantined
 
@@ -438,13 +445,17 @@ class SnapshotStore(Store):
     def purge_quarantined(self, name: str) -> bool:
         return self._directory.purge_quarantined(name)
 
+    def erase(self, keys: Sequence[str], tell: Callable[[str], object] = str) -> Erasure:
+        self._directory.check_writable()
+        return self._erasures.run(keys, tell)
+
     def repairs(self) -> list[Finding]:
         self._directory.check_open()
         return self._archives.repairs()
 
     def strays(self) -> list[Finding]:
         self._directory.check_open()
-        return [*self._directory.strays(), *self._archives.alone()]
+        return [*self._directory.strays(), *self._archives.alone(), *self._erasures.unfinished()]
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         self._directory.check_open()

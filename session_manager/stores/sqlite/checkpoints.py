@@ -40,17 +40,18 @@ class Checkpoints:
         """Say whether an earlier process left a log that should be moved."""
         return self._log_size() > _CHECKPOINT_BYTES
 
-    def make(self, writer: sqlite3.Connection, *, truncate: bool) -> None:
+    def make(self, writer: sqlite3.Connection, *, truncate: bool) -> bool:
         """Move a long log into the database, as far as possible.
 
         :param writer: the connection that writes.
         :param truncate: move a short log as well, and leave it empty. If a reader prevents that, a later call tries again.
+        :returns: whether the log is empty now.
         """
         truncate = truncate or self._truncate_again
         changes, size = writer.total_changes, self._log_size()
         written = (changes - self._changes) * _BYTES_PER_CHANGE
         if not truncate and max(written, size - self._size) < _CHECKPOINT_BYTES:
-            return
+            return False
         wait = 0.0 if self._truncate_again else _TRUNCATE_SECONDS
         try:
             writer.execute(f"PRAGMA busy_timeout = {int(wait * 1000)}")
@@ -62,6 +63,7 @@ class Checkpoints:
         finally:
             writer.execute(f"PRAGMA busy_timeout = {int(self._busy_timeout * 1000)}")
         self._changes, self._size = changes, self._log_size()
+        return self._size == 0
 
     def _log_size(self) -> int:
         try:

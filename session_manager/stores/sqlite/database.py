@@ -292,9 +292,9 @@ class Database(Resource):
             self.path, str(error) or _DAMAGED_SCHEMA
         )  # Python 3.10 drops a sentence that cannot be decoded
 
-    def checkpoint(self, *, truncate: bool = False) -> None:
-        """Move a long log into the database: see `Checkpoints.make`. Requires the lock."""
-        self._checkpoints.make(self.writer, truncate=truncate)
+    def checkpoint(self, *, truncate: bool = False) -> bool:
+        """Move a long log into the database, and say whether it is empty now: see `Checkpoints.make`. Requires the lock."""
+        return self._checkpoints.make(self.writer, truncate=truncate)
 
     # Closing
 

@@ -6,9 +6,7 @@ The new database is built beside the old one from the whole rows (`session_manag
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -17,14 +15,13 @@ from session_manager.errors import InvalidStorageError, StorageError, StorageLoc
 from session_manager.model.ids import random_id
 from session_manager.model.times import utc_now
 from session_manager.stores.contract import Commit
+from session_manager.stores.files.staging import Staging
 from session_manager.stores.salvaged import Salvaged
 from session_manager.stores.sqlite.restoring import replace_database
 from session_manager.stores.sqlite.salvage import Carved
 from session_manager.stores.sqlite.store import SQLiteStore
 
 __all__ = ["carved", "is_page_damage", "rebuild"]
-
-_ENDS = ("", "-wal", "-shm", "-journal", ".lock")
 
 
 def is_page_damage(error: Exception) -> bool:
@@ -59,21 +56,21 @@ def rebuild(there: Carved, done: Callable[[Salvaged], None]) -> str | None:
     :raises StorageError: if the new one cannot be written; the old one stays.
     """
     path, before = there.path, _signature(there.path)
-    new = f"{path}.salvaging-{secrets.token_hex(8)}"
     try:
+        staging = Staging(path, "salvaging")
+    except OSError as error:
+        raise StorageError(path, f"cannot be written anew: {error.strerror}") from error
+    try:
+        staging.remove_abandoned()
+        new = os.path.join(staging.path, "sessions.db")
         with closing(SQLiteStore(new)) as store:
             _write_all(store, there, done)
         if _signature(path) != before:
             raise StorageLockedError(path)
         return replace_database(path, new, utc_now())[0]
     finally:
-        _remove(new)
-
-
-def _remove(path: str) -> None:
-    for end in _ENDS:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path + end)
+        staging.discard()
+        staging.close()
 
 
 def _write_all(store: SQLiteStore, there: Carved, done: Callable[[Salvaged], None]) -> None:

@@ -53,6 +53,7 @@ from session_manager.history.search import WALK
 __all__ = [
     "APPLICATION_ID",
     "MIGRATIONS",
+    "create_erasures",
     "create_index",
     "create_last_commit",
     "has_trigrams",
@@ -61,6 +62,7 @@ __all__ = [
     "is_readable",
     "mark",
     "migrate",
+    "renew_index",
     "set_indexed",
     "strange_table",
 ]
@@ -141,6 +143,9 @@ _LAST_COMMIT = """
 """
 _MARK = "UPDATE last_commit SET earlier = latest, latest = randomblob(16), schema = ?"
 
+#: The sessions whose erasure was begun: there only if one ever was.
+_ERASURES = "CREATE TABLE erasures (key TEXT PRIMARY KEY, stage INTEGER NOT NULL) WITHOUT ROWID"
+
 _INDEX = "CREATE VIRTUAL TABLE {} USING fts5(text, tokenize='trigram case_sensitive 1')"
 
 
@@ -171,7 +176,11 @@ def strange_table(connection: sqlite3.Connection, migrations: Sequence[Sequence[
         }
     finally:
         ours.close()
-    optional = {"search": _words(_INDEX.format("search")), "last_commit": _words(_LAST_COMMIT)}
+    optional = {
+        "search": _words(_INDEX.format("search")),
+        "last_commit": _words(_LAST_COMMIT),
+        "erasures": _words(_ERASURES),
+    }
     expected |= optional
     rows = "SELECT CAST(type AS BLOB), CAST(name AS BLOB), CAST(tbl_name AS BLOB), CAST(sql AS BLOB) FROM sqlite_master"
     found = {}
@@ -208,6 +217,12 @@ def create_last_commit(connection: sqlite3.Connection) -> None:
         connection.execute(_LAST_COMMIT)
     connection.execute("INSERT INTO last_commit VALUES (1, zeroblob(16), randomblob(16), '00000000')")
     connection.execute("COMMIT")
+
+
+def create_erasures(connection: sqlite3.Connection) -> None:
+    """Create the table ``erasures`` if it is missing, in a transaction."""
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'erasures'").fetchone() is None:
+        connection.execute(_ERASURES)
 
 
 def mark(connection: sqlite3.Connection) -> None:
@@ -247,13 +262,18 @@ def create_index(connection: sqlite3.Connection) -> None:
         if by_these_rules or not watermark:
             return
     connection.execute("BEGIN IMMEDIATE")
+    renew_index(connection)
+    connection.execute("COMMIT")
+
+
+def renew_index(connection: sqlite3.Connection) -> None:
+    """Begin the table ``search`` anew, in a transaction. Searches fill it."""
     connection.execute("DROP TABLE IF EXISTS search")
     connection.execute(_INDEX.format("search"))
     if sqlite3.sqlite_version_info >= (3, 42):
         connection.execute("INSERT INTO search (search, rank) VALUES ('secure-delete', 1)")
     connection.execute("INSERT OR REPLACE INTO watermark VALUES (1, 0)")
     connection.execute("DELETE FROM garbage")
-    connection.execute("COMMIT")
 
 
 _HAS_WATERMARK = """

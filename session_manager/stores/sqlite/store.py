@@ -29,6 +29,7 @@ from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 from session_manager.stores.descriptions import Quarantined
+from session_manager.stores.erasure import Erasure
 from session_manager.stores.files.filesystem import real_path
 from session_manager.stores.order import Order
 from session_manager.stores.rows.decoding import DamageError
@@ -37,6 +38,7 @@ from session_manager.stores.rows.plans import Plan
 from session_manager.stores.salvaged import Salvaged
 from session_manager.stores.sqlite.connecting import Connect
 from session_manager.stores.sqlite.database import Database
+from session_manager.stores.sqlite.erasing import Erasures
 from session_manager.stores.sqlite.group_commit import GroupCommit, Request
 from session_manager.stores.sqlite.listing import page_by_key, put_in_place, recent_page, sizes
 from session_manager.stores.sqlite.page_copy import Counts, copy_pages
@@ -119,6 +121,7 @@ class SQLiteStore(Store):
         self._voided: set[str] = set()
         self.shared = not exclusive
         self.indexed = self._database.has_index
+        self._erasures = Erasures(self._database, self._group)
 
     # Reading
 
@@ -444,6 +447,16 @@ class SQLiteStore(Store):
         self._count_quarantined = None
         return bool(self._run(Request(None, partial(purge_quarantined, name=name), erases=True)))
 
+    # Erasing
+
+    def erase(self, keys: Sequence[str], tell: Callable[[str], object] = str) -> Erasure:
+        self._check_writable()
+        self._count_quarantined = None
+        return self._erasures.run(keys, tell)
+
+    def repairs(self) -> list[Finding]:
+        return self._erasures.found
+
     # Checking
 
     def verify(self, key: str) -> list[Finding]:
@@ -464,7 +477,10 @@ class SQLiteStore(Store):
                     reasons.append(f"the index for search: {request.error}")
         except StorageError as error:
             reasons = [error.reason]
-        return [Finding(None, self.path, None, reason) for reason in reasons]
+        findings = [Finding(None, self.path, None, reason) for reason in reasons]
+        with contextlib.suppress(StorageError):  # of which the reasons tell
+            findings += self._erasures.unfinished()
+        return findings
 
     def close(self) -> None:
         self._group.close()

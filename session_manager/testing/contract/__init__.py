@@ -5,6 +5,7 @@ from __future__ import annotations
 from session_manager.testing.contract.archives import ArchiveContract
 from session_manager.testing.contract.base import OpenStore
 from session_manager.testing.contract.deletes import DeleteContract
+from session_manager.testing.contract.erasures import EraseContract
 from session_manager.testing.contract.keys import KeyContract
 from session_manager.testing.contract.life import LifeContract
 from session_manager.testing.contract.listings import ListingContract
@@ -23,6 +24,7 @@ class StoreContract(
     ListingContract,
     DeleteContract,
     RaceContract,
+    EraseContract,
     RenameContract,
     ArchiveContract,
     SearchContract,

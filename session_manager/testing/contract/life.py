@@ -29,6 +29,7 @@ _CALLS: dict[str, Callable[[Store], object]] = {
     "write": lambda store: store.write(Chat("new").add("a").commit()),
     "landed": lambda store: store.landed(Chat("new").add("a").commit()),
     "delete": lambda store: store.delete(KEY),
+    "erase": lambda store: store.erase([KEY]),
     "rename": lambda store: store.rename(KEY, "new", Version("generation", 1)),
     "keys": lambda store: list(store.keys()),
     "version": lambda store: store.version(KEY),
