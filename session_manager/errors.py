@@ -314,8 +314,8 @@ class StorageLockedError(StorageError):
         SessionManagerError.__init__(self, path, holder)
         self.path = path
         self.reason = "is open elsewhere"
-        #: The process that has it: ``pid``, ``host`` and ``started`` (RFC 3339, UTC), as far as they are known; and
-        #: ``gone``, true, if that process has ended, so that another one has the storage and could not leave its name.
+        #: The process that has it: ``pid``, ``host`` and ``started`` (RFC 3339, UTC), as far as they are known. ``gone`` is
+        #: true if that process has ended: then another one has the storage, and could not leave its name.
         self.holder: dict[str, Any] = dict(holder or {})
 
     def _sentence(self) -> str:

@@ -90,9 +90,9 @@ class AsyncSessionManager(Resource):
     """`SessionManager` for asyncio and trio: the same calls, awaited, with the same results and errors.
 
     A call that touches only RAM runs at once, in the event loop. Once in a hundred calls, other tasks get a turn first.
-    A call that may wait for the disk, or that takes long, runs in one of the manager's few threads, so that the loop never
-    stops for it. The writes of one session keep the order of their calls. Calls of several tasks for a session that is not in
-    RAM yet may overtake each other.
+    A call that may wait for the disk, or that takes long, runs in one of the manager's few threads. So the loop never stops
+    for it. The writes of one session keep the order of their calls. Calls of several tasks for a session that is not in RAM
+    yet may overtake each other.
 
     **Cancellation**: a call that has begun is finished before the cancellation is raised. So a cancelled save is durable or has
     failed, like any other. A call that is cancelled while it waits for its turn has not happened. Only `close` happens in

@@ -1,7 +1,7 @@
 """Images and files in messages: what of them is text, and what the rest costs.
 
-An image costs what `session_manager.history.images` says, a text file in base64 its text, and anything else 1,000 tokens: a PDF,
-a sound, a file behind a URL or an id.
+An image costs what `session_manager.history.images` says. A text file in base64 costs its text. Anything else costs 1,000
+tokens: a PDF, a sound, a file behind a URL or an id.
 """
 
 from __future__ import annotations

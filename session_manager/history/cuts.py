@@ -50,8 +50,8 @@ def safe_start(messages: Sequence[Message], keep_last: int, rules: Rules = BY_SH
     problems in the kept turns stay.
 
     * ``keep_last <= 0``: nothing is kept, the index is the length.
-    * If the turns together do not have that many messages (there are fewer, one is gigantic and the rest leads it, or there is
-      no user message at all), everything is kept: the index is 0.
+    * If no whole turns leave that many messages, everything is kept: the index is 0. So it is with fewer messages, with one
+      gigantic turn, and without any user message.
 
     :raises TypeError: if `rules` are none.
 
@@ -101,12 +101,12 @@ class Cut:
 def cut(messages: Sequence[Message], keep_last: int) -> Cut | None:
     """Return the messages that may go while at least the last `keep_last` messages stay; `None` if none may.
 
-    Whole turns go if one ends there: all messages before `safe_start`, but for leading system and developer messages, and
-    for a ``compaction`` item with what it stands for. If none
-    ends there, one turn has become too long, such as one question with 300 tool calls. Then its first part may go, but for its
-    first message, the question, and what leads it. The kept part begins where the model goes on: behind the results of all earlier calls, never
-    right behind a reasoning item, and in a turn with reasoning items at one. So each call keeps its result, and each reasoning
-    item keeps everything that it led to. A cut there makes no new problem.
+    Whole turns go if one ends there: all messages before `safe_start`. Leading system and developer messages stay. So does
+    everything up to a ``compaction`` item and its answers. If none ends there, one turn has become too long, such as one
+    question with 300 tool calls. Then the first part of that turn may go. Its first message, the question, stays. The kept part
+    begins where the model goes on. That is behind the results of all earlier calls, and never right behind a reasoning item. In
+    a turn with reasoning items, it is at such an item. So each call keeps its result, and each reasoning item keeps everything
+    that it led to. A cut there makes no new problem.
 
     >>> def use(name: str) -> list[Message]:
     ...     call = {"id": name, "type": "function", "function": {"name": "now", "arguments": "{}"}}
@@ -169,9 +169,9 @@ def fit(
 ) -> list[Message]:
     """Return the longest valid end of a history that is within a budget.
 
-    The history is repaired, and cut where a turn starts. If the last turn alone is over the budget, it is cut in itself: its first
-    message, the question, stays, and as many of its last messages as fit, from a place on where the model goes on. So no call is
-    parted from its result.
+    The history is repaired, and cut where a turn starts. If the last turn alone is over the budget, it is cut in itself. Its
+    first message, the question, stays. Of its last messages, as many stay as fit, from a place where the model goes on. So no
+    call is parted from its result.
 
     :param max_tokens: the budget, for the sum of `count` over the messages.
     :param count: returns the tokens of a message, 0 or more. It is called once for each message, from the last one on, until

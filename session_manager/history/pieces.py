@@ -149,7 +149,7 @@ def _item_call(said: Iterable[Part], kind: object, id: str | None) -> Piece:
 
 
 def _with_ids(found: Iterable[Piece], ids: Sequence[str | None]) -> list[Piece]:
-    """Return pieces, of which each call has its id. The ids are those of the calls in their order."""
+    """Return pieces in which each call has its id. The ids are those of the calls in their order."""
     made = list(found)
     named = [piece for piece in made if piece.kind == "call"]
     if len(named) != len(ids):

@@ -15,7 +15,7 @@ what else `session_manager.history.rules` says of a provider, by its own words w
 * *Parts in another order*: "Messages following `tool_use` blocks must begin with a matching number of `tool_result` blocks".
 * *A reasoning item without the item that it led to*. Responses: "Item of type 'reasoning' was provided without its
   required following item". Any item of the model right after it will do.
-* *A message that says nothing*, which providers refuse for good. The last message may: the model goes on there.
+* *A message that says nothing*, which providers refuse each time. The last message may: the model goes on there.
 * *An item that comes twice*. Responses: "Duplicate item found with id".
 * *More cache marks than the provider takes*. Anthropic: "A maximum of 4 blocks with cache_control may be provided".
 * By rules that you name: ids of calls that come again, a system message among the others, a history that does not start with
@@ -26,8 +26,8 @@ id or a field too many.
 
 **Turns.** A turn is a user message and all its answers, up to the next user message that starts one. Each user message starts
 a turn, even right after another, so that a group chat without answers can be cut anywhere. Two kinds of user message start
-none: one that only brings results, and one between a call and its result (a user wrote while the tool was running). So no turn
-parts a call from its result, and no cut at a turn makes a new problem.
+none. One only brings results. The other is between a call and its result: the user wrote while the tool was running. So no
+turn parts a call from its result, and no cut at a turn makes a new problem.
 """
 
 from __future__ import annotations

@@ -20,8 +20,9 @@ def repair(messages: Sequence[Message], rules: Rules = BY_SHAPE, *, user_first: 
     * A late result is moved to its place: the tool did answer.
     * A reasoning item without its follower is left out, and so is a message that says nothing.
     * Only the newest cache marks stay.
-    * By rules that you name: parts are put in order; the later of two calls with one id gets another id, as does its result;
-      system messages go where they must; messages before the first turn are left out; neighbours of one role are merged.
+    * By rules that you name, more is mended. Parts are put in order. The later of two calls with one id gets another id, as
+      does its result. System messages go where they must. Messages before the first turn are left out. Neighbours of one role
+      are merged.
 
     ``problems(repair(x)) == []`` for every `x`, and a second repair changes nothing. A changed message keeps its position, time,
     ref and metadata. A new message has the time of its call, and no position. A message with signed thinking comes back as it is

@@ -1,14 +1,14 @@
 """Search: which messages contain a text, and which of them first. The same in every store.
 
 **What is searched** is what a message says (`session_manager.history.text`): its texts, reasoning among them, and the arguments
-and results of tools. Of arguments and results that are JSON these are the names of their fields, their texts and their numbers,
-each by itself, so that a call is found alike in every provider's shape. Not searched are labels (roles, types, ids, states), the
-names of tools and speakers, definitions of tools, signatures, and encrypted or encoded data.
+and results of tools. Arguments and results that are JSON are searched by the names of their fields, their texts and their
+numbers, each by itself. So a call is found alike in every provider's shape. Not searched are labels (roles, types, ids,
+states), the names of tools and speakers, definitions of tools, signatures, and encrypted or encoded data.
 
 **A match** is the query as a substring, letters compared without case, one by one (``ß`` is not ``ss``); every other character
-stands for itself. **The order** is that of BM25 (Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009) for a
-query of one term, with a fixed mean length, so that it does not depend on what else is stored: many occurrences in a short text
-come first; of equals the newest.
+stands for itself. **The order** is that of BM25 for a query of one term (Robertson and Zaragoza, "The Probabilistic Relevance
+Framework", 2009). Many occurrences in a short text come first; of equals the newest. The mean length is fixed, so that the
+order does not depend on what else is stored.
 """
 
 from __future__ import annotations

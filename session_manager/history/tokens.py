@@ -5,8 +5,8 @@ results as JSON, and 4 tokens a message for its role and frame. An image counts 
 size, another file 1,000 tokens. Not counted are ids, signatures, encrypted text, and fields that no provider gives to a model.
 
 **How.** Each character weighs what characters of its kind weigh, on average, in the vocabulary ``o200k_base`` (GPT-4o and
-later): the table is below. Kinds are told apart by the first byte of a character in UTF-8, and each byte is replaced by one with
-as many bits as the kind has ninths of a token. So the sum is a count of bits, which takes two microseconds a kilobyte.
+later): the table is below. The first byte of a character in UTF-8 tells its kind. Each byte is replaced by one with as many
+bits as the kind has ninths of a token. So the sum is a count of bits, which takes two microseconds a kilobyte.
 
 **How near.** Estimate over real number, by tiktoken 0.14.0 and its ``o200k_base``, over the strings of the same messages:
 

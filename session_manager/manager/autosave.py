@@ -47,9 +47,9 @@ def _nothing() -> None:
 class Autosave:
     """When a background thread saves a session: after a time, or after a number of messages, whichever comes first.
 
-    **A crash loses what is not saved yet.** Of each session those are the changes of the last `interval` seconds, and at most
-    `messages` messages; more while saves fail, or are slower than new messages come in. If you must not lose a message, call
-    `SessionManager.save` before you acknowledge it. Autosaving and saving go together.
+    **A crash loses what is not saved yet.** A session loses the changes of the last `interval` seconds at most, and at most
+    `messages` messages. It may lose more while saves fail, or while messages come in faster than they can be saved. If you
+    must not lose a message, call `SessionManager.save` before you acknowledge it. Autosaving and saving go together.
 
     :param interval: how many seconds a session stays unsaved, at most.
     :param messages: how many unsaved messages make a session be saved at once.

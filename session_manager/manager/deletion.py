@@ -94,8 +94,8 @@ class Removal(Resource):
     def _delete_any(self, key: str) -> bool:
         """Delete a session in whatever version it has. Requires its keyed lock.
 
-        A store that others write to is told the version that is seen there: a request that arrives late must not delete a session
-        that was begun after it. A damaged session has no version.
+        A shared store is told the version that was seen there. Otherwise a request that arrives late could delete a session
+        that began after it. A damaged session has no version.
         """
         store = self._residents.store
         if not store.shared:

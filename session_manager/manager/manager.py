@@ -244,9 +244,9 @@ class SessionManager(Resource):
         """Return the messages, or a page of them, as a new list, oldest first; ``[]`` if there is no such session.
 
         The last page is ``get_history(key, limit=50)``. The page before it is
-        ``get_history(key, limit=50, before=page[0].position)``. A page costs the same however long the history is. What it
-        takes of a session that is not in RAM is read from SQLite alone, and the session is not loaded; unless a ref is
-        given, which loads it. Archived messages are in `get_archive`.
+        ``get_history(key, limit=50, before=page[0].position)``. A page costs the same however long the history is. SQLite
+        reads the page of a session that is not in RAM without loading the session. Other stores load it, and so does a ref.
+        Archived messages are in `get_archive`.
 
         :param limit: how many messages at most, from 0: the newest ones; with `after` the first ones behind that.
         :param before: only messages before this one: its position, which need not be there any more, or its ref (of several
@@ -276,9 +276,10 @@ class SessionManager(Resource):
     def contains_ref(self, key: str, ref: str) -> bool:
         """Say whether a ref is known in a session: a delivery was answered, or a message is there.
 
-        `True` if ``turn(key, ref)`` would be `Turn.done`, if a message of the history has this `Message.ref`, or if one was
-        added by a turn of that ref (also if the session has answered 256 others since). What is not saved yet counts. Archived
-        and removed messages do not count, but the last 256 answered deliveries do, whatever became of their messages.
+        `True` if ``turn(key, ref)`` would be `Turn.done`, or if a message of the history has this `Message.ref`. `True` also
+        if a turn of that ref added a message of the history, even when the session has answered 256 others since. What is not
+        saved yet counts. Archived and removed messages do not count, but the last 256 answered deliveries do, whatever became
+        of their messages.
 
         :raises InvalidMessageError: if it is no text, or empty.
         """
@@ -363,8 +364,8 @@ class SessionManager(Resource):
                 page = manager.list_sessions(limit=50, after=page[-1])
 
         If nothing changes meanwhile, the pages have every session once. A session that gets a message meanwhile moves to the
-        front: it is not listed a second time, or not at all if it had not been listed yet. If the session `after` changes or
-        is deleted, the next page still begins where it was.
+        front. So it is not listed a second time. If it had not been listed yet, it is not listed at all. If the session
+        `after` changes or is deleted, the next page still begins where it was.
 
         :param prefix: what the keys start with; ``"telegram:1"`` also means ``"telegram:10"``, `key_prefix` whole parts.
         :param where: values that the session's metadata must have, by key, such as ``{"language": "de"}``; ``1``, ``1.0`` and

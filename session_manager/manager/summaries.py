@@ -93,7 +93,7 @@ class SummaryPolicy:
 
 @attrs.frozen(eq=False, repr=False)
 class Picked:
-    """What is to be summarized: durable messages, and what they are bound by."""
+    """The durable messages that a summary will replace, and the session that it is bound to."""
 
     seen: Session
     messages: list[Message]

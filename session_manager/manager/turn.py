@@ -88,10 +88,10 @@ class Turn(Resource):
     Other threads and processes see nothing of what its calls do inside of the block. Leaving the block writes and saves it at
     once. An exception that leaves the block writes nothing.
 
-    `add` and `add_message` touch only RAM. `edit`, `remove`, `replace_history`, `set_metadata`, `set_summary` and `truncate` work
-    on the session as it is durable: the first such call saves what other calls have left unsaved of it. So it may wait for the
-    disk, and raises what `SessionManager.save` raises. Messages that others add after that stay, whatever the turn removes. It is
-    a conflict if the turn edits or removes a message that others have edited since.
+    `add` and `add_message` touch only RAM. `edit`, `remove`, `replace_history`, `set_metadata`, `set_summary` and `truncate`
+    work on the session as it is durable. The first such call saves what other calls have left unsaved. So it may wait for the
+    disk, and raises what `SessionManager.save` raises. Messages that others add after that stay, whatever the turn removes.
+    It is a conflict if the turn edits or removes a message that others have edited since.
     """
 
     def __init__(
@@ -358,8 +358,8 @@ class Turn(Resource):
     def _settle(self) -> None:
         """Bind to the session, or find out that its delivery is answered.
 
-        An answer that is only in RAM is made durable first; so is a session that others may create meanwhile, and whose
-        generation would then be another one.
+        An answer that is only in RAM is made durable first. So is a new session in a shared store: another process may create
+        it meanwhile, with another generation.
         """
         store = self._residents.store
         while True:

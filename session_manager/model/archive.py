@@ -59,7 +59,7 @@ def _dropped(session: Session, change: Truncate | Summarize) -> Iterable[Message
 
 
 def kept(changes: Iterable[Change]) -> Spare | None:
-    """Return the range of positions of which stored archived messages stay; `None`: all of them do."""
+    """Return the range of positions whose archived messages stay stored; `None`: all of them stay."""
     found: Spare | None = None
     for change in changes:
         if isinstance(change, Clear):

@@ -250,7 +250,7 @@ def _too_much(root: str, frames: list[_Frame], path: list[Any]) -> InvalidMessag
 
 
 def _place(root: str, path: list[Any]) -> str:
-    """Join the keys of a path, of which the first is the pseudo-key of the value itself."""
+    """Join the keys of a path. The first one is the pseudo-key of the value itself."""
     place = root
     for key in path[1:]:
         if isinstance(key, int):

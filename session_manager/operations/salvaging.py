@@ -38,8 +38,8 @@ class SalvagedSession(AsDict):
     messages: tuple[Message, ...] = ()
     #: Its whole archived messages, by position.
     archived: tuple[Message, ...] = ()
-    #: The positions of messages that are in doubt. No checksum proves them; or a record of the log is lost, which may have edited
-    #: or dropped them, so that old text has come back, or which they may have followed on.
+    #: The positions of messages that are in doubt: no checksum proves them, or a record of the log is lost. The record may
+    #: have edited or dropped them, so that old text has come back. Or they may have been added behind messages that it had.
     doubtful: tuple[int, ...] = ()
     #: The positions without a whole message. If there are more of them than are `lost`, some were removed before the damage.
     missing: tuple[Gap, ...] = ()
@@ -84,7 +84,8 @@ def salvage(
     By default nothing is written: a URL or path is opened read-only, beside the program that writes to it. With `write`, the
     damaged bytes go to quarantine first; then the whole messages take the session's place, at its next revision. After a crash
     each session is the damaged one or the new one. A database in which SQLite cannot write any more is written anew, all of it; the
-    damaged one is kept beside it (`SalvageReport.replaced`). A session of which nothing is whole stays as it is: `delete` moves it to quarantine.
+    damaged one is kept beside it (`SalvageReport.replaced`). A session without a whole message stays as it is: `delete` moves
+    it to quarantine.
 
     :param key: only this session; otherwise all of them, of which the damaged ones are returned.
     :param write: put the damaged sessions right. Read the report without it first.

@@ -35,11 +35,11 @@ _WORDS = {
 def open_store(url: str | os.PathLike[str], *, read_only: bool = False) -> Store:
     """Open the store that a URL or path names.
 
-    ``"memory:"`` keeps sessions in RAM, ``"snapshot:PATH"`` as JSON files in a directory, ``"log:PATH"`` as append-only
-    logs in a directory, ``"sqlite:PATH"`` in a SQLite database, which several processes may write to. A bare path opens
-    the existing store, recognized by its content, or creates a directory of snapshots. A storage whose sessions the store
-    would not show is refused: a directory of another kind, or of two kinds; under a bare path also one with nothing but
-    archives, or with a database.
+    ``"memory:"`` keeps sessions in RAM. ``"snapshot:PATH"`` keeps them as JSON files in a directory, and ``"log:PATH"`` as
+    append-only logs. ``"sqlite:PATH"`` keeps them in a SQLite database, which several processes may write to. A bare path
+    opens the existing store, recognized by its content, or creates a directory of snapshots. A storage is refused if the
+    store would not show its sessions: a directory of another kind, or of two kinds. Under a bare path, a directory with a
+    database or with nothing but archives is refused, too.
 
     :param url: one of these; a `pathlib.Path` is always a bare path.
     :param read_only: open it beside its writer; it must exist.
@@ -136,8 +136,8 @@ def _opened(scheme: str, path: str, *, read_only: bool) -> Store:
 def _there(url: str, scheme: str, path: str) -> str:
     """Return the scheme of the store that is at a path; ``""`` if there is none, or an empty directory.
 
-    A file is never opened here, but is taken for a database, which SQLite checks: closing a descriptor of a database
-    that is open in this process would drop SQLite's locks (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    A file is taken for a database, which SQLite checks later. It is not opened here: closing a descriptor of a database that
+    is open in this process would drop SQLite's locks (https://www.sqlite.org/howtocorrupt.html, 2.2).
 
     :raises InvalidStorageError: if its sessions would not be seen; a store of a directory looks for itself.
     """

@@ -32,7 +32,7 @@ class _Lost(enum.Enum):
 
 @attrs.frozen
 class _Late:
-    """A write that arrives after its caller has been told that nobody knows."""
+    """A write that arrives after its caller was told that its outcome is unknown."""
 
     seconds: float
 
@@ -296,10 +296,10 @@ class _AsyncManager(Protocol):
 def crash(manager: SessionManager | _AsyncManager) -> None:
     """End a manager, sync or async, as a kill of its process would: what is not saved is lost, and the storage can be opened again.
 
-    Nothing is saved, nor said about it. The manager's store is closed, also one that it was given, and with it the
-    storage's locks are released; for a `MemoryStore` that means nothing, so that it can stand for a disk: give
-    it to the next manager. Calls of the manager raise `ClosedError`. Calls that other threads are in the
-    middle of come to their end first, for a thread cannot be killed. Idempotent.
+    Nothing is saved, nor said about it. The manager's store is closed, also one that you gave it, and the storage's locks are
+    released. A `MemoryStore` keeps its sessions, so that it can stand for a disk: give it to the next manager. Calls of the
+    manager raise `ClosedError`. Calls that other threads are in the middle of come to their end first, for a thread cannot be
+    killed. Idempotent.
 
     :param manager: an `AsyncSessionManager`, too, inside of a running loop or outside; it is not awaited. Turns of its tasks that are
         open write nothing.

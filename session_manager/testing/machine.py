@@ -46,8 +46,8 @@ class SessionMachine(StorageMachine):
     """Makes calls in any order, and compares what the manager shows with what they mean.
 
     Inherit from it, and say which store is to be driven by `open_store`, or which manager by `open`; then
-    run its ``TestCase``. Each is called again after the last manager and its store were closed (also in the middle of
-    unsaved changes, by `crash`), and must find what was saved. ::
+    run its ``TestCase``. Each is called again after the last manager and its store were closed, and must find what was saved.
+    The rule `crash_and_reopen` closes them in the middle of unsaved changes. ::
 
         class MyMachine(SessionMachine):
             def __init__(self):

@@ -153,7 +153,7 @@ class StorageMachine(TurnMachine):
 
     @rule(key=_known_keys)
     def compact(self, key: str) -> None:
-        """Call `SessionManager.compact`, which changes nothing that is to be seen, nor what is stored."""
+        """Call `SessionManager.compact`, which changes neither what the manager shows nor what is stored."""
         self.manager.compact(key)
         self._touched.add(key)
         self._check_stored(key)

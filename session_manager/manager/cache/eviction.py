@@ -83,8 +83,8 @@ class Budget:
     def oldest(self) -> Iterator[str]:
         """Give the keys of sessions, least recently used first, as long as there is too much.
 
-        One that is still there when the next is asked for cannot go now: it counts as used, and after a few of these no
-        more are given.
+        A session that is still there when you ask for the next one cannot go now. It counts as used. After a few of these, no
+        more keys are given.
         """
         for _ in range(min(_CANDIDATES, len(self._sizes))):
             while self.size > self.limit:

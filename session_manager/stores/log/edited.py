@@ -1,4 +1,4 @@
-"""A log that was edited by hand: each line gets its checksum anew, and is then read as strictly as ever."""
+"""A log that was edited by hand: each line gets a new checksum, and is then read as strictly as before."""
 
 from __future__ import annotations
 

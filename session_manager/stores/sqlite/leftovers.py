@@ -5,10 +5,10 @@ a backup that is put in its place. SQLite's own salts bind the frames of a log t
 commit leaves a random id in the table ``last_commit``, and names the commit before it. A log then holds the id of the last
 commit of its database before the log was begun.
 
-**A log belongs to a database** if the newest commit in the database is one that the log names, also if a checkpoint has
-moved a part of the log already. A copy that SQLite has written anew (``VACUUM INTO``) has the same ids, but a newer
-``schema_version`` than the log. A refusal must be right, so a doubtful log counts as belonging: beside a database without a
-readable ``last_commit``, without marked commits, or writing every page of the database.
+**A log belongs to a database** if the log names the newest commit in the database. This is so also if a checkpoint has moved
+a part of the log already. A copy that SQLite has written anew (``VACUUM INTO``) has the same ids, but a newer
+``schema_version`` than the log. A refusal must be right, so a doubtful log counts as belonging. A log is doubtful without
+marked commits, beside a database without a readable ``last_commit``, or if it writes every page.
 
 **A journal belongs to a database of ours** if it holds nothing but a first page that agrees with the database, its count of free
 pages included. A kill leaves such a journal while the database is brought into WAL mode. This library makes no other one.

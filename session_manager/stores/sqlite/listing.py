@@ -57,7 +57,7 @@ _FIRST = -(2**63)
 def recent_page(
     connection: sqlite3.Connection, path: str, prefix: str, after: SessionInfo | None, limit: int | None
 ) -> tuple[list[SessionInfo], list[int]]:
-    """Return a page of sessions, the most recent first, and the ids of rows that are to be put in their places before.
+    """Return a page of sessions, the most recent first, and the ids of rows that must be put in their places first.
 
     Call it in a transaction.
     """
@@ -126,7 +126,7 @@ def sizes(connection: sqlite3.Connection, prefix: str) -> dict[str, int]:
 
 
 def put_in_place(connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
-    """Put rows in their places, in a transaction; damaged ones, of which nobody knows it, behind all others."""
+    """Put rows in their places, in a transaction. The place of a damaged one is unknown: it goes behind all others."""
     for number in numbers:
         row = connection.execute(_SELECT_ROW, (number,)).fetchone()
         if row is not None:

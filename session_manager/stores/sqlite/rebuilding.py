@@ -1,7 +1,8 @@
 """A database in which SQLite cannot write any more: all of it that is whole becomes a new one, in its place.
 
-The new database is built beside the old one from the whole rows (`session_manager.stores.sqlite.salvage`), and takes its place as a restored backup does
-(`session_manager.stores.sqlite.restoring`): in one step, while no program has it open. The damaged one is kept under another name.
+The new database is built beside the old one, from the whole rows (`session_manager.stores.sqlite.salvage`). It takes the old
+one's place in one step, while no program has it open, as a restored backup does (`session_manager.stores.sqlite.restoring`).
+The damaged one is kept under another name.
 """
 
 from __future__ import annotations
