@@ -76,9 +76,10 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish():
-    """Spare garbage collections what is there before the first test: with it each takes a quarter of a second."""
+    """Spare garbage collections what is there before the first test, and make them rare: they took a twentieth of the run."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 _path = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import settings
 
 #: The examples of the profile ``quick``.
-QUICK = 5
+QUICK = 3
 
 
 def examples(least: int, *, many: int = 0) -> settings:

@@ -76,7 +76,7 @@ def _adapter(base):
 
 
 def _walk(value):
-    """Look at all of a value: what the types call iterable, pydantic checks only while somebody goes through it."""
+    """Look at all of a value. pydantic checks what a type calls iterable only while it is walked."""
     left = [value]
     while left:
         one = left.pop()
