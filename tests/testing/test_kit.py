@@ -324,7 +324,6 @@ found = settings(
     [
         broken_stores.FoldsCase,
         broken_stores.NumbersMessagesAnew,
-        broken_stores.AlwaysDeletes,
         *(
             pytest.param(slowly_found, marks=pytest.mark.long)
             for slowly_found in (
@@ -334,6 +333,7 @@ found = settings(
                 broken_stores.CountsPositions,
                 broken_stores.CompactsTooMuch,
                 broken_stores.KeepsNoArchive,
+                broken_stores.AlwaysDeletes,
             )
         ),
     ],
