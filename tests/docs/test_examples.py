@@ -684,9 +684,9 @@ def test_async_bot_refuses_an_impossible_option(option):
 def test_replay_of_the_built_in_conversations(tmp_path, monkeypatch):
     """Its temporary storage is removed at its end."""
     temporary_files_in(tmp_path, monkeypatch)
-    output = run("replay.py", "--kills", "4", "--threads", "3", "--seed", "1")
+    output = run("replay.py", "--kills", "2", "--threads", "3", "--seed", "1")
     assert os.listdir(tmp_path) == []
-    assert last_line(output) == "60 sessions, 300 messages, 4 kills, 0 lost, 0 duplicated"
+    assert last_line(output) == "60 sessions, 300 messages, 2 kills, 0 lost, 0 duplicated"
 
 
 @pytest.mark.long

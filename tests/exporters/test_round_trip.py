@@ -58,7 +58,7 @@ FORMS = {"document": (document, of_document), "line": (line, of_line)}
 
 
 @pytest.mark.parametrize("form", FORMS)
-@examples(60)
+@examples(12, many=150)
 @given(exported())
 def test_what_is_written_is_read_back(form, given):
     write, read = FORMS[form]

@@ -127,7 +127,7 @@ def test_a_program_that_ends_without_close_saves(kind, tmp_path):
     [
         pytest.param(FUNCTION, id="function"),
         pytest.param(ASYNCIO, id="asyncio"),
-        pytest.param(DAEMON, id="daemon"),
+        pytest.param(DAEMON, id="daemon", marks=pytest.mark.long),
         pytest.param(CHILD, id="child"),
         pytest.param(ERROR, id="error", marks=pytest.mark.long),
         pytest.param(GLOBAL, id="global", marks=pytest.mark.long),
@@ -141,7 +141,14 @@ def test_wherever_the_manager_is_its_end_saves(script, tmp_path):
     assert stored(tmp_path / "chats") == {"a": ["hi"], "b": ["hi"]}
 
 
-@pytest.mark.parametrize("last", ["m.close()", "m.close(save=False)", "m.save_all()", "os._exit(0)"])
+@pytest.mark.parametrize(
+    "last",
+    [
+        "m.close()",
+        "m.close(save=False)",
+        *(pytest.param(one, marks=pytest.mark.long) for one in ("m.save_all()", "os._exit(0)")),
+    ],
+)
 def test_nothing_is_said_or_saved_if_nothing_is_left(last, tmp_path):
     assert run(PLAIN + f"    import os; {last}\n", tmp_path / "chats") == ""
     assert len(stored(tmp_path / "chats")) == (0 if last in ("m.close(save=False)", "os._exit(0)") else 2)
