@@ -42,7 +42,7 @@ class Forking(Resource):
     def _fork(self, key: str, new_key: str, at: datetime) -> Session:
         """Copy a session. Requires both keyed locks."""
         residents, store = self._residents, self._residents.store
-        source, there = (residents.fetch(store, one) for one in (key, new_key))
+        source, there = (residents.fetch(one) for one in (key, new_key))
         if source is None:
             raise SessionNotFoundError(key)
         if there is not None:

@@ -161,7 +161,7 @@ class Overview(Resource):
         """Return the archive of a session, over what other writers have saved. Requires its keyed lock."""
         entry = self._residents.peek(key)
         if entry is not None and entry.dirty and store.shared:
-            entry = self._residents.fetch(store, key)
+            entry = self._residents.fetch(key)
         stored = store.archive(key)
         return list(stored) if entry is None else entry.archived(stored, archive=self._residents.archive)
 

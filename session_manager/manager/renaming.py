@@ -62,23 +62,23 @@ class Renaming(Resource):
     def _rename(self, store: Store, key: str, new_key: str) -> Session:
         """Rename a session in its store. Requires both keyed locks."""
         residents = self._residents
-        source = residents.fetch(store, key)
+        source = residents.fetch(key)
         if source is None:
             raise SessionNotFoundError(key)
         if new_key == key:
             raise SessionExistsError(new_key)
-        self._check_is_free(store, new_key, source.durable.version)  # a refusal saves nothing
+        self._check_is_free(new_key, source.durable.version)  # a refusal saves nothing
         conflict: ConflictError | None = None
         with self._waiting(key):
             for _ in range(_ATTEMPTS):
                 session = self._saved(store, key)
                 assert session.version is not None
-                self._check_is_free(store, new_key, session.version)
+                self._check_is_free(new_key, session.version)
                 try:
                     self._move(store, key, new_key, session.version)
                 except ConflictError as error:  # another writer has saved it
                     conflict = error
-                    residents.rebase(store, key)
+                    residents.rebase(key)
                     continue
                 return self._moved(session, new_key)
         assert conflict is not None
@@ -109,10 +109,10 @@ class Renaming(Resource):
             raise SessionNotFoundError(key)
         return session
 
-    def _check_is_free(self, store: Store, new_key: str, version: Version | None) -> None:
+    def _check_is_free(self, new_key: str, version: Version | None) -> None:
         """Raise `SessionExistsError` if there is a session, but for one that a rename that was cut short has left."""
         try:
-            there = self._residents.fetch(store, new_key)
+            there = self._residents.fetch(new_key)
         except (CorruptSessionError, UnsupportedFormatError):
             raise_alone(SessionExistsError(new_key))
         if there is not None and (there.dirty or there.durable.version != version):

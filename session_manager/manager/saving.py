@@ -171,7 +171,7 @@ class Saving(Resource):
                 if conflict is None:
                     return True
                 pause(attempt)
-                self._residents.rebase(store, key)
+                self._residents.rebase(key)
             assert conflict is not None
             raise conflict
         except ConflictError as error:

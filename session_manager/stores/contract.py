@@ -210,6 +210,18 @@ class Store(Resource, abc.ABC):
             return error
         return None
 
+    def newer(self, known: Session) -> Session | None:
+        """Return a session as it is now, by a picture of it that this store has given, or was given by a write.
+
+        By default it asks for the version, and loads the whole session if that is another one. A store that others write to
+        reads no more than what is new.
+
+        :param known: the picture; at revision 0 it stands for a session that was not there.
+        :returns: `known` itself if the store holds that version; `None` if there is no such session (any more).
+        :raises StorageError: as `load` does.
+        """
+        return known if self.version(known.key) == known.version else self.load(known.key)
+
     def describe(self, key: str) -> SessionInfo | None:
         """Describe a session; `None` if there is none. A store may do so without reading its messages.
 

@@ -151,6 +151,10 @@ class FaultyStore(Store):
         """Call the wrapped store."""
         return self.store.load(key)
 
+    def newer(self, known: Session) -> Session | None:
+        """Call the wrapped store."""
+        return self.store.newer(known)
+
     def attach(self, manager: object) -> None:
         """Call the wrapped store."""
         self.store.attach(manager)

@@ -70,6 +70,24 @@ class Base(MemoryStore):
 # Versions
 
 
+@noticed_by("test_each_change_of_another_writer_is_seen")
+class ReadsOnlyNewMessages(Base):
+    """An edit of an old message is not seen."""
+
+    def newer(self, known):
+        there = super().newer(known)
+        if there is None or there is known or there.generation != known.generation:
+            return there
+        kept = [known.at(message.position) or message for message in there.messages]
+        return attrs.evolve(there, messages=kept)
+
+
+@noticed_by("test_a_session_that_is_not_there_has_nothing_newer")
+class NeverSeesADeletion(Base):
+    def newer(self, known):
+        return super().newer(known) or known
+
+
 @noticed_by("test_of_writers_on_one_base_exactly_one_wins")
 class LooksAndThenWrites(Base):
     """Passes every other test: what is called one after the other never meets the gap."""

@@ -237,13 +237,15 @@ class Residents(Resource):
         """Return a session's entry as it is now, from the store if need be; `None` if there is no such session."""
         with self.lock.checked:
             entry = self._used(key)
-        store = self.store
-        if not self.is_stored or (entry is not None and not self._is_stale(store, entry)):
+        if not self.is_stored:
+            return entry
+        found = None if entry is None else self._newer(entry)
+        if entry is not None and found is entry.durable:
             return entry
         try:
             with self.lock_of(key):
                 self.check_not_closed()
-                return self.fetch(store, key)
+                return self.fetch(key, entry, found)
         finally:
             if self.reports.waiting:
                 self.reports.deliver()
@@ -257,31 +259,44 @@ class Residents(Resource):
             self._budget.used(key)
         return self.by_key.get(key)
 
-    def _is_stale(self, store: Store, entry: Entry) -> bool:
-        """Say whether another writer has saved the session since; of a session whose write is under way, no."""
-        if not store.shared or entry.unknown is not None:
-            return False
-        check_may_wait()
-        return store.version(entry.session.key) != entry.durable.version
+    def _newer(self, entry: Entry) -> Session | None:
+        """Return what the store holds of a session now: ``entry.durable`` itself if no other writer has saved it since.
 
-    def fetch(self, store: Store, key: str) -> Entry | None:
-        """Return a session's entry as it is now. Requires the keyed lock, so that the entry can only be evicted meanwhile."""
+        Of a session whose write is under way, that is not asked.
+        """
+        if not self.store.shared or entry.unknown is not None:
+            return entry.durable
+        check_may_wait()
+        began = perf_counter()
+        found = self.store.newer(entry.durable)
+        if found is not entry.durable:
+            self.reports.loaded(entry.session.key, found, began)
+        return found
+
+    def fetch(self, key: str, seen: Entry | None = None, found: Session | None = None) -> Entry | None:
+        """Return a session's entry as it is now. Requires the keyed lock, so that the entry can only be evicted meanwhile.
+
+        :param seen: an entry of which the store has been asked.
+        :param found: what it holds, if it is something else than that entry's.
+        """
         if self._leaving:
             with self.lock.checked:
                 self.stay(key)  # an interrupt may have left it so
         entry = self.peek(key)
         if entry is None:
             began = perf_counter()
-            session = store.load(key)
+            session = self.store.load(key)
             if session is None:
                 return None
             self.reports.loaded(key, session, began)
             size = self.measured(session)
             with self.lock.checked:
                 return self.put_new(key, Entry.of(session), size)
-        if self._is_stale(store, entry):
+        if seen is None or seen.durable is not entry.durable:
+            found = self._newer(entry)
+        if found is not entry.durable:
             try:
-                return self.rebase(store, key)
+                return self._over(key, found)
             except ConflictError:
                 pass
         return self.peek(key) or entry
@@ -302,7 +317,7 @@ class Residents(Resource):
         entry = Entry.of(blank)
         with self.lock_of(key):
             self.check_not_closed()
-            loaded = self.fetch(self.store, key)
+            loaded = self.fetch(key)
             if loaded is not None:
                 return loaded
             with self.lock.checked:
@@ -322,15 +337,21 @@ class Residents(Resource):
             self.watch(key, entry)
         return entry
 
-    def rebase(self, store: Store, key: str) -> Entry | None:
+    def rebase(self, key: str) -> Entry | None:
         """Take over the stored session, and put the pending changes on top of it. Requires the keyed lock.
 
         :returns: the session's entry; `None` if it is gone.
         :raises ConflictError: if they cannot be reconciled; nothing has changed.
         """
-        began = perf_counter()
-        newer = store.load(key)
+        began, entry = perf_counter(), self.peek(key)
+        newer = None if entry is None else self.store.newer(entry.durable)
+        if entry is None or newer is entry.durable:  # a conflict at one version is about what the version does not tell
+            newer = self.store.load(key)
         self.reports.loaded(key, newer, began)
+        return self._over(key, newer)
+
+    def _over(self, key: str, newer: Session | None) -> Entry | None:
+        """Put the pending changes of a session on top of what the store holds of it. Requires the keyed lock."""
         size, entry = self.measured(newer), self.peek(key)
         blank = None
         if entry is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from itertools import chain, repeat
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from session_manager.codec.json import DecodeError
@@ -23,6 +24,7 @@ __all__ = [
     "checked_state",
     "decode_line",
     "messages_of",
+    "refreshed",
     "session_of_rows",
     "version_of",
 ]
@@ -48,6 +50,31 @@ def session_of_rows(state: State, rows: Sequence[Any]) -> Session:
     except DecodeError:
         reason = f"it has {len(messages)} messages, which are not the {state.count} that its state tells of"
         raise_alone(DamageError(reason))
+
+
+def refreshed(known: Session, state: State, still: Sequence[int], rows: Sequence[Any]) -> Session | None:
+    """Return a session as it is now, by a picture of it, and the rows that are newer than that; `None` if they do not fit together.
+
+    :param known: the picture, of the same generation.
+    :param state: the state that is stored now.
+    :param still: the positions of the rows that were there at the time of the picture, and are unchanged.
+    :param rows: all other rows, by position.
+    :raises DamageError: if one of these is damaged.
+    """
+    old: Sequence[Message] = known.messages
+    if len(still) != len(old):
+        there = set(still)
+        old = [message for message in old if message.position in there]
+    if len(still) != len(old):
+        return None
+    new = messages_of(rows, seed_of(state.key))
+    messages = known.messages.appended(new) if old is known.messages else View([*old, *new])
+    if old and new and (old[-1].position or 0) > (new[0].position or 0):
+        messages = View(sorted(messages, key=attrgetter("position")))
+    try:
+        return session_of(state, messages)
+    except DecodeError:
+        return None
 
 
 def check_window(

@@ -21,6 +21,7 @@ from session_manager.stores.rows.decoding import (
     checked_state,
     decode_line,
     messages_of,
+    refreshed,
     session_of_rows,
     version_of,
 )
@@ -31,8 +32,10 @@ __all__ = [
     "all_keys",
     "damages",
     "keys",
+    "last_id",
     "load",
     "load_archive",
+    "load_newer",
     "load_window",
     "read_checked_version",
     "read_state",
@@ -44,6 +47,8 @@ _CHUNK = 500
 
 _SELECT_STATE = "SELECT id, generation, revision, state, checksum FROM sessions WHERE key = ?"
 _SELECT_LINES = "SELECT position, line, checksum FROM messages WHERE session = ? ORDER BY position"
+_SELECT_OLD = "SELECT position FROM messages WHERE session = ? AND id <= ? ORDER BY position"
+_SELECT_NEW = "SELECT position, line, checksum FROM messages WHERE session = ? AND id > ? ORDER BY position"
 _SELECT_WINDOW = """
     SELECT position, line, checksum FROM messages
     WHERE session = ? AND position > ? AND position < ? ORDER BY position {} LIMIT ?
@@ -83,6 +88,35 @@ def load(connection: sqlite3.Connection, key: str) -> Session | None:
     number, state = found
     rows = list(giving_way(connection.execute(_SELECT_LINES, (number,))))
     return session_of_rows(state, rows)
+
+
+def last_id(connection: sqlite3.Connection) -> int:
+    """Return the highest id of a message's row so far: a row that is written later has a higher one."""
+    found: int | None = connection.execute("SELECT max(id) FROM messages").fetchone()[0]
+    return found or 0
+
+
+def load_newer(connection: sqlite3.Connection, key: str, *, known: Session, mark: int) -> Session | None:
+    """Return a session as it is now, and read only what is new. Three statements: call it in a transaction.
+
+    A row that is edited gets another id. So the rows up to the mark that are still there are messages of the picture.
+
+    :param known: a picture of the session.
+    :param mark: `last_id` of a moment when the picture had been stored, or an earlier one.
+    :returns: `known` itself if it is stored in that version.
+    :raises DamageError: if it is damaged.
+    """
+    found = read_state(connection, key)
+    if found is None:
+        return None
+    number, state = found
+    if known.version == Version(state.generation, state.revision):
+        return known
+    if known.generation != state.generation or known.revision > state.revision:
+        return load(connection, key)
+    positions = [row[0] for row in connection.execute(_SELECT_OLD, (number, mark))]
+    new = list(giving_way(connection.execute(_SELECT_NEW, (number, mark))))
+    return refreshed(known, state, positions, new) or load(connection, key)
 
 
 def load_window(

@@ -49,8 +49,10 @@ from session_manager.stores.sqlite.rows import (
     all_keys,
     damages,
     keys,
+    last_id,
     load,
     load_archive,
+    load_newer,
     load_window,
     read_state,
     read_tokens,
@@ -68,6 +70,8 @@ T = TypeVar("T")
 
 #: SQLite counts it in milliseconds, of 31 bits.
 _LONGEST_TIMEOUT = 2_000_000.0
+#: Of so many sessions at most it is known up to where they were read.
+_MARKS = 4096
 #: So often sessions are put in order for one page, 500 at a time, before they are all read.
 _ROUNDS = 10_000
 
@@ -119,6 +123,8 @@ class SQLiteStore(Store):
         self._count_quarantined: int | None = None
         #: The tokens of writes that were said not to have landed: none of them may land any more.
         self._voided: set[str] = set()
+        #: The version of a session that was loaded, and up to which row messages had been written then, by its key.
+        self._marks: dict[str, tuple[Version, int]] = {}
         self.shared = not exclusive
         self.indexed = self._database.has_index
         self._erasures = Erasures(self._database, self._group)
@@ -129,7 +135,31 @@ class SQLiteStore(Store):
         return iter(self._read(key, load_archive))
 
     def load(self, key: str) -> Session | None:
-        return self._read(key, load)
+        return self._marking(key, load)
+
+    def newer(self, known: Session) -> Session | None:
+        if self.version(known.key) == known.version:
+            return known
+        version, mark = self._marks.get(known.key, (None, 0))
+        if version is None or version.generation != known.generation or version.revision > known.revision:
+            return self.load(known.key)
+        return self._marking(known.key, partial(load_newer, known=known, mark=mark))
+
+    def _marking(self, key: str, function: Callable[[sqlite3.Connection, str], Session | None]) -> Session | None:
+        """Call a function that reads a session, and note up to where the rows of messages were read."""
+
+        def read(connection: sqlite3.Connection, key: str) -> tuple[Session | None, int]:
+            return function(connection, key), last_id(connection)
+
+        session, mark = self._read(key, read)
+        if session is not None and session.version is not None:
+            if len(self._marks) >= _MARKS:
+                self._marks.clear()
+            self._marks[key] = session.version, mark
+        return session
+
+    def release(self, key: str) -> None:
+        self._marks.pop(key, None)
 
     def window(
         self, key: str, *, limit: int | None = None, before: int | None = None, after: int | None = None

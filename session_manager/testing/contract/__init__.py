@@ -10,6 +10,7 @@ from session_manager.testing.contract.keys import KeyContract
 from session_manager.testing.contract.life import LifeContract
 from session_manager.testing.contract.listings import ListingContract
 from session_manager.testing.contract.races import RaceContract
+from session_manager.testing.contract.refreshes import RefreshContract
 from session_manager.testing.contract.renames import RenameContract
 from session_manager.testing.contract.searches import SearchContract
 from session_manager.testing.contract.windows import WindowContract
@@ -25,6 +26,7 @@ class StoreContract(
     DeleteContract,
     RaceContract,
     EraseContract,
+    RefreshContract,
     RenameContract,
     ArchiveContract,
     SearchContract,

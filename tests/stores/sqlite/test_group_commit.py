@@ -158,7 +158,8 @@ def test_when_the_commit_fails_all_of_them_are_unknown(path):
             Faulty.failing = None
         assert [(type(error), error.key) for error in errors] == [(SaveOutcomeUnknownError, f"k{n}") for n in range(3)]
         assert [store.landed(one) for one in commits] == [False] * 3
-        assert store.write_many(commits) == [None] * 3
+        again = [attrs.evolve(one, token=f"{one.token} again") for one in commits]
+        assert store.write_many(again) == [None] * 3
 
 
 def test_threads_of_different_sessions_and_readers_all_at_once(store):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
+import attrs
 import pytest
 
 from session_manager import SaveFailedError, SaveOutcomeUnknownError, StorageError
@@ -58,7 +59,7 @@ def test_a_failing_statement_leaves_the_old_state_and_the_next_save_works(faulty
     Faulty.failing = None
     assert facts(faulty.load("k")) == facts(before)
     assert faulty.landed(one) is False
-    faulty.write(one)
+    faulty.write(attrs.evolve(one, token=f"{one.token} again"))
     assert facts(faulty.load("k")) == facts(one.session)
 
 
