@@ -30,14 +30,40 @@ from session_manager.stores.opening import Storage, opened
 __all__ = ["FORMATS", "ExportReport", "Format", "export", "export_sessions"]
 
 #: A format of `export`.
-Format: TypeAlias = Literal["json", "jsonl"]
+Format: TypeAlias = Literal["md", "text", "json", "jsonl", "html"]
 #: Where an export goes: a path, or a binary file that is open for writing.
 Target: TypeAlias = str | os.PathLike[str] | BinaryIO
 
 
+def _markdown(exported: Exported) -> Iterator[bytes]:
+    from session_manager.exporters import markdown  # noqa: PLC0415 - a format is imported when it is asked for
+
+    return markdown.written(exported)
+
+
+def _text(exported: Exported) -> Iterator[bytes]:
+    from session_manager.exporters import plain_text  # noqa: PLC0415 - as above
+
+    return plain_text.written(exported)
+
+
+def _html(exported: Exported) -> Iterator[bytes]:
+    try:
+        from session_manager.exporters import html  # noqa: PLC0415 - as above, and it needs the extra
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("session_manager"):
+            raise
+        extra = "pip install 'chat-session-manager[export]'"
+        raise ImportError(f"the format html needs {error.name}: {extra}", name=error.name) from error
+    return html.written(exported)
+
+
 _ONE: Final[dict[str, Callable[[Exported], Iterator[bytes]]]] = {
+    "md": _markdown,
+    "text": _text,
     "json": session_json.written,
     "jsonl": openai_jsonl.written,
+    "html": _html,
 }
 _MANY: Final[dict[str, Callable[[Iterable[Exported]], Iterator[bytes]]]] = {
     "json": session_json.documents,
@@ -81,8 +107,12 @@ def export(
     The storage is only read, beside the program that writes to it. What is not saved yet is not there. The session is as it was
     at one moment, with its archive.
 
+    * ``"md"``: a transcript in Markdown. Calls and results are fenced. No text of a message can break out of its place.
+    * ``"text"``: a transcript in plain text.
     * ``"json"``: all of the session in one document, which can be imported again without a loss.
     * ``"jsonl"``: a line ``{"messages": […]}`` for fine-tuning, which can be imported again without a loss.
+    * ``"html"``: one page that looks like a chat and works offline. It has no script, and runs nothing that a message says. It needs
+      the extra ``[export]``.
 
     :param storage: its URL or path, or an open `Store`.
     :param key: the session's key.
@@ -92,6 +122,7 @@ def export(
     :param archive: whether archived messages are exported, too, marked as such. Without them a damaged archive is no obstacle.
     :returns: the export, if there is no target. With a path as the target, the file is durable when the call returns.
     :raises ValueError: if there is no such format.
+    :raises ImportError: if the format needs an extra that is not installed; the error names it.
     :raises SessionNotFoundError: if there is no such session.
     :raises CorruptSessionError: if the session, or its archive, is damaged.
     :raises UnsupportedFormatError: if a newer version wrote it.
