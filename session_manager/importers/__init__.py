@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from session_manager.importers.adopting import adopt as adopt
     from session_manager.importers.formats import FORMATS as FORMATS
     from session_manager.importers.importing import import_sessions as import_sessions
     from session_manager.importers.report import ImportedFile as ImportedFile
@@ -29,6 +30,7 @@ _HOMES = {
     "ImportReport": "report",
     "ImportedFile": "report",
     "OnConflict": "writing",
+    "adopt": "adopting",
     "Skipped": "report",
     "import_sessions": "importing",
 }

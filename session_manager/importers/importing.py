@@ -17,6 +17,7 @@ from session_manager.importers.report import ImportedFile, ImportReport, Skipped
 from session_manager.importers.source import FoundFile, files_of
 from session_manager.importers.writing import OnConflict, Origin, Outcome, Writer
 from session_manager.stores.contract import Store
+from session_manager.stores.files.recognition import MIGRATED
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.opening import Storage, opened
 from session_manager.stores.urls import parts_of
@@ -73,7 +74,7 @@ def import_sessions(
     check_progress(progress)
     if format is not None:
         reader_of(format)
-    files = [(file, format or format_of_file(file)) for file in files_of(path)]
+    files = [(file, _format_of(file, format, is_alone=not os.path.isdir(path))) for file in files_of(path)]
     if not any(known for _, known in files):
         raise InvalidStorageError(path, "holds no sessions of a format that is known; give format= if you know it")
     tallies = [_Tally(file, known) for file, known in files]
@@ -81,6 +82,11 @@ def import_sessions(
         writer = Writer(store, on_conflict, is_dry=dry_run)
         _write_all(writer, tallies, timezone, progress)
     return ImportReport(files=tuple(tally.report() for tally in tallies))
+
+
+def _format_of(file: FoundFile, format: str | None, *, is_alone: bool) -> str | None:
+    """Return the format of a file. In a directory, files that were adopted have none."""
+    return format_of_file(file) if format is None or (file.name.endswith(MIGRATED) and not is_alone) else format
 
 
 def _target(into: Storage, *, dry_run: bool) -> Storage:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -50,6 +50,8 @@ class Origin:
     format: str
     #: The path of the file below the source.
     file: str
+    #: The SHA-256 of each of its files, by their names, in hex, if they are adopted.
+    adopted: Mapping[str, str] | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -231,7 +233,8 @@ def digest_of(messages: Sequence[Message]) -> str:
 
 def _mark(one: ImportedSession, origin: Origin) -> dict[str, Any]:
     messages = [*one.archived, *one.messages]
-    return {"format": origin.format, "file": origin.file, "messages": len(messages), "sha256": digest_of(messages)}
+    mark = {"format": origin.format, "file": origin.file, "messages": len(messages), "sha256": digest_of(messages)}
+    return mark if origin.adopted is None else {**mark, "adopted": dict(origin.adopted)}
 
 
 def _marked(one: ImportedSession, origin: Origin) -> JsonObject:

@@ -403,6 +403,11 @@ class SimulatedFiles(Files):
         self.disk.change("rename", source, target, inode)
         self.disk.changed()
 
+    def rename_new(self, source, target):
+        if target in self.disk.names:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+        SimulatedFiles.rename(self, source, target)
+
     def exchange(self, one, other):
         self._inode(one), self._inode(other)
         self._changing()

@@ -21,6 +21,7 @@ OPERATIONS = (
     "truncate",
     "close",
     "rename",
+    "rename_new",
     "unlink",
     "sync_directory",
 )

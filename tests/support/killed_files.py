@@ -8,7 +8,18 @@ import os
 from session_manager.stores.files.filesystem import Files
 
 #: The operations that change something on disk.
-CHANGING = ("open_new", "open_append", "write", "sync", "sync_data", "truncate", "rename", "unlink", "sync_directory")
+CHANGING = (
+    "open_new",
+    "open_append",
+    "write",
+    "sync",
+    "sync_data",
+    "truncate",
+    "rename",
+    "rename_new",
+    "unlink",
+    "sync_directory",
+)
 
 
 class KilledError(BaseException):

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from session_manager.errors import StorageError
 from session_manager.resource import Resource
-from session_manager.stores.files.exchange import exchange
+from session_manager.stores.files.exchange import exchange, rename_new
 
 try:
     import fcntl
@@ -155,6 +155,20 @@ class Files(Resource):
     def rename(self, source: str, target: str) -> None:
         """Give a file another name, atomically; a file that has the name is replaced."""
         os.replace(self._at(source), self._at(target), src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def rename_new(self, source: str, target: str) -> None:
+        """Give a file another name, unless something has that name. Where one step cannot do both, it looks first.
+
+        :raises FileExistsError: if something has the name.
+        """
+        try:
+            rename_new(-1 if self._fd is None else self._fd, self._at(source), self._at(target))
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+                raise
+            if self.stat(target) is not None:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from error
+            self.rename(source, target)
 
     def exchange(self, one: str, other: str) -> None:
         """Let two names, of files or of directories, change places in one step.

@@ -31,8 +31,9 @@ def foreign_in(files: Files, names: Iterable[str]) -> dict[str, list[str]]:
 
     :param names: the names in the directory.
     """
+    names = list(names)
     candidates = [name for name in names if name.endswith(_ENDINGS) and not is_ours(name) and name[0] != "."]
-    there, metas = frozenset(candidates), metas_in(candidates)
+    there, metas = frozenset(candidates), metas_in(names)
     found: dict[str, list[str]] = {}
     for name in sorted(candidates):
         if owner_of(name, there) is None and (known := _format_of(files, name, metas)) is not None:
