@@ -15,7 +15,7 @@ from session_manager.cli.terminal import paint, progress_bar
 from session_manager.cli.text import one_line
 from session_manager.importers import FORMATS, ImportedFile, ImportReport, OnConflict, import_sessions
 
-__all__ = ["import_"]
+__all__ = ["import_", "print_report"]
 
 #: How many files, and how many reasons, are shown one by one.
 _FILES, _REASONS = 40, 50
@@ -94,12 +94,15 @@ def import_(
     if as_json:
         json_value(report)
     else:
-        _print(report, dry_run=dry_run)
+        print_report(report, "imported", dry_run=dry_run)
     return 0 if report.ok else FOUND
 
 
-def _print(report: ImportReport, *, dry_run: bool) -> None:
-    """Print a table of the files, why something was left out, and the sum."""
+def print_report(report: ImportReport, done: str, *, dry_run: bool) -> None:
+    """Print a table of the files, why something was left out, and the sum.
+
+    :param done: what was done with them, such as ``imported``.
+    """
     known = [file for file in report.files if file.format is not None]
     shown = known if len(known) <= _FILES else [file for file in known if file.skipped][:_FILES]
     if shown:
@@ -113,11 +116,11 @@ def _print(report: ImportReport, *, dry_run: bool) -> None:
         click.echo(f"{counted(len(known) - len(shown), 'more file')}")
     _print_reasons(known)
     ignored = len(report.files) - len(known)
-    would = "would be imported" if dry_run else "imported"
+    would = f"would be {done}" if dry_run else done
     there = f", {report.present:,} were there already" if report.present else ""
     other = f", {counted(ignored, 'file')} of no known format" if ignored else ""
-    done = f"{counted(report.sessions, 'session')} with {counted(report.messages, 'message')}"
-    click.echo(f"{done} {paint(would, 'bold')}{there}{other}")
+    sums = f"{counted(report.sessions, 'session')} with {counted(report.messages, 'message')}"
+    click.echo(f"{sums} {paint(would, 'bold')}{there}{other}")
 
 
 def _row(file: ImportedFile) -> tuple[str, ...]:

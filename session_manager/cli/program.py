@@ -50,6 +50,7 @@ COMMANDS: Mapping[str, Mapping[str, _Place]] = {
     },
     "Move in": {
         "import": _Place("importing", "Import sessions of other programs' files."),
+        "adopt": _Place("adopting", "Make a directory of picoclaw's sessions one of ours, in place."),
     },
     "Remove": {
         "expire": _Place("removing", "Delete sessions whose last message is too old."),

@@ -10,6 +10,7 @@ import pytest
 
 from session_manager import SessionManager
 from tests.support.command import run
+from tests.support.go_files import GOLDEN
 from tests.support.places import ROOT
 
 pytestmark = pytest.mark.once
@@ -21,7 +22,9 @@ LINES = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for l
 def test_the_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("support.jsonl").write_text('{"messages": [{"role": "user", "content": "Where is my parcel?"}]}\n')
-    assert len(LINES) >= 5
+    Path("sessions").mkdir(mode=0o700)
+    Path("sessions", "telegram_42.json").write_bytes(GOLDEN)
+    assert len(LINES) >= 8
     for line in LINES:
         words = shlex.split(line)
         assert words[0] == "session-manager"
