@@ -237,6 +237,23 @@ def test_a_damaged_archive_loses_the_damaged_message(kind, tmp_path):
         assert len(m.get_history("k")) == 4
 
 
+@pytest.mark.parametrize("kind", ["snapshot", "log"])
+@pytest.mark.parametrize("left", [b"", b"garbage", bytes(100)], ids=["nothing", "garbage", "zeros"])
+def test_an_archive_without_a_whole_line_is_lost(kind, left, tmp_path):
+    """A salvage of it was a ValueError."""
+    path = tmp_path / "c"
+    with SessionManager(f"{kind}:{path}", archive=True) as m:
+        m.add("k", *({"role": "user", "content": f"text {number}"} for number in range(6)))
+        m.save("k")
+        m.truncate_history("k", 2)
+    (path / "k.archive.jsonl").write_bytes(left)
+    (found,) = salvage(f"{kind}:{path}", write=True).sessions
+    assert (len(found.messages), len(found.archived)) == (2, 0)
+    with SessionManager(f"{kind}:{path}", archive=True) as m:
+        assert m.verify() == []
+        assert list(m.get_archive("k")) == []
+
+
 @pytest.mark.parametrize("kind", STORES)
 def test_a_kill_leaves_the_damaged_session_or_the_new_one(kind, tmp_path):
     """Whatever operation is the last one: no message that was whole is lost, and a second salvage ends what the first began."""

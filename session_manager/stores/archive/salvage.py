@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from itertools import pairwise
 
 import attrs
 
@@ -49,7 +50,7 @@ def whole_lines(data: bytes, key: str) -> list[Archived]:
     seed = zlib.crc32(key.encode())
     starts = [match.start() for match in _START.finditer(data)]
     found: dict[int, Archived] = {}
-    for start, stop in zip(starts, [*starts[1:], len(data)], strict=True):
+    for start, stop in pairwise([*starts, len(data)]):
         line = data[start : stop - 1]
         head = HEAD.match(line)
         if head is None or line[-CRC_SIZE:] != CRC % zlib.crc32(line[:-CRC_SIZE], seed):
