@@ -35,8 +35,8 @@ from session_manager.manager.cache import locks, residents
 from session_manager.model import archive, changes, json_value, rebase, view
 from session_manager.stores import contract as store
 from session_manager.stores import copying
-from session_manager.stores.archive import files as archive_files
 from session_manager.stores.archive import format as archive_format
+from session_manager.stores.archive import writer as archive_writer
 from session_manager.stores.files import atomic, names, quarantine
 from session_manager.stores.files import filesystem as files
 from session_manager.stores.log import LogStore
@@ -446,15 +446,15 @@ ARCHIVES = (
     seeded(
         "an archive is appended to whoever has changed it",
         "stores/archive/test_archive.py::test_an_archive_changed_at_the_last_moment_is_not_written_to",
-        archive_files.ArchiveFiles,
-        "_appended",
-        ("signature(status) != facts.signature", "False"),
+        archive_writer.ArchiveWriter,
+        "append",
+        ("signature(status) != expected", "False"),
     ),
     seeded(
         "an archive with a second name is appended to",
         "stores/log/test_log.py::test_a_log_that_has_a_second_name_is_replaced_and_not_written_to",
-        archive_files.ArchiveFiles,
-        "_appended",
+        archive_writer.ArchiveWriter,
+        "append",
         ("status.st_nlink <= 1", "True"),
     ),
     seeded(

@@ -24,7 +24,6 @@ from functools import partial
 
 import attrs
 
-from session_manager.codec.json import DecodeError
 from session_manager.errors import (
     CorruptSessionError,
     SaveFailedError,
@@ -43,27 +42,23 @@ from session_manager.stores.archive.format import (
     check_format,
     decode,
     decode_bodies,
-    encode_header,
     encode_lines,
     position_of,
 )
 from session_manager.stores.archive.marks import ArchiveMarks
-from session_manager.stores.archive.salvage import Archived, edited_lines, whole_lines
+from session_manager.stores.archive.writer import ArchiveWriter
 from session_manager.stores.contract import Commit, Finding
 from session_manager.stores.files.atomic import (
     NotRegularError,
     OutcomeUnknownError,
     Signature,
     read_whole,
-    replace,
     signature,
-    write_all,
 )
 from session_manager.stores.files.kinds import archives_in
 from session_manager.stores.files.names import file_name
-from session_manager.stores.files.quarantine import keep_copy, quarantine
+from session_manager.stores.files.quarantine import keep_copy
 from session_manager.stores.files.session_directory import SessionDirectory, reading
-from session_manager.stores.salvaged import Flaw
 
 __all__ = ["ArchiveFiles"]
 
@@ -92,23 +87,21 @@ class ArchiveFiles(Resource):
         self._facts: dict[str, _Facts] = {}
         #: The facts of files that were prepared for a write. They hold once the write lands.
         self._prepared: dict[str, _Facts] = {}
-        #: Files whose last replacement or removal is visible, but may not survive a power cut.
-        self._doubtful: set[str] = set()
         self._marks = ArchiveMarks(directory, suffix)
-        self._names: set[str] = set()
+        self._writer = ArchiveWriter(directory)
         #: Archives that had no session when the directory was opened.
         self._found_alone: dict[str, Finding] = {}
         if not directory.read_only:
-            self._names = archives_in(directory.other_names)
+            self._writer.names.update(archives_in(directory.other_names))
             self._finish_deletions()
-            alone = sorted(name for name in self._names if not self._marks.is_listed(name))
+            alone = sorted(name for name in self._writer.names if not self._marks.is_listed(name))
             self._found_alone = {name: self._marks.finding(name) for name in alone}
 
     def _finish_deletions(self) -> None:
         """Remove the archives that have a mark and no session, then the marks. The next opening tries again after a failure."""
         for name in sorted(self._marks.marked):
             with contextlib.suppress(OSError):
-                if name in self._names and not self._marks.is_listed(name):
+                if name in self._writer.names and not self._marks.is_listed(name):
                     self._unlink(name)
                 self._marks.remove(name)
 
@@ -120,7 +113,7 @@ class ArchiveFiles(Resource):
 
     def may_have(self, key: str) -> bool:
         """Say whether a session may have an archive; a reader beside the writer cannot tell."""
-        return self._directory.read_only or file_name(key, SUFFIX) in self._names
+        return self._directory.read_only or file_name(key, SUFFIX) in self._writer.names
 
     def read(self, key: str, version_of: Callable[[str], Version | None]) -> list[Message]:
         """Return the archived messages of a session, by position.
@@ -167,7 +160,7 @@ class ArchiveFiles(Resource):
         if commit.archived:
             return True
         key = commit.session.key
-        if not self._names or (name := file_name(key, SUFFIX)) not in self._names:
+        if not self._writer.names or (name := file_name(key, SUFFIX)) not in self._writer.names:
             return False
         return commit.spared is not None or key not in self._facts or name in self._marks.marked
 
@@ -199,7 +192,7 @@ class ArchiveFiles(Resource):
         self._prepared.pop(key, None)
         facts = self._facts.pop(key, None)
         bodies: list[bytes] = []
-        if spare is not None or facts is None or not self._is_still(name, facts):
+        if spare is not None or facts is None or not self._writer.is_still(name, facts.signature):
             facts, found = self._settled(key, name, actual, keeps=spare is None)
             if found is not None and spare is not None:
                 bodies = [body for _, body in found.lines if is_kept(position_of(body), spare)]
@@ -209,7 +202,11 @@ class ArchiveFiles(Resource):
                 self._marks.put(name)
             revised = [(session.revision, body) for body in bodies]
             data = encode_lines(key, session.generation, 0 if facts is None else facts.count, revised)
-            written = self._created(key, name, data) if facts is None else self._appended(name, facts, data)
+            written = (
+                self._writer.create(key, name, data)
+                if facts is None
+                else self._writer.append(name, facts.signature, data)
+            )
             self._prepared[key] = _Facts(written, (0 if facts is None else facts.count) + len(bodies))
         elif facts is not None and spare is None:
             self._facts[key] = facts
@@ -265,7 +262,7 @@ class ArchiveFiles(Resource):
         :param clear: remove what is damaged, too.
         :param keeps: copy an archive to quarantine first, if its session's file is an older one.
         """
-        if name not in self._names:
+        if name not in self._writer.names:
             return None, None
         self._facts.pop(key, None)
         if version is None:
@@ -287,102 +284,28 @@ class ArchiveFiles(Resource):
             keep_copy(self._files, name, data[found.torn :])
         if removes and (found.mixed or found.damage is not None):
             lines = encode_lines(key, version.generation, 0, found.lines)
-            return _Facts(self._created(key, name, lines), len(found.lines)), found
+            return _Facts(self._writer.create(key, name, lines), len(found.lines)), found
         written = signature(status)
         stays = data[: found.end]
         whole = stays.endswith(b"\n")  # else a part of its header is missing
-        if not whole or len(stays) != len(data) or name in self._doubtful:
-            written = self._replaced(name, [stays] if whole else [stays, b"\n"])
+        if not whole or len(stays) != len(data) or name in self._writer.doubtful:
+            written = self._writer.replace(name, [stays] if whole else [stays, b"\n"])
         return _Facts(written, found.count), found
-
-    def _is_still(self, name: str, facts: _Facts) -> bool:
-        status = self._files.stat(name)
-        return status is not None and signature(status) == facts.signature
-
-    def _created(self, key: str, name: str, lines: bytes) -> Signature:
-        self._names.add(name)
-        return self._replaced(name, [encode_header(key), lines])
-
-    def _replaced(self, name: str, buffers: list[bytes]) -> Signature:
-        """Replace a file. An unknown outcome makes the next call replace it again: a sync of the directory would prove nothing."""
-        self._doubtful.add(name)
-        written = replace(self._files, name, buffers, lambda: None)
-        self._doubtful.discard(name)
-        return written
-
-    def _appended(self, name: str, facts: _Facts, lines: bytes) -> Signature:
-        fd = self._files.open_append(name)
-        try:
-            status = self._files.fstat(fd)
-            if signature(status) != facts.signature:
-                raise OSError(0, "another program changed the file")
-            # A file with a second name (a backup by hard links) is replaced.
-            is_alone = status.st_nlink <= 1
-            if is_alone:
-                write_all(self._files, fd, [lines])
-                self._files.sync_data(fd)
-                written = signature(self._files.fstat(fd))
-        except BaseException:
-            with contextlib.suppress(OSError):
-                self._files.close(fd)
-            raise
-        self._files.close(fd)
-        if not is_alone:
-            written = self._replaced(name, [read_whole(self._files, name)[0], lines])
-        return written
 
     # Salvage
 
-    def salvage(self, key: str, version_of: Callable[[str], Version | None]) -> tuple[list[Archived], list[Flaw]]:
-        """Return the archived messages of a session that are whole, and what is wrong with its archive.
+    def raw(self, key: str) -> bytes | None:
+        """Return the bytes of a session's archive; `None` if there is no regular file.
 
-        Of a session whose version cannot be read, all lines of the newest generation are returned.
-
-        :raises UnsupportedFormatError: if a newer version wrote it.
-        :raises StorageError: if it cannot be read.
-        """
-        if not self.may_have(key):
-            return [], []
-        name, flaws = file_name(key, SUFFIX), []
-        version = None
-        try:
-            version = version_of(key)
-            self.read(key, version_of)
-        except CorruptSessionError as error:
-            if version is not None:
-                flaws = [Flaw(error.path, error.offset, error.reason)]
-        try:
-            lines = whole_lines(read_whole(self._files, name)[0], key)
-        except (FileNotFoundError, NotRegularError):
-            return [], flaws
-        except OSError as error:
-            raise StorageError(self._directory.path_of(name), f"cannot be read: {error.strerror}") from error
-        if version is None and lines:
-            newest = max(lines, key=lambda line: line.revision)
-            version = Version(newest.generation, newest.revision)
-        counting = [one for one in lines if version is not None and one.generation == version.generation]
-        return [one for one in counting if version is not None and one.revision <= version.revision], flaws
-
-    def edited(self, key: str, version: Version) -> list[Archived]:
-        """Return the archived messages of a session whose archive was edited by hand.
-
-        :param version: the session's.
-        :raises CorruptSessionError: if a line is none.
         :raises StorageError: if it cannot be read.
         """
         name = file_name(key, SUFFIX)
-        if not self.may_have(key):
-            return []
-        path = self._directory.path_of(name)
         try:
-            lines = edited_lines(read_whole(self._files, name)[0], key)
+            return read_whole(self._files, name)[0] if self.may_have(key) else None
         except (FileNotFoundError, NotRegularError):
-            return []
+            return None
         except OSError as error:
-            raise StorageError(path, f"cannot be read: {error.strerror}") from error
-        except DecodeError as error:
-            raise_alone(CorruptSessionError(key, path, error.offset, error.reason))
-        return [one for one in lines if one.generation == version.generation and one.revision <= version.revision]
+            raise StorageError(self._directory.path_of(name), f"cannot be read: {error.strerror}") from error
 
     def put_salvaged(self, key: str, generation: str, lines: Sequence[tuple[int, Message]]) -> list[str]:
         """Replace a damaged archive by its whole lines, durably; return the name of its copy in quarantine, if there was a file.
@@ -400,34 +323,21 @@ class ArchiveFiles(Resource):
             kept.append(keep_copy(self._files, name, read_whole(self._files, name)[0]))
         if lines:
             bodies = [(revision, body_of(message)) for revision, message in lines]
-            self._created(key, name, encode_lines(key, generation, 0, bodies))
-        elif name in self._names:
+            self._writer.create(key, name, encode_lines(key, generation, 0, bodies))
+        elif name in self._writer.names:
             self._unlink(name)
         return kept
 
     # Removing
 
     def _unlink(self, name: str, *, aside: bool = False) -> None:
-        """Remove a file, durably, even if it is gone already.
-
-        :param aside: move it to quarantine instead.
-        """
-        if self._directory.undeleted:  # if a power cut brings the session back, its archive is there
-            self._files.sync_directory()
-        with contextlib.suppress(FileNotFoundError):
-            if aside:
-                quarantine(self._files, name)
-            else:
-                self._files.unlink(name)
-        self._files.sync_directory()
-        self._names.discard(name)
-        self._doubtful.discard(name)
+        self._writer.remove(name, aside=aside)
         self._found_alone.pop(name, None)
 
     def mark_of(self, key: str) -> str | None:
         """Return the name of the mark that a deletion makes of a session's file; `None` if it has no archive."""
         name = file_name(key, SUFFIX)
-        return self._marks.to_be(name) if name in self._names else None
+        return self._marks.to_be(name) if name in self._writer.names else None
 
     def remove(self, key: str, *, damaged: bool) -> None:
         """Remove the archive of a session that was removed, and the mark, durably.
@@ -438,10 +348,10 @@ class ArchiveFiles(Resource):
         name = file_name(key, SUFFIX)
         self._facts.pop(key, None)
         self._prepared.pop(key, None)
-        if name not in self._names and name not in self._marks.marked:
+        if name not in self._writer.names and name not in self._marks.marked:
             return
         try:
-            if name in self._names:
+            if name in self._writer.names:
                 self._unlink(name, aside=damaged)
             if name in self._marks.marked:
                 self._marks.remove(name)
@@ -465,7 +375,7 @@ class ArchiveFiles(Resource):
         if key is not None:
             names = {file_name(key, SUFFIX)}
         else:
-            names = archives_in(self._directory.listed()) if self._directory.read_only else set(self._names)
+            names = archives_in(self._directory.listed()) if self._directory.read_only else set(self._writer.names)
         return self._marks.alone(names)
 
 

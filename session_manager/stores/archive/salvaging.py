@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import attrs
 
+from session_manager.codec.json import DecodeError
 from session_manager.errors import (
     ConflictError,
     CorruptSessionError,
@@ -13,9 +14,11 @@ from session_manager.errors import (
     SaveOutcomeUnknownError,
     StorageError,
     UnsupportedFormatError,
+    raise_alone,
 )
 from session_manager.model.session import Session, Version
 from session_manager.stores.archive.files import ArchiveFiles
+from session_manager.stores.archive.salvage import Archived, edited_lines, whole_lines
 from session_manager.stores.contract import missing
 from session_manager.stores.files.atomic import NotRegularError, OutcomeUnknownError, read_whole, signature
 from session_manager.stores.files.quarantine import keep_copy
@@ -70,7 +73,7 @@ def edited(
     session = reading(directory.files, key, name, decoded)
     if session is None or session.version is None:
         raise CorruptSessionError(key, directory.path_of(name), 0, "is not there")
-    lines = archives.edited(key, session.version)
+    lines = _edited_lines(archives, key, session.version)
     archive = [(one.revision, one.message) for one in lines if session.at(one.message.position or 0) is None]
     paths = [directory.path_of(name), *([archives.path_of(key)] if archives.may_have(key) else [])]
     return Salvaged(
@@ -86,7 +89,7 @@ def with_archive(salvaged: Salvaged, archives: ArchiveFiles, version_of: Callabl
     :param version_of: returns the version that the session's own file tells; `None` if it does not.
     """
     session = salvaged.session
-    lines, flaws = archives.salvage(session.key, version_of)
+    lines, flaws = _whole_lines(archives, session.key, version_of)
     if lines and salvaged.flaws and version_of(session.key) is None:
         newest = max(line.revision for line in lines)
         session = session._with(generation=lines[0].generation, revision=max(session.revision, newest + 1))
@@ -102,6 +105,52 @@ def with_archive(salvaged: Salvaged, archives: ArchiveFiles, version_of: Callabl
     if all_flaws:
         session = session._with(_archived=len(archive))
     return attrs.evolve(salvaged, session=session, archive=archive, flaws=all_flaws)
+
+
+def _whole_lines(
+    archives: ArchiveFiles, key: str, version_of: Callable[[str], Version | None]
+) -> tuple[list[Archived], list[Flaw]]:
+    """Return the archived messages of a session that are whole, and what is wrong with its archive.
+
+    Of a session whose version cannot be read, all lines of the newest generation are returned.
+
+    :raises UnsupportedFormatError: if a newer version wrote it.
+    :raises StorageError: if it cannot be read.
+    """
+    if not archives.may_have(key):
+        return [], []
+    flaws: list[Flaw] = []
+    version = None
+    try:
+        version = version_of(key)
+        archives.read(key, version_of)
+    except CorruptSessionError as error:
+        if version is not None:
+            flaws = [Flaw(error.path, error.offset, error.reason)]
+    lines = whole_lines(archives.raw(key) or b"", key)
+    if version is None and lines:
+        newest = max(lines, key=lambda line: line.revision)
+        version = Version(newest.generation, newest.revision)
+    return [one for one in lines if version is not None and _counts(one, version)], flaws
+
+
+def _edited_lines(archives: ArchiveFiles, key: str, version: Version) -> list[Archived]:
+    """Return the archived messages of a session whose archive was edited by hand.
+
+    :param version: the session's.
+    :raises CorruptSessionError: if a line is none.
+    :raises StorageError: if it cannot be read.
+    """
+    if (data := archives.raw(key)) is None:
+        return []
+    try:
+        return [one for one in edited_lines(data, key) if _counts(one, version)]
+    except DecodeError as error:
+        raise_alone(CorruptSessionError(key, archives.path_of(key), error.offset, error.reason))
+
+
+def _counts(line: Archived, version: Version) -> bool:
+    return line.generation == version.generation and line.revision <= version.revision
 
 
 def write_salvaged(
