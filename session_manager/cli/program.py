@@ -48,9 +48,10 @@ COMMANDS: Mapping[str, Mapping[str, _Place]] = {
         "restore": _Place("backups", "Put a backup in the place of the storage."),
         "copy": _Place("moving", "Copy sessions to another storage, and compare them."),
     },
-    "Move in": {
+    "Move in and out": {
         "import": _Place("importing", "Import sessions of other programs' files."),
         "adopt": _Place("adopting", "Make a directory of picoclaw's sessions one of ours, in place."),
+        "export": _Place("exporting", "Export a session as text, JSON or a page for a browser."),
     },
     "Remove": {
         "expire": _Place("removing", "Delete sessions whose last message is too old."),
