@@ -9,6 +9,7 @@ from session_manager.arguments import check_bool, check_path, expanded
 from session_manager.errors import InvalidStorageError, StorageError, raise_alone
 from session_manager.stores.contract import Store
 from session_manager.stores.files.kinds import (
+    LOCK,
     SUFFIXES,
     archives_in,
     databases_in,
@@ -160,6 +161,24 @@ def _kind_of_directory(url: str, scheme: str, path: str) -> str:
             reason = f"holds archives, such as {archives[0]}, and no sessions: put these back, or give snapshot:{path} or log:{path}"
         elif databases:
             reason = f"holds a database: give sqlite:{os.path.join(path, databases[0])}, or snapshot:{path} for a directory beside it"
+        elif LOCK not in names:
+            reason = next(
+                filter(None, (_foreign(path, name) for name in sorted(names) if name.endswith(_DATABASE))), ""
+            )
     if reason:
         raise InvalidStorageError(url, reason)
     return next(iter(found), "")
+
+
+def _foreign(path: str, name: str) -> str:
+    """Say why a directory with a database of another program's sessions is no storage; ``""`` if it is none of these."""
+    from session_manager.stores.files.recognition import format_of_tables  # noqa: PLC0415 - only when it is asked for
+    from session_manager.stores.sqlite.foreign import objection, tables_of  # noqa: PLC0415 - likewise
+
+    place = os.path.join(path, name)
+    is_known = format_of_tables(tables_of(place)) is not None
+    return (
+        f"has the database {name}, which {objection(place)}; or give snapshot:{path} for a directory beside it"
+        if is_known
+        else ""
+    )

@@ -24,6 +24,7 @@ from session_manager.history import (
 )
 from session_manager.history.problems import _CHECKS
 from session_manager.history.roles import REASONING
+from session_manager.importers import adopting
 from session_manager.manager import autosave, forking, retention, saving, turn, write_through
 from session_manager.manager import deletion as removal
 from session_manager.manager import edits as calls
@@ -37,7 +38,7 @@ from session_manager.stores import contract as store
 from session_manager.stores import copying
 from session_manager.stores.archive import format as archive_format
 from session_manager.stores.archive import writer as archive_writer
-from session_manager.stores.files import atomic, names, quarantine
+from session_manager.stores.files import atomic, foreign, names, quarantine
 from session_manager.stores.files import filesystem as files
 from session_manager.stores.log import LogStore
 from session_manager.stores.log import appender as log_appender
@@ -324,6 +325,34 @@ FILES = (
         line_cache.LineCache,
         "lines",
         (" or not extends", ""),
+    ),
+    seeded(
+        "another program's sessions are shown as an empty storage",
+        "stores/files/test_foreign.py::test_other_programs_sessions_are_not_shown_as_an_empty_storage",
+        foreign,
+        "foreign_objection",
+        ("if adopted:", "if False:"),
+    ),
+    seeded(
+        "picoclaw's files are renamed in an order that loses the key",
+        "importers/test_adopting.py::test_a_kill_at_every_change_loses_nothing",
+        adopting._Adoption,
+        "_rename",
+        ("for part in source.parts:", "for part in source.parts[::-1]:"),
+    ),
+    seeded(
+        "a renamed file is not made durable before the next one",
+        "importers/test_adopting.py::test_every_disk_that_a_power_cut_may_leave_is_finished",
+        adopting._Adoption,
+        "_rename",
+        ("self._files.sync_directory()", "pass"),
+    ),
+    seeded(
+        "an adopted session is taken for any other one",
+        "importers/test_adopting.py::test_what_picoclaw_writes_again_is_told_and_both_stay",
+        adopting._Adoption,
+        "_present",
+        ("found.items() <= adopted.items()", "adopted"),
     ),
     seeded(
         "landed is true on a conflict (snapshot)",

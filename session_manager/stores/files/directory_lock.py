@@ -22,12 +22,11 @@ from session_manager.model.times import utc_now
 from session_manager.resource import Resource
 from session_manager.stores.files.atomic import NotRegularError, read_start
 from session_manager.stores.files.filesystem import Files
+from session_manager.stores.files.kinds import LOCK
 from session_manager.stores.files.lock_file import LockFile
 
-__all__ = ["LOCK", "DirectoryLock", "WriterLock", "is_gone", "read_holder"]
+__all__ = ["DirectoryLock", "WriterLock", "is_gone", "read_holder"]
 
-#: The name of the lock file.
-LOCK = ".lock"
 _HOLDER = ".holder"
 #: The largest ``.holder`` that is read, in bytes.
 _LONGEST_HOLDER = 4096

@@ -5,23 +5,28 @@
 * **Sessions of any other program** are refused where there are none of ours, and no store has been opened before. Else somebody put
   a file beside our sessions, which must not keep a bot from its chats: `Store.strays` names it.
 
-Databases do not count. They are SQLite's to open.
+A program that only reads a directory, as `verify` and `copy` do, is refused for files in directories below as well, if nothing of ours is
+there. Databases do not count. They are SQLite's to open.
 """
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from session_manager.stores.files.atomic import NotRegularError, read_start
-from session_manager.stores.files.directory_lock import LOCK
 from session_manager.stores.files.filesystem import Files
-from session_manager.stores.files.kinds import archives_in, is_ours, sessions_in
+from session_manager.stores.files.kinds import LOCK, MANIFEST, archives_in, is_ours, sessions_in
 from session_manager.stores.files.recognition import HEAD, MIGRATED, format_of, metas_in, owner_of
 
-__all__ = ["ADOPTED", "foreign_finding", "foreign_in", "foreign_objection"]
+__all__ = ["ADOPTED", "foreign_below", "foreign_finding", "foreign_in", "foreign_objection"]
 
 #: The formats whose sessions can be adopted in place.
 ADOPTED = ("picoclaw-json", "picoclaw-jsonl")
+
+#: How many directories below one are looked at.
+_BELOW = 200
 
 _ENDINGS = (".json", ".jsonl", ".ndjson")
 
@@ -48,6 +53,42 @@ def _format_of(files: Files, name: str, metas: frozenset[str]) -> str | None:
         return None
 
 
+def foreign_below(path: str, names: Collection[str]) -> dict[str, list[str]]:
+    """Return files with sessions of another program in the first directories below one that is no storage of ours.
+
+    :param path: the directory.
+    :param names: all names in it.
+    """
+    if _is_ours(names):
+        return {}
+    for directory, below, _ in itertools.islice(os.walk(path), _BELOW):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        found = {} if directory == path else _found_at(directory)
+        if found:
+            start = os.path.relpath(directory, path)
+            return {known: [os.path.join(start, name) for name in some] for known, some in found.items()}
+    return {}
+
+
+def _found_at(directory: str) -> dict[str, list[str]]:
+    """Return the files with sessions of other programs at a path; none if it cannot be read."""
+    try:
+        files = Files(directory)
+    except OSError:
+        return {}
+    try:
+        return foreign_in(files, files.names())
+    except OSError:
+        return {}
+    finally:
+        files.close_directory()
+
+
+def _is_ours(names: Collection[str]) -> bool:
+    """Say whether a directory is, or was, a storage of ours."""
+    return LOCK in names or MANIFEST in names or bool(sessions_in(names)) or bool(archives_in(names))
+
+
 def foreign_objection(path: str, found: Mapping[str, Sequence[str]], names: Collection[str]) -> str:
     """Say why a store must not open a directory with sessions of other programs; ``""`` if it may.
 
@@ -58,7 +99,7 @@ def foreign_objection(path: str, found: Mapping[str, Sequence[str]], names: Coll
     adopted = {one: found[one] for one in ADOPTED if one in found}
     if adopted:
         return _to_adopt(path, adopted, names)
-    if not found or LOCK in names or sessions_in(names) or archives_in(names):
+    if not found or _is_ours(names):
         return ""
     return (
         f"holds {_counted(found)}, and no sessions of ours: import them into a storage of their own with "

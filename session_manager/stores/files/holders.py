@@ -19,8 +19,9 @@ import attrs
 
 from session_manager.as_dict import AsDict
 from session_manager.errors import StorageError
-from session_manager.stores.files.directory_lock import LOCK, is_gone, read_holder
+from session_manager.stores.files.directory_lock import is_gone, read_holder
 from session_manager.stores.files.filesystem import Files
+from session_manager.stores.files.kinds import LOCK
 
 __all__ = ["Holder", "holder_of_database", "holder_of_directory"]
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable
 __all__ = [
     "ARCHIVE_SUFFIX",
     "BACKUP_OBJECTION",
+    "LOCK",
     "MANIFEST",
     "SUFFIXES",
     "archives_in",
@@ -30,6 +31,9 @@ SUFFIXES = {"snapshot": ".session.json", "log": ".session.jsonl"}
 
 #: How the name of an archive's file ends.
 ARCHIVE_SUFFIX = ".archive.jsonl"
+
+#: The name of the lock file of a directory. It is never deleted, so that it tells whose the directory is.
+LOCK = ".lock"
 
 #: The file that makes a directory a backup. Nothing is written to a backup.
 MANIFEST = "backup.manifest"

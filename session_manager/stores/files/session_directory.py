@@ -27,7 +27,7 @@ from session_manager.stores.descriptions import Quarantined
 from session_manager.stores.files.atomic import NotRegularError, remove_orphans
 from session_manager.stores.files.directory_lock import DirectoryLock
 from session_manager.stores.files.filesystem import Files, create_directory, real_path
-from session_manager.stores.files.foreign import foreign_finding, foreign_in, foreign_objection
+from session_manager.stores.files.foreign import foreign_below, foreign_finding, foreign_in, foreign_objection
 from session_manager.stores.files.kinds import BACKUP_OBJECTION, MANIFEST, SUFFIXES, objection, sessions_in
 from session_manager.stores.files.names import file_name, is_hashed, key_of
 from session_manager.stores.files.quarantine import (
@@ -138,7 +138,10 @@ class SessionDirectory(Resource):
         others = [name for name in names if name not in self.names] if len(self.names) < len(names) else []
         reason = objection(self._given, found, self._scheme)
         if not reason and not self.files.adopts:
-            reason = foreign_objection(self._given, foreign_in(self.files, others), names)
+            foreign = foreign_in(self.files, others)
+            if not foreign and self.read_only:
+                foreign = foreign_below(self.path, names)
+            reason = foreign_objection(self._given, foreign, names)
         if reason:
             raise refused(self._given, reason)
         return others

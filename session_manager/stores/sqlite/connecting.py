@@ -15,6 +15,7 @@ import attrs
 from session_manager.errors import InvalidStorageError, StorageError, UnsupportedFormatError
 from session_manager.stores.files.filesystem import Files
 from session_manager.stores.files.kinds import json_objection
+from session_manager.stores.sqlite.foreign import objection
 from session_manager.stores.sqlite.leftovers import (
     MainFile,
     holds_changes,
@@ -228,7 +229,7 @@ class Opener:
         )
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if application != APPLICATION_ID and (application or found or tables):
-            raise InvalidStorageError(self.path, "is a SQLite database of something else")
+            raise InvalidStorageError(self.path, objection(self.path))
         if found > len(MIGRATIONS):
             raise UnsupportedFormatError(self.path, str(found), str(len(MIGRATIONS)))
         return int(found)

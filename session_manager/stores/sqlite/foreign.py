@@ -10,8 +10,16 @@ from typing import Any
 from urllib.parse import quote
 
 from session_manager.errors import StorageError, raise_alone
+from session_manager.stores.files.recognition import format_of_tables
 
-__all__ = ["ForeignDatabase", "tables_of"]
+__all__ = ["ForeignDatabase", "objection", "tables_of"]
+
+#: How many sessions a database has, by its format.
+_COUNTS = {
+    "zeroclaw-db": "SELECT count(*) FROM (SELECT session_key FROM session_metadata UNION SELECT session_key FROM sessions)",
+    "openai-agents": "SELECT count(*) FROM agent_sessions",
+    "llm": "SELECT count(*) FROM conversations",
+}
 
 
 class ForeignDatabase:
@@ -70,6 +78,22 @@ def tables_of(path: str) -> frozenset[str]:
         return ForeignDatabase(path).tables()
     except StorageError:
         return frozenset()
+
+
+def objection(path: str) -> str:
+    """Say why a database of another program is no storage; how many sessions it has, if its format is known.
+
+    :param path: where it is.
+    """
+    database = ForeignDatabase(path)
+    known = format_of_tables(tables_of(path))
+    if known is None:
+        return "is a SQLite database of something else"
+    try:
+        count = f"{next(iter(database.rows(_COUNTS[known])))['count(*)']:,} sessions"
+    except (KeyError, StorageError):
+        count = "sessions"
+    return f"holds {count} in the format {known}: import them with import_sessions({path!r}, STORAGE), or session-manager import"
 
 
 def _text(data: bytes) -> str | bytes:

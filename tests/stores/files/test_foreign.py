@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,52 @@ def test_what_picoclaw_writes_beside_an_open_store_is_named(kind: str, tmp_path:
         ]
         with pytest.raises(StorageError, match="picoclaw-json"):
             list(reader)
+
+
+def agents_database(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE agent_sessions (session_id TEXT PRIMARY KEY)")
+        connection.execute("CREATE TABLE agent_messages (id INTEGER PRIMARY KEY, session_id TEXT, message_data TEXT)")
+        connection.executemany("INSERT INTO agent_sessions VALUES (?)", [("a",), ("b",)])
+        connection.commit()
+
+
+@pytest.mark.parametrize("url", ["{}/c.db", "sqlite:{}/c.db", "{}"])
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_database_of_another_program_is_named(url: str, *, read_only: bool, tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    agents_database(tmp_path / "c.db")
+    before = tree(tmp_path)
+    with pytest.raises(
+        InvalidStorageError, match=r"holds 2 sessions in the format openai-agents: import them with import_sessions\("
+    ):
+        open_store(url.format(tmp_path), read_only=read_only)
+    assert tree(tmp_path) == before
+
+
+def test_a_database_of_another_program_beside_ours_does_not_stop_a_bot(tmp_path: Path) -> None:
+    path = ours(tmp_path / "chats", "log")
+    agents_database(path / "c.db")
+    with SessionManager(path) as m:
+        assert list(m) == ["telegram:42"]
+    agents_database(tmp_path / "d.db")
+    open_store(f"snapshot:{tmp_path}").close()  # which was asked for by name
+
+
+def test_what_only_reads_a_directory_looks_below_it(tmp_path: Path) -> None:
+    """`copy` of a directory with a directory for each project, or each day, said that all was well."""
+    filled(tmp_path / "chats", {"notes.txt": b""})
+    (tmp_path / "chats" / ".git").mkdir()
+    filled(tmp_path / "chats" / ".git", {"a.json": EXPORT})
+    open_store(tmp_path / "chats", read_only=True).close()
+    (tmp_path / "chats" / "2026" / "01").mkdir(parents=True)
+    filled(tmp_path / "chats" / "2026" / "01", {"a.jsonl": EXPORT})
+    for read in (verify, lambda path: copy(path, MemoryStore()), lambda path: backup(path, tmp_path / "b")):
+        with pytest.raises(InvalidStorageError, match=r"openai \(such as 2026.01.a.jsonl\)"):
+            read(tmp_path / "chats")
+    with SessionManager(tmp_path / "chats") as m:
+        assert list(m) == []
+    open_store(tmp_path / "chats", read_only=True).close()  # ours now
 
 
 OTHERS = {
