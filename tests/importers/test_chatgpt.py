@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from itertools import pairwise
 from typing import Any
@@ -23,7 +24,7 @@ def message(role: str, *parts: Any, **fields: Any) -> dict[str, Any]:
     return {"author": {"role": role}, "content": content, "weight": 1, "metadata": {}, "recipient": "all", **fields}
 
 
-def read(nodes: dict[str, tuple[str | None, Any]], current: str | None = None) -> list[ImportedSession]:
+def read(nodes: Mapping[str, tuple[str | None, Any]], current: str | None = None) -> list[ImportedSession]:
     """Return the sessions in a conversation.
 
     :param nodes: the parent and the message of each node.

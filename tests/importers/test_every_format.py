@@ -125,20 +125,22 @@ def test_damage_at_any_place_makes_no_reader_raise(example: Example, size: Size)
 
 
 @pytest.mark.parametrize("example", LINES, ids=ids(LINES))
-def test_a_damaged_line_costs_no_more_than_a_missing_one(example: Example) -> None:
+def test_a_damaged_line_costs_no_more_than_a_missing_one(example: Example, size: Size) -> None:
     lines = example.data.split(b"\n")
     for index, line in enumerate(lines):
         if not line.strip():
             continue
-        missing = objects(
-            read_all(example.format, example.name, b"\n".join([*lines[:index], b"", *lines[index + 1 :]]))[0]
-        )
-        for damage in (*DAMAGE, line[:-1], line[: len(line) // 2]):
-            damaged, flaws = read_all(
-                example.format, example.name, b"\n".join([*lines[:index], damage, *lines[index + 1 :]])
-            )
+        missing = objects(read_all(example.format, example.name, _with(lines, index, b""))[0])
+        damages = [*DAMAGE, line[:-1], line[: len(line) // 2]]
+        for number in range(size.of(2, len(damages), len(damages))):
+            damage = damages[(index + number) % len(damages)]
+            damaged, flaws = read_all(example.format, example.name, _with(lines, index, damage))
             assert objects(damaged) >= missing, (index, damage)
             assert not damage.strip() or any(one.line == index + 1 for one in flaws), (index, damage)
+
+
+def _with(lines: list[bytes], index: int, line: bytes) -> bytes:
+    return b"\n".join([*lines[:index], line, *lines[index + 1 :]])
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=ids(EXAMPLES))

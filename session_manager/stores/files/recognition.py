@@ -125,6 +125,19 @@ def _is_chatgpt(head: Head) -> bool:
     return isinstance(first.get("mapping"), dict) and {"title", "create_time"} <= first.keys()
 
 
+def _is_claude_code(head: Head) -> bool:
+    """Claude Code's transcripts: lines that hang under each other, or nothing but titles of such lines."""
+    is_line = any({"type", "uuid", "sessionId"} <= one.keys() and "parentUuid" in one for one in head.objects)
+    return _is_lines(head) and (is_line or all({"summary", "leafUuid"} <= one.keys() for one in head.objects))
+
+
+def _is_codex(head: Head) -> bool:
+    """Codex's rollouts: lines with a payload, or a first line that early versions wrote."""
+    early = {"id", "timestamp", "instructions"} <= head.first.keys() and "type" not in head.first
+    is_line = any({"timestamp", "payload"} <= one.keys() and one.get("type") in _CODEX for one in head.objects)
+    return _is_lines(head) and (is_line or early)
+
+
 def _is_langchain(head: Head) -> bool:
     """LangChain's file: an array of messages, each in ``data`` beside its type."""
     first = head.first
@@ -175,6 +188,7 @@ def _is_lines(head: Head) -> bool:
 
 _ROLES = ("system", "user", "assistant", "tool")
 _LANGCHAIN = ("human", "ai", "system", "tool", "function", "chat", "generic", "remove")
+_CODEX = ("session_meta", "response_item", "compacted", "turn_context", "event_msg")
 _MOTOSAN = frozenset(("type", "id", "role", "content", "tool_call_id", "tool_calls", "meta"))
 _CALL = frozenset(("id", "name", "args"))
 
@@ -186,6 +200,8 @@ FORMATS: dict[str, Recognizer] = {
     "openai": _is_openai,
     "sharegpt": _is_sharegpt,
     "chatgpt": _is_chatgpt,
+    "claude-code": _is_claude_code,
+    "codex": _is_codex,
     "langchain": _is_langchain,
     "nanobot": _is_nanobot,
     "motosan": _is_motosan,
@@ -196,6 +212,7 @@ FORMATS: dict[str, Recognizer] = {
 TABLES: dict[str, frozenset[str]] = {
     "zeroclaw-db": frozenset(("sessions", "session_metadata", "sessions_fts")),
     "openai-agents": frozenset(("agent_sessions", "agent_messages")),
+    "llm": frozenset(("_llm_migrations", "conversations", "responses")),
 }
 
 
