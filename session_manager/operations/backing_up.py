@@ -138,8 +138,17 @@ class _Writer:
         files.close(files.open_new(DATABASE))
         tell = None if progress is None else (lambda done, total: progress(done, total, ""))
         counts = store.copy_to(os.path.join(self._staging.path, DATABASE), tell)
-        size = self._staging.sync(DATABASE)
-        self._files[DATABASE] = File(DATABASE, size, digest_of(files, DATABASE)[1])
+        found: dict[int, tuple[int, str]] = {}
+
+        def finish(number: int) -> None:
+            """Make the copy durable, or read it once more for its checksum: the disk does the one, a processor the other."""
+            if number:
+                self._staging.sync(DATABASE)
+            else:
+                found[number] = digest_of(files, DATABASE)
+
+        at_once(finish, 2)
+        self._files[DATABASE] = File(DATABASE, *found[0])
         return counts
 
     def _copy_sessions(self, store: SnapshotStore | LogStore) -> None:

@@ -77,15 +77,14 @@ class Staging(Resource):
         finally:
             self.files.close(fd)
 
-    def sync(self, name: str) -> int:
-        """Make a file durable that another program has written here; return its size in bytes.
+    def sync(self, name: str) -> None:
+        """Make a file durable that another program has written here.
 
         :raises OSError: if that fails.
         """
         fd = self.files.open_read(name)
         try:
             self.files.sync(fd)
-            return self.files.fstat(fd).st_size
         finally:
             self.files.close(fd)
 
