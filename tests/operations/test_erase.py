@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import os
 import random
 import shutil
@@ -22,6 +23,7 @@ from session_manager import (
     converter,
     open_store,
 )
+from session_manager.importers import adopt
 from session_manager.operations import EraseReport, backup, erase, quarantine, restore, verify
 from session_manager.stores.files.names import file_name
 from session_manager.stores.log import LogStore
@@ -589,21 +591,25 @@ def test_what_a_restore_has_kept_is_named(kind, tmp_path):
 @filed
 def test_adopted_files_are_named_and_stay(kind, tmp_path):
     """An adoption keeps the files of the other program under other names; the key may be in a file of its own."""
-    url = storage(kind, tmp_path, KEY)
     chats = tmp_path / "chats"
-    (chats / "telegram_42.json.migrated").write_text(
-        f'{{"key": "{KEY}", "messages": [{{"content": "{TRACES["name"]}"}}]}}'
-    )
-    for key, stem in ((KEY, "a"), ("other", "b")):
-        (chats / f"{stem}.meta.json.migrated").write_text(f'{{"key": "{key}"}}')
-        (chats / f"{stem}.jsonl.migrated").write_text(f'{{"role": "user", "content": "{stem}"}}')
-    report = erase(url, KEY)
-    assert [os.path.basename(one.path) for one in report.left] == [
-        "a.jsonl.migrated",
-        "a.meta.json.migrated",
-        "telegram_42.json.migrated",
-    ]
-    assert {name for names in traces_in(tmp_path).values() for name in names} == {"chats/telegram_42.json.migrated"}
+    chats.mkdir(0o700)
+    said = {"role": "user", "content": TRACES["content"]}
+    (chats / "telegram_42.json").write_text(json.dumps({"key": KEY, "messages": [said], "summary": ""}))
+    for key in ("telegram:7", "slack:1"):
+        stem = key.replace(":", "_")
+        (chats / f"{stem}.jsonl").write_text(json.dumps(said) + "\n")
+        (chats / f"{stem}.meta.json").write_text(json.dumps({"key": key, "summary": "", "skip": 0, "count": 1}))
+    adopt(chats, kind=kind)
+    report = erase(f"{kind}:{chats}", prefix="telegram:")
+    assert [one.key for one in report.sessions] == [KEY, "telegram:7"]
+    theirs = ["telegram_42.json.migrated", "telegram_7.jsonl.migrated", "telegram_7.meta.json.migrated"]
+    assert [os.path.basename(one.path) for one in report.left] == theirs
+    for name in theirs:
+        (chats / name).unlink()
+    assert {os.path.basename(name) for name in traces_in(tmp_path)["content"]} == {
+        "slack_1.jsonl.migrated",
+        file_name("slack:1", ".session.json" if kind == "snapshot" else ".session.jsonl"),
+    }
 
 
 # Mistakes
