@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
+from session_manager.history.cuts import behind_reasoning
 from session_manager.model.changes import (
     Append,
     Clear,
@@ -134,10 +135,10 @@ class SessionMachine(StorageMachine):
 
     @rule(key=_known_keys, keep_last=st.integers(0, 6))
     def truncate_history(self, key: str, keep_last: int) -> None:
-        """Call `SessionManager.truncate_history`."""
+        """Call `SessionManager.truncate_history`. A reasoning item stays with what it led to."""
         known = self.expected(key)
         messages = known.messages
-        dropped = max(0, len(messages) - keep_last)
+        dropped = behind_reasoning(messages, max(0, len(messages) - keep_last))
         assert self.manager.truncate_history(key, keep_last) == dropped
         if dropped:
             start = messages[dropped].position if dropped < len(messages) else known.session.end

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from session_manager.errors import ConflictError, TurnNotFoundError
+from session_manager.history.cuts import behind_reasoning
 from session_manager.history.last_turns import last_turns
 from session_manager.manager.draft import LAST
 from session_manager.manager.turn import Turn
@@ -146,15 +147,14 @@ class TurnMachine(MachineBase):
                 draft.did(UpdateMetadata(at=at, items={"a": number}, removed=("b",)))
 
     def _truncate(self, turn: Turn, draft: _Draft, keep_last: int) -> None:
-        messages = draft.session.messages
-        total = len(messages) + len(draft.added)
-        assert turn.truncate(keep_last) == max(total - keep_last, 0)
-        drop = len(messages) - max(keep_last - len(draft.added), 0)
-        if drop > 0:
+        messages, added = draft.session.messages, len(draft.added)
+        drop = behind_reasoning(messages, max(len(messages) - max(keep_last - added, 0), 0))
+        assert turn.truncate(keep_last) == drop + max(added - keep_last, 0)
+        if drop:
             start = messages[drop].position if drop < len(messages) else draft.session.end
             assert start is not None
             draft.did(Truncate(at=self.clock(), start=start))
-        draft.added = draft.added[max(len(draft.added) - keep_last, 0) :]
+        draft.added = draft.added[max(added - keep_last, 0) :]
 
     @rule(key=_keys, turns=st.integers(1, 3), ref=st.none() | refs())
     def undo(self, key: str, turns: int, ref: str | None) -> None:
