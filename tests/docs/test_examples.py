@@ -452,7 +452,7 @@ def test_endpoint_that_is_not_there(monkeypatch, url):
 # The bot in an event loop
 
 
-@pytest.fixture(params=["--trio", None], ids=["trio", "asyncio"])
+@pytest.fixture(params=[None, pytest.param("--trio", marks=pytest.mark.long)], ids=["asyncio", "trio"])
 def loop(request):
     """The options that choose the event loop."""
     return [request.param] if request.param else []

@@ -198,7 +198,9 @@ class WriteContract(ContractBase):
             chat.did(Append(at=_AT, messages=(said(text),), turn=text or None))
             chat.did(SetSummary(at=_AT, text=text), UpdateMetadata(at=_AT, items={text: text}))
             chat.write(storage.store)
-            check_same(storage.store.load(KEY), chat.session)
+            found = storage.store.load(KEY)
+            assert found is not None
+            assert found.summary == text
         check_holds(storage.store, chat.session)
         check_holds(storage.reopen(), chat.session)
 
