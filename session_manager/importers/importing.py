@@ -93,7 +93,7 @@ def _target(into: Storage, *, dry_run: bool) -> Storage:
     """Return the storage to open: an empty one for a dry run, if it is not there."""
     if dry_run and not isinstance(into, Store):
         _, scheme, path = parts_of(into)
-        if scheme == "memory" or not os.path.lexists(path):
+        if scheme == "memory" or (path and not os.path.lexists(path)):
             return MemoryStore()
     return into
 

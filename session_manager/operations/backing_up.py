@@ -89,7 +89,7 @@ def _opened(storage: Store | str | os.PathLike[str]) -> SnapshotStore | LogStore
     if isinstance(store, SnapshotStore | LogStore | SQLiteStore):
         return store
     store.close()
-    raise InvalidStorageError(str(storage), _IN_RAM)
+    raise InvalidStorageError(repr(store), _IN_RAM)
 
 
 def _free(target: str | os.PathLike[str], store: SnapshotStore | LogStore | SQLiteStore) -> str:

@@ -25,6 +25,7 @@ __all__ = ["open_store", "parts_of"]
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):(.*)\Z", re.DOTALL)
 _DATABASE = (".db", ".sqlite", ".sqlite3")
 _PATHS = ("snapshot", "log", "sqlite")
+_SERVERS = ("postgresql", "postgres")
 #: Words that mean a store, and no directory, and the URL to give.
 _WORDS = {
     **dict.fromkeys(("memory", ":memory:"), "memory:"),
@@ -37,7 +38,9 @@ def open_store(url: str | os.PathLike[str], *, read_only: bool = False) -> Store
     """Open the store that a URL or path names.
 
     ``"memory:"`` keeps sessions in RAM. ``"snapshot:PATH"`` keeps them as JSON files in a directory, and ``"log:PATH"`` as
-    append-only logs. ``"sqlite:PATH"`` keeps them in a SQLite database, which several processes may write to. A bare path
+    append-only logs. ``"sqlite:PATH"`` keeps them in a SQLite database, which several processes may write to,
+    ``"postgresql://USER@HOST/DATABASE"`` in the schema ``session_manager`` of a PostgreSQL database, which several machines
+    may write to (`session_manager.stores.postgres.PostgresStore` has more options). A bare path
     opens the existing store, recognized by its content, or creates a directory of snapshots. A storage is refused if the
     store would not show its sessions: a directory of another kind, or of two kinds. Under a bare path, a directory with a
     database or with nothing but archives is refused, too.
@@ -54,6 +57,8 @@ def open_store(url: str | os.PathLike[str], *, read_only: bool = False) -> Store
     text, scheme, path = parts_of(url)
     if scheme == "memory":
         return _memory(text, path)
+    if scheme == "postgresql":
+        return _postgres(str(url), read_only=read_only)
     scheme = _settled(text, scheme, path, read_only=read_only, is_text=isinstance(url, str))
     try:
         return _opened(scheme, path, read_only=read_only)
@@ -70,11 +75,15 @@ def parts_of(url: str | os.PathLike[str]) -> tuple[str, str, str]:
     text = check_path(url, "url", "must be a path, or a URL such as snapshot:PATH")
     match = _SCHEME.match(text) if isinstance(url, str) else None
     scheme, path = match.groups() if match else ("", text)
+    if scheme in _SERVERS:
+        return "postgresql:", "postgresql", ""
     path = expanded(path)
     if scheme == "memory":
         return text, scheme, path
     if scheme not in ("", *_PATHS):
-        raise InvalidStorageError(text, "there is no such store: memory:, snapshot:PATH, log:PATH and sqlite:PATH are")
+        raise InvalidStorageError(
+            text, "there is no such store: memory:, snapshot:PATH, log:PATH, sqlite:PATH and postgresql: are"
+        )
     if not path:
         raise InvalidStorageError(text, f"needs a path, such as {scheme}:chats")
     if scheme and path.startswith("//"):
@@ -118,6 +127,15 @@ def _memory(text: str, path: str) -> Store:
     from session_manager.stores.memory import MemoryStore  # noqa: PLC0415 - only when it is asked for
 
     return MemoryStore()
+
+
+def _postgres(url: str, *, read_only: bool) -> Store:
+    try:
+        from session_manager.stores.postgres.store import PostgresStore  # noqa: PLC0415 - only when it is asked for
+    except ImportError as error:
+        reason = f"needs psycopg, which cannot be imported ({error}): pip install 'chat-session-manager[postgres]' 'psycopg[binary]'"
+        raise InvalidStorageError("postgresql:", reason) from error
+    return PostgresStore(url, read_only=read_only)
 
 
 def _opened(scheme: str, path: str, *, read_only: bool) -> Store:

@@ -255,7 +255,7 @@ PICOCLAW = (
     "holds 1 file of sessions in the format picoclaw-json (such as old_1.json), which are not adopted, or not to the end: stop that "
     "program, and call adopt('PATH'), or session-manager adopt; or import them into another storage with import_sessions('PATH', STORAGE)"
 )
-NO_SUCH_STORE = "there is no such store: memory:, snapshot:PATH, log:PATH and sqlite:PATH are"
+NO_SUCH_STORE = "there is no such store: memory:, snapshot:PATH, log:PATH, sqlite:PATH and postgresql: are"
 
 REFUSED = {
     # URLs that are none
@@ -270,7 +270,7 @@ REFUSED = {
     "sqlite::memory:": "would be a file of that name: give memory: to keep everything in RAM",
     "snapshots:chats": NO_SUCH_STORE,
     "telegram:42": NO_SUCH_STORE,
-    "postgres://host/db": NO_SUCH_STORE,
+    "mysql://host/db": NO_SUCH_STORE,
     "http://host": NO_SUCH_STORE,
     "a\0b": "must be a path, or a URL such as snapshot:PATH",
     "snapshot:a\0b": "must be a path, or a URL such as snapshot:PATH",

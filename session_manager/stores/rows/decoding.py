@@ -23,6 +23,7 @@ __all__ = [
     "check_window",
     "checked_state",
     "decode_line",
+    "decoded_state",
     "messages_of",
     "refreshed",
     "session_of_rows",
@@ -110,6 +111,14 @@ def checked_state(
     """
     if not isinstance(data, bytes) or zlib.crc32(data, seed_of(key)) != checksum:
         raise DamageError("its state is damaged: the checksum differs")
+    return decoded_state(key, generation, revision, data, decode)
+
+
+def decoded_state(key: str, generation: object, revision: object, data: bytes, decode: Callable[[bytes], S]) -> S:
+    """Return the state in a row whose checksum is right.
+
+    :raises DamageError: if it is not the state of this row.
+    """
     try:
         state = decode(data)
     except DecodeError as error:

@@ -1,0 +1,172 @@
+"""The statements of a commit: a commit that appends, or creates, is one statement, so one round trip and one flush.
+
+The row of the session is written first, if it is at the base, undamaged, and the write was not said to have failed. All else is
+written by its id. READ COMMITTED is enough: a writer that waited for the row looks at it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+from psycopg.types.numeric import Int8
+
+from session_manager.model.session import MAX_REFS, Session
+from session_manager.stores.commits import MAX_TOKENS, Commit
+from session_manager.stores.order import recency, recent_first
+from session_manager.stores.postgres.handle import Handle, Statement
+from session_manager.stores.postgres.reads import encoded_refs, row_of
+from session_manager.stores.rows.decoding import DamageError
+from session_manager.stores.rows.encoding import Line, token_digest, tombstone_key
+from session_manager.stores.rows.plans import Plan, Range
+
+__all__ = ["LOCK_KEY", "Prepared", "key_lock"]
+
+#: The lock of a key whose session may be missing, for as long as the transaction is open.
+LOCK_KEY = "SELECT pg_advisory_xact_lock(%s)"
+
+_UPDATE = """
+    UPDATE {s}.sessions SET generation = %b, revision = %s, state = %b, checksum = %b, refs_checksum = %s, place = %s,
+        edited = coalesce(%s, edited)
+    WHERE key = %b AND generation = %b AND revision = %s AND checksum = sha256(state) AND NOT %b = ANY (voided)
+    RETURNING id
+"""
+_INSERT = """
+    INSERT INTO {s}.sessions (generation, revision, state, checksum, refs_checksum, place, edited, key)
+    SELECT %b, %s, %b, %b, %s, %s, %s, %b
+    WHERE NOT EXISTS (SELECT 1 FROM {s}.tombstones WHERE key = %b AND %b = ANY (voided))
+    ON CONFLICT (key) DO NOTHING RETURNING id
+"""
+_NOTED = "INSERT INTO {s}.commits (session, revision, token, refs, whole) SELECT id, %s, %b, %b, %s FROM base"
+_LINES = """
+    INSERT INTO {s}.messages (session, position, line, checksum, archived)
+    SELECT base.id, one.* FROM base, unnest(%b::int8[], %b::bytea[], %b::int8[], %b::bool[]) AS one
+"""
+_PRUNED = ", pruned AS (DELETE FROM {s}.commits USING base WHERE session = base.id AND revision < %s)"
+_WHOLE = f"WITH base AS ({{base}}), noted AS ({_NOTED}), lines AS ({_LINES}){{pruned}} SELECT id FROM base"  # noqa: S608 - of constants
+_APPEND = _WHOLE.replace("{base}", _UPDATE).replace("{pruned}", "")
+_APPEND_AND_PRUNE = _WHOLE.replace("{base}", _UPDATE).replace("{pruned}", _PRUNED)
+_CREATE = _WHOLE.replace("{base}", _INSERT).replace("{pruned}", "")
+
+_BY_ID = "WITH base AS (SELECT %s::int8 AS id) "
+_DROP = "DELETE FROM {s}.messages WHERE session = %s AND position >= %s AND position < %s AND NOT archived"
+_ARCHIVE = """
+    UPDATE {s}.messages SET archived = true WHERE session = %s AND position >= %s AND position < %s AND NOT archived
+"""
+_CLEAR_ARCHIVE = "DELETE FROM {s}.messages WHERE session = %s AND archived AND NOT (position >= %s AND position < %s)"
+_PRUNE = "DELETE FROM {s}.commits WHERE session = %s AND revision < %s"
+
+
+def key_lock(schema: str, key: str) -> Int8:
+    """Return the number of a key's lock."""
+    digest = tombstone_key(f"{schema}:{key}")
+    return Int8(int.from_bytes(digest[:8], "big", signed=True))
+
+
+@attrs.frozen(repr=False)
+class Prepared:
+    """A commit, encoded."""
+
+    commit: Commit
+    plan: Plan
+    #: The values of the session's row, its place last.
+    row: tuple[Any, ...]
+    #: The values of the commit's own row: revision, token, refs, whether these are all.
+    noted: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, plan: Plan, before: Session | None) -> Prepared:
+        """Return the commit of a plan, encoded.
+
+        :param before: the session that it is based on; `None` if it is written whole.
+        """
+        commit = plan.commit
+        session = commit.session
+        generation, revision, state, checksum, refs = row_of(session)
+        row = (generation, Int8(revision), state, checksum, Int8(refs), Int8(recent_first(recency(session))))
+        added = None if before is None or revision % MAX_TOKENS == 0 else _added(before.refs, session.refs)
+        new = session.refs if added is None else added
+        data = encoded_refs(new) if new or added is None else None
+        return cls(commit, plan, row, (Int8(revision), token_digest(commit.token), data, added is None))
+
+    @property
+    def key(self) -> str:
+        """The session's key."""
+        return self.commit.session.key
+
+    @property
+    def is_one_statement(self) -> bool:
+        """Whether no row goes, and none goes to the archive."""
+        return self.commit.base is None or not (
+            self.plan.dropped or self.plan.archived or self.commit.spared is not None
+        )
+
+    @property
+    def _is_pruned(self) -> bool:
+        return self.commit.base is not None and self.commit.session.revision % MAX_TOKENS == 0
+
+    @property
+    def _bound(self) -> tuple[Any, ...]:
+        """The values of the row's statement."""
+        name, base, token = self.key.encode(), self.commit.base, self.noted[1]
+        edited = None if self.is_one_statement and base is not None else self.row[1]
+        if base is None:
+            return (*self.row, edited, name, tombstone_key(self.key), token)
+        return (*self.row, edited, name, base.generation.encode(), Int8(base.revision), token)
+
+    def statement(self) -> Statement:
+        """Return the whole commit as one statement, which returns a row if the base was there."""
+        lines = _bound_lines(self.plan.lines, self.plan.archived if self.commit.base is None else ())
+        values = (*self._bound, *self.noted, *lines)
+        if self.commit.base is None:
+            return _CREATE, values
+        if self._is_pruned:
+            return _APPEND_AND_PRUNE, (*values, Int8(self.commit.session.revision - MAX_TOKENS))
+        return _APPEND, values
+
+    def run(self, handle: Handle) -> bool:
+        """Write the rows in a transaction that is open; return whether the base was there. If not, nothing has changed.
+
+        :raises DamageError: if the rows are not those of the base.
+        """
+        found = handle.run(_UPDATE, self._bound).fetchone()
+        if found is None:
+            return False
+        number, plan, spared = Int8(found[0]), self.plan, self.commit.spared
+        with handle.pipeline():
+            handle.run(_BY_ID + _NOTED, (number, *self.noted))
+            if self._is_pruned:
+                handle.run(_PRUNE, (number, Int8(self.commit.session.revision - MAX_TOKENS)))
+            if spared is not None:
+                handle.run(_CLEAR_ARCHIVE, (number, *spared))
+            dropped = [handle.run(_DROP, (number, first, stop)) for first, stop, _ in plan.dropped]
+            if plan.lines:
+                handle.run(_BY_ID + _LINES, (number, *_bound_lines(plan.lines, ())))
+            archived = [handle.run(_ARCHIVE, (number, first, stop)) for first, stop, _ in plan.archived]
+        for (first, stop, count), cursor in zip([*plan.dropped, *plan.archived], [*dropped, *archived], strict=True):
+            if cursor.rowcount != count:
+                raise DamageError(f"of its messages from position {first} to {stop - 1} some are missing, or too many")
+        return True
+
+
+def _added(before: Sequence[str], after: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the refs that were added; `None` if they did not only grow at their end."""
+    if before == after:
+        return ()
+    old, new = tuple(before), tuple(after)
+    for count in range(1, len(new) + 1):
+        if (*old, *new[-count:])[-MAX_REFS:] == new:
+            return new[-count:]
+    return None
+
+
+def _bound_lines(lines: Sequence[Line], archived: Sequence[Range]) -> tuple[list[Any], ...]:
+    """Return what is bound for messages: their positions, lines and checksums, and whether they are archived."""
+    places = [position for _, position, _, _ in lines]
+    return (
+        [Int8(position) for position in places],
+        [data for _, _, data, _ in lines],
+        [Int8(checksum) for _, _, _, checksum in lines],
+        [any(first <= position < stop for first, stop, _ in archived) for position in places],
+    )

@@ -1,0 +1,250 @@
+"""Connections to a server: opened when they are needed, kept for the next call, looked at before they are used again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
+
+import attrs
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
+
+from session_manager.errors import ClosedError, ForkedError, InvalidStorageError, StorageError, raise_alone
+from session_manager.resource import Resource
+from session_manager.stores.postgres.failures import reason_of, storage_error
+from session_manager.stores.postgres.handle import Handle
+
+__all__ = ["Connect", "Connection", "Connections", "Limits", "Pool", "connecting_to", "place_of"]
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+#: Opens a connection.
+Connect = Callable[[], Connection]
+
+#: So many idle connections are kept.
+_IDLE = 8
+_SETTINGS = """
+    SELECT current_setting('synchronous_commit'), current_setting('fsync'), pg_is_in_recovery(), current_setting('server_version')
+"""
+_SET_TIMEOUT = "SELECT set_config('statement_timeout', %s, false)"
+#: The oldest server with `sha256` and generated identities.
+_OLDEST = 11
+
+
+class Pool(Protocol):
+    """What a store needs of a pool, such as `psycopg_pool.ConnectionPool`."""
+
+    def connection(self) -> AbstractContextManager[Connection]:
+        """Lend a connection for as long as the block runs."""
+        ...
+
+
+@attrs.frozen
+class Limits:
+    """How a store uses connections."""
+
+    #: How many seconds to wait for a connection.
+    connect_timeout: float
+    #: How many seconds a statement may run on the server; `None`: as the server has it.
+    statement_timeout: float | None
+    #: Whether the connections go through a pooler in transaction mode.
+    pooled: bool
+    #: Whether a server that may lose acknowledged commits is refused.
+    durable: bool
+    #: Whether nothing is written.
+    read_only: bool
+
+
+def place_of(url: str) -> str:
+    """Return a URL, or another connection string of libpq, as errors show it: without a user, a password and options.
+
+    :raises InvalidStorageError: if it is none; it shows nothing of it.
+    """
+    try:
+        told = conninfo_to_dict(url)
+    except psycopg.Error:  # whose sentence quotes a part of it
+        raise_alone(
+            InvalidStorageError("postgresql:", "is no connection string: give postgresql://USER@HOST:PORT/DATABASE")
+        )
+    host, port, database = (str(told.get(name) or "") for name in ("host", "port", "dbname"))
+    if "@" in host or not re.fullmatch(r"[0-9,]*", port):  # parts of a password that was not quoted
+        raise InvalidStorageError(
+            "postgresql:", "has no plain host and port: in a password, write @ as %40, : as %3A and / as %2F"
+        )
+    return f"postgresql://{host}{':' if port else ''}{port}/{database}"
+
+
+def connecting_to(url: str, limits: Limits) -> Connect:
+    """Return a function that opens a connection to a URL."""
+    told = (
+        {} if "connect_timeout" in conninfo_to_dict(url) else {"connect_timeout": max(2, round(limits.connect_timeout))}
+    )
+    conninfo = make_conninfo(url, **told)
+    return lambda: psycopg.connect(conninfo, autocommit=True)
+
+
+class Connections(Resource):
+    """The connections of a store, which any thread may `use`.
+
+    :param path: the place, for errors.
+    :param connect: opens a connection.
+    :param pool: lends connections instead; it stays open when the store is closed.
+    """
+
+    def __init__(self, path: str, schema: str, limits: Limits, connect: Connect | None, pool: Pool | None) -> None:
+        self.path = path
+        self.is_closed = False
+        #: That the server may lose acknowledged commits, and why; ``""`` if it does not.
+        self.risk = ""
+        self._schema = schema
+        self._limits = limits
+        self._connect = connect
+        self._pool = pool
+        self._pid = os.getpid()
+        self._idle: deque[Connection] = deque()
+        self._checked: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+    def check(self) -> None:
+        """Raise if no call may be made.
+
+        :raises ForkedError: in a child process, which must not use the parent's connections.
+        :raises ClosedError: after `close`.
+        """
+        if os.getpid() != self._pid:
+            raise ForkedError
+        if self.is_closed:
+            raise ClosedError
+
+    @contextmanager
+    def use(self) -> Iterator[Handle]:
+        """Lend a connection to this thread for a block, which leaves no transaction open.
+
+        :raises ClosedError, ForkedError: as `check` does.
+        :raises StorageError: if there is no connection. Nothing was sent then.
+        """
+        self.check()
+        with self._lent() as connection:
+            handle = Handle(connection, self._schema, not self._limits.pooled)
+            if connection not in self._checked:
+                self._settle(handle)
+            yield handle
+
+    @contextmanager
+    def _lent(self) -> Iterator[Connection]:
+        if self._pool is not None:
+            with self._of_pool(self._pool) as connection:
+                yield connection
+            return
+        connection = self._taken() or self._opened()
+        try:
+            yield connection
+        finally:
+            self._give_back(connection)
+
+    @contextmanager
+    def _of_pool(self, pool: Pool) -> Iterator[Connection]:
+        with contextlib.ExitStack() as stack:
+            try:
+                connection = stack.enter_context(pool.connection())
+            except psycopg.Error as error:  # psycopg_pool's are of these
+                raise StorageError(self.path, reason_of(error)) from error
+            before = connection.autocommit
+            connection.autocommit = True
+            try:
+                yield connection
+            finally:
+                _clean(connection)
+                if not connection.closed:
+                    connection.autocommit = before
+
+    def _taken(self) -> Connection | None:
+        """Return an idle connection; `None` if there is none that is alive."""
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return None
+            if not connection.closed and not _is_readable(connection):
+                return connection
+            connection.close()
+        return None
+
+    def _opened(self) -> Connection:
+        assert self._connect is not None
+        try:
+            connection = self._connect()
+            connection.autocommit = True
+        except psycopg.Error as error:
+            raise storage_error(self.path, error) from error
+        return connection
+
+    def _give_back(self, connection: Connection) -> None:
+        _clean(connection)
+        if self.is_closed or connection.closed or len(self._idle) >= _IDLE:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    def _settle(self, handle: Handle) -> None:
+        """Look at the server's settings, and set a new connection's own.
+
+        :raises StorageError: if the server is too old, may lose commits, or is a standby.
+        """
+        limits = self._limits
+        try:
+            row = handle.run(_SETTINGS, prepare=False).fetchone()
+            if limits.statement_timeout is not None and not limits.pooled:
+                handle.run(_SET_TIMEOUT, (f"{round(limits.statement_timeout * 1000)}",), prepare=False)
+        except psycopg.Error as error:
+            raise storage_error(self.path, error) from error
+        assert row is not None
+        synchronous, fsync, is_standby, version = row
+        if int(str(version).partition(".")[0].partition("rc")[0].partition("beta")[0]) < _OLDEST:
+            raise StorageError(self.path, f"is PostgreSQL {version}: {_OLDEST} is the oldest that works")
+        if is_standby and not limits.read_only:
+            raise StorageError(
+                self.path, "is a standby, which takes no writes and may be behind: connect to the primary"
+            )
+        if "off" in (synchronous, fsync):
+            self.risk = f"may lose saved sessions: synchronous_commit={synchronous}, fsync={fsync}"
+            if limits.durable and not limits.read_only:
+                raise StorageError(self.path, f"{self.risk}; durable=False accepts that")
+        self._checked.add(handle.connection)
+
+    def close(self) -> None:
+        """Close all connections; those in use when they are given back. Idempotent.
+
+        :raises ForkedError: in a child process.
+        """
+        if os.getpid() != self._pid:
+            raise ForkedError
+        self.is_closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+
+def _is_readable(connection: Connection) -> bool:
+    """Say whether there is something to read on an idle connection: then its server has ended it, or the network has."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _clean(connection: Connection) -> None:
+    """Leave no transaction open; close a connection that cannot be left so."""
+    if connection.closed or connection.info.transaction_status == TransactionStatus.IDLE:
+        return
+    try:
+        if connection.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+            connection.execute("ROLLBACK", prepare=False)
+            return
+    except psycopg.Error:
+        pass
+    connection.close()

@@ -1,0 +1,98 @@
+"""A connection that is in use: statements, with the name of the schema put in, and transactions of one round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
+from typing import Any
+
+import attrs
+import psycopg
+from psycopg.pq import TransactionStatus
+
+__all__ = ["Cursor", "Handle", "Statement"]
+
+Cursor = psycopg.Cursor[tuple[Any, ...]]
+#: A statement, and its values.
+Statement = tuple[str, Sequence[Any]]
+
+_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+
+@lru_cache(maxsize=1024)
+def _named(text: str, schema: str) -> bytes:
+    """Return a statement with the name of the schema, which is a plain identifier."""
+    return text.replace("{s}", f'"{schema}"').encode()
+
+
+@attrs.frozen(eq=False, repr=False)
+class Handle:
+    """A connection that one thread uses. It is in autocommit mode.
+
+    :param connection: the driver's.
+    :param schema: the name of the schema, a plain identifier.
+    :param prepared: whether statements that are repeated may be prepared.
+    """
+
+    connection: psycopg.Connection[tuple[Any, ...]]
+    schema: str
+    prepared: bool
+
+    def run(self, text: str, values: Sequence[Any] = (), *, prepare: bool | None = None) -> Cursor:
+        """Run a statement.
+
+        :param text: ``{s}`` stands for the schema.
+        :param prepare: whether to prepare it; `None`: if it is repeated.
+        :raises psycopg.Error: the driver's errors.
+        """
+        return self.connection.execute(
+            _named(text, self.schema), values, prepare=prepare if self.prepared else False, binary=True
+        )
+
+    def run_many(self, text: str, values: Sequence[Sequence[Any]]) -> None:
+        """Run a statement with many sets of values, in few round trips."""
+        with self.connection.cursor() as cursor:
+            cursor.executemany(_named(text, self.schema), values)
+
+    def iterate(self, text: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+        """Iterate over the rows of a statement, a part of them in RAM at once, in a transaction that is open."""
+        with self.connection.cursor(name="rows", binary=True) as cursor:  # type: ignore[call-overload, unused-ignore]
+            cursor.itersize = 500
+            cursor.execute(_named(text, self.schema), values)
+            yield from cursor
+
+    def pipeline(self) -> AbstractContextManager[object]:
+        """Send what is run in the block without waiting for answers, which are there at its end."""
+        return self.connection.pipeline() if psycopg.Pipeline.is_supported() else nullcontext()
+
+    def together(self, *statements: Statement, begin: str = "BEGIN") -> list[Cursor]:
+        """Run statements in one round trip, in a transaction of their own, unless one is open; return a cursor for each."""
+        is_open = self.connection.info.transaction_status != TransactionStatus.IDLE
+        with self.pipeline():
+            if not is_open:
+                self.run(begin, prepare=False)
+            cursors = [self.run(text, values) for text, values in statements]
+            if not is_open:
+                self.run("COMMIT", prepare=False)
+        return cursors
+
+    def snapshot(self, *statements: Statement) -> list[Cursor]:
+        """Run statements that read, all of one moment, in one round trip; return a cursor for each.
+
+        In a transaction that is open, its locks are what keeps the rows as they are.
+        """
+        return self.together(*statements, begin=_SNAPSHOT)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Read in the block what was there at one moment."""
+        self.run(_SNAPSHOT, prepare=False)
+        yield
+        self.run("COMMIT", prepare=False)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit at the end of the block; undo after an error."""
+        with self.connection.transaction():
+            yield

@@ -1,0 +1,373 @@
+"""A PostgreSQL schema: every message a row, every save a transaction that processes on several machines may make.
+
+`session_manager.stores.postgres.schema` describes the tables.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+from typing import TypeVar
+
+import psycopg
+
+from session_manager.arguments import check_bool, check_callable, check_seconds, check_type
+from session_manager.errors import (
+    ConflictError,
+    CorruptSessionError,
+    ReadOnlyError,
+    StorageError,
+    raise_alone,
+)
+from session_manager.history.search import SearchHit, best
+from session_manager.model.ids import random_id
+from session_manager.model.message import Message
+from session_manager.model.session import Session, Version
+from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
+from session_manager.stores.descriptions import Quarantined
+from session_manager.stores.order import Order
+from session_manager.stores.postgres.commits import Prepared
+from session_manager.stores.postgres.connecting import Connect, Connections, Limits, Pool, connecting_to, place_of
+from session_manager.stores.postgres.failures import is_lost, storage_error
+from session_manager.stores.postgres.handle import Handle
+from session_manager.stores.postgres.listing import page_of, sizes, total_bytes
+from session_manager.stores.postgres.reads import (
+    damages,
+    keys,
+    load,
+    load_archive,
+    load_newer,
+    load_window,
+    read_state,
+    read_version,
+    strays,
+    texts_of,
+)
+from session_manager.stores.postgres.removals import erase, locked_row, move, quarantine, settle
+from session_manager.stores.postgres.salvage import (
+    edited,
+    purge_quarantined,
+    quarantined,
+    read_quarantined,
+    salvage_rows,
+)
+from session_manager.stores.postgres.schema import create_index, open_schema
+from session_manager.stores.postgres.search import candidates, read_missing
+from session_manager.stores.postgres.writing import Writing
+from session_manager.stores.rows.decoding import DamageError
+from session_manager.stores.rows.plans import Plan
+from session_manager.stores.salvaged import Salvaged
+
+__all__ = ["PostgresStore"]
+
+_log = logging.getLogger("session_manager")
+
+T = TypeVar("T")
+
+_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+#: So many connections of a row are tried for a call that only reads: one that has died unnoticed costs no error.
+_TRIES = 2
+_LONGEST = 2_000_000.0
+
+
+class PostgresStore(Store):
+    """Sessions in a schema of a PostgreSQL database, which processes on any number of machines may use.
+
+    **Durability.** A write returns when the server has acknowledged its commit. How much that is worth is the server's setting:
+    with ``synchronous_commit=on`` and ``fsync=on``, which are the defaults, it survives a crash and a power cut of the server.
+    A server with one of them off is refused, unless `durable` is false. A standby that takes over may be behind, unless the
+    server waits for it (``synchronous_standby_names``).
+
+    **Concurrency.** Every method may be called from any thread; each call that runs has a connection of its own. Eight idle
+    connections are kept.
+
+    **Errors** name the server and the database, and never a user or a password.
+
+    :param url: ``postgresql://USER:PASSWORD@HOST:PORT/DATABASE``, or any other connection string of libpq, with all of its
+        parameters, such as ``sslmode``, ``tcp_user_timeout`` and ``target_session_attrs``. It says where the store is, also if
+        `connect` or `pool` is given.
+    :param schema: the schema of the tables: lower-case letters, digits and ``_``. Created, if it is missing, and brought up to
+        date, if it is older.
+    :param read_only: only read it; it must exist. Calls that would write raise `ReadOnlyError`.
+    :param exclusive: no other process writes to it. Sessions in RAM are then not compared with the server at each read.
+        Writes are still refused over a version that they are not based on.
+    :param search: keep an index for `search`, which searches fill. Without it each search reads all messages.
+    :param durable: refuse a server that may lose acknowledged commits.
+    :param pooled: the connections go through a pooler in transaction mode, such as pgbouncer: no statement is prepared, and no setting is
+        made. Set ``statement_timeout`` for the role then.
+    :param connect_timeout: how many seconds to wait for a connection, unless the URL says so. libpq waits for 2 at least.
+    :param statement_timeout: how many seconds a statement may run on the server; `None`: as the server has it.
+    :param connect: opens connections instead: returns one of `psycopg.connect`.
+    :param pool: lends connections instead, such as a `psycopg_pool.ConnectionPool`, which stays open when the store is closed.
+    :raises TypeError: if an argument is of another type; like every error, before anything is created.
+    :raises ValueError: if a number of seconds, or the name of the schema, is out of range.
+    :raises InvalidStorageError: if `url` is no connection string, or the schema holds tables of something else.
+    :raises UnsupportedFormatError: if a newer version wrote it.
+    :raises StorageError: if the server cannot be reached, or may lose commits.
+    """
+
+    archives = True
+    windowed = True
+    ordered = True
+    compacts_all = True
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        schema: str = "session_manager",
+        read_only: bool = False,
+        exclusive: bool = False,
+        search: bool = True,
+        durable: bool = True,
+        pooled: bool = False,
+        connect_timeout: float = 10.0,
+        statement_timeout: float | None = 30.0,
+        connect: Connect | None = None,
+        pool: Pool | None = None,
+    ) -> None:
+        check_type(url, (str,), "url must be a str")
+        check_type(schema, (str,), "schema must be a str")
+        if not _SCHEMA.fullmatch(schema):
+            raise ValueError("schema must be 1 to 63 of a to z, 0 to 9 and _, and begin with no digit")
+        for value, name in ((read_only, "read_only"), (exclusive, "exclusive"), (search, "search")):
+            check_bool(value, name)
+        for value, name in ((durable, "durable"), (pooled, "pooled")):
+            check_bool(value, name)
+        check_seconds(connect_timeout, "connect_timeout", most=_LONGEST)
+        if statement_timeout is not None:
+            check_seconds(statement_timeout, "statement_timeout", most=_LONGEST)
+        if connect is not None:
+            check_callable(connect, "connect")
+        self.path = f"{place_of(url)}, schema {schema}"
+        self.read_only = read_only
+        limits = Limits(connect_timeout, statement_timeout, pooled, durable, read_only)
+        opener = connect or connecting_to(url, limits)
+        self._connections = Connections(self.path, schema, limits, opener, pool)
+        self._writing = Writing(self._connections)
+        self.shared = not exclusive
+        self.indexed = search
+        is_open = False
+        try:
+            self._call(partial(open_schema, path=self.path, read_only=read_only))
+            if search and not read_only:
+                self._call(create_index)
+            is_open = True
+        finally:
+            if not is_open:
+                self._connections.close()
+
+    # Reading
+
+    def load(self, key: str) -> Session | None:
+        return self._read(key, load)
+
+    def newer(self, known: Session) -> Session | None:
+        return self._read(known.key, partial(load_newer, known=known))
+
+    def archive(self, key: str) -> Iterator[Message]:
+        return iter(self._read(key, load_archive))
+
+    def window(
+        self, key: str, *, limit: int | None = None, before: int | None = None, after: int | None = None
+    ) -> list[Message] | None:
+        return self._read(key, partial(load_window, limit=limit, before=before, after=after))
+
+    def describe(self, key: str) -> SessionInfo | None:
+        state = self._read(key, read_state)
+        return None if state is None else SessionInfo.of_state(state)
+
+    def version(self, key: str) -> Version | None:
+        return self._read(key, read_version)
+
+    def infos(
+        self,
+        prefix: str = "",
+        *,
+        after: SessionInfo | None = None,
+        limit: int | None = None,
+        order: Order = "recent",
+    ) -> list[SessionInfo]:
+        return self._call(partial(page_of, path=self.path, prefix=prefix, after=after, limit=limit, order=order))
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        self._connections.check()
+        return self._keys(prefix.encode("utf-8", "surrogatepass"))
+
+    def _keys(self, prefix: bytes) -> Iterator[str]:
+        chunk = self._call(partial(keys, prefix=prefix, after=b""))
+        while chunk:
+            yield from texts_of(chunk)
+            chunk = self._call(partial(keys, prefix=prefix, after=chunk[-1]))
+
+    def _read(self, key: str, function: Callable[[Handle, str], T]) -> T:
+        """Call a function that reads a session; raise the contract's errors."""
+        try:
+            return self._call(lambda handle: function(handle, key))
+        except DamageError as error:
+            raise_alone(CorruptSessionError(key, self.path, None, str(error)))
+
+    def _call(self, function: Callable[[Handle], T]) -> T:
+        """Call a function that reads, or whose repetition does no harm.
+
+        :raises StorageError: instead of the driver's errors.
+        """
+        tries = _TRIES
+        while True:
+            tries -= 1
+            with self._connections.use() as handle:
+                try:
+                    return function(handle)
+                except psycopg.Error as error:
+                    if tries == 0 or not is_lost(error, handle.connection):
+                        raise storage_error(self.path, error) from error
+
+    # Writing
+
+    def write(self, commit: Commit) -> None:
+        self._check_writable()
+        self._writing.write(commit)
+
+    def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
+        self._check_writable()
+        return self._writing.write_many(commits)
+
+    def landed(self, commit: Commit) -> bool | None:
+        self._check_writable()
+        return self._writing.alone(commit.session.key, partial(settle, commit=commit))
+
+    def delete(self, key: str, expected: Version | None = None) -> bool:
+        self._check_writable()
+
+        def delete(handle: Handle) -> bool:
+            version, damage = locked_row(handle, key), None
+            if version is None:
+                return False
+            if expected is not None and version != expected:
+                return False
+            reasons = damages(handle, key)
+            if reasons and expected is not None:
+                damage = reasons[0]
+                raise DamageError(damage)
+            if reasons:
+                quarantine(handle, key)
+            erase(handle, key)
+            return True
+
+        return self._writing.alone(key, delete)
+
+    def rename(self, key: str, new_key: str, expected: Version) -> None:
+        self._check_writable()
+        self._writing.alone(key, partial(move, key=key, new_key=new_key, expected=expected))
+
+    def _check_writable(self) -> None:
+        self._connections.check()
+        if self.read_only:
+            raise ReadOnlyError
+
+    def compact(self, key: str) -> None:  # noqa: ARG002 - the space is that of all sessions
+        self._check_writable()
+        for table in ("sessions", "commits", "messages", "tombstones"):
+            self._call(lambda handle, table=table: handle.run(f"VACUUM {{s}}.{table}", prepare=False))  # type: ignore[misc]
+
+    # Searching
+
+    def search(
+        self, text: str, *, key: str | None = None, prefix: str = "", limit: int = 20, skip: Collection[str] = ()
+    ) -> list[SearchHit]:
+        if key is not None or not self.indexed:
+            return super().search(text, key=key, prefix=prefix, limit=limit, skip=skip)
+
+        def find(handle: Handle) -> list[SearchHit]:
+            with handle.reading():
+                return best(text, candidates(handle, text, prefix, skip), limit)
+
+        while not self.read_only and self._call(_catch_up):
+            pass
+        return self._call(find)
+
+    # Sizes
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        return self._call(partial(sizes, prefix=prefix))
+
+    def total_bytes(self) -> int:
+        return self._call(total_bytes)
+
+    # Salvage
+
+    def salvage(self, key: str) -> Salvaged | None:
+        def find(handle: Handle) -> Salvaged | None:
+            with handle.reading():
+                return salvage_rows(handle, self.path, key)
+
+        return self._call(find)
+
+    def put_salvaged(self, salvaged: Salvaged) -> list[str]:
+        session = salvaged.session
+
+        def found(handle: Handle) -> Salvaged:
+            there = salvage_rows(handle, self.path, session.key)
+            if there is None or not there.agrees(salvaged):
+                raise ConflictError(session.key, session.version, None, "it has changed since")
+            return salvaged
+
+        return self._put(session.key, found)
+
+    def accept_edits(self, key: str) -> list[str]:
+        return self._put(key, partial(edited, key=key))
+
+    def _put(self, key: str, found: Callable[[Handle], Salvaged]) -> list[str]:
+        """Move the rows of a session to quarantine, and write it anew, in one transaction."""
+        self._check_writable()
+
+        def work(handle: Handle) -> list[str]:
+            locked_row(handle, key)
+            there = found(handle)
+            archived = tuple((one.position or 0, one) for _, one in there.archive)
+            plan = Plan.of(Commit(there.session, (), None, archived=archived, token=random_id()))
+            assert plan is not None
+            name = quarantine(handle, key)
+            erase(handle, key)
+            handle.run(*Prepared.of(plan, None).statement())
+            return [] if name is None else [name]
+
+        return self._writing.alone(key, work)
+
+    # Quarantine
+
+    def quarantined(self) -> list[Quarantined]:
+        return self._call(quarantined)
+
+    def read_quarantined(self, name: str) -> bytes | None:
+        return self._call(partial(read_quarantined, name=name))
+
+    def purge_quarantined(self, name: str) -> bool:
+        self._check_writable()
+        return self._call(partial(purge_quarantined, name=name))
+
+    # Checking
+
+    def verify(self, key: str) -> list[Finding]:
+        try:
+            reasons = self._call(partial(damages, key=key))
+        except StorageError as error:
+            reasons = [error.reason]
+        return [Finding(key, self.path, None, reason) for reason in reasons]
+
+    def strays(self) -> list[Finding]:
+        return [Finding(None, self.path, None, reason) for reason in self._call(strays)]
+
+    def close(self) -> None:
+        self._connections.close()
+
+    def __repr__(self) -> str:
+        risk = self._connections.risk
+        return f"<PostgresStore {self.path!r}{f', which {risk}' if risk else ''}>"
+
+
+def _catch_up(handle: Handle) -> bool:
+    with handle.transaction():
+        return read_missing(handle)

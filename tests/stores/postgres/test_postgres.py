@@ -1,0 +1,460 @@
+"""What a store on a server does beyond the contract: its URL, its schema, its settings, connections that die, the fence."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+
+import attrs
+import pytest
+
+from session_manager import (
+    ClosedError,
+    ConflictError,
+    CorruptSessionError,
+    ForkedError,
+    InvalidStorageError,
+    ReadOnlyError,
+    SaveFailedError,
+    SessionManager,
+    StorageError,
+    UnsupportedFormatError,
+    open_store,
+)
+from session_manager.model.changes import Append, Clear, Edit, Truncate
+from session_manager.stores.contract import MAX_TOKENS, Commit
+from tests.support.postgres import needs_driver
+from tests.support.small_sessions import AT, message, session_of
+from tests.support.sqlite_saves import commit_of, write, write_new
+from tests.support.strategies import facts
+
+psycopg = needs_driver()
+
+SECRET = "hunter2-hunter2"
+
+
+@pytest.fixture
+def store(place):
+    with closing(place.open()) as one:
+        yield one
+
+
+def texts(*some):
+    return Append(at=AT, messages=tuple(message(text) for text in some))
+
+
+def with_password(url, **changed):
+    told = {**psycopg.conninfo.conninfo_to_dict(url), "password": SECRET, **changed}
+    return f"postgresql://{told['user']}:{told['password']}@{told['host']}:{told['port']}/{told['dbname']}"
+
+
+# Its URL
+
+
+def test_a_url_opens_it_whole(place, monkeypatch):
+    """The schema of its own is that of the URL's default, so the test creates it in a database of its own."""
+    name = f"db_{place.schema}"
+    place.run(f"CREATE DATABASE {name}")
+    url = f"{with_password(place.url, dbname=name)}?application_name=bot&connect_timeout=5"
+    try:
+        with SessionManager(url) as m:
+            m.add_message("telegram:42", "user", "hi")
+        with SessionManager(url.replace("postgresql:", "postgres:")) as m:
+            assert [one.content for one in m.get_history("telegram:42")] == ["hi"]
+            assert SECRET not in repr(m) + m.health().store
+            assert name in m.health().store
+            with pytest.raises(ReadOnlyError), closing(open_store(url, read_only=True)) as beside:
+                beside.write(Commit(attrs.evolve(session_of("a"), key="k", revision=1), (), None, token="t"))
+    finally:
+        place.run(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"port": "1"}, {"dbname": "nowhere"}, {"host": "no.such.host.invalid"}, {"user": "nobody_at_all"}],
+    ids=["port", "database", "host", "user"],
+)
+def test_no_error_shows_a_password(place, change):
+    with pytest.raises(StorageError) as raised:
+        open_store(with_password(place.url, **change))
+    shown = [repr(raised.value), str(raised.value), repr(raised.value.__cause__), str(raised.value.__context__)]
+    assert SECRET not in "".join(shown)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://u:pw@{SECRET}@h/d",
+        f"postgresql://u:{SECRET}@h:not-a-port{SECRET}/d",
+        f"postgresql://h/d?{SECRET}={SECRET}",
+    ],
+)
+def test_an_invalid_url_is_refused_and_not_shown(url):
+    with pytest.raises(InvalidStorageError) as raised:
+        open_store(url)
+    assert SECRET not in repr(raised.value) + str(raised.value) + repr(raised.value.__context__)
+
+
+@pytest.mark.parametrize("schema", ["", "A", "a-b", 'a"b', "1a", "a" * 64, "a;drop"])
+def test_the_name_of_a_schema_is_a_plain_one(place, schema):
+    place.schema = schema
+    try:
+        with pytest.raises(ValueError, match="schema must be"):
+            place.open()
+    finally:
+        place.schema = "none_such"
+
+
+# Its schema
+
+
+def test_stores_that_open_a_new_schema_at_once_create_it_once(place):
+    start = threading.Barrier(6)
+
+    def opened(number):
+        start.wait()
+        with closing(place.open()) as one:
+            write_new(one, key=f"k{number}")
+
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(opened, range(6)))
+    with closing(place.open()) as one:
+        assert sorted(one.keys()) == [f"k{number}" for number in range(6)]
+
+
+def test_a_schema_of_a_newer_version_is_refused(place, store):
+    place.run("UPDATE {s}.meta SET format = 99")
+    with pytest.raises(UnsupportedFormatError):
+        place.open()
+
+
+def test_tables_of_something_else_are_left_alone(place):
+    place.run("CREATE SCHEMA {s}")
+    place.run("CREATE TABLE {s}.sessions (x int)")
+    with pytest.raises(InvalidStorageError, match="something else"):
+        place.open()
+
+
+def test_read_only_creates_nothing(place):
+    with pytest.raises(StorageError, match="read-only"):
+        place.open(read_only=True)
+    assert place.run("SELECT to_regnamespace(%s)::text", place.schema) == [(None,)]
+
+
+def test_a_read_only_store_reads_and_writes_nothing(place, store):
+    before = write_new(store)
+    with closing(place.open(read_only=True)) as beside:
+        assert facts(beside.load("k")) == facts(before)
+        assert [hit.key for hit in beside.search("one")] == ["k"]
+        for call in (
+            lambda: beside.write(commit_of(before, texts("x"))),
+            lambda: beside.write_many([]),
+            lambda: beside.delete("k"),
+            lambda: beside.rename("k", "l", before.version),
+            lambda: beside.compact("k"),
+            lambda: beside.landed(commit_of(before, texts("x"))),
+            lambda: beside.accept_edits("k"),
+            lambda: beside.purge_quarantined("1-1"),
+        ):
+            with pytest.raises(ReadOnlyError):
+                call()
+
+
+# Durability
+
+
+def test_a_server_that_may_lose_commits_is_refused_unless_asked_for(place):
+    def lax():
+        return psycopg.connect(place.url, options="-c synchronous_commit=off", autocommit=True)
+
+    with pytest.raises(StorageError, match="may lose saved sessions: synchronous_commit=off"):
+        place.open(connect=lax)
+    with closing(place.open(connect=lax, durable=False)) as one, SessionManager(one) as m:
+        assert "may lose saved sessions: synchronous_commit=off" in m.health().store
+    with closing(place.open()) as one:
+        assert "lose" not in repr(one)
+
+
+# Connections
+
+
+def processes(place):
+    return place.run("SELECT pid FROM pg_stat_activity WHERE application_name = %s", place.schema)
+
+
+def test_a_connection_that_died_while_it_was_idle_costs_no_save(place):
+    """A server that restarts, or a failover, ends all idle connections: each of them cost one failed save."""
+    with closing(place.open(connect=lambda: psycopg.connect(place.url, application_name=place.schema))) as store:
+        before = write_new(store)
+        for _ in range(3):
+            ended = processes(place)
+            assert ended
+            place.run(
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = %s",
+                place.schema,
+            )
+            before = write(store, before, texts("x"))
+            assert not set(ended) & set(processes(place))
+        assert store.version("k") == before.version
+
+
+def test_no_more_connections_are_kept_than_needed(place):
+    with closing(place.open(connect=lambda: psycopg.connect(place.url, application_name=place.schema))) as store:
+        with ThreadPoolExecutor(20) as threads:
+            list(threads.map(lambda number: write_new(store, key=f"k{number}"), range(200)))
+        wait_until(lambda: 1 <= len(processes(place)) <= 8)
+    wait_until(lambda: processes(place) == [])
+
+
+def test_a_pool_of_the_caller_is_used_and_stays_open(place):
+    from psycopg_pool import ConnectionPool
+
+    with ConnectionPool(place.url, min_size=1, max_size=2, open=True) as pool:
+        with closing(place.open(pool=pool)) as store:
+            before = write_new(store)
+            with ThreadPoolExecutor(6) as threads:
+                list(threads.map(lambda number: write_new(store, key=f"k{number}"), range(60)))
+            write(store, before, Truncate(at=AT, start=1))
+            assert len(list(store.keys())) == 61
+        with pool.connection() as connection:
+            assert connection.autocommit is False
+
+
+def test_a_statement_that_takes_too_long_is_ended(place):
+    """A lock that somebody forgot to let go holds a save up for so long, and it has not happened then."""
+    with closing(place.open(statement_timeout=0.2)) as store:
+        before = write_new(store)
+        with psycopg.connect(place.url) as other:
+            other.execute(f"SELECT 1 FROM {place.schema}.sessions FOR UPDATE")
+            for change in (texts("x"), Truncate(at=AT, start=1)):
+                with pytest.raises(SaveFailedError, match="statement timeout"):
+                    write(store, before, change)
+        write(store, before, texts("x"))
+
+
+def test_a_child_process_may_not_use_it(store):
+    write_new(store)
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):
+            try:
+                store.load("k")
+            except ForkedError:
+                os._exit(0)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert store.load("k") is not None
+    with suppress(ClosedError):
+        store.close()
+
+
+# Commits
+
+
+def test_a_commit_that_appends_is_one_statement(place, store):
+    """One round trip, and one flush; also what prunes. A creation is one round trip."""
+    seen = []
+
+    @attrs.frozen
+    class Traced:
+        real: object
+
+    before = write_new(store)
+    connection = store._connections._idle[-1]
+    execute = connection.execute
+
+    def traced(*arguments, **options):
+        seen.append(arguments[0])
+        return execute(*arguments, **options)
+
+    connection.execute = traced
+    for number in range(MAX_TOKENS + 2):
+        before = write(store, before, Append(at=AT, messages=(message("x"),), turn=f"update {number}"))
+    assert len(seen) == MAX_TOKENS + 2
+    assert facts(store.load("k")) == facts(before)
+    assert place.run("SELECT count(*) <= %s FROM {s}.commits", 2 * MAX_TOKENS) == [(True,)]
+
+
+def test_refs_are_kept_however_many_there_were(place, store):
+    before = write_new(store)
+    for number in range(0, 400, 7):
+        changes = [Append(at=AT, turn=f"update {number + one}") for one in range(7)]
+        before = write(store, before, *changes)
+        assert store.load("k").refs == before.refs
+    before = write(store, before, Clear(at=AT, generation="another"), Append(at=AT, turn="new"))
+    assert facts(store.load("k")) == facts(before)
+    place.run("DELETE FROM {s}.commits WHERE revision = %s", before.revision)
+    with pytest.raises(CorruptSessionError, match="refs"):
+        store.load("k")
+    assert [finding.reason for finding in store.verify("k")] == ["its refs are damaged"]
+
+
+def test_rows_that_are_in_the_way_are_damage(place, store):
+    before = write_new(store)
+    place.run("INSERT INTO {s}.messages (session, position, checksum, line) VALUES (1, 2, 0, '')")
+    with pytest.raises(CorruptSessionError, match="rows that its state does not tell of"):
+        write(store, before, texts("x"))
+    assert store.version("k") == before.version
+    place.run("DELETE FROM {s}.messages WHERE position = 1")
+    with pytest.raises(CorruptSessionError, match="missing, or too many"):
+        write(store, before, Edit(at=AT, position=1, message=message("new")))
+    assert store.version("k") == before.version
+
+
+def test_a_manager_on_another_machine_reads_only_what_is_new(place, store):
+    before = write_new(store)
+    asked = []
+    with closing(place.open()) as other:
+        known = other.load("k")
+        after = write(store, before, texts("three"))
+        connection = other._connections._idle[-1]
+        cursor_of = connection.execute
+        connection.execute = lambda *one, **options: asked.append(cursor_of(*one, **options)) or asked[-1]
+        newer = other.newer(known)
+        assert facts(newer) == facts(after)
+        assert sum(one.rowcount for one in asked if one.rowcount > 0 and b"messages" in one._query.query) == 1
+        edited = write(store, after, Edit(at=AT, position=0, message=message("other")))
+        assert facts(other.newer(newer)) == facts(edited)
+
+
+# The fence
+
+
+def waiting(place):
+    """Return the statements that wait for a lock in a schema."""
+    asked = "SELECT query FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND strpos(query, %s) > 0"
+    return place.run(asked, f'"{place.schema}"')
+
+
+def wait_until(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+
+
+def test_what_was_said_not_to_have_landed_never_lands(store):
+    before = write_new(store)
+    late = commit_of(before, texts("late"), token="late")
+    late.doubt.exists = True
+    assert store.landed(late) is False
+    with pytest.raises(ConflictError):
+        store.write(late)
+    assert store.write_many([late])[0].__class__ is ConflictError
+    after = write(store, before, texts("x"))
+    assert store.version("k") == after.version
+
+
+@pytest.mark.parametrize("between", ["nothing", "another one came and went", "a rename there and back"])
+def test_a_creation_that_was_said_not_to_have_landed_never_lands(store, between):
+    late = Commit(attrs.evolve(session_of("late"), key="k", revision=1), (), None, token="late")
+    late.doubt.exists = True
+    assert store.landed(late) is False
+    if between != "nothing":
+        there = write_new(store)
+        if between == "a rename there and back":
+            store.rename("k", "l", there.version)
+            with pytest.raises(ConflictError):
+                store.write(late)
+            store.rename("l", "k", there.version)
+        assert store.delete("k", there.version)
+    with pytest.raises(ConflictError):
+        store.write(late)
+    assert store.load("k") is None
+    assert store.landed(late) is False
+
+
+def test_a_voided_write_stays_void_when_its_session_is_renamed_back(store):
+    before = write_new(store)
+    late = commit_of(before, texts("late"), token="late")
+    late.doubt.exists = True
+    store.rename("k", "l", before.version)
+    assert store.landed(late) is False
+    store.rename("l", "k", before.version)
+    with pytest.raises(ConflictError):
+        store.write(late)
+    assert store.version("k") == before.version
+
+
+def test_a_question_waits_for_the_write_that_has_the_row(place, store):
+    """The answer is that of the moment after it: a write that has not committed yet is under way, and may land."""
+    before = write_new(store)
+    slow = commit_of(before, texts("slow"), token="slow")
+    slow.doubt.exists = True
+    with closing(place.open()) as other, psycopg.connect(place.url) as holder, ThreadPoolExecutor(2) as threads:
+        # The row of the session is written, and that of the message waits for another one in its place.
+        holder.execute(f"INSERT INTO {place.schema}.messages (session, position, checksum, line) VALUES (1, 2, 0, '')")
+        writing = threads.submit(other.write, slow)
+        wait_until(lambda: len(waiting(place)) == 1)
+        asking = threads.submit(store.landed, slow)
+        wait_until(lambda: len(waiting(place)) == 2)
+        holder.rollback()
+        writing.result()
+        assert asking.result() is True
+
+
+# Search
+
+
+def test_search_reads_what_was_committed_late(place, store):
+    """Transactions do not end in the order in which they number their rows: a mark up to which all was read would miss some."""
+    first = write_new(store, key="a")
+    assert [hit.key for hit in store.search("one")] == ["a"]
+    write_new(store, key="b")
+    write(store, first, texts("one more"))
+    assert sorted(hit.key for hit in store.search("one")) == ["a", "a", "b"]
+    assert place.run("SELECT count(*) FROM {s}.messages WHERE grams IS NULL") == [(0,)]
+
+
+def test_search_without_an_index_finds_the_same(place):
+    with closing(place.open(search=False)) as store:
+        write_new(store)
+        assert store.indexed is False
+        assert [hit.key for hit in store.search("one")] == ["k"]
+        assert place.run("SELECT count(*) FROM {s}.messages WHERE grams IS NOT NULL") == [(0,)]
+    with closing(place.open()) as store:
+        assert [hit.key for hit in store.search("one")] == ["k"]
+
+
+# Damage
+
+
+def test_what_is_whole_of_a_damaged_session_is_salvaged(place, store):
+    before = write(store, write_new(store), texts("three"))
+    place.run("UPDATE {s}.messages SET checksum = checksum + 1 WHERE position = 1")
+    found = store.salvage("k")
+    assert [one.content for one in found.session.messages] == ["one", "three"]
+    assert found.lost == 1
+    names = store.put_salvaged(found)
+    assert [one.content for one in store.load("k").messages] == ["one", "three"]
+    assert store.load("k").revision == before.revision + 1
+    assert store.verify("k") == store.strays() == []
+    assert [one.name for one in store.quarantined()] == names
+    assert b"three" in store.read_quarantined(names[0])
+    assert store.purge_quarantined(names[0]) is True
+    assert store.quarantined() == []
+
+
+def test_edits_by_hand_are_accepted(place, store):
+    before = write_new(store)
+    place.run("UPDATE {s}.messages SET line = convert_to(replace(convert_from(line, 'UTF8'), 'one', 'ONE'), 'UTF8')")
+    with pytest.raises(CorruptSessionError):
+        store.load("k")
+    store.accept_edits("k")
+    assert [one.content for one in store.load("k").messages] == ["ONE", "two"]
+    assert store.load("k").revision == before.revision + 1
+
+
+def test_rows_without_a_session_are_told(place, store):
+    write_new(store)
+    place.run("INSERT INTO {s}.messages (session, position, checksum, line) VALUES (99, 2, 0, '')")
+    place.run(
+        "INSERT INTO {s}.sessions (key, generation, revision, state, checksum, refs_checksum, edited, place) VALUES ('\\xff', 'g', 1, '', '', 0, 1, 0)"
+    )
+    assert [finding.reason for finding in store.strays()] == [
+        "1 messages belong to no session",
+        "a session whose key is no text",
+    ]
+    assert list(store.keys()) == ["k"]
