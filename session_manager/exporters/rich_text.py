@@ -21,7 +21,7 @@ from session_manager.exporters.inline_images import image_of
 if TYPE_CHECKING:
     from markdown_it.token import Token
 
-__all__ = ["ATTRIBUTES", "SCHEMES", "TAGS", "RichText"]
+__all__ = ["ATTRIBUTES", "SCHEMES", "TAGS", "RichText", "sanitized"]
 
 #: The tags of a text.
 TAGS: Final = frozenset(
@@ -55,11 +55,26 @@ def _kept(_: str, attribute: str, value: str) -> str | None:
     return value
 
 
+def sanitized(text: str) -> Markup:
+    """Return HTML, of anybody, with nothing in it but what is listed here."""
+    return Markup(  # noqa: S704 - it is what nh3 leaves
+        nh3.clean(
+            text,
+            tags=set(TAGS),
+            clean_content_tags=set(),
+            attributes={tag: set(names) for tag, names in ATTRIBUTES.items()},
+            attribute_filter=_kept,
+            url_schemes={*SCHEMES, "data"},
+            link_rel=_REL,
+        )
+    )
+
+
 class RichText:
     """Makes HTML of texts, for one page. Several threads must not use one at the same time."""
 
     def __init__(self) -> None:
-        self._markdown = MarkdownIt("commonmark", {"html": False, "linkify": True}, renderer_cls=_Renderer)
+        self._markdown = _Markdown("commonmark", {"html": False, "linkify": True}, renderer_cls=_Renderer)
         self._markdown.enable(["table", "strikethrough", "linkify"])
         self._markdown.core.ruler.push("simplified", _simplified)
         self._links = LinkifyIt(options={"fuzzy_link": False, "fuzzy_email": False, "fuzzy_ip": False})
@@ -73,17 +88,7 @@ class RichText:
         """
         if _is_simple(text):
             return Markup("<p>%s</p>\n") % text
-        return Markup(  # noqa: S704 - it is what nh3 leaves
-            nh3.clean(
-                self._markdown.render(text),
-                tags=set(TAGS),
-                clean_content_tags=set(),
-                attributes={tag: set(names) for tag, names in ATTRIBUTES.items()},
-                attribute_filter=_kept,
-                url_schemes={*SCHEMES, "data"},
-                link_rel=_REL,
-            )
-        )
+        return sanitized(self._markdown.render(text))
 
     def plain(self, text: str) -> Markup:
         """Return a text as it is, with links where it has addresses of the web."""
@@ -100,6 +105,14 @@ class RichText:
 def _is_simple(text: str) -> bool:
     """Say whether a text means the same with and without Markdown: a line of words, without an address."""
     return _SPECIAL.search(text) is None and text[:1].isalpha()
+
+
+class _Markdown(MarkdownIt):
+    """Markdown whose links lead to the web, and whose images are on the page or are links."""
+
+    def validateLink(self, url: str) -> bool:  # noqa: N802 - the library calls it
+        """Say whether an address may be one of a link or an image."""
+        return url.lower().startswith(_WEB) or image_of(url) is not None
 
 
 class _Renderer(RendererHTML):
@@ -119,6 +132,7 @@ class _Renderer(RendererHTML):
 def _simplified(state: Any) -> None:
     """Take from tokens what the list of attributes does not have, or put it in a form that it has."""
     for token in state.tokens:
+        token.info = ""  # else the language of code becomes a class
         if token.type in ("th_open", "td_open"):
             style = str(token.attrs.pop("style", ""))
             if style:

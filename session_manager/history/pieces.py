@@ -72,6 +72,9 @@ def pieces(message: Message) -> list[Piece]:
     made = calls(message)
     if made and shape in (ITEMS, CUSTOM):
         return [_item_call(texts_of(message), message._object.get("type"), made[0].id)]
+    if made and "name" in message._object:  # the speaker's, and no tool's
+        rest = {field: value for field, value in message._object.items() if field != "name"}
+        message = message._with_object(rest)
     found = _with_ids(_read(texts_of(message), is_calling=bool(made)), [call.id for call in made])
     if "role" not in message._object and _thinks(message._object):
         return [_thought(one) for one in found]
@@ -159,22 +162,42 @@ def _with_ids(found: Iterable[Piece], ids: Sequence[str | None]) -> list[Piece]:
 
 
 def _read(said: Iterable[Part], *, is_calling: bool) -> Iterator[Piece]:
-    """Read the parts of a text: a name that data follow is a call."""
+    """Read the parts of a text: a name and data next to each other are a call, in any order."""
     name: str | None = None
+    data: Data | None = None
     for one in said:
         if isinstance(one, Name):
+            if data is not None:
+                yield _call(data, one.text)
+                data = None
+                continue
             if name is not None and is_calling:
                 yield Piece("call", "", name)
             name = one.text
-        elif isinstance(one, Data):
-            yield Piece("call", one.text, name or "", None, (one.text,))
-            name = None
-        elif isinstance(one, Attachment):
-            yield Piece("file", _text_of(one), parts=(one,))
+            continue
+        if data is not None:
+            yield _call(data, "")
+            data = None
+        if isinstance(one, Data):
+            if name is None and is_calling:
+                data = one
+            else:
+                yield _call(one, name or "")
+                name = None
         elif one:
-            yield Piece("text", one, parts=(one,))
-    if name is not None and is_calling:
+            yield Piece("file" if isinstance(one, Attachment) else "text", _text_of(one), parts=(one,))
+    yield from _left(name if is_calling else None, data)
+
+
+def _left(name: str | None, data: Data | None) -> Iterator[Piece]:
+    if data is not None:
+        yield _call(data, "")
+    if name is not None:
         yield Piece("call", "", name)
+
+
+def _call(data: Data, name: str) -> Piece:
+    return Piece("call", data.text, name, None, (data.text,))
 
 
 def _text_of(one: Part) -> str:

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from session_manager import SessionManager
 from session_manager.exporters import export
 from tests.support.command import command, in_terminal, run
 
@@ -74,11 +75,12 @@ def test_a_mistake_is_told_in_a_line(log, tmp_path, monkeypatch, words, code, to
 
 
 def test_a_message_does_not_steer_the_terminal(log):
-    code, seen = in_terminal("export", "里斯本\x1b[31m", "-f", "jsonl", "-s", log)
+    with SessionManager(log) as m:
+        m.add_message("k", "user", "\x1b[31m, \x9b31m, \u202e, \x07")
+    code, seen = in_terminal("export", "k", "-f", "jsonl", "-s", log)
     assert code == 0
-    assert "steer\\u001b[31m the\\u0007 terminal" in seen
-    assert "\x1b[31m" not in seen
-    assert "\x07" not in seen
+    assert "\\u001b[31m, \\u009b31m, \\u202e, \\u0007" in seen
+    assert run("export", "k", "-f", "jsonl", "-s", log).out == export(log, "k", "jsonl"), "a file gets the text itself"
 
 
 def test_a_pipe_may_close_early(log):

@@ -140,3 +140,65 @@ def test_a_chat_is_shown_whole_in_any_shape(shape):
     found = [one.attrib.get("class") for one in elements(page) if one.tag == "details"]
     assert "call" in found, "calls are folded"
     assert "result" in found, "and so are results"
+
+
+def test_images_are_shown_if_they_are_in_the_message():
+    """Those of other servers are links: nobody learns that the page was opened."""
+    inline, remote = "data:image/png;base64,iVBORw0KGgpBQkM=", "https://example.com/a.png"
+    brought = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgpBQkM="}}
+    page = page_of(
+        session_of(
+            [
+                {
+                    "role": "user",
+                    "content": [{"type": "image_url", "image_url": {"url": url}} for url in (inline, remote)],
+                },
+                {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": [brought]}]},
+                {"role": "assistant", "content": f"![in]({inline}) and ![out]({remote})"},
+            ]
+        )
+    )
+    assert_harmless(page)
+    found = elements(page)
+    assert [one.attrib["src"] for one in found if one.tag == "img"] == [inline] * 3
+    links = [(one.attrib["href"], one.text) for one in found if one.tag == "a" and one.attrib["href"][0] != "#"]
+    assert links == [(remote, f"an image or a file: {remote}"), (remote, "out")]
+
+
+def test_models_write_markdown_and_persons_text():
+    text = "**a**\n* b\n\n| x | y |\n|-|-:|\n| 1 | 2 |\n\nSee https://example.com/?a=1&b=2 and main.py, or <me@example.com>."
+    page = page_of(session_of([{"role": role, "content": text} for role in ("assistant", "user")]))
+    assert_harmless(page)
+    articles = [one for one in elements(page) if one.tag == "article"]
+    drawn, typed = [[inner.tag for inner in one.iter()] for one in articles]
+    assert {"strong", "li", "table", "th"} <= set(drawn)
+    assert not {"strong", "li", "table", "th"} & set(typed)
+    assert text in "".join(articles[1].itertext())
+    links = [[one.attrib["href"] for one in article.iter("a")][1:] for article in articles]
+    web = "https://example.com/?a=1&b=2"
+    assert links == [[web, "mailto:me@example.com"], [web]]
+    (cell,) = [one for one in articles[0].iter("td") if one.text == "2"]
+    assert cell.attrib == {"align": "right"}
+
+
+def test_archived_messages_are_folded_before_the_summary():
+    messages = [{"role": "user", "content": f"number {number}"} for number in range(5)]
+    whole = session_of(messages, summary="They *counted*.")
+    split = Exported(whole.session._with(messages=View(whole.session.messages[3:])), tuple(whole.session.messages[:3]))
+    page = page_of(split)
+    assert_harmless(page)
+    (main,) = [one for one in elements(page) if one.tag == "main"]
+    assert [one.attrib.get("class") for one in main][:2] == ["earlier", "summary"]
+    assert "".join(main[0].itertext()).split()[:3] == ["3", "archived", "messages"]
+    assert [one.attrib["id"] for one in main[0].iter("article")] == ["m0", "m1", "m2"]
+    assert [one.attrib["id"] for one in main if one.tag == "article"] == ["m3", "m4"]
+    assert [one.attrib["class"] for one in main if one.tag == "h2"] == ["day"], (
+        "the day is told again outside of the fold"
+    )
+
+
+def test_a_page_is_written_in_pieces():
+    """So a long session takes little more RAM than itself."""
+    pieces = list(written(session_of([{"role": "user", "content": "x" * 1000}] * 500)))
+    assert len(pieces) > 5
+    assert max(map(len, pieces)) < 100_000

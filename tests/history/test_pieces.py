@@ -74,6 +74,43 @@ def test_a_type_that_is_no_text_breaks_no_transcript(value):
             },
             [Piece("call", "", "now")],
         ),
+        (
+            {
+                "role": "assistant",
+                "content": "I look.",
+                "tool_calls": [
+                    {"id": "c", "function": {"arguments": '{"to": "LIS"}', "name": "flights"}},
+                    {"id": "d", "function": {"arguments": "{}", "name": "hotels"}},
+                ],
+            },
+            [Piece("text", "I look."), Piece("call", '{"to": "LIS"}', "flights"), Piece("call", "{}", "hotels")],
+        ),
+        (
+            {
+                "role": "assistant",
+                "name": "guide",
+                "content": "I look.",
+                "tool_calls": [{"id": "c", "function": {"name": "now", "arguments": "{}"}}],
+            },
+            [Piece("text", "I look."), Piece("call", "{}", "now")],
+        ),
+        (
+            {"type": "custom_tool_call", "call_id": "c", "name": "shell", "input": "ls"},
+            [Piece("call", "ls", "shell")],
+        ),
+        (
+            {
+                "type": "local_shell_call",
+                "call_id": "c",
+                "status": "completed",
+                "action": {"type": "exec", "command": ["ls"]},
+            },
+            [Piece("call", "ls", "local_shell")],
+        ),
+        (
+            {"role": "function", "name": "now", "content": "12:00"},
+            [Piece("result", "12:00", "now")],
+        ),
         ({"role": "user", "name": "anna", "content": "Hi"}, [Piece("text", "Hi")]),
         (
             {
@@ -89,3 +126,27 @@ def test_a_type_that_is_no_text_breaks_no_transcript(value):
 )
 def test_pieces_of_a_message(value, wanted):
     assert pieces(Message.from_dict(value)) == wanted
+
+
+def test_a_call_and_its_result_name_the_same_id():
+    """Whatever the shape: an export tells by it which tool has answered."""
+    for shape in SHAPES:
+        found = [piece for one in in_shape(shape, STEPS) for piece in pieces(Message.from_dict(one))]
+        (call,) = [piece for piece in found if piece.kind == "call"][:1]
+        (result,) = [piece for piece in found if piece.kind == "result"][:1]
+        assert (call.id, shape) == (result.id, shape)
+
+
+def test_a_piece_has_the_image_itself():
+    url = "data:image/png;base64,iVBORw0KGgo="
+    image = {"type": "image_url", "image_url": {"url": url}}
+    (piece,) = pieces(Message("user", [image]))
+    assert piece.parts[0].data == url
+    (piece,) = pieces(Message("user", [{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]))
+    assert piece.parts[0].url == "https://example.com/a.png"
+    brought = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}}
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "a chart"}, brought]}
+    (piece,) = pieces(Message("user", [result]))
+    assert piece.parts[0] == "a chart"
+    assert (piece.parts[1].media, piece.parts[1].data) == ("image/png", "iVBORw0KGgo=")
+    assert "iVBOR" not in repr(piece)
