@@ -38,9 +38,9 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
+from session_manager.codec.format_name import FormatName
 from session_manager.codec.json import DecodeError, encode_json
 from session_manager.codec.lines import decode_messages, encode_message
-from session_manager.errors import UnsupportedFormatError
 from session_manager.model.message import Message
 from session_manager.model.session import Version
 from session_manager.stores.files.kinds import ARCHIVE_SUFFIX
@@ -64,11 +64,11 @@ __all__ = [
 #: How the name of an archive's file ends.
 SUFFIX = ARCHIVE_SUFFIX
 
-_FORMAT = "session_manager-archive/1"
-_NAMED_FORMAT = re.compile(rb'\{"format":"(session_manager-archive/[0-9]{1,9})"')
 HEAD = re.compile(rb'\{"number":([0-9]{1,18}),"generation":("(?:[^"\\]|\\.)*"),"revision":([0-9]{1,18}),')
 _POSITION = re.compile(rb'"position":([0-9]{1,18}),')
 _NO_HEADER = "the header is damaged, cut off, or of another session"
+_NAME = FormatName("session_manager-archive/1", _NO_HEADER)
+check_format = _NAME.check
 #: How many bodies are decoded at once.
 _AT_ONCE = 1000
 CRC = b',"crc32":"%08x"}'
@@ -97,7 +97,7 @@ class Found:
 
 def encode_header(key: str) -> bytes:
     """Return the first line of a session's archive."""
-    line = b'{"format":"%b","key":%b' % (_FORMAT.encode(), encode_json(key))
+    line = b'{"format":"%b","key":%b' % (_NAME.name.encode(), encode_json(key))
     return line + CRC % zlib.crc32(line, _seed(key)) + b"\n"
 
 
@@ -144,21 +144,6 @@ def decode_bodies(bodies: Iterable[bytes]) -> list[Message]:
         messages += some
         give_way()
     return messages
-
-
-def check_format(data: bytes, path: str) -> None:
-    """Judge the start of a file.
-
-    :param path: the file, for the error.
-    :raises UnsupportedFormatError: if it is of another format.
-    :raises DecodeError: if it is no archive's.
-    """
-    named = _NAMED_FORMAT.match(data)
-    if named is None:
-        raise DecodeError(0, _NO_HEADER)
-    found = named.group(1).decode()
-    if found != _FORMAT:
-        raise UnsupportedFormatError(path, found, _FORMAT)
 
 
 def decode(data: bytes, key: str, version: Version | None, path: str) -> Found:

@@ -36,10 +36,10 @@ import attrs
 import msgspec
 
 from session_manager.codec.changes import AnyChange
+from session_manager.codec.format_name import FormatName
 from session_manager.codec.json import DecodeError, decoder_of, encode_json
 from session_manager.codec.lines import Line, encode_messages
 from session_manager.codec.state import LogState, Texts, check_state
-from session_manager.errors import UnsupportedFormatError
 from session_manager.model.json_value import JsonObject
 from session_manager.model.session import Session
 from session_manager.stores.files.kinds import SUFFIXES
@@ -80,9 +80,9 @@ MAX_STATE = 4096
 MAX_KEY = 8192
 
 _MAX_METADATA = 1024
-_FORMAT = "session_manager-log/1"
+_NAME = FormatName("session_manager-log/1", "not a session's log")
+check_format = _NAME.check
 START = b'{"format":"session_manager-log/1",'
-_NAMED_FORMAT = re.compile(rb'\{"format":"(session_manager-log/[0-9]{1,9})"')
 _KEY = re.compile(rb'"key":("(?:[^"\\]|\\.)*"),"refs":', re.DOTALL)
 _STATE = b',\t"state":'
 _STATE_CRC = b',"state_crc32":"%08x"'
@@ -243,21 +243,6 @@ def damaged(lines: Sequence[bytes | memoryview]) -> int | None:
 def start_of(key: str) -> bytes:
     """Return the first bytes of a key's file."""
     return START + b'"key":%b,"refs":' % encode_json(key)
-
-
-def check_format(data: bytes, path: str) -> None:
-    """Judge the start of a file.
-
-    :param path: the file, for the error.
-    :raises UnsupportedFormatError: if it is of another format.
-    :raises DecodeError: if it is no log.
-    """
-    named = _NAMED_FORMAT.match(data)
-    if named is None:
-        raise DecodeError(0, "empty" if not data else "not a session's log")
-    found = named.group(1).decode()
-    if found != _FORMAT:
-        raise UnsupportedFormatError(path, found, _FORMAT)
 
 
 def key_in(data: bytes, path: str) -> str:

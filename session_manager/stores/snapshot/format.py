@@ -25,16 +25,16 @@ that they do not know. Anything that an older reader would misread needs a new n
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Sequence
 
 import attrs
 
+from session_manager.codec.format_name import FormatName
 from session_manager.codec.json import DecodeError, encode_json
 from session_manager.codec.lines import decode_messages, encode_messages
 from session_manager.codec.state import State, decode_state, encode_state, session_of
-from session_manager.errors import UnsupportedFormatError, raise_alone
+from session_manager.errors import raise_alone
 from session_manager.model.message import Message
 from session_manager.model.session import Session
 from session_manager.stores.files.kinds import SUFFIXES
@@ -59,9 +59,9 @@ SUFFIX = SUFFIXES["snapshot"]
 #: A CRC of the first line, and that of the messages.
 Fingerprint = tuple[int, int]
 
-FORMAT = "session_manager/1"
+_NAME = FormatName("session_manager/1", "not a session's snapshot")
+FORMAT, check_format = _NAME.name, _NAME.check
 START = b'{"format":"session_manager/1",'
-_NAMED_FORMAT = re.compile(rb'\{"format":"(session_manager/[0-9]{1,9})"')
 _HEADER_END = b'"header_crc32":"%08x","messages":['
 FOOTER = b'],"crc32":"%08x"}\n'
 _SEGMENT = 64 * 1024
@@ -98,21 +98,6 @@ def encode(session: Session, lines: Lines) -> list[bytes]:
     header = START + encode_json(encode_state(session))[1:-1] + b","
     head = header + _HEADER_END % zlib.crc32(header) + b"\n"
     return [head, *lines.segments, lines.tail, (b"\n" if lines.size else b"") + FOOTER % lines.crc]
-
-
-def check_format(data: bytes, path: str) -> None:
-    """Judge the start of a file.
-
-    :param path: the file, for the error.
-    :raises UnsupportedFormatError: if it is of another format.
-    :raises DecodeError: if it is no snapshot.
-    """
-    named = _NAMED_FORMAT.match(data)
-    if named is None:
-        raise DecodeError(0, "empty" if not data else "not a session's snapshot")
-    found = named.group(1).decode()
-    if found != FORMAT:
-        raise UnsupportedFormatError(path, found, FORMAT)
 
 
 def decode_header(line: bytes, path: str) -> State:
