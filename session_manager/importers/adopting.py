@@ -1,10 +1,10 @@
-"""Adoption: a directory of another program's sessions becomes one of ours, in place, session by session.
+"""Adoption: a directory of another program's sessions becomes one of ours, in place, some sessions at a time.
 
 What happens to a session, and what a kill leaves:
 
 1. It is written as one of ours. Its metadata hold the digests of the other program's files, which are still there.
-2. Each of these files gets the name ``NAME.migrated``, which nothing may have; the directory is synced after each. That of the
-   messages comes before that of the metadata, since only the latter tell the key.
+2. Each of these files gets the name ``NAME.migrated``, which nothing may have. That of the messages comes first, durably, then that of
+   the metadata, since only the latter tell the key.
 
 A kill before the end of 1 leaves the session as it was. A kill after it leaves both. The next adoption finds the digests of what is
 still there in our session, and goes on with 2. Other digests mean that the other program has written again: then both stay.
@@ -12,11 +12,9 @@ still there in our session, and goes on with 2. Other digests mean that the othe
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from datetime import datetime, timezone
 from typing import Literal
 
 import attrs
@@ -29,23 +27,28 @@ from session_manager.errors import (
     StorageError,
     UnsupportedFormatError,
 )
+from session_manager.importers.adopted import AdoptedFile, Part
 from session_manager.importers.formats import reader_of
-from session_manager.importers.reading import Flaw, ImportedSession, SourceDatabase, SourceFile
+from session_manager.importers.reading import Flaw, ImportedSession
 from session_manager.importers.report import ImportedFile, ImportReport, Skipped
 from session_manager.importers.writing import MARK, Origin, Outcome, Writer
 from session_manager.model.json_value import JsonObject
 from session_manager.model.key import check_key
 from session_manager.stores.contract import Store
-from session_manager.stores.files.atomic import NotRegularError, Signature, read_whole, signature
+from session_manager.stores.files.atomic import NotRegularError, signature
 from session_manager.stores.files.filesystem import Files
 from session_manager.stores.files.foreign import ADOPTED, foreign_in
 from session_manager.stores.files.kinds import sessions_in
-from session_manager.stores.files.recognition import META, MIGRATED, metas_in
+from session_manager.stores.files.recognition import MIGRATED
 from session_manager.stores.log.store import LogStore
 from session_manager.stores.snapshot.store import SnapshotStore
 
 __all__ = ["adopt"]
 
+#: How many sessions are written at once, and from how many bytes on fewer.
+_SESSIONS, _BYTES = 64, 4_000_000
+
+_AGAIN = "that program has written to it again since it was adopted"
 #: What is to be done with a file that stays.
 _ELSEWHERE = "move it elsewhere, and import it from there if you need it"
 
@@ -125,45 +128,40 @@ def _look(place: str, files: Callable[[str], Files]) -> tuple[Mapping[str, Seque
 
 
 @attrs.define
-class _Part:
-    """A file of another program's session, as it was read."""
+class _Case:
+    """A session that is being adopted."""
 
     name: str
-    data: bytes
-    signature: Signature
+    format: str
+    source: AdoptedFile | None = None
+    session: ImportedSession | None = None
+    flaws: tuple[Skipped, ...] = ()
+    #: What becomes of it; `None`: that is to be seen when it is written.
+    outcome: Outcome | None = None
+
+    def skip(self, reason: str) -> None:
+        """Note why its files stay."""
+        found = self.outcome or Outcome()
+        key = None if self.session is None else self.session.key
+        self.outcome = attrs.evolve(found, skipped=(*found.skipped, Skipped(reason=reason, key=key)))
 
     @property
-    def digest(self) -> str:
-        """Its SHA-256, in hex."""
-        return hashlib.sha256(self.data).hexdigest()
+    def is_ours(self) -> bool:
+        """Whether it is durable as one of ours."""
+        return self.outcome is not None and (self.outcome.is_written or self.outcome.is_present)
 
-
-class _Source(SourceFile):
-    """A file in an open directory, and the file with its metadata: both as they were at one moment."""
-
-    def __init__(self, files: Files, name: str, names: frozenset[str]) -> None:
-        self.name = name
-        self.names, self.metas = names, metas_in(names)
-        data, status = read_whole(files, name)
-        self.modified = datetime.fromtimestamp(status.st_mtime_ns // 1000 / 1e6, timezone.utc)
-        #: The files of the session, in the order in which they are renamed.
-        self.parts = [_Part(name, data, signature(status))]
-        meta = f"{self.stem}{META}"
-        if name.endswith(".jsonl") and meta in names:
-            data, status = read_whole(files, meta)
-            self.parts.append(_Part(meta, data, signature(status)))
-
-    def pieces(self) -> Iterator[bytes]:
-        """Iterate over the bytes: one piece."""
-        yield self.parts[0].data
-
-    def database(self) -> SourceDatabase:
-        """Raise: it is none."""
-        raise StorageError(self.name, "is no database")
-
-    def beside(self, name: str) -> bytes | None:
-        """Return the bytes of the file with the metadata, if it is that."""
-        return next((part.data for part in self.parts[1:] if part.name == name), None)
+    @property
+    def report(self) -> ImportedFile:
+        """What has become of it."""
+        outcome = self.outcome or Outcome()
+        return ImportedFile(
+            name=self.name,
+            format=self.format,
+            sessions=int(outcome.is_written),
+            messages=outcome.messages,
+            present=int(outcome.is_present),
+            skipped=outcome.skipped,
+        )
 
 
 class _Adoption:
@@ -177,90 +175,115 @@ class _Adoption:
     def __init__(self, store: Store, files: Files, path: str, *, is_dry: bool) -> None:
         self._store, self._files, self._path, self._is_dry = store, files, path, is_dry
         self._writer = Writer(store, "skip", is_dry=is_dry)
+        self._names = frozenset(files.names())
 
     def run(self, progress: Progress | None) -> ImportReport:
-        """Adopt all sessions, one after the other."""
-        names = frozenset(self._files.names())
-        found = foreign_in(self._files, names)
+        """Adopt all sessions: some are written at once, and then their files are renamed."""
+        found = foreign_in(self._files, self._names)
         wanted = sorted((name, known) for known in ADOPTED for name in found.get(known, ()))
-        reports = []
-        for number, (name, known) in enumerate(wanted, 1):
-            key, outcome = self._adopt(name, known, names)
-            reports.append(
-                ImportedFile(
-                    name=name,
-                    format=known,
-                    sessions=int(outcome.is_written),
-                    messages=outcome.messages,
-                    present=int(outcome.is_present),
-                    skipped=outcome.skipped,
-                )
-            )
-            if progress is not None:
-                progress(number, len(wanted), key or "")
+        reports: list[ImportedFile] = []
+        for batch in self._batches(wanted):
+            cases = [self._read(name, known) for name, known in batch]
+            self._write([case for case in cases if case.outcome is None])
+            if not self._is_dry:
+                self._rename([case for case in cases if case.is_ours])
+            for case in cases:
+                reports.append(case.report)
+                if progress is not None:
+                    progress(len(reports), len(wanted), "" if case.session is None else case.session.key)
         return ImportReport(files=tuple(reports))
 
-    def _adopt(self, name: str, known: str, names: frozenset[str]) -> tuple[str | None, Outcome]:
-        """Adopt a session; return its key, if that is known, and what has become of it."""
+    def _batches(self, wanted: Sequence[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+        """Put small files together."""
+        batch, size = [], 0
+        for one in wanted:
+            status = self._files.stat(one[0])
+            batch.append(one)
+            size += 0 if status is None else status.st_size
+            if len(batch) == _SESSIONS or size >= _BYTES:
+                yield batch
+                batch, size = [], 0
+        yield batch
+
+    def _read(self, name: str, known: str) -> _Case:
+        """Read a session, and look whether it may be written."""
+        case = _Case(name, known)
         try:
-            source = _Source(self._files, name, names)
+            case.source = AdoptedFile(self._files, name, self._names)
         except (OSError, NotRegularError) as error:
-            return None, _left(
-                None, f"cannot be read: {error if isinstance(error, NotRegularError) else error.strerror}"
-            )
-        read = list(reader_of(known)(source, None))
-        flaws = tuple(Skipped(reason=one.reason, line=one.line, key=one.key) for one in read if isinstance(one, Flaw))
-        session = next((one for one in read if isinstance(one, ImportedSession)), None)
-        if session is None:
-            return None, Outcome(skipped=flaws)
-        origin = Origin(known, name, {part.name: part.digest for part in source.parts})
-        outcome = self._present(session, origin)
-        taken = next((part.name for part in source.parts if f"{part.name}{MIGRATED}" in names), None)
-        if taken is not None and (outcome is None or outcome.is_present):
-            return session.key, _left(session.key, f"{taken}{MIGRATED} is there already: {_ELSEWHERE}")
-        if outcome is None:
-            outcome = self._writer.write([(session, origin)])[0]
-            outcome = attrs.evolve(outcome, skipped=(*flaws, *outcome.skipped))
-        if (outcome.is_written or outcome.is_present) and not self._is_dry:
-            outcome = attrs.evolve(outcome, skipped=(*outcome.skipped, *self._rename(source, session.key)))
-        return session.key, outcome
-
-    def _present(self, session: ImportedSession, origin: Origin) -> Outcome | None:
-        """Say what the session of ours is that has the key of another one; `None` if there is none."""
-        try:
-            there = self._store.load(check_key(session.key))
-        except InvalidKeyError:
-            return None  # as the writer says
-        except (CorruptSessionError, UnsupportedFormatError):
-            return _left(session.key, f"our session of this key cannot be read: {_ELSEWHERE}")
-        if there is None:
-            return None
-        adopted, found = _adopted(there.metadata), origin.adopted or {}
-        if found.items() <= adopted.items():
-            return Outcome(is_present=True)
-        again = "that program has written to it again since it was adopted"
-        return _left(
-            session.key,
-            f"{again if adopted.keys() & found.keys() else 'we have another session of its key'}: {_ELSEWHERE}",
+            case.skip(f"cannot be read: {error if isinstance(error, NotRegularError) else error.strerror}")
+            return case
+        read = list(reader_of(known)(case.source, None))
+        case.flaws = tuple(
+            Skipped(reason=one.reason, line=one.line, key=one.key) for one in read if isinstance(one, Flaw)
         )
+        case.session = next((one for one in read if isinstance(one, ImportedSession)), None)
+        if case.session is None:
+            case.outcome = Outcome(skipped=case.flaws)
+        else:
+            self._look(case, case.source, case.session.key)
+        return case
 
-    def _rename(self, source: _Source, key: str) -> list[Skipped]:
-        """Rename the files of a session that is durable as one of ours; return why they stay, if they do.
+    def _look(self, case: _Case, source: AdoptedFile, key: str) -> None:
+        """Look for our session of a key: it may be the same one, or stand in the way, and so may a file."""
+        reason = ""
+        try:
+            there = self._store.load(check_key(key))
+        except InvalidKeyError:
+            return  # as the writer says
+        except (CorruptSessionError, UnsupportedFormatError):
+            there, reason = None, "our session of this key cannot be read"
+        adopted = {} if there is None else _adopted(there.metadata)
+        if there is not None and not source.digests.items() <= adopted.items():
+            is_again = adopted.keys() & source.digests.keys()
+            reason = _AGAIN if is_again else "we have another session of its key"
+        taken = [f"{name}{MIGRATED}" for name in source.digests if f"{name}{MIGRATED}" in self._names]
+        if reason or taken:
+            case.skip(f"{reason or f'{taken[0]} is there already'}: {_ELSEWHERE}")
+        elif there is not None:
+            case.outcome = Outcome(is_present=True)
+
+    def _write(self, cases: Sequence[_Case]) -> None:
+        """Write sessions, each whole and durable.
+
+        :raises SaveError: if one cannot be written.
+        """
+        pairs = [
+            (case.session, Origin(case.format, case.name, case.source.digests))
+            for case in cases
+            if case.session is not None and case.source is not None
+        ]
+        for case, outcome in zip(cases, self._writer.write(pairs), strict=True):
+            case.outcome = attrs.evolve(outcome, skipped=(*case.flaws, *outcome.skipped))
+
+    def _rename(self, cases: Sequence[_Case]) -> None:
+        """Rename the files of sessions that are durable as ours: those of the messages, and then those of the metadata.
 
         :raises StorageError: if that fails.
         """
-        for part in source.parts:
+        ready = [(case, case.source.parts) for case in cases if case.source is not None]
+        for step in range(2):
+            renamed = [
+                (case, parts) for case, parts in ready if len(parts) > step and self._is_renamed(case, parts[step])
+            ]
             try:
-                status = self._files.stat(part.name)
-                if status is None or signature(status) != part.signature:
-                    return [Skipped(reason=f"{part.name} was written to while it was adopted", key=key)]
-                self._files.rename_new(part.name, f"{part.name}{MIGRATED}")
-                self._files.sync_directory()
+                if renamed:
+                    self._files.sync_directory()
             except OSError as error:
-                raise StorageError(
-                    os.path.join(self._path, part.name), f"cannot be renamed: {error.strerror}"
-                ) from error
-        return []
+                raise StorageError(self._path, f"cannot be synced: {error.strerror}") from error
+            ready = renamed
+
+    def _is_renamed(self, case: _Case, part: Part) -> bool:
+        """Rename a file, unless it was written to since it was read; say whether it was renamed."""
+        try:
+            status = self._files.stat(part.name)
+            if status is None or signature(status) != part.signature:
+                case.skip(f"{part.name} was written to while it was adopted")
+                return False
+            self._files.rename_new(part.name, f"{part.name}{MIGRATED}")
+        except OSError as error:
+            raise StorageError(os.path.join(self._path, part.name), f"cannot be renamed: {error.strerror}") from error
+        return True
 
 
 def _adopted(metadata: Mapping[str, object] | JsonObject) -> dict[str, object]:
@@ -268,7 +291,3 @@ def _adopted(metadata: Mapping[str, object] | JsonObject) -> dict[str, object]:
     mark = metadata.get(MARK)
     adopted = mark.get("adopted") if isinstance(mark, Mapping) else None
     return dict(adopted) if isinstance(adopted, Mapping) else {}
-
-
-def _left(key: str | None, reason: str) -> Outcome:
-    return Outcome(skipped=(Skipped(reason=reason, key=key),))

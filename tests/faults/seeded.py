@@ -24,7 +24,7 @@ from session_manager.history import (
 )
 from session_manager.history.problems import _CHECKS
 from session_manager.history.roles import REASONING
-from session_manager.importers import adopting
+from session_manager.importers import adopted, adopting
 from session_manager.manager import autosave, forking, retention, saving, turn, write_through
 from session_manager.manager import deletion as removal
 from session_manager.manager import edits as calls
@@ -336,9 +336,9 @@ FILES = (
     seeded(
         "picoclaw's files are renamed in an order that loses the key",
         "importers/test_adopting.py::test_a_kill_at_every_change_loses_nothing",
-        adopting._Adoption,
-        "_rename",
-        ("for part in source.parts:", "for part in source.parts[::-1]:"),
+        adopted.AdoptedFile,
+        "__init__",
+        ("self.parts.append(", "self.parts.insert(0, "),
     ),
     seeded(
         "a renamed file is not made durable before the next one",
@@ -351,8 +351,8 @@ FILES = (
         "an adopted session is taken for any other one",
         "importers/test_adopting.py::test_what_picoclaw_writes_again_is_told_and_both_stay",
         adopting._Adoption,
-        "_present",
-        ("found.items() <= adopted.items()", "adopted"),
+        "_look",
+        ("not source.digests.items() <= adopted.items()", "not adopted"),
     ),
     seeded(
         "landed is true on a conflict (snapshot)",
