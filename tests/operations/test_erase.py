@@ -9,6 +9,8 @@ import os
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from datetime import timedelta
 
@@ -315,6 +317,48 @@ def test_a_database_that_cannot_be_written_anew_waits(tmp_path):
     assert verify(tmp_path / "chats.db") == []
 
 
+STATEMENTS = (
+    "BEGIN",
+    "COMMIT",
+    "CREATE",
+    "INSERT",
+    "DELETE",
+    "VACUUM",
+    "UPDATE erasures",
+    "DELETE FROM erasures",
+    "PRAGMA",
+)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("failing", STATEMENTS)
+def test_a_statement_that_fails_leaves_the_session_whole_or_named(failing, after, tmp_path):
+    url = storage("sqlite", tmp_path, KEY)
+
+    def connect(*arguments, **options):
+        return sqlite3.connect(*arguments, factory=Faulty, **options)
+
+    is_named = False
+    with closing(SQLiteStore(tmp_path / "chats.db", connect=connect)) as store:
+        Faulty.failing, Faulty.after = failing, after
+        try:
+            with contextlib.suppress(StorageError):
+                is_named = bool(erase(store, KEY).waits)
+        finally:
+            Faulty.failing, Faulty.after = None, False
+            Faulty.error = sqlite3.OperationalError("disk I/O error")
+        gc.collect()  # the traceback of the other one holds a statement, and SQLite writes nothing anew then
+        if store.version(KEY) is not None:
+            assert not is_named
+            assert len(store.load(KEY).messages) == 5
+        else:
+            assert [one.key for one in store.strays()] == [KEY]
+        assert erase(store, KEY).ok
+        assert store.strays() == []
+    assert traces_in(tmp_path) == {}
+    assert verify(url) == []
+
+
 def test_a_damaged_index_is_begun_anew(tmp_path):
     url = storage("sqlite", tmp_path, KEY)
     with SessionManager(url) as m:
@@ -505,6 +549,38 @@ def test_a_kill_at_any_statement_of_a_database_is_finished_or_reported(tmp_path,
     assert found == sorted(found)
     assert {False, True} == set(found)
     assert outcomes == {(True, True), (True, False), (False, False)}
+
+
+ERASE = "import sys; from session_manager.operations import erase; print(flush=True); input(); erase(*sys.argv[1:])"
+
+
+@kinds
+def test_a_killed_process_leaves_the_session_whole_or_named_or_nothing(kind, tmp_path, size):
+    """A kill in earnest, at any moment."""
+    storage(kind, tmp_path / "begin", KEY)
+    name = "chats.db" if kind == "sqlite" else "chats"
+    others = texts(f"{kind}:{tmp_path / 'begin' / name}", but=KEY)
+    chance = random.Random(kind)
+    for number in range(size.of(2, 10, 100)):
+        place = tmp_path / f"{number}"
+        shutil.copytree(tmp_path / "begin", place)
+        url = f"{kind}:{place / name}"
+        worker = [sys.executable, "-c", ERASE, url, KEY]
+        with subprocess.Popen(worker, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            process.stdout.readline()
+            process.stdin.write("\n")
+            process.stdin.flush()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(chance.random() * 0.05)
+            process.kill()
+        if kind != "sqlite" or KEY in texts(url):
+            is_whole_or_gone(url, place, others)
+            continue
+        with SessionManager(url) as m:
+            is_named = [one.key for one in m.health().repairs] == [KEY]
+        assert is_named or traces_in(place) == {}
+        assert erase(url, KEY).ok
+        assert is_whole_or_gone(url, place, others)
 
 
 @filed
