@@ -32,7 +32,7 @@ Examples:
 @json_option
 @storage_option
 def search(storage: str, text: str, *, key: str | None, prefix: str, limit: int, as_json: bool) -> None:
-    """Find messages that contain TEXT, best first; archived ones, too.
+    """Find messages that contain TEXT, best first, also archived ones.
 
     TEXT stands for itself, and matches inside of words, upper and lower case alike.
     """

@@ -4,7 +4,7 @@ The converter knows no class but those of `model` and the errors: any attrs clas
 are those of the constructor (``metadata`` for ``_metadata``). Types are strict (``"5"`` is no integer), a list is a list, and
 a field that the class does not have is refused.
 
-* **A time** is RFC 3339, with ``Z``, as in our files. Another offset is read, too; a time without any is refused.
+* **A time** is RFC 3339, with ``Z``, as in our files. Another offset is read as well. A time without any is refused.
 * **A message** is an object with ``position``, ``created_at``, ``message`` (the provider's object), ``metadata``, ``ref``
   and ``turn``. The last four may be missing or null.
 * **An error of this library** is an object with ``type``, ``message`` (its sentence, ignored by `structure`) and its arguments.

@@ -90,7 +90,7 @@ def encode_message(message: Message) -> bytes:
 def encode_messages(messages: Iterable[Message], separator: bytes, *, follow: bool = False) -> Iterator[bytes]:
     """Return the lines of messages that have positions, with a separator between them, in pieces of some 64 KiB.
 
-    :param follow: whether there is a separator before the first one, too.
+    :param follow: whether there is a separator also before the first one.
     """
     lines: list[bytes] = []
     size = 0
@@ -157,7 +157,7 @@ def decode_lines(data: bytes | memoryview, separator: bytes) -> list[Line]:
 
     :param separator: a comma, and the bytes that follow each comma between two lines. If these bytes also occur inside of
         lines, a valid array may be refused.
-    :raises msgspec.MsgspecError: if the array is invalid; other errors of decoding, too.
+    :raises msgspec.MsgspecError: if the array is invalid. Other errors of decoding come out as well.
     """
     lines: list[Line] = []
     start, size = 1, _PIECE

@@ -17,7 +17,7 @@ def read(store: Store, key: str, *, archive: bool) -> Exported:
 
     The session is read before its archive. A message that was archived in between is in both, and counts as the session's.
 
-    :param archive: read the archived messages, too.
+    :param archive: also read the archived messages.
     :raises SessionNotFoundError: if there is no such session.
     :raises CorruptSessionError: if the session, or its archive, is damaged.
     :raises StorageError: if it cannot be read.

@@ -1,6 +1,6 @@
 """The fields of messages, by what they hold: which are labels, which are arguments and results, which are encoded.
 
-A field that is in none of these tables holds text, or more fields. So an unknown shape is counted and searched, too.
+A field that is in none of these tables holds text, or more fields. So an unknown shape is counted and searched as well.
 The names come from the references of the providers and frameworks:
 
 * OpenAI, chat and Responses: https://platform.openai.com/docs/api-reference/chat,

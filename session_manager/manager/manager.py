@@ -392,7 +392,7 @@ class SessionManager(Resource):
         return self._overview.infos(prefix, where=wanted, order=order, limit=limit, after=start)
 
     def search(self, text: str, *, key: str | None = None, prefix: str = "", limit: int = 20) -> list[SearchHit]:
-        """Return the messages that contain a text, best first; unsaved ones, and archived ones, too.
+        """Return the messages that contain a text, best first, also unsaved and archived ones.
 
         A hit whose position is not in the session (``get(key).at(position)`` is `None`) is in its archive.
 
@@ -615,8 +615,8 @@ class SessionManager(Resource):
         arrives meanwhile stays, behind it. If meanwhile the session was cleared, replaced, deleted, or summarized by somebody
         else, or one of these messages edited or dropped, in this process or another, nothing is changed.
 
-        The messages go to the archive, if there is one. Leading system and developer messages stay. The summarizer gets
-        messages with tool calls and results, and items, too. If no turn ends before the cut, a long turn is cut inside: its question
+        The messages go to the archive, if there is one. Leading system and developer messages stay. The summarizer also gets
+        messages with tool calls and results, and items. If no turn ends before the cut, a long turn is cut inside: its question
         stays, and its newest tool calls with their results. `Summarized.cut_turn` says so.
 
         :param summarizer: called with the previous summary (``""`` if there is none) and the messages; returns the new
@@ -974,7 +974,7 @@ class SessionManager(Resource):
         return check_key(key)
 
     def _check_may_delete(self, *, dry_run: bool) -> None:
-        """Raise if sessions may not be deleted. A dry run may be made beside the writer, too."""
+        """Raise if sessions may not be deleted. A dry run may be made also beside the writer."""
         check_bool(dry_run, "dry_run")
         if dry_run:
             self._residents.check_open()

@@ -166,7 +166,7 @@ class Overview(Resource):
         return list(stored) if entry is None else entry.archived(stored, archive=self._residents.archive)
 
     def search(self, text: str, key: str | None, prefix: str, limit: int) -> list[SearchHit]:
-        """Return the messages that contain a text, best first; unsaved ones, and archived ones, too."""
+        """Return the messages that contain a text, best first, also unsaved and archived ones."""
         self._residents.check_open()
         store = self._residents.store
         if key is not None and not key.startswith(prefix):

@@ -5,7 +5,7 @@ A turn holds its session's *turn lock*: one turn at a time for a session, while 
 a `Batch`, and is saved.
 
 The change is bound to the generation that the session had when the turn began, or when it appeared. So a session that was
-cleared or deleted meanwhile stays as it is. The change is bound to the ref of the delivery that it answers, too. So a delivery
+cleared or deleted meanwhile stays as it is. The change is also bound to the ref of the delivery that it answers. So a delivery
 that came twice is answered once, also if two processes got it.
 
 A turn that does more than add is a second writer. Its changes are made over the durable session that it has seen, and

@@ -2,7 +2,7 @@
 
 What a commit does to it follows from the commit's changes, in order:
 
-* `Truncate` and `Summarize` **add** what they drop, as it was then: unsaved messages, too. What they spare stays in the session.
+* `Truncate` and `Summarize` **add** what they drop, as it was then, also unsaved messages. What they spare stays in the session.
 * `Clear` **empties** it of all but the positions that it spares: of what was stored, and of what the changes before it
   dropped.
 * Nothing else touches it: `Remove`, `Edit` and `Replace` change the session, and what they take from it is gone.

@@ -80,7 +80,7 @@ def backup(
 
 
 def _opened(storage: Store | str | os.PathLike[str]) -> SnapshotStore | LogStore | SQLiteStore:
-    """Open a storage read-only, for itself: so it may be in use here, too."""
+    """Open a storage read-only, for itself, so that this process may use it as well."""
     if isinstance(storage, SnapshotStore | LogStore | SQLiteStore):
         return type(storage)(storage.path, read_only=True)
     if isinstance(storage, Store):

@@ -178,7 +178,7 @@ def _completed(one: ErasedSession, done: Erasure) -> ErasedSession:
 
 
 def _beside(store: Store) -> Iterator[Finding]:
-    """Return what lies beside a storage and holds sessions, too."""
+    """Return what lies beside a storage and also holds sessions."""
     path = getattr(store, "path", None)
     for one in left_beside(path) if isinstance(path, str) else ():
         yield Finding(None, one.path, None, _KEPT if one.is_kept else _LEFT)

@@ -19,7 +19,7 @@ def holder(storage: Storage) -> Holder | None:
     It takes no lock, opens nothing for writing, and does not disturb that process, or one that is about to start. A process that was killed leaves its
     name in a directory: it is returned with ``alive=False``, and does not keep others from opening the storage.
 
-    Several processes may have a database open; the others are in `Holder.others`. This process counts, too. Since when is not known there.
+    Several processes may have a database open; the others are in `Holder.others`. This process counts as well. Since when is not known there.
 
     :param storage: a URL, a path, or an open store.
     :raises TypeError, InvalidStorageError: if it is no URL and no path.

@@ -43,7 +43,7 @@ def open_store(url: str | os.PathLike[str], *, read_only: bool = False) -> Store
     may write to (`session_manager.stores.postgres.PostgresStore` has more options). A bare path
     opens the existing store, recognized by its content, or creates a directory of snapshots. A storage is refused if the
     store would not show its sessions: a directory of another kind, or of two kinds. Under a bare path, a directory with a
-    database or with nothing but archives is refused, too.
+    database or with nothing but archives is refused as well.
 
     :param url: one of these; a `pathlib.Path` is always a bare path.
     :param read_only: open it beside its writer; it must exist.

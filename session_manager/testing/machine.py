@@ -60,7 +60,7 @@ class SessionMachine(StorageMachine):
 
         TestMyStore = MyMachine.TestCase
 
-    With ``archive = True`` its manager keeps what is truncated, and the archives are compared, too.
+    With ``archive = True`` its manager keeps what is truncated, and the archives are compared as well.
     A rule of your own may call `manager`, and tells the model by `did` what its calls mean; a key is drawn by
     `some_key`. A rule that is not wanted is switched off by a class attribute: ``fork = None``.
     """

@@ -136,7 +136,7 @@ def is_reasoning(message: Object) -> bool:
 def item_id(message: Object) -> str | None:
     """Return the id of an item, which no other item of a request may have; `None` if it has none.
 
-    An answer is an item if it says its text as one: Anthropic's messages have ids and the type ``message``, too.
+    An answer is an item if it says its text as one: Anthropic's messages also have ids and the type ``message``.
     """
     kind = text_of(message, "type")
     if "role" in message:

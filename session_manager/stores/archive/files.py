@@ -259,7 +259,7 @@ class ArchiveFiles(Resource):
 
         Where there is no session, an archive that is alone goes to quarantine.
 
-        :param clear: remove what is damaged, too.
+        :param clear: also remove what is damaged.
         :param keeps: copy an archive to quarantine first, if its session's file is an older one.
         """
         if name not in self._writer.names:

@@ -15,7 +15,7 @@ _ENDING = re.compile(r"\.(replaced|restoring|salvaging)-[0-9A-Za-z-]+(?:-wal|-jo
 
 @attrs.frozen
 class LeftBeside:
-    """A file or directory beside a storage that holds sessions, too."""
+    """A file or directory beside a storage that also holds sessions."""
 
     #: Its path.
     path: str

@@ -46,7 +46,7 @@ class WriterLock(LockFile):
             raise StorageError(self.path, f"cannot be locked: {error.strerror}") from error
 
     def release(self) -> None:
-        """Let go of the lock, if it is held, even if a forked child has the descriptor, too."""
+        """Let go of the lock, if it is held, even if a forked child also has the descriptor."""
         if self.is_open:
             filelock.unlock_descriptor(self._fd)
 

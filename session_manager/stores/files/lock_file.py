@@ -54,7 +54,7 @@ class LockFile(Resource):
         return status.st_dev, status.st_ino
 
     def close(self) -> None:
-        """Close the file; idempotent. That releases the lock, unless a forked child has the descriptor, too."""
+        """Close the file; idempotent. That releases the lock, unless a forked child also has the descriptor."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             with contextlib.suppress(OSError):

@@ -234,7 +234,7 @@ def format_of(name: str, data: bytes, metas: frozenset[str] = frozenset()) -> st
 def metas_in(names: Iterable[str]) -> frozenset[str]:
     """Return the names of files that hold metadata of a session of picoclaw's, whose messages are in another file.
 
-    Those that were taken over count, too: they tell whose the files around them are.
+    Those that were taken over count as well: they tell whose the files around them are.
     """
     return frozenset(name for name in names if name.endswith((META, META + MIGRATED)))
 

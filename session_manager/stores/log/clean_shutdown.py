@@ -56,7 +56,7 @@ class CleanMark:
     def put_back(self, ends_whole: Callable[[str], bool]) -> None:
         """Create the marker: all writes are synced. Untouched files are synced now, unless they are many.
 
-        :param ends_whole: says whether a file's last line is whole. If one is not, there is no marker, and the next process looks, too.
+        :param ends_whole: says whether a file's last line is whole. If one is not, there is no marker, and the next process looks as well.
         """
         if len(self.unsynced) > _SYNCED_AT_CLOSE:
             return

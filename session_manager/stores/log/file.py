@@ -119,7 +119,7 @@ class LogFile:
     patience: int = 0
 
     def looked_at(self, *, torn: bool) -> None:
-        """Note whether the file ends with a torn record. The caller may or may not note the facts, too."""
+        """Note whether the file ends with a torn record. The caller may note the facts as well."""
         if torn and self.status in WHOLE:
             self._enter("torn")
         elif not torn and self.status == "torn":

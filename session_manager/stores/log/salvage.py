@@ -85,7 +85,7 @@ def salvage(data: bytes, key: str, path: str) -> Salvaged:
 
 
 def _lines(data: bytes) -> Iterator[_Line]:
-    """Yield the lines; those whose line feeds are damaged, too."""
+    """Yield the lines, also those whose line feeds are damaged."""
     start = 0
     while start < len(data):
         stop = data.find(b"\n", start)

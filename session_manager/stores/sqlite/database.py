@@ -345,7 +345,7 @@ class Database(Resource):
         """Close every connection that is idle, or becomes idle in time.
 
         :param end: until when (`time.monotonic`) others are waited for.
-        :param held: undone in the parent after the fork; that opens the writer, too.
+        :param held: undone in the parent after the fork, which opens the writer.
         :param idle: the result of `pause`.
         """
         idle = idle and self._locked_until(end, held)

@@ -47,7 +47,7 @@ class StoreContract(
 
     What a store cannot have is said by flags; the tests of it are then skipped, and say which flag it was.
 
-    The fixture ``damage`` may be overridden, too. It returns a callable that is given a key, and damages what the closed
+    You may also override the fixture ``damage``. It returns a callable that is given a key, and damages what the closed
     storage holds of that session, so that it cannot be read. Without it the tests of damage are skipped.
     """
 
