@@ -452,7 +452,7 @@ class SessionManager(Resource):
     def _append(self, key: str, messages: tuple[Message, ...], at: datetime) -> list[Message]:
         change = Append(at=at, messages=messages)
         while (changed := self._residents.change(key, change, blind=True)) is None:
-            self._residents.create(key, at)
+            self._residents.created(key, self._residents.blank(key, at), looked=True)
         return changed[1].messages.last(len(messages))
 
     def turn(

@@ -27,6 +27,7 @@ from session_manager.history.context import OPTIONS, ContextOptions, context
 from session_manager.history.rules import Rules
 from session_manager.keywords import Unpack, showing, unexpected
 from session_manager.manager.cache.bonds import Bond
+from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.fair_lock import Claim
 from session_manager.manager.cache.residents import Make, Residents
 from session_manager.manager.draft import Draft, Last
@@ -299,8 +300,18 @@ class Turn(Resource):
         self._check_open()
         if self._draft.session is not None:
             return self._draft.session
-        entry = self._residents.touch(self.key)
+        entry = self._now()
         return None if entry is None else entry.session
+
+    def _now(self) -> Entry | None:
+        """Return the session's entry as it is now.
+
+        A session that was missing when the turn began is looked for in RAM alone. If another process creates it meanwhile, the
+        turn's save is a conflict, and the turn is rebased.
+        """
+        if self._bond.generation is None and not self._bond.is_broken:
+            return self._residents.peek(self.key)
+        return self._residents.touch(self.key)
 
     def _added(self) -> list[Message]:
         """Return what the block has added to it."""
@@ -321,7 +332,7 @@ class Turn(Resource):
         if self._draft.base is not None:
             return
         self._saving.save(self.key)
-        entry = self._residents.touch(self.key)
+        entry = self._now()
         if entry is None:
             self._draft.start(self._residents.blank(self.key, self._incoming.now())._with(revision=0))
         else:
@@ -358,10 +369,8 @@ class Turn(Resource):
     def _settle(self) -> None:
         """Bind to the session, or find out that its delivery is answered.
 
-        An answer that is only in RAM is made durable first. So is a new session in a shared store: another process may create
-        it meanwhile, with another generation.
+        An answer that is only in RAM is made durable first.
         """
-        store = self._residents.store
         while True:
             entry = self._residents.touch(self.key)
             answered = entry is not None and self.ref is not None and self.ref in entry.session.refs
@@ -373,9 +382,6 @@ class Turn(Resource):
             elif answered:
                 self.done = True
                 self._answer = [message for message in entry.session.messages if message.turn == self.ref]
-            elif store.shared and not entry.durable.revision:
-                self._saving.save(self.key)
-                continue
             elif entry.durable.revision:
                 self._bond = Bond(entry.session.generation)
             else:
@@ -417,11 +423,11 @@ class Turn(Resource):
 
         A turn that only takes away creates one to remember its delivery.
         """
-        entry = self._residents.touch(self.key)
+        entry = self._now()
         blank = None
         if entry is None and (self.ref is not None or not self._options.undoing):
             blank = self._residents.blank(self.key, at)
-            entry = self._residents.created(self.key, blank)
+            entry = self._residents.created(self.key, blank, looked=True)
         if entry is not None:
             self._bond.meet(entry.session.generation)
         return blank if entry is not None and entry.session is blank else None
@@ -432,7 +438,7 @@ class Turn(Resource):
         only_adds = self._draft.base is None and self._options.expected is ANY
         change = append if only_adds else self._batching(at, attrs.evolve(append, guard=None), blank)
         keep = self._options.keep
-        outcome = self._write_through.carry_out(self.key, change, blind=only_adds, keep=keep)
+        outcome = self._write_through.carry_out(self.key, change, blind=only_adds or blank is not None, keep=keep)
         if outcome is None:
             return None
         is_refused = outcome.saved is None and outcome.after is not outcome.before

@@ -220,7 +220,6 @@ class SessionMachine(StorageMachine):
         known = self.known.get(key)
         first = known.session.generation if known is not None else None
         answered = known is not None and ref is not None and ref in known.session.refs
-        self._settle_generation(key)
         if answered and ref is not None:
             self._settled(key, ref)
         with self.manager.turn(key, ref) as turn:
@@ -237,8 +236,6 @@ class SessionMachine(StorageMachine):
             said = tuple(Message("user", text, created_at=self.clock()) for text in texts)
             self.did(key, Append(at=self.clock(), messages=said, turn=ref))
             self.expected(key).saved()
-        elif ref is not None and not answered:
-            self._settle_generation(key)
 
     def _call(self, key: str, call: str) -> None:
         match call:

@@ -78,7 +78,6 @@ class TurnMachine(MachineBase):
         known = self.known.get(key)
         if known is not None and ref in known.session.refs:
             return
-        self._settle_generation(key)
         version: Version | Anything | None = ANY
         if expected == "stale":
             version = Version("stale", 1)
@@ -249,10 +248,4 @@ class TurnMachine(MachineBase):
         """Note that a turn looks at a session that has answered its delivery: durably, or it is saved first."""
         known = self.known[key]
         if self.manager._residents.is_stored and ref not in known.durable.refs:
-            known.saved()
-
-    def _settle_generation(self, key: str) -> None:
-        """Note that a turn looks at a session: where others may create it, it is saved first if it never was."""
-        store, known = self.manager._residents.store, self.known.get(key)
-        if store.shared and known is not None and known.durable.revision == 0:
             known.saved()

@@ -591,6 +591,7 @@ def test_a_session_created_while_the_manager_is_being_closed_is_saved():
     """`close` looked for what is dirty before it waited for the calls that ran."""
 
     class Slow(MemoryStore):
+        shared = False
         loads = 0
 
         def load(self, key):

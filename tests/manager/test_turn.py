@@ -616,7 +616,7 @@ def test_a_session_that_both_made_and_one_saved_during_a_turn_gets_it(store, m):
             m.save(KEY)
             m.get(KEY)
         assert turn.applied
-        assert texts(m) == texts(other) == ["mine, unsaved", "theirs", "a"]
+        assert texts(m) == texts(other) == ["theirs", "mine, unsaved", "a"]
 
 
 def test_the_context_of_a_turn_is_that_of_its_block(m):

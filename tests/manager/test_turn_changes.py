@@ -730,8 +730,8 @@ def test_a_session_that_another_thread_saves_while_it_is_created(store):
     with SessionManager(store) as m:
         created = m._residents.created
 
-        def saved_meanwhile(key, blank):
-            entry = created(key, blank)
+        def saved_meanwhile(key, blank, **options):
+            entry = created(key, blank, **options)
             m.save_all()
             return entry
 

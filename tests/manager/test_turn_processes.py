@@ -160,6 +160,7 @@ def test_a_session_seen_and_then_reset_by_another_process_during_a_turn(tmp_path
             turn.add_message("user", "late")
             with SessionManager(storage) as other:
                 other.add_message(KEY, "user", "theirs")
+            assert [message.content for message in m.get_history(KEY)] == ["theirs"]
             assert [message["content"] for message in turn.get_context()] == ["theirs", "late"]
             Worker("once", storage, "a", call).finish()
         assert not turn.applied

@@ -306,18 +306,20 @@ class Residents(Resource):
 
         :raises ReadOnlyError: if it would have to be.
         """
-        return self.touch(key) or self.created(key, self.blank(key, at))
+        return self.touch(key) or self.created(key, self.blank(key, at), looked=True)
 
-    def created(self, key: str, blank: Session) -> Entry:
+    def created(self, key: str, blank: Session, *, looked: bool = False) -> Entry:
         """Return a session's entry, which is created from a new session if there is none. Call it if `touch` finds none.
 
+        :param looked: do not look once more into a store that others write to: they may create it at any time, and then the first
+            save is a conflict.
         :returns: an entry whose session is `blank` itself if it was created by this call.
         """
         self.check_writable()
         entry = Entry.of(blank)
         with self.lock_of(key):
             self.check_not_closed()
-            loaded = self.fetch(key)
+            loaded = self.peek(key) if looked and self.store.shared else self.fetch(key)
             if loaded is not None:
                 return loaded
             with self.lock.checked:
