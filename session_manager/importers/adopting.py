@@ -98,15 +98,16 @@ def adopt(
         )
     if not found:
         return ImportReport()
-    adopter: list[Files] = []
+    directories: list[Files] = []
 
     def opened(path: str) -> Files:
-        adopter.append(files(path))
-        adopter[0].adopts = True
-        return adopter[0]
+        directory = files(path)
+        directory.adopts = True
+        directories.append(directory)
+        return directory
 
     with closing(_STORES[kind or there or "snapshot"](place, read_only=dry_run, files=opened)) as store:
-        return _Adoption(store, adopter[0], place, is_dry=dry_run).run(progress)
+        return _Adoption(store, directories[0], place, is_dry=dry_run).run(progress)
 
 
 def _look(place: str, files: Callable[[str], Files]) -> tuple[Mapping[str, Sequence[str]], str]:

@@ -42,6 +42,9 @@ class _Meta:
 def read(file: SourceFile, zone: tzinfo | None = None) -> Iterator[ImportedSession | Flaw]:  # noqa: ARG001 - Go names it
     """Read the session of two files, given that of the messages; or that of the metadata, if it is alone."""
     is_alone = file.name.endswith(META)
+    if is_alone and f"{file.name.rpartition('/')[2].removesuffix(META)}.jsonl" in file.names:
+        yield Flaw(reason="has the metadata of a session whose messages are in a .jsonl: give that")
+        return
     name = file.name.rpartition("/")[2] if is_alone else f"{file.stem}{META}"
     data = file.whole() if is_alone else file.beside(name)
     if data is None:

@@ -502,7 +502,7 @@ class Store(Resource, abc.ABC):
         return []
 
     def strays(self) -> list[Finding]:
-        """Return the files that look like a session's, but belong to none."""
+        """Return the files that look like a session's, but belong to none, and those with sessions of other programs."""
         return []
 
 

@@ -211,3 +211,8 @@ def test_a_directory_is_imported_and_reported_by_its_messages(tmp_path: Path) ->
     assert [one.content for one in store.archive(KEY)] == ["a"]
     assert {name: (tmp_path / name).read_bytes() for name in files} == files
     assert import_sessions(tmp_path / NAME, MemoryStore()).sessions == 1
+    report = import_sessions(tmp_path / META, MemoryStore())
+    assert (report.sessions, report.files[0].skipped[0].reason.partition(":")[0]) == (
+        0,
+        "has the metadata of a session whose messages are in a .jsonl",
+    )
