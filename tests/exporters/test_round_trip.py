@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from session_manager import InvalidDataError, Item, Message, SessionManager, open_store
+from session_manager import Commit, InvalidDataError, Item, Message, SessionManager, open_store
 from session_manager.codec.exported import Exported, document, line, of_document, of_line
 from session_manager.codec.json import decode_json
 from session_manager.exporters import export, export_sessions
@@ -237,6 +237,20 @@ def test_a_storage_goes_out_and_comes_in(store, tmp_path, scheme, form):
             assert there.verify(key) == []
     again = import_sessions(file, into)
     assert (again.sessions, again.present) == (0, 2)
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl"])
+@examples(8, many=60)
+@given(given=exported())
+def test_any_session_goes_out_and_comes_in(tmp_path_factory, form, given):
+    file = tmp_path_factory.mktemp("out") / f"chat.{form}"
+    store, there = MemoryStore(), MemoryStore()
+    archived = tuple((one.position, one) for one in given.archive or ())
+    session = given.session._with(_archived=len(archived))
+    store.write(Commit(session, (), None, archived=archived))
+    export(store, session.key, form, file)
+    assert import_sessions(file, there).ok
+    assert_alike(stored(there, session.key), stored(store, session.key))
 
 
 @pytest.mark.parametrize("form", ["json", "jsonl"])

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 import pytest
@@ -34,6 +34,7 @@ from session_manager import (
     converter,
     open_store,
 )
+from session_manager.exporters import ExportReport, export, export_sessions
 from session_manager.history import ContextOptions
 from session_manager.model import MessageParts
 from session_manager.model.changes import Change
@@ -169,6 +170,15 @@ def fail(m: SessionManager) -> dict[str, Exception]:
     except SaveFailedError as error:
         return error.failures
     return {}
+
+
+def move_out(path: Path, file: BinaryIO) -> None:
+    assert_type(export("log:chats", "k", "md"), str)
+    assert_type(export("log:chats", "k", "json", archive=False), str)
+    export(MemoryStore(), "k", "html", path)
+    export(path, "k", "jsonl", file)
+    assert_type(export_sessions(path, file, "jsonl", prefix="telegram:"), ExportReport)
+    assert_type(export_sessions(path, path, "json").damaged, dict[str, Exception])
 
 
 def stores(commit: Commit) -> list[Store]:
