@@ -73,7 +73,7 @@ class EraseReport(AsDict):
     finished: tuple[str, ...] = ()
     #: What of the text is still in the storage's files, and what it waits for. Erase again then; `verify` reminds you.
     waits: tuple[str, ...] = ()
-    #: Files with the text, or that may have it, which are not the storage's own. Look at them, and remove them yourself.
+    #: Files with the text, or that may have it, which an erasure leaves, since they are not the storage's own. Look at them, and remove them yourself.
     left: tuple[Finding, ...] = ()
     #: Where else the text may be, which no erasure can reach.
     unreachable: tuple[str, ...] = ()
@@ -123,7 +123,9 @@ def erase(
     with opened(storage, read_only=dry_run) as store:
         chosen = _keys(store, prefix) if prefix else wanted
         before = [_described(store, key) for key in chosen]
+        copies = store.copies_of(chosen)
         done = Erasure() if dry_run else store.erase(chosen, _telling(chosen, progress))
+        copies += store.copies_of(done.finished) if done.finished else []
         sessions = (_completed(one, done) for one in before)
         return EraseReport(
             storage=repr(store),
@@ -131,7 +133,7 @@ def erase(
             sessions=tuple(one for one in sessions if one.found or one.quarantined or one.files),
             finished=done.finished,
             waits=done.waits,
-            left=(*done.left, *_beside(store)),
+            left=(*copies, *_beside(store)),
             unreachable=(*_EVERYWHERE, _IN_RAM) if store.shared and not dry_run else _EVERYWHERE,
         )
 

@@ -484,7 +484,7 @@ class Store(Resource, abc.ABC):
 
         :param keys: of sessions, each once. Those that are not there, or damaged, may have something in quarantine.
         :param tell: called with each key when its session is gone. If it raises, the call is cut short as by a crash.
-        :returns: what was removed; `Erasure.waits` and `Erasure.left` say what of the texts is still there.
+        :returns: what was removed; `Erasure.waits` says what of the texts is still there.
         :raises SaveFailedError, SaveOutcomeUnknownError: erase them again.
         :raises StorageError: if the storage cannot be read.
         """
@@ -496,6 +496,15 @@ class Store(Resource, abc.ABC):
             purged += [one for one in self.quarantined_of(key) if self.purge_quarantined(one.name)]
             tell(key)
         return Erasure(sessions=tuple(deleted), quarantined=tuple(purged))
+
+    def copies_of(self, keys: Sequence[str]) -> list[Finding]:  # noqa: ARG002 - there are no files
+        """Return the files in the storage that hold texts of sessions, and that `erase` leaves: another program has put them there.
+
+        It only reads. By default there are none.
+
+        :raises StorageError: if the storage cannot be read.
+        """
+        return []
 
     def repairs(self) -> list[Finding]:
         """Return the unfinished writes found since the opening: they were mended, left out (torn records), or kept."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from session_manager.stores.descriptions import Finding, Quarantined
+from session_manager.stores.descriptions import Quarantined
 
 __all__ = ["Erasure"]
 
@@ -23,5 +23,3 @@ class Erasure:
     finished: tuple[str, ...] = ()
     #: What of the texts is in the storage's files until something else has happened, and why. Erase again then.
     waits: tuple[str, ...] = ()
-    #: Files that hold the texts, and that the store does not remove, since another program has put them there.
-    left: tuple[Finding, ...] = ()

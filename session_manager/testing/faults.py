@@ -274,6 +274,10 @@ class FaultyStore(Store):
         """Call the wrapped store."""
         return self.store.erase(keys, tell)
 
+    def copies_of(self, keys: Sequence[str]) -> list[Finding]:
+        """Call the wrapped store."""
+        return self.store.copies_of(keys)
+
     def repairs(self) -> list[Finding]:
         """Call the wrapped store."""
         return self.store.repairs()

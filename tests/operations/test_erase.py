@@ -640,7 +640,9 @@ def test_copies_of_other_programs_are_named_and_stay(kind, tmp_path):
     for name in (f"{file.name}.bak", f"Copy of {file.name}", "x.archive.jsonl"):
         shutil.copyfile(file, file.parent / name)
     os.link(file, tmp_path / "linked")
+    before = erase(url, KEY, dry_run=True).left
     report = erase(url, KEY)
+    assert report.left == before
     assert not report.ok
     left = {os.path.basename(one.path): one.reason for one in report.left}
     assert set(left) == {file.name, f"{file.name}.bak", f"Copy of {file.name}", "x.archive.jsonl"}

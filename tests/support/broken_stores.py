@@ -13,6 +13,7 @@ from session_manager.history.search import best, searched_text
 from session_manager.model import Item, Message
 from session_manager.model.changes import Append, Clear, Edit, Replace, Truncate, fold
 from session_manager.stores.commits import Doubt
+from session_manager.stores.descriptions import Finding
 from session_manager.stores.erasure import Erasure
 from session_manager.stores.memory import MemoryStore, Stored
 from session_manager.stores.order import place
@@ -487,6 +488,12 @@ class ErasesByPrefix(Base):
 class TellsNothingOfAnErasure(Base):
     def erase(self, keys, tell=str):
         return super().erase(keys)
+
+
+@noticed_by("test_an_erased_session_is_gone_and_the_others_stay")
+class NamesCopiesThatAreNotThere(Base):
+    def copies_of(self, keys):
+        return [Finding(keys[0], "x", None, "a copy")]
 
 
 @noticed_by("test_an_erased_session_may_be_created_again")

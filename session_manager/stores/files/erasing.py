@@ -43,7 +43,7 @@ __all__ = ["Erasures"]
 _log = logging.getLogger("session_manager")
 
 _PREFIX, _SUFFIX = ".erasing-", ".json"
-_SECOND_NAME = "had a second name (a hard link), under which the text is still there: remove that, too"
+_SECOND_NAME = "has a second name (a hard link), under which the text stays: remove that, too"
 _COPY = "is not a file of ours, and has the text of the session: a copy, or what was adopted; look at it, and remove it"
 _UNFINISHED = "an erasure was begun, and is not finished: erase it again"
 _UNREADABLE = "an erasure was begun, and is not finished; it cannot be read of which session: erase that again, and remove this file"
@@ -68,7 +68,6 @@ class Erasures(Resource):
     def run(self, keys: Sequence[str], tell: Callable[[str], object]) -> Erasure:
         """Erase sessions, as `Store.erase` says; and those whose erasure has been cut short."""
         finished = [key for key in self._begun() if self._is_finished(key)]
-        left = [finding for key in keys for finding in self._second_names(key)]
         deleted = []
         for key in keys:
             self._mark(key)
@@ -83,7 +82,6 @@ class Erasures(Resource):
             quarantined=tuple(quarantined),
             files=tuple(files),
             finished=tuple(finished),
-            left=(*left, *self._copies(gone)),
         )
 
     def finish(self) -> None:
@@ -198,16 +196,23 @@ class Erasures(Resource):
                     found.append(Finding(key, self._directory.path_of(name), None, _SECOND_NAME))
         return found
 
-    def _copies(self, keys: Collection[str]) -> list[Finding]:
-        """Return the files that are none of ours, and have the key of a session in their first bytes."""
+    def copies(self, keys: Collection[str]) -> list[Finding]:
+        """Return the files with texts of sessions that an erasure leaves: of second names, and of other programs.
+
+        :raises StorageError: if the directory cannot be read.
+        """
+        if self._directory.read_only:
+            self._directory.listed()
         ours = set(self._directory.names)
         ours -= {os.path.basename(one.path) for one in self._directory.strays()}
         archives = {name.removesuffix(suffix) + ARCHIVE_SUFFIX for name in ours for suffix in SUFFIXES.values()}
+        archives |= {file_name(key, ARCHIVE_SUFFIX) for key in keys}
         others = [name for name in self._names() if name not in ours and name not in archives and name[0] != "."]
         owners = {name: key for name in others if (key := key_inside(self._files, name)) in keys}
         parts = {part: key for name, key in owners.items() if (part := _part_of(name)) in others}
         found = sorted({**parts, **owners}.items())
-        return [Finding(key, self._directory.path_of(name), None, _COPY) for name, key in found]
+        linked = [finding for key in keys for finding in self._second_names(key)]
+        return [*linked, *(Finding(key, self._directory.path_of(name), None, _COPY) for name, key in found)]
 
 
 def _part_of(name: str) -> str:

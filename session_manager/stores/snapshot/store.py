@@ -449,6 +449,10 @@ class SnapshotStore(Store):
         self._directory.check_writable()
         return self._erasures.run(keys, tell)
 
+    def copies_of(self, keys: Sequence[str]) -> list[Finding]:
+        self._directory.check_open()
+        return self._erasures.copies(keys)
+
     def repairs(self) -> list[Finding]:
         self._directory.check_open()
         return self._archives.repairs()

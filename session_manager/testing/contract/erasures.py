@@ -19,10 +19,11 @@ class EraseContract(ContractBase):
         for key in (KEY, "another"):
             Chat(key).add("goes").write(storage.store)
         told: list[str] = []
+        assert storage.store.copies_of([KEY, "missing", "another"]) == []
         report = storage.store.erase([KEY, "missing", "another"], told.append)
         assert told == [KEY, "missing", "another"]
         assert report.sessions == (KEY, "another")
-        assert (report.waits, report.left, report.finished) == ((), (), ())
+        assert (report.waits, report.finished) == ((), ())
         for store in storage.now_and_reopened():
             for key in (KEY, "another", "missing"):
                 check_holds_none(store, key)
