@@ -115,17 +115,22 @@ def _look(place: str, files: Callable[[str], Files]) -> tuple[Mapping[str, Seque
 
     :raises StorageError: if it is not there, or cannot be read.
     """
+    names, found = _listed(place, files)
+    there = next(iter(sessions_in(names)), "snapshot" if any(name.endswith(MIGRATED) for name in names) else "")
+    return {one: found[one] for one in ADOPTED if one in found}, there
+
+
+def _listed(place: str, files: Callable[[str], Files]) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the names in a directory, and the files with sessions of other programs."""
     try:
         directory = files(os.path.realpath(place))
         try:
             names = directory.names()
-            found = foreign_in(directory, names)
+            return names, foreign_in(directory, names)
         finally:
             directory.close_directory()
     except OSError as error:
         raise StorageError(place, f"cannot be read: {error.strerror}") from error
-    there = next(iter(sessions_in(names)), "snapshot" if any(name.endswith(MIGRATED) for name in names) else "")
-    return {one: found[one] for one in ADOPTED if one in found}, there
 
 
 @attrs.define
