@@ -45,6 +45,13 @@ def _user():
     return None
 
 
+def unprivileged():
+    """Return what `subprocess.Popen` needs to run a program of a server that root may not run."""
+    user = _user()
+    options = {"env": {"PATH": os.environ["PATH"], "LC_ALL": "C"}}
+    return options if user is None else {**options, "user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
 def free_port():
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
@@ -78,14 +85,14 @@ class Server:
     def url(self):
         return f"postgresql://tester@127.0.0.1:{self.port}/postgres"
 
-    def _as_user(self):
-        user = _user()
-        options = {"cwd": self.path, "env": {"PATH": os.environ["PATH"], "LC_ALL": "C"}}
-        return options if user is None else {**options, "user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-
     def _run(self, name, *arguments):
         done = subprocess.run(
-            [os.path.join(programs(), name), *arguments], capture_output=True, text=True, check=False, **self._as_user()
+            [os.path.join(programs(), name), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.path,
+            **unprivileged(),
         )
         assert done.returncode == 0, done.stderr
 
@@ -102,7 +109,7 @@ class Server:
         end = time.monotonic() + DEADLINE
         with open(os.path.join(self.path, "log"), "ab") as log:
             while True:
-                self.process = subprocess.Popen(command, stdout=log, stderr=log, **self._as_user())
+                self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.path, **unprivileged())
                 while self.process.poll() is None:
                     if self._answers():
                         return self

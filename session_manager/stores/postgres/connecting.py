@@ -33,7 +33,10 @@ _IDLE = 8
 _SETTINGS = """
     SELECT current_setting('synchronous_commit'), current_setting('fsync'), pg_is_in_recovery(), current_setting('server_version')
 """
-_SET_TIMEOUT = "SELECT set_config('statement_timeout', %s, false)"
+#: A transaction whose client has vanished keeps its locks until the second one is over.
+_SET_TIMEOUTS = """
+    SELECT set_config('statement_timeout', %s, false), set_config('idle_in_transaction_session_timeout', %s, false)
+"""
 #: The oldest server with `sha256` and generated identities.
 _OLDEST = 11
 
@@ -52,7 +55,7 @@ class Limits:
 
     #: How many seconds to wait for a connection.
     connect_timeout: float
-    #: How many seconds a statement may run on the server; `None`: as the server has it.
+    #: How many seconds a statement may run on the server, and a transaction wait for the next one; `None`: as the server has it.
     statement_timeout: float | None
     #: Whether the connections go through a pooler in transaction mode.
     pooled: bool
@@ -198,10 +201,12 @@ class Connections(Resource):
         :raises StorageError: if the server is too old, may lose commits, or is a standby.
         """
         limits = self._limits
+        if limits.pooled:
+            handle.connection.prepare_threshold = None
         try:
             row = handle.run(_SETTINGS, prepare=False).fetchone()
             if limits.statement_timeout is not None and not limits.pooled:
-                handle.run(_SET_TIMEOUT, (f"{round(limits.statement_timeout * 1000)}",), prepare=False)
+                handle.run(_SET_TIMEOUTS, (f"{round(limits.statement_timeout * 1000)}",) * 2, prepare=False)
         except psycopg.Error as error:
             raise storage_error(self.path, error) from error
         assert row is not None

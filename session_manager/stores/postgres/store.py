@@ -98,7 +98,8 @@ class PostgresStore(Store):
     :param pooled: the connections go through a pooler in transaction mode, such as pgbouncer: no statement is prepared, and no setting is
         made. Set ``statement_timeout`` for the role then.
     :param connect_timeout: how many seconds to wait for a connection, unless the URL says so. libpq waits for 2 at least.
-    :param statement_timeout: how many seconds a statement may run on the server; `None`: as the server has it.
+    :param statement_timeout: how many seconds a statement may run on the server, and an open transaction wait for its client, which may have
+        vanished; `None`: as the server has it.
     :param connect: opens connections instead: returns one of `psycopg.connect`.
     :param pool: lends connections instead, such as a `psycopg_pool.ConnectionPool`, which stays open when the store is closed.
     :raises TypeError: if an argument is of another type; like every error, before anything is created.
