@@ -6,22 +6,16 @@ import enum
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import attrs
 
-from session_manager.arguments import check_seconds, check_type
+from session_manager.arguments import check_seconds
 from session_manager.errors import SaveFailedError, SaveOutcomeUnknownError, SessionManagerError
-from session_manager.history.search import SearchHit
 from session_manager.manager.manager import SessionManager
-from session_manager.model.message import Message
-from session_manager.model.session import Session, Version
-from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
-from session_manager.stores.descriptions import Quarantined
-from session_manager.stores.erasure import Erasure
-from session_manager.stores.order import Order
-from session_manager.stores.salvaged import Salvaged
+from session_manager.stores.contract import Commit, Store
+from session_manager.stores.wrapped import WrappedStore
 
 __all__ = ["FaultyStore", "crash"]
 
@@ -37,7 +31,7 @@ class _Late:
     seconds: float
 
 
-class FaultyStore(Store):
+class FaultyStore(WrappedStore):
     """A store whose writes fail on demand. All other calls go to the store that it wraps.
 
     Each write uses up one fault, in the order of the calls that asked for them. Any thread may call any method.
@@ -61,17 +55,9 @@ class FaultyStore(Store):
     """
 
     def __init__(self, store: Store) -> None:
-        check_type(store, (Store,), "store must be a Store")
-        #: The store that is wrapped.
-        self.store = store
+        super().__init__(store)
         #: How many seconds each write takes longer; may be set at any time.
         self.delay: float = 0.0
-        self.shared = store.shared
-        self.indexed = store.indexed
-        self.ordered = store.ordered
-        self.archives = store.archives
-        self.windowed = store.windowed
-        self.compacts_all = store.compacts_all
         self._faults: deque[BaseException | _Lost | _Late] = deque()
         #: The threads of late writes, and what became of each.
         self._late: deque[tuple[threading.Thread, list[Exception | None]]] = deque()
@@ -144,155 +130,13 @@ class FaultyStore(Store):
     def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
         """Make commits durable: together if no fault is due, else one by one."""
         if self._faults or self.delay > 0:
-            return super().write_many(commits)
-        return self.store.write_many(commits)
-
-    def load(self, key: str) -> Session | None:
-        """Call the wrapped store."""
-        return self.store.load(key)
-
-    def newer(self, known: Session) -> Session | None:
-        """Call the wrapped store."""
-        return self.store.newer(known)
-
-    def attach(self, manager: object) -> None:
-        """Call the wrapped store."""
-        self.store.attach(manager)
-
-    def detach(self, manager: object) -> None:
-        """Call the wrapped store."""
-        self.store.detach(manager)
-
-    def release(self, key: str) -> None:
-        """Call the wrapped store."""
-        self.store.release(key)
-
-    def landed(self, commit: Commit) -> bool | None:
-        """Call the wrapped store."""
-        return self.store.landed(commit)
-
-    def delete(self, key: str, expected: Version | None = None) -> bool:
-        """Call the wrapped store."""
-        return self.store.delete(key, expected)
-
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        """Call the wrapped store."""
-        return self.store.keys(prefix)
-
-    def version(self, key: str) -> Version | None:
-        """Call the wrapped store."""
-        return self.store.version(key)
-
-    def describe(self, key: str) -> SessionInfo | None:
-        """Call the wrapped store."""
-        return self.store.describe(key)
-
-    def window(
-        self, key: str, *, limit: int | None = None, before: int | None = None, after: int | None = None
-    ) -> list[Message] | None:
-        """Call the wrapped store."""
-        return self.store.window(key, limit=limit, before=before, after=after)
-
-    def infos(
-        self,
-        prefix: str = "",
-        *,
-        after: SessionInfo | None = None,
-        limit: int | None = None,
-        order: Order = "recent",
-    ) -> list[SessionInfo]:
-        """Call the wrapped store."""
-        return self.store.infos(prefix, after=after, limit=limit, order=order)
-
-    def has_archive(self, key: str) -> bool:
-        """Ask the wrapped store."""
-        return self.store.has_archive(key)
-
-    def archive(self, key: str) -> Iterator[Message]:
-        """Call the wrapped store."""
-        return self.store.archive(key)
-
-    def search(
-        self, text: str, *, key: str | None = None, prefix: str = "", limit: int = 20, skip: Collection[str] = ()
-    ) -> list[SearchHit]:
-        """Call the wrapped store."""
-        return self.store.search(text, key=key, prefix=prefix, limit=limit, skip=skip)
-
-    def rename(self, key: str, new_key: str, expected: Version) -> None:
-        """Call the wrapped store."""
-        self.store.rename(key, new_key, expected)
-
-    def sizes(self, prefix: str = "") -> dict[str, int]:
-        """Call the wrapped store."""
-        return self.store.sizes(prefix)
-
-    def total_bytes(self) -> int | None:
-        """Call the wrapped store."""
-        return self.store.total_bytes()
-
-    def compact(self, key: str) -> None:
-        """Call the wrapped store."""
-        self.store.compact(key)
-
-    def verify(self, key: str) -> list[Finding]:
-        """Call the wrapped store."""
-        return self.store.verify(key)
-
-    def salvage(self, key: str) -> Salvaged | None:
-        """Call the wrapped store."""
-        return self.store.salvage(key)
-
-    def put_salvaged(self, salvaged: Salvaged) -> list[str]:
-        """Call the wrapped store."""
-        return self.store.put_salvaged(salvaged)
-
-    def accept_edits(self, key: str) -> list[str]:
-        """Call the wrapped store."""
-        return self.store.accept_edits(key)
-
-    def quarantined(self) -> list[Quarantined]:
-        """Call the wrapped store."""
-        return self.store.quarantined()
-
-    def count_quarantined(self) -> int:
-        """Call the wrapped store."""
-        return self.store.count_quarantined()
-
-    def read_quarantined(self, name: str) -> bytes | None:
-        """Call the wrapped store."""
-        return self.store.read_quarantined(name)
-
-    def purge_quarantined(self, name: str) -> bool:
-        """Call the wrapped store."""
-        return self.store.purge_quarantined(name)
-
-    def quarantined_of(self, key: str) -> list[Quarantined]:
-        """Call the wrapped store."""
-        return self.store.quarantined_of(key)
-
-    def erase(self, keys: Sequence[str], tell: Callable[[str], object] = str) -> Erasure:
-        """Call the wrapped store."""
-        return self.store.erase(keys, tell)
-
-    def copies_of(self, keys: Sequence[str]) -> list[Finding]:
-        """Call the wrapped store."""
-        return self.store.copies_of(keys)
-
-    def repairs(self) -> list[Finding]:
-        """Call the wrapped store."""
-        return self.store.repairs()
-
-    def strays(self) -> list[Finding]:
-        """Call the wrapped store."""
-        return self.store.strays()
+            return Store.write_many(self, commits)
+        return super().write_many(commits)
 
     def close(self) -> None:
         """Wait for late writes, and close the wrapped store."""
         self.settle_late()
-        self.store.close()
-
-    def __repr__(self) -> str:
-        return f"<FaultyStore of {self.store!r}>"
+        super().close()
 
 
 class _AsyncManager(Protocol):

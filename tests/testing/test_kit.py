@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import inspect
 import os
 import subprocess
 import sys
@@ -25,7 +24,6 @@ from session_manager import (
     SessionManager,
     SessionManagerError,
     StorageLockedError,
-    Store,
     testing,
 )
 from session_manager.model import changes
@@ -212,22 +210,6 @@ def test_each_write_takes_longer_by_the_delay(faulty):
     start = time.monotonic()
     assert m.save_all() == 2
     assert time.monotonic() - start >= 0.1
-
-
-def test_a_faulty_store_is_in_all_else_the_one_that_it_wraps():
-    for name, member in inspect.getmembers(Store, inspect.isfunction):
-        if not name.startswith("_"):
-            own = vars(FaultyStore).get(name)
-            assert own is not None, f"{name} is not passed on"
-            assert inspect.signature(own) == inspect.signature(member)
-
-    class Indexed(MemoryStore):
-        shared = False
-        indexed = True
-
-    assert (FaultyStore(Indexed()).shared, FaultyStore(Indexed()).indexed) == (False, True)
-    assert (FaultyStore(MemoryStore()).shared, FaultyStore(MemoryStore()).indexed) == (True, False)
-    assert repr(FaultyStore(MemoryStore())) == "<FaultyStore of <MemoryStore of 0>>"
 
 
 # crash
