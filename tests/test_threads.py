@@ -236,7 +236,7 @@ def p99(late):
 def test_50_saves_on_a_slow_store_do_not_stop_the_loop():
     async def main():
         store = FaultyStore(MemoryStore())
-        store.delay = 0.2
+        store.delay = 0.1
         async with AsyncSessionManager(store) as m:
             for number in range(50):
                 await m.add_message(str(number), "user", "hi")
@@ -245,7 +245,7 @@ def test_50_saves_on_a_slow_store_do_not_stop_the_loop():
             return late
 
     late = asyncio.run(main())
-    assert len(late) > 100
+    assert len(late) > 60
     assert p99(late) < 0.05
 
 

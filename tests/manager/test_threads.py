@@ -211,6 +211,7 @@ def test_a_failed_close_leaves_the_manager_open_for_everybody():
     assert len(store.load("k").messages) == 2
 
 
+@pytest.mark.usefixtures("switching_often")
 def test_verify_works_while_others_save_and_delete(tmp_path):
     """It iterated over a set that others changed."""
     m = SessionManager(tmp_path / "chats")
@@ -219,15 +220,16 @@ def test_verify_works_while_others_save_and_delete(tmp_path):
     def churn():
         number = 0
         while not stop.is_set():
-            m.add_message(f"k:{number}", "user", "x")
-            m.save(f"k:{number}")
+            key = f"k:{number % 100}"  # else there would be more and more to verify
+            m.add_message(key, "user", "x")
+            m.save(key)
             if number % 3 == 2:
-                m.delete(f"k:{number - 1}")
-            number = (number + 1) % 120
+                m.delete(key)
+            number += 1
 
     def verify():
         try:
-            for _ in range(60):
+            for _ in range(120):
                 assert m.verify() == []
         finally:
             stop.set()
