@@ -7,6 +7,7 @@
     ├── Saved
     ├── SaveFailed
     ├── Conflict
+    ├── WentBack
     ├── Evicted
     ├── Summarized
     ├── Deleted
@@ -41,6 +42,7 @@ __all__ = [
     "SaveFailed",
     "Saved",
     "Summarized",
+    "WentBack",
 ]
 
 _log = logging.getLogger("session_manager")
@@ -97,6 +99,18 @@ class Conflict(Event):
 
 
 @attrs.frozen(kw_only=True)
+class WentBack(Event):
+    """The store shows an older state of a session than one that it had acknowledged, as after a failover to a standby that was behind."""
+
+    #: The revision that was durable.
+    revision: int
+    #: The revision that the store holds now.
+    found: int
+    #: Whether what is in RAM is written again by the next save. If not, that save is a `ConflictError`.
+    regained: bool
+
+
+@attrs.frozen(kw_only=True)
 class Evicted(Event):
     """A saved session left RAM, because of ``max_resident_bytes``."""
 
@@ -142,6 +156,8 @@ class Reports(Resource):
         #: The events to tell: call `deliver`, outside of all locks, if there are some.
         self.waiting: deque[Event] = deque()
         self._thread = _Thread()
+        #: The sessions of which the store has shown an older state than it had acknowledged, and the revision of that state.
+        self.behind: dict[str, int] = {}
 
     def note(self, event: Event) -> None:
         """Have an event told by the next `deliver`: never waits, and may be called under a lock."""
@@ -183,6 +199,21 @@ class Reports(Resource):
         self.deliver()
 
     # What stores did
+
+    def went_back(self, key: str, seen: Session, found: Session, *, regained: bool) -> None:
+        """Report that a store shows an older state than it had acknowledged; once for each state of a session."""
+        if self.behind.get(key) == found.revision:
+            return
+        self.behind[key] = found.revision
+        self.note(WentBack(key=key, revision=seen.revision, found=found.revision, regained=regained))
+        then = "the next save writes the rest again" if regained else "it is no beginning of what is in RAM"
+        _log.error(
+            "the storage went back: %s is at revision %d, and was at %d; %s",
+            _shown(key),
+            found.revision,
+            seen.revision,
+            then,
+        )
 
     def loaded(self, key: str, session: Session | None, began: float) -> None:
         """Report that a session was read.

@@ -92,6 +92,9 @@ class Health(AsDict):
     #: How many damaged files, or sessions of a database, are in quarantine (`session_manager.operations.quarantine`): when the
     #: storage was opened, and what this process has moved there since.
     quarantined: int = 0
+    #: The keys of sessions of which the storage has shown an older state than it had acknowledged, since it was opened. What was in RAM
+    #: of them was, or is to be, written again, unless the save is a `ConflictError`; sessions that were not in RAM are not known.
+    went_back: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -918,7 +921,8 @@ class SessionManager(Resource):
         entries = self._residents.entries()
         dirty = sorted(key for key, entry in entries.items() if entry.dirty)
         failures, repairs = self._residents.failures(), tuple(store.repairs())
-        return Health(repr(store), len(entries), tuple(dirty), failures, repairs, store.count_quarantined())
+        behind = tuple(sorted(self._residents.reports.behind))
+        return Health(repr(store), len(entries), tuple(dirty), failures, repairs, store.count_quarantined(), behind)
 
     def close(self, *, save: bool = True) -> None:
         """Save all dirty sessions, and release the storage; idempotent. Later calls raise `ClosedError`.

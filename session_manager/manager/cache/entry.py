@@ -11,14 +11,14 @@ Pending changes that later ones supersede are dropped (`session_manager.model.th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 
 import attrs
 
 from session_manager.model.archive import archived, dropped, kept
 from session_manager.model.batch import Batch, flattened
-from session_manager.model.changes import Change, Clear, Witness, apply
+from session_manager.model.changes import Change, Clear, Witness, apply, fold
 from session_manager.model.message import Message
 from session_manager.model.rebase import rebase, taken_back
 from session_manager.model.session import Session
@@ -138,6 +138,14 @@ class Entry:
             return self
         result = taken_back(self.durable, self.pending, witness)
         return Entry(result.session, self.durable, View(result.pending))
+
+    def over_older(self, older: Session, changes: Sequence[Change]) -> Entry:
+        """Return the entry over an older stored state: what leads from that to the durable picture is pending again.
+
+        :param changes: `session_manager.model.recovery.lost`.
+        """
+        pending = (*changes, *self.pending)
+        return Entry(fold(older, pending), older, View(pending), archive=self.archive)
 
     def rebased(self, newer: Session | None, blank: Session) -> Entry | None:
         """Return the entry over what the store holds now; `None` if nothing is left to keep.

@@ -21,6 +21,7 @@ from session_manager.manager.cache.nothing import Nothing
 from session_manager.manager.cache.refs import RefMaps
 from session_manager.manager.events import Evicted, Reports
 from session_manager.model.changes import Change
+from session_manager.model.recovery import is_behind, lost
 from session_manager.model.session import Session
 from session_manager.resource import Resource
 from session_manager.stores.contract import Store
@@ -362,6 +363,8 @@ class Residents(Resource):
             before = self.by_key.get(key)
             if before is None or blank is None:  # clean, and evicted meanwhile
                 return None if newer is None else self.put_new(key, Entry.of(newer), size)
+            if newer is not None and is_behind(newer, before.durable):
+                return self._regained(key, before, newer)
             rebased = before.rebased(newer, blank)
             if newer is not None and not before.durable.revision:
                 self._bonds.replaced(key, before.durable.generation, newer.generation)
@@ -372,6 +375,24 @@ class Residents(Resource):
             if not rebased.dirty:
                 self.note_failure(key, None)
             return rebased
+
+    def _regained(self, key: str, before: Entry, older: Session) -> Entry:
+        """Note that the store shows an older state than it has acknowledged; what it lacks is to be written again. Requires the lock.
+
+        One that only reads shows what is stored.
+
+        :raises ConflictError: if that state is no beginning of what is in RAM; nothing has changed.
+        """
+        changes = () if self._read_only else lost(older, before.durable)
+        self.reports.went_back(key, before.durable, older, regained=changes is not None)
+        if changes is None:
+            reason = "the storage went back to an older state, which is no beginning of what is in RAM: reload it, or fork it"
+            raise ConflictError(key, before.durable.version, older.version, reason)
+        entry = Entry.of(older) if self._read_only else before.over_older(older, changes)
+        self.put(key, entry)
+        if self.watch is not None:
+            self.watch(key, entry)
+        return entry
 
     def change(self, key: str, change: Change | Make, *, blind: bool = False) -> tuple[Session, Session] | None:
         """Change a session.

@@ -1,0 +1,72 @@
+"""Recovery: what a store has lost of a session, and a picture in RAM still has, as changes.
+
+A server that failed over to a standby that was behind shows an older state of a session than one that it had acknowledged.
+If that is a beginning of the picture, the rest is written again. A state that is no beginning of it cannot be reconciled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from session_manager.model.changes import Append, Change, SetSummary, UpdateMetadata, fold
+from session_manager.model.json_value import JsonObject, same
+from session_manager.model.message import Message
+from session_manager.model.session import Session
+
+__all__ = ["is_behind", "lost"]
+
+
+def is_behind(stored: Session, picture: Session) -> bool:
+    """Say whether a stored session is an older state of the same generation than one that was seen stored."""
+    return stored.generation == picture.generation and stored.revision < picture.revision
+
+
+def lost(stored: Session, picture: Session) -> tuple[Change, ...] | None:
+    """Return the changes that lead from an older state to a picture; `None` if that state is no beginning of it.
+
+    They lead to the same messages at the same positions, refs, summary, metadata and expiry.
+
+    :param stored: the older state.
+    :param picture: a later state of the same generation.
+    """
+    count, at = len(stored.messages), picture.updated
+    if not _agree(stored.messages, picture.messages[:count]):
+        return None
+    changes: list[Change] = [
+        Append(at=at, messages=tuple(some), turn=turn)
+        for turn, some in _turns(picture.messages[count:], picture.refs[len(stored.refs) :])
+    ]
+    changes.append(SetSummary(at=at, text=picture.summary))
+    removed = tuple(name for name in stored._metadata if name not in picture._metadata)
+    items = JsonObject(picture._metadata)
+    changes.append(UpdateMetadata(at=at, items=items, removed=removed, expires_after=picture.expires_after))
+    return tuple(changes) if _is_the_same(fold(stored, changes), picture) else None
+
+
+def _turns(messages: Sequence[Message], refs: Sequence[str]) -> Iterator[tuple[str | None, list[Message]]]:
+    """Return messages by the turns that added them, and the turns that added none, in the order of their refs."""
+    left = list(refs)
+    for turn, some in groupby(messages, lambda message: message.turn):
+        while turn in left and left[0] != turn:
+            yield left.pop(0), []
+        if turn is not None and left[:1] == [turn]:
+            left.pop(0)
+        yield turn, list(some)
+    yield from ((ref, []) for ref in left)
+
+
+def _agree(some: Sequence[Message], others: Sequence[Message]) -> bool:
+    return len(some) == len(others) and all(
+        one.position == other.position and one.turn == other.turn and one._is_as(other)
+        for one, other in zip(some, others, strict=True)
+    )
+
+
+def _is_the_same(one: Session, other: Session) -> bool:
+    return (
+        (one.end, one.refs, one.summary, one.expires_after)
+        == (other.end, other.refs, other.summary, other.expires_after)
+        and same(dict(one._metadata), dict(other._metadata))
+        and _agree(one.messages, other.messages)
+    )
