@@ -34,6 +34,7 @@ _EVERYWHERE = (
     "other sessions that copied its messages, such as forks, and another key that it had before a kill in the middle of a rename",
     "backups, and other copies of the storage's files",
     "files of other programs that were imported from, logs of your program, and what a provider keeps",
+    "deleted rows in the files of a server, until it writes its tables anew; its write-ahead log, its replicas and its backups",
     "blocks of the disk that are free now, spare blocks of an SSD, and snapshots of the file system",
 )
 _IN_RAM = "the RAM of a program that has the storage open, until that program's next call for the session"
@@ -144,8 +145,8 @@ def _check_there(storage: Storage) -> None:
     :raises StorageError: if so.
     """
     if not isinstance(storage, Store):
-        text, scheme, path = parts_of(storage)
-        if scheme != "memory" and not os.path.lexists(path):
+        text, _, path = parts_of(storage)
+        if path and not os.path.lexists(path):
             raise StorageError(text, "there is no storage")
 
 
