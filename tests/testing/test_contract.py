@@ -11,6 +11,7 @@ import pytest
 from session_manager.stores.files.names import file_name
 from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
+from session_manager.stores.sharded import ShardedStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import FaultyStore, StoreContract
@@ -71,6 +72,12 @@ class TestSQLiteStore(StoreContract):
                 connection.execute("UPDATE messages SET checksum = checksum + 1 WHERE session = 1")
 
         return overwrite
+
+
+class TestShardedStore(StoreContract):
+    @pytest.fixture
+    def open_store(self, tmp_path):
+        return lambda: ShardedStore({name: SQLiteStore(tmp_path / f"{name}.db") for name in "abc"})
 
 
 @pytest.mark.long

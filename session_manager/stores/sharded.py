@@ -1,0 +1,268 @@
+"""Several stores as one: each session lives in the one that its key is hashed to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import cache
+from hashlib import blake2b
+from itertools import chain
+
+import attrs
+
+from session_manager.arguments import check_type
+from session_manager.errors import InvalidStorageError
+from session_manager.history.search import SearchHit, merged
+from session_manager.model.message import Message
+from session_manager.model.session import Session, Version
+from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
+from session_manager.stores.descriptions import Quarantined
+from session_manager.stores.erasure import Erasure
+from session_manager.stores.order import Order, in_order
+from session_manager.stores.salvaged import Salvaged
+
+__all__ = ["ShardedStore", "shard_of"]
+
+
+def shard_of(key: str, names: Collection[str]) -> str:
+    """Return the shard of a session: the name whose hash with the key is the highest.
+
+    When a shard is added, only sessions that belong to it move; when one is removed, only its own do (rendezvous hashing: Thaler and
+    Ravishankar, "Using Name-Based Mappings to Increase Hit Rates", 1998). The hash is BLAKE2b of the key, keyed by that of the name.
+
+    :param names: the names of the shards, in any order.
+    """
+    data = key.encode("utf-8", "surrogatepass")
+    return max(names, key=lambda name: (blake2b(data, digest_size=16, key=_seed(name)).digest(), name))
+
+
+@cache
+def _seed(name: str) -> bytes:
+    return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=32).digest()
+
+
+class ShardedStore(Store):
+    """Keeps sessions in several stores. A shard that cannot be reached harms its own sessions, and calls about all of them.
+
+    Lists, searches and `sizes` ask every shard, and merge what they say. They raise if one of them does: a list without some
+    sessions would look like one in which they were deleted.
+
+    To add a shard, stop the programs, and `copy` from the old `ShardedStore` into the new one; then `delete` what moved from its old
+    shard. A name stays with its store for ever, for the sessions are found by it.
+
+    :param shards: the stores by their names, at least one; `close` closes them.
+    :raises TypeError: if they are something else.
+    :raises InvalidStorageError: if there is none, or a name is empty or has a ``/`` in it.
+
+    >>> from session_manager import SessionManager
+    >>> from session_manager.stores.memory import MemoryStore
+    >>> store = ShardedStore({"a": MemoryStore(), "b": MemoryStore()})
+    >>> with SessionManager(store) as m, m.turn("telegram:42") as turn:
+    ...     _ = turn.add_message("user", "hi")
+    >>> store.shard("telegram:42").load("telegram:42")
+    <Session 'telegram:42': 1 messages, summary of 0 characters, revision 1>
+    """
+
+    def __init__(self, shards: Mapping[str, Store]) -> None:
+        check_type(shards, (Mapping,), "shards must be stores by their names, such as a dict")
+        for name, store in shards.items():
+            check_type(name, (str,), "the name of a shard must be a str")
+            check_type(store, (Store,), "a shard must be a Store")
+            if not name or "/" in name:
+                raise InvalidStorageError(
+                    name, "is no name of a shard: it must not be empty, and must not have a / in it"
+                )
+        if not shards:
+            raise InvalidStorageError("", "needs a shard at least")
+        #: The stores by their names.
+        self.shards: Mapping[str, Store] = dict(shards)
+        stores = self.shards.values()
+        self.shared = all(store.shared for store in stores)
+        self.indexed = all(store.indexed for store in stores)
+        self.ordered = all(store.ordered for store in stores)
+        self.archives = all(store.archives for store in stores)
+        self.windowed = all(store.windowed for store in stores)
+
+    def shard(self, key: str) -> Store:
+        """Return the store in which a session lives, whether or not it is there."""
+        return self.shards[shard_of(key, self.shards)]
+
+    # One session
+
+    def load(self, key: str) -> Session | None:
+        return self.shard(key).load(key)
+
+    def newer(self, known: Session) -> Session | None:
+        return self.shard(known.key).newer(known)
+
+    def write(self, commit: Commit) -> None:
+        self.shard(commit.session.key).write(commit)
+
+    def landed(self, commit: Commit) -> bool | None:
+        return self.shard(commit.session.key).landed(commit)
+
+    def delete(self, key: str, expected: Version | None = None) -> bool:
+        return self.shard(key).delete(key, expected)
+
+    def version(self, key: str) -> Version | None:
+        return self.shard(key).version(key)
+
+    def release(self, key: str) -> None:
+        self.shard(key).release(key)
+
+    def describe(self, key: str) -> SessionInfo | None:
+        return self.shard(key).describe(key)
+
+    def window(
+        self, key: str, *, limit: int | None = None, before: int | None = None, after: int | None = None
+    ) -> list[Message] | None:
+        return self.shard(key).window(key, limit=limit, before=before, after=after)
+
+    def has_archive(self, key: str) -> bool:
+        return self.shard(key).has_archive(key)
+
+    def archive(self, key: str) -> Iterator[Message]:
+        return self.shard(key).archive(key)
+
+    def rename(self, key: str, new_key: str, expected: Version) -> None:
+        here, there = self.shard(key), self.shard(new_key)
+        if here is there:
+            here.rename(key, new_key, expected)
+        else:
+            super().rename(key, new_key, expected)
+
+    def compact(self, key: str) -> None:
+        self.shard(key).compact(key)
+
+    def verify(self, key: str) -> list[Finding]:
+        return self.shard(key).verify(key)
+
+    def salvage(self, key: str) -> Salvaged | None:
+        return self.shard(key).salvage(key)
+
+    def put_salvaged(self, salvaged: Salvaged) -> list[str]:
+        key = salvaged.session.key
+        return self._named(key, self.shard(key).put_salvaged(salvaged))
+
+    def accept_edits(self, key: str) -> list[str]:
+        return self._named(key, self.shard(key).accept_edits(key))
+
+    # Several sessions
+
+    def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
+        errors: list[Exception | None] = [None] * len(commits)
+        for name, numbers in self._by_shard([commit.session.key for commit in commits]).items():
+            found = self.shards[name].write_many([commits[number] for number in numbers])
+            for number, error in zip(numbers, found, strict=True):
+                errors[number] = error
+        return errors
+
+    def erase(self, keys: Sequence[str], tell: Callable[[str], object] = str) -> Erasure:
+        done = [
+            (name, self.shards[name].erase([keys[number] for number in numbers], tell))
+            for name, numbers in self._by_shard(keys).items()
+        ]
+        return Erasure(
+            sessions=tuple(chain.from_iterable(one.sessions for _, one in done)),
+            quarantined=tuple(_named(name, kept) for name, one in done for kept in one.quarantined),
+            files=tuple(chain.from_iterable(one.files for _, one in done)),
+            finished=tuple(chain.from_iterable(one.finished for _, one in done)),
+            waits=tuple(f"{name}: {reason}" for name, one in done for reason in one.waits),
+        )
+
+    def copies_of(self, keys: Sequence[str]) -> list[Finding]:
+        return [one for store in self.shards.values() for one in store.copies_of(keys)]
+
+    def _by_shard(self, keys: Sequence[str]) -> dict[str, list[int]]:
+        """Return the numbers of some keys, by their shards."""
+        found: dict[str, list[int]] = {}
+        for number, key in enumerate(keys):
+            found.setdefault(shard_of(key, self.shards), []).append(number)
+        return found
+
+    # All sessions
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        return chain.from_iterable([store.keys(prefix) for store in self.shards.values()])
+
+    def infos(
+        self,
+        prefix: str = "",
+        *,
+        after: SessionInfo | None = None,
+        limit: int | None = None,
+        order: Order = "recent",
+    ) -> list[SessionInfo]:
+        pages = [store.infos(prefix, after=after, limit=limit, order=order) for store in self.shards.values()]
+        return in_order(chain.from_iterable(pages), order, after, limit)
+
+    def search(
+        self, text: str, *, key: str | None = None, prefix: str = "", limit: int = 20, skip: Collection[str] = ()
+    ) -> list[SearchHit]:
+        if key is not None:
+            return self.shard(key).search(text, key=key, prefix=prefix, limit=limit, skip=skip)
+        found = [store.search(text, prefix=prefix, limit=limit, skip=skip) for store in self.shards.values()]
+        return merged(chain.from_iterable(found), limit)
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        return dict(chain.from_iterable(store.sizes(prefix).items() for store in self.shards.values()))
+
+    def total_bytes(self) -> int | None:
+        found = [store.total_bytes() for store in self.shards.values()]
+        return None if None in found else sum(one or 0 for one in found)
+
+    # Quarantine, under names such as "a/7-12"
+
+    def quarantined(self) -> list[Quarantined]:
+        found = [_named(name, one) for name, store in self.shards.items() for one in store.quarantined()]
+        return sorted(found, key=lambda one: one.moved)
+
+    def quarantined_of(self, key: str) -> list[Quarantined]:
+        name = shard_of(key, self.shards)
+        return [_named(name, one) for one in self.shards[name].quarantined_of(key)]
+
+    def count_quarantined(self) -> int:
+        return sum(store.count_quarantined() for store in self.shards.values())
+
+    def read_quarantined(self, name: str) -> bytes | None:
+        shard, _, rest = name.partition("/")
+        return self.shards[shard].read_quarantined(rest) if shard in self.shards else None
+
+    def purge_quarantined(self, name: str) -> bool:
+        shard, _, rest = name.partition("/")
+        return shard in self.shards and self.shards[shard].purge_quarantined(rest)
+
+    def _named(self, key: str, names: Sequence[str]) -> list[str]:
+        return [f"{shard_of(key, self.shards)}/{name}" for name in names]
+
+    # The stores
+
+    def repairs(self) -> list[Finding]:
+        return [one for store in self.shards.values() for one in store.repairs()]
+
+    def strays(self) -> list[Finding]:
+        return [one for store in self.shards.values() for one in store.strays()]
+
+    def attach(self, manager: object) -> None:
+        with ExitStack() as stack:
+            for store in self.shards.values():
+                store.attach(manager)
+                stack.callback(store.detach, manager)
+            stack.pop_all()
+
+    def detach(self, manager: object) -> None:
+        for store in self.shards.values():
+            store.detach(manager)
+
+    def close(self) -> None:
+        with ExitStack() as stack:
+            for store in self.shards.values():
+                stack.callback(store.close)
+
+    def __repr__(self) -> str:
+        return f"<ShardedStore of {', '.join(f'{name}: {store!r}' for name, store in self.shards.items())}>"
+
+
+def _named(name: str, kept: Quarantined) -> Quarantined:
+    """Return what is in quarantine of a shard under the name that it has here."""
+    return attrs.evolve(kept, name=f"{name}/{kept.name}")

@@ -1,0 +1,207 @@
+"""Several stores as one: where a session lives, what a shard that is down harms, and how shards are added."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from session_manager import InvalidStorageError, SessionManager, StorageError
+from session_manager.stores import copy
+from session_manager.stores.files.names import file_name
+from session_manager.stores.log import LogStore
+from session_manager.stores.memory import MemoryStore
+from session_manager.stores.sharded import ShardedStore, shard_of
+from session_manager.stores.wrapped import WrappedStore
+from session_manager.testing.strategies import keys
+
+NAMES = st.sets(st.text("abcdefgh", min_size=1, max_size=3), min_size=1, max_size=6)
+
+
+@given(keys(), NAMES, st.text("abcdefgh", min_size=1, max_size=3))
+def test_a_new_shard_takes_only_its_own_sessions(key, names, new):
+    before, after = shard_of(key, names), shard_of(key, [*names, new])
+    assert after in (before, new)
+    assert shard_of(key, sorted(names)) == shard_of(key, sorted(names, reverse=True))
+
+
+def test_sessions_are_spread_evenly():
+    found = Counter(shard_of(f"telegram:{number}", ["a", "b", "c", "d"]) for number in range(20_000))
+    assert min(found.values()) > 4_700
+    assert max(found.values()) < 5_300
+
+
+def test_where_a_session_lives_stays_so_in_later_versions():
+    """The figures are the rule: sessions are found by them."""
+    found = [shard_of(key, ["eu-1", "eu-2", "us-1"]) for key in ("telegram:42", "slack:C01", "里斯本", "a", "tg:7:1")]
+    assert found == ["eu-1", "us-1", "eu-1", "us-1", "eu-1"]
+
+
+class Down(WrappedStore):
+    """A server that cannot be reached."""
+
+    down = False
+
+    def load(self, key):
+        self._look()
+        return super().load(key)
+
+    def write_many(self, commits):
+        self._look()
+        return super().write_many(commits)
+
+    def write(self, commit):
+        self._look()
+        super().write(commit)
+
+    def keys(self, prefix=""):
+        self._look()
+        return super().keys(prefix)
+
+    def infos(self, prefix="", **options):
+        self._look()
+        return super().infos(prefix, **options)
+
+    def search(self, text, **options):
+        self._look()
+        return super().search(text, **options)
+
+    def newer(self, known):
+        self._look()
+        return super().newer(known)
+
+    def _look(self):
+        if self.down:
+            raise StorageError("server", "cannot be reached")
+
+
+@pytest.fixture
+def shards():
+    return {name: Down(MemoryStore()) for name in "abc"}
+
+
+def fill(store, count=60):
+    with SessionManager(store) as m:
+        for number in range(count):
+            with m.turn(f"chat:{number}") as turn:
+                turn.add_message("user", f"number {number} of many")
+
+
+def test_a_shard_that_is_down_harms_its_own_sessions_alone(shards):
+    store = ShardedStore(shards)
+    fill(store)
+    shards["b"].down = True
+    with SessionManager(store) as m:
+        harmed = 0
+        for number in range(60):
+            key = f"chat:{number}"
+            if shard_of(key, "abc") == "b":
+                harmed += 1
+                with pytest.raises(StorageError), m.turn(key) as turn:
+                    turn.add_message("user", "more")
+            else:
+                with m.turn(key) as turn:
+                    turn.add_message("user", "more")
+                assert len(m.get_history(key)) == 2
+        assert 5 < harmed < 40
+        for call in (lambda: list(m), lambda: m.list_sessions(), lambda: m.search("number")):
+            with pytest.raises(StorageError, match="cannot be reached"):
+                call()
+        shards["b"].down = False
+        assert len(m) == 60
+
+
+@pytest.mark.parametrize("order", ["recent", "key"])
+def test_lists_and_searches_merge_the_pages_of_all_shards(shards, order):
+    fill(ShardedStore(shards))
+    alone = MemoryStore()
+    copy(ShardedStore(shards), alone)
+    store = ShardedStore(shards)
+    pages, after = [], None
+    while page := store.infos("chat:", after=after, limit=7, order=order):
+        pages.append(page)
+        after = page[-1]
+    assert [one.key for page in pages for one in page] == [one.key for one in alone.infos("chat:", order=order)]
+    assert [len(page) for page in pages] == [7] * 8 + [4]
+    assert store.search("many", limit=9) == alone.search("many", limit=9)
+    assert store.search("many", prefix="chat:1", limit=5) == alone.search("many", prefix="chat:1", limit=5)
+
+
+def test_many_writes_keep_their_order_and_their_errors(shards):
+    store = ShardedStore(shards)
+    fill(store, 9)
+    with SessionManager(store) as m:
+        for number in range(20):
+            m.add_message(f"chat:{number}", "user", "more")
+        assert m.save_all() == 20
+        m.verify()
+
+
+def test_a_session_is_renamed_into_another_shard_with_its_archive(shards):
+    store = ShardedStore(shards)
+    with SessionManager(store, archive=True) as m:
+        old = "chat:1"
+        new = next(f"chat:{n}" for n in range(2, 99) if shard_of(f"chat:{n}", "abc") != shard_of(old, "abc"))
+        m.add(old, *({"role": "user", "content": f"{n}"} for n in range(5)))
+        m.save(old)
+        m.truncate_history(old, 2)
+        m.rename(old, new)
+        assert [one.content for one in m.get_history(new)] == ["3", "4"]
+        assert [one.content for one in m.get_archive(new)] == ["0", "1", "2"]
+        assert old not in m
+
+
+def test_shards_are_added_by_copy(tmp_path):
+    def opened(*names):
+        return ShardedStore({name: LogStore(tmp_path / name) for name in names})
+
+    store = opened("a", "b")
+    fill(store, 40)
+    store.close()
+    before, after = opened("a", "b"), MemoryStore()
+    copy(before, after)
+    moved = [key for key in before.keys("chat:") if shard_of(key, ["a", "b", "c"]) == "c"]
+    before.close()
+    grown = opened("a", "b", "c")
+    report = copy(after, grown)
+    assert report.ok
+    assert sorted(report.copied) == sorted(moved)
+    assert len(report.present) == 40 - len(moved)
+    for key in moved:
+        assert grown.shards[shard_of(key, ["a", "b"])].delete(key)
+    assert sorted(grown.keys()) == sorted(after.keys())
+    assert sorted(grown.shards["c"].keys()) == sorted(moved)
+    grown.close()
+
+
+def test_quarantine_has_names_of_its_shard(tmp_path):
+    store = ShardedStore({name: LogStore(tmp_path / name) for name in "ab"})
+    fill(store, 6)
+    key = "chat:3"
+    name = shard_of(key, "ab")
+    store.close()
+    (tmp_path / name / file_name(key, ".session.jsonl")).write_bytes(b"damaged")
+    store = ShardedStore({one: LogStore(tmp_path / one) for one in "ab"})
+    assert store.delete(key)
+    (kept,) = store.quarantined()
+    assert kept.name.startswith(f"{name}/")
+    assert store.quarantined_of(key) == [kept]
+    assert store.read_quarantined(kept.name) == b"damaged"
+    assert store.read_quarantined("nowhere/x") is None
+    assert store.purge_quarantined(kept.name) is True
+    assert store.count_quarantined() == 0
+    store.close()
+
+
+@pytest.mark.parametrize("shards", [{}, {"": MemoryStore()}, {"a/b": MemoryStore()}])
+def test_names_that_cannot_be_are_refused(shards):
+    with pytest.raises(InvalidStorageError):
+        ShardedStore(shards)
+
+
+def test_only_stores_are_shards():
+    for wrong in ([MemoryStore()], {"a": "memory:"}, {1: MemoryStore()}):
+        with pytest.raises(TypeError):
+            ShardedStore(wrong)
