@@ -34,6 +34,7 @@ An error carries its evidence as attributes and can be pickled. None of them, an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -68,6 +69,23 @@ __all__ = [
 _SHOWN_KEY = 80
 _SHOWN_BITS = 128
 _PLAIN = (str, bytes, float, bool, type(None))
+
+
+_SERVER_URL = re.compile(r"(postgres(?:ql)?:)(.*)", re.DOTALL | re.IGNORECASE)
+
+
+def without_password(storage: str) -> str:
+    """Return a URL or path as it may be shown: of a server's URL no user, no password, and no options, which may have one.
+
+    >>> without_password("postgresql://bot:secret@db.internal/chats?sslmode=require")
+    'postgresql://db.internal/chats'
+    """
+    match = _SERVER_URL.match(storage)
+    if match is None:
+        return storage
+    _, at, place = match[2].rpartition("@")
+    place = place.partition("?")[0]
+    return f"{match[1]}//{place}" if at else f"{match[1]}{place}"
 
 
 def _shown(key: object) -> str:
@@ -207,8 +225,9 @@ class InvalidStorageError(SessionManagerError, ValueError):
     """A storage URL or path that cannot be what it says. Nothing was created."""
 
     def __init__(self, url: str, reason: str) -> None:
+        url = without_password(url)
         super().__init__(url, reason)
-        #: The URL or path as it was given.
+        #: The URL or path as it was given, without a password.
         self.url: str = url
         #: What is wrong, and the right URL where there is one.
         self.reason: str = reason
@@ -297,6 +316,7 @@ class StorageError(SessionManagerError):
     """The storage could not be read or written; the `OSError` is its ``__cause__``."""
 
     def __init__(self, path: str, reason: str) -> None:
+        path = without_password(path)
         super().__init__(path, reason)
         #: The file or directory.
         self.path: str = path

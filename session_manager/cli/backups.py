@@ -10,6 +10,7 @@ from session_manager.cli.output import counted, json_value, print_findings
 from session_manager.cli.parameters import json_option, storage_option, yes_option
 from session_manager.cli.terminal import progress_bar
 from session_manager.cli.text import amount, clock_time, one_line
+from session_manager.errors import without_password
 from session_manager.operations.verification import Backup
 
 __all__ = ["backup", "restore", "verify_backup"]
@@ -73,7 +74,7 @@ def restore(storage: str, target: str, *, discard: bool, yes: bool, as_json: boo
     if not yes:
         lost = "remove" if discard else "keep beside it"
         click.confirm(
-            f"Put {one_line(target)} in the place of {one_line(storage)}, and {lost} what is there?",
+            f"Put {one_line(target)} in the place of {one_line(without_password(storage))}, and {lost} what is there?",
             abort=True,
             err=True,
         )

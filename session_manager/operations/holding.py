@@ -23,15 +23,18 @@ def holder(storage: Storage) -> Holder | None:
 
     :param storage: a URL, a path, or an open store.
     :raises TypeError, InvalidStorageError: if it is no URL and no path.
-    :raises StorageError: if there is nothing, it cannot be read, or this system does not tell who has a database open.
+    :raises StorageError: if there is nothing, it cannot be read, or this system does not tell who has a database open; or if it is on a server.
 
     >>> holder("memory:") is None
     True
     """
     if isinstance(storage, Store):
-        path = getattr(storage, "path", "")
+        path, server = getattr(storage, "path", ""), getattr(storage, "server", "")
     else:
-        _, _, path = parts_of(storage)
+        text, scheme, path = parts_of(storage)
+        server = text if scheme == "postgresql" else ""
+    if server:
+        raise StorageError(server, "is on a server, which many processes may use: its view pg_stat_activity shows them")
     if not path:
         return None
     place = os.path.realpath(path)

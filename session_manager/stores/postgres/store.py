@@ -27,6 +27,7 @@ from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 from session_manager.stores.descriptions import Quarantined
+from session_manager.stores.erasure import Erasure
 from session_manager.stores.order import Order
 from session_manager.stores.postgres.commits import Prepared
 from session_manager.stores.postgres.connecting import Connect, Connections, Limits, Pool, connecting_to, place_of
@@ -142,17 +143,18 @@ class PostgresStore(Store):
             check_seconds(statement_timeout, "statement_timeout", most=_LONGEST)
         if connect is not None:
             check_callable(connect, "connect")
-        self.path = f"{place_of(url)}, schema {schema}"
+        #: The server, the database and the schema, as errors name them.
+        self.server = f"{place_of(url)}, schema {schema}"
         self.read_only = read_only
         limits = Limits(connect_timeout, statement_timeout, pooled, durable, read_only)
         opener = connect or connecting_to(url, limits)
-        self._connections = Connections(self.path, schema, limits, opener, pool)
+        self._connections = Connections(self.server, schema, limits, opener, pool)
         self._writing = Writing(self._connections)
         self.shared = not exclusive
         self.indexed = search
         is_open = False
         try:
-            self._call(partial(open_schema, path=self.path, read_only=read_only))
+            self._call(partial(open_schema, path=self.server, read_only=read_only))
             if search and not read_only:
                 self._call(create_index)
             is_open = True
@@ -191,7 +193,7 @@ class PostgresStore(Store):
         limit: int | None = None,
         order: Order = "recent",
     ) -> list[SessionInfo]:
-        return self._call(partial(page_of, path=self.path, prefix=prefix, after=after, limit=limit, order=order))
+        return self._call(partial(page_of, path=self.server, prefix=prefix, after=after, limit=limit, order=order))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         self._connections.check()
@@ -208,7 +210,7 @@ class PostgresStore(Store):
         try:
             return self._call(lambda handle: function(handle, key))
         except DamageError as error:
-            raise_alone(CorruptSessionError(key, self.path, None, str(error)))
+            raise_alone(CorruptSessionError(key, self.server, None, str(error)))
 
     def _call(self, function: Callable[[Handle], T]) -> T:
         """Call a function that reads, or whose repetition does no harm.
@@ -223,7 +225,7 @@ class PostgresStore(Store):
                     return function(handle)
                 except psycopg.Error as error:
                     if tries == 0 or not is_lost(error, handle.connection):
-                        raise storage_error(self.path, error) from error
+                        raise storage_error(self.server, error) from error
 
     # Writing
 
@@ -270,7 +272,10 @@ class PostgresStore(Store):
 
     def compact(self, key: str) -> None:  # noqa: ARG002 - the space is that of all sessions
         self._check_writable()
-        for table in ("sessions", "commits", "messages", "tombstones"):
+        self._vacuum()
+
+    def _vacuum(self) -> None:
+        for table in ("sessions", "commits", "messages", "tombstones", "quarantine"):
             self._call(lambda handle, table=table: handle.run(f"VACUUM {{s}}.{table}", prepare=False))  # type: ignore[misc]
 
     # Searching
@@ -302,7 +307,7 @@ class PostgresStore(Store):
     def salvage(self, key: str) -> Salvaged | None:
         def find(handle: Handle) -> Salvaged | None:
             with handle.reading():
-                return salvage_rows(handle, self.path, key)
+                return salvage_rows(handle, self.server, key)
 
         return self._call(find)
 
@@ -310,7 +315,7 @@ class PostgresStore(Store):
         session = salvaged.session
 
         def found(handle: Handle) -> Salvaged:
-            there = salvage_rows(handle, self.path, session.key)
+            there = salvage_rows(handle, self.server, session.key)
             if there is None or not there.agrees(salvaged):
                 raise ConflictError(session.key, session.version, None, "it has changed since")
             return salvaged
@@ -337,6 +342,11 @@ class PostgresStore(Store):
 
         return self._writing.alone(key, work)
 
+    def erase(self, keys: Sequence[str], tell: Callable[[str], object] = str) -> Erasure:
+        done = super().erase(keys, tell)
+        self._vacuum()
+        return done
+
     # Quarantine
 
     def quarantined(self) -> list[Quarantined]:
@@ -356,17 +366,17 @@ class PostgresStore(Store):
             reasons = self._call(partial(damages, key=key))
         except StorageError as error:
             reasons = [error.reason]
-        return [Finding(key, self.path, None, reason) for reason in reasons]
+        return [Finding(key, self.server, None, reason) for reason in reasons]
 
     def strays(self) -> list[Finding]:
-        return [Finding(None, self.path, None, reason) for reason in self._call(strays)]
+        return [Finding(None, self.server, None, reason) for reason in self._call(strays)]
 
     def close(self) -> None:
         self._connections.close()
 
     def __repr__(self) -> str:
         risk = self._connections.risk
-        return f"<PostgresStore {self.path!r}{f', which {risk}' if risk else ''}>"
+        return f"<PostgresStore {self.server!r}{f', which {risk}' if risk else ''}>"
 
 
 def _catch_up(handle: Handle) -> bool:
