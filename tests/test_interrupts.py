@@ -20,7 +20,7 @@ from tests.support.places import ROOT
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.12 has begun it")
 
 #: Blocks that may be left without their end: they suppress an error, or close a file that is closed anyway.
-HARMLESS = {"CleanMark.put_back", "FoundFile.pieces", "is_strange_log"}
+HARMLESS = {"CleanMark.put_back", "FoundFile.pieces", "is_strange_log", "read_responses"}
 
 
 def functions(code):

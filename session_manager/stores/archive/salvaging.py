@@ -144,9 +144,10 @@ def _edited_lines(archives: ArchiveFiles, key: str, version: Version) -> list[Ar
     if (data := archives.raw(key)) is None:
         return []
     try:
-        return [one for one in edited_lines(data, key) if _counts(one, version)]
+        lines = list(edited_lines(data, key))
     except DecodeError as error:
         raise_alone(CorruptSessionError(key, archives.path_of(key), error.offset, error.reason))
+    return [one for one in lines if _counts(one, version)]
 
 
 def _counts(line: Archived, version: Version) -> bool:
