@@ -188,7 +188,7 @@ def test_resets_at_any_moment_leave_only_whole_applied_turns(tmp_path):
 
 
 def test_summaries_of_killed_processes_lose_and_double_nothing(tmp_path, size):
-    storage, (amount, kills) = f"sqlite:{tmp_path / 'chats.db'}", size.of((24, 1), (120, 6), (1200, 60))
+    storage, (amount, kills) = f"sqlite:{tmp_path / 'chats.db'}", size.of((40, 2), (120, 6), (1200, 60))
     chance = random.Random()
 
     def begin(who):
