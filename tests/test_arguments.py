@@ -70,7 +70,10 @@ MANAGER = {
 #: For each constructor its other arguments, and for each of its parameters values that it must refuse, by error.
 CONSTRUCTORS = {
     SessionManager: ({"storage": "chats"}, MANAGER),
-    AsyncSessionManager: ({"storage": "chats"}, MANAGER),
+    AsyncSessionManager: (
+        {"storage": "chats"},
+        {**MANAGER, "threads": {TypeError: ["8", True, 2.0, None], ValueError: [0, -1]}},
+    ),
     open_store: ({"url": "chats"}, {"url": NO_STORE_PATH, "read_only": NO_BOOL}),
     SnapshotStore: (
         {"path": "chats"},

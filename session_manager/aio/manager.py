@@ -19,7 +19,7 @@ import anyio.lowlevel
 from session_manager.aio.offloading import are_heavy, is_long
 from session_manager.aio.turn import AsyncTurn, held
 from session_manager.aio.workers import Workers, in_a_thread_of_its_own, to_the_end
-from session_manager.arguments import check_bool, check_type, several
+from session_manager.arguments import check_bool, check_int, check_type, several
 from session_manager.errors import ClosedError
 from session_manager.history.context import OPTIONS, ContextOptions, context
 from session_manager.history.rules import BY_SHAPE, Rules
@@ -101,8 +101,10 @@ class AsyncSessionManager(Resource):
     The storage is opened by ``async with``, or by the first call. Tasks of several event loops may use it at once, and so may
     threads, by the `SessionManager` that it wraps.
 
-    :param storage: like all other arguments, as for `SessionManager`. Arguments are checked at once. Errors of the storage are
-        raised when it is opened.
+    :param storage: like all other arguments but `threads`, as for `SessionManager`. Arguments are checked at once. Errors of the
+        storage are raised when it is opened.
+    :param threads: how many calls that write wait for the storage at once, from 1; half as many read. More help with a server that
+        is far away; each may use one of its connections.
 
     >>> async def main() -> list[str]:
     ...     async with AsyncSessionManager() as m:
@@ -131,8 +133,10 @@ class AsyncSessionManager(Resource):
         rules: Rules = BY_SHAPE,
         on_event: OnEvent | None = None,
         slow_save: float | None = 1.0,
+        threads: int = 8,
     ) -> None:
         warn_if_unset(storage, stacklevel=2)
+        check_int(threads, "threads", least=1)
         check_options(
             storage,
             clock=clock,
@@ -169,18 +173,20 @@ class AsyncSessionManager(Resource):
         self._is_closed = False
         #: Held by the thread that opens or closes it: tasks of several loops may do so at once.
         self._changing = threading.Lock()
-        self._workers = Workers()
+        self._workers = Workers(threads)
 
     @classmethod
-    def wrap(cls: type[M], manager: SessionManager) -> M:
+    def wrap(cls: type[M], manager: SessionManager, *, threads: int = 8) -> M:
         """Return an async manager beside synchronous code, on the same manager.
 
         Its `close` waits for its running calls, and leaves the wrapped manager open.
 
-        :raises TypeError: if it is no `SessionManager`.
+        :param threads: how many calls that write wait for the storage at once, from 1; half as many read.
+        :raises TypeError: if it is no `SessionManager`, or no int.
+        :raises ValueError: if it is less.
         """
         check_type(manager, (SessionManager,), "manager must be a SessionManager")
-        self = cls()
+        self = cls(threads=threads)
         self._wrapped, self._owns_manager = manager, False
         return self
 

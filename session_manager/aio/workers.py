@@ -27,8 +27,8 @@ __all__ = ["Signal", "Threads", "Workers", "in_a_thread_of_its_own"]
 
 R = TypeVar("R")
 
-#: The largest numbers of threads. Two are enough for computations, which wait for each other anyway (the GIL).
-_READING, _WRITING, _COMPUTING = 4, 8, 2
+#: The largest number of threads for computations, which wait for each other anyway (the GIL).
+_COMPUTING = 2
 
 #: How many calls in a row keep an event loop for a millisecond or two.
 _ROW = 100
@@ -135,10 +135,15 @@ class Threads(Resource):
 class Workers(Resource):
     """The threads of a manager. Reads, writes and computations each have their own, and do not wait for each other."""
 
-    reading: Threads = attrs.field(factory=lambda: Threads(_READING))
-    writing: Threads = attrs.field(factory=lambda: Threads(_WRITING))
+    #: How many write, at most; half as many read.
+    count: int
+    reading: Threads = attrs.field(init=False)
+    writing: Threads = attrs.field(init=False)
     #: For work in RAM that would keep an event loop for too long.
     computing: Threads = attrs.field(factory=lambda: Threads(_COMPUTING))
+
+    def __attrs_post_init__(self) -> None:
+        self.reading, self.writing = Threads((self.count + 1) // 2), Threads(self.count)
 
     def stop(self, *, wait: bool) -> None:
         """Take no more calls: `Threads.stop`."""
