@@ -14,6 +14,7 @@ from benchmarks.workloads.cold import cold
 from benchmarks.workloads.context import context
 from benchmarks.workloads.get_history import get_history
 from benchmarks.workloads.import_package import import_package
+from benchmarks.workloads.importing import importing
 from benchmarks.workloads.log import log
 from benchmarks.workloads.loop_lag import loop_lag
 from benchmarks.workloads.many import many
@@ -50,5 +51,6 @@ WORKLOADS: dict[str, Callable[[Place], Iterator[Case]]] = {
     "backup": backup,
     "loop": loop_lag,
     "import": import_package,
+    "importing": importing,
     "sizes": sizes,
 }

@@ -40,6 +40,7 @@ __all__ = ["Converter", "ForeignError", "converter", "records"]
 T = TypeVar("T")
 _Hook = Callable[[Any, Any], Any]
 
+_DECODED = frozenset((str, int, float, bool, type(None), dict, list))
 _LISTS = (list, tuple, View, Sequence)
 _AWARE = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -231,10 +232,11 @@ def _structure_record(kind: Any, converter: cattrs.Converter) -> _Hook:
     make = make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=False, _cattrs_use_alias=True)
 
     def structure(value: Any, kind: Any) -> Any:
-        _checked(value, Mapping, "an object")
+        if type(value) is not dict:
+            _checked(value, Mapping, "an object")
         if "rest" in fields:
             unknown = {name: one for name, one in value.items() if name not in fields or name == "rest"}
-            value = {**{name: one for name, one in value.items() if name in fields}, "rest": unknown}
+            value = {**value, "rest": unknown}
         return make(value, kind)
 
     return structure
@@ -254,6 +256,16 @@ def _unstructure_object(value: JsonObject) -> dict[str, Any]:
 
 def _structure_object(value: Any, _: Any) -> JsonObject:
     return json_object(value, "")
+
+
+def _structure_decoded(value: Any, _: Any) -> JsonObject:
+    """Structure an object whose values were decoded from JSON, or are those of a database's columns: no more than these are checked."""
+    if type(value) is not dict:
+        _checked(value, Mapping, "an object")
+    for one in value.values():
+        if type(one) not in _DECODED or (type(one) is float and not math.isfinite(one)):
+            return json_object(value, "")
+    return JsonObject(value)
 
 
 # Messages and sessions.
@@ -363,6 +375,7 @@ converter.register_unstructure_hook(Message, _unstructure_message)
 #:
 #: An attrs class with a field ``rest: JsonObject`` finds them there. It is only given data of JSON.
 records = converter.copy()
+records.register_structure_hook(JsonObject, _structure_decoded)
 records.register_structure_hook_factory(attrs.has, _structure_record)
 records.register_structure_hook_factory(_is_session, _structure_session)
 records.register_structure_hook(Message, _structure_message)

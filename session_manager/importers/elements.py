@@ -11,6 +11,8 @@ __all__ = ["elements", "texts_in"]
 
 #: A whole string, the start of a string that is not all there, or a character that gives the structure.
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|"|[\[\]{},]', re.DOTALL)
+#: Everything up to the next bracket that is in no string.
+_INNER = re.compile(rb'[^"\[\]{}]*(?:"[^"\\]*(?:\\.[^"\\]*)*"[^"\[\]{}]*)*[\[\]{}]', re.DOTALL)
 _SPACE = b" \t\r\n"
 
 
@@ -25,34 +27,60 @@ def elements(pieces: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
     >>> list(elements([b'[{"a": 1},\n {"b"', b': "]"}]']))
     [(1, b'{"a": 1}'), (2, b'{"b": "]"}')]
     """
-    data, at, depth, line = b"", 0, 0, 1
-    for piece in _grown(pieces):
-        data += piece
+    array = _Array()
+    waiting = bytearray()
+    for piece in pieces:
+        waiting += piece
+        if len(waiting) >= len(array.data):  # a large element is not searched anew for each piece
+            yield from array.fed(bytes(waiting))
+            waiting.clear()
+    yield from array.fed(bytes(waiting))
+    if array.depth:
+        yield from _stripped(array.data, array.line)
+
+
+class _Array:
+    """An array while its bytes come in."""
+
+    def __init__(self) -> None:
+        #: The bytes of the element that is not all there.
+        self.data = b""
+        #: How many brackets are open.
+        self.depth = 0
+        #: The line on which the element begins.
+        self.line = 1
+        self._at = 0
+
+    def fed(self, more: bytes) -> Iterator[tuple[int, bytes]]:
+        """Iterate over the elements that end in more bytes."""
+        data = self.data + more
         start = 0
-        while (match := _TOKEN.search(data, at)) is not None:
-            token, at = match.group(), match.end()
-            if token == b'"':
-                at = match.start()
-                break
+        while (token := self._next(data)) != b"":
             if token in b"[{":
-                depth += 1
-                start = at if depth == 1 else start
-            elif token in b"]}" or (token == b"," and depth == 1):
-                ends = depth == 1
-                depth -= token != b","
-                if ends:
-                    found = data[start : match.start()]
-                    yield from _stripped(found, line)
-                    line += found.count(b"\n")
-                    start = at
-                if depth == 0:
-                    return
-        else:
-            at = len(data)
-        if depth:
-            data, at = data[start:], at - start
-    if depth:
-        yield from _stripped(data, line)
+                self.depth += 1
+                start = self._at if self.depth == 1 else start
+            elif self.depth and (token in b"]}" or (token == b"," and self.depth == 1)):
+                if self.depth == 1:
+                    found = data[start : self._at - 1]
+                    yield from _stripped(found, self.line)
+                    self.line += found.count(b"\n")
+                    start = self._at
+                self.depth -= token != b","
+        self.data = data[start:] if self.depth else b""
+        self._at = self._at - start if self.depth else 0
+
+    def _next(self, data: bytes) -> bytes:
+        """Return the last byte of the next token; nothing if there is none, or it is not all there."""
+        is_inner = self.depth > 1
+        match = _INNER.match(data, self._at) if is_inner else _TOKEN.search(data, self._at)
+        if match is None:
+            self._at = self._at if is_inner else len(data)
+            return b""
+        if match.group() == b'"':
+            self._at = match.start()
+            return b""
+        self._at = match.end()
+        return data[self._at - 1 : self._at]
 
 
 def texts_in(file: SourceFile) -> Iterator[tuple[int | None, int | None, bytes]]:
@@ -74,15 +102,3 @@ def _stripped(found: bytes, line: int) -> Iterator[tuple[int, bytes]]:
     text = found.lstrip(_SPACE)
     if text:
         yield line + found[: len(found) - len(text)].count(b"\n"), text.rstrip(_SPACE)
-
-
-def _grown(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Join pieces to ever larger ones, so that a long string is not searched anew for each."""
-    joined, wanted = bytearray(), 1
-    for piece in pieces:
-        joined += piece
-        if len(joined) >= wanted:
-            yield bytes(joined)
-            joined.clear()
-            wanted = min(wanted + len(piece), 1 << 24)
-    yield bytes(joined)

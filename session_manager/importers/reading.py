@@ -172,19 +172,22 @@ def record_of(value: Mapping[str, Any], kind: type[T]) -> tuple[T, list[str]]:
     :param kind: an attrs class. A wrong field with a default gets that.
     :raises InvalidDataError: if another field is missing or wrong.
     """
-    optional = {one.alias for one in attrs.fields(kind) if one.default is not attrs.NOTHING}  # type: ignore[arg-type]
     reasons: list[str] = []
-    value = dict(value)
     while True:
         try:
             return records.structure(value, kind), reasons
         except InvalidDataError as error:
             field = re.split(r"[.\[]", error.path.removeprefix("rest."), maxsplit=1)[0]
-            is_known = field in attrs.fields_dict(kind)  # type: ignore[arg-type]
-            if field not in value or (is_known and field not in optional):
+            if field not in value or not _is_needless(field, kind):
                 raise
             reasons.append(reason_of(error))
-            del value[field]
+            value = {name: one for name, one in value.items() if name != field}
+
+
+def _is_needless(field: str, kind: type) -> bool:
+    """Say whether a record can do without a field: one that its class does not have, or that has a default."""
+    known = {one.alias: one.default for one in attrs.fields(kind)}
+    return known.get(field) is not attrs.NOTHING
 
 
 def message_of(

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.once
 
 README = (ROOT / "benchmarks" / "README.md").read_text()
 #: These start many processes, or wait for minutes.
-SLOW = {"import", "loop", "open", "sizes"}
+SLOW = {"import", "importing", "loop", "open", "sizes"}
 OURS = [name for name, kind in CONTENDERS.items() if not kind.package]
 times = st.floats(1e-6, 1e3)
 
