@@ -66,6 +66,8 @@ class Server:
     """
 
     settings: dict = attrs.field(factory=dict)
+    #: The server that it follows, as its standby.
+    primary: Server | None = None
     path: str = attrs.field(init=False)
     port: int = attrs.field(factory=free_port, init=False)
     process: subprocess.Popen | None = attrs.field(default=None, init=False)
@@ -75,6 +77,9 @@ class Server:
         user = _user()
         if user is not None:
             os.chown(self.path, user.pw_uid, user.pw_gid)
+        if self.primary is not None:
+            self._run("pg_basebackup", "-D", self.data, "-R", "-d", f"{self.primary.url}?application_name=standby")
+            return
         self._run("initdb", "-D", self.data, "-U", "tester", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
 
     @property

@@ -28,6 +28,9 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 #: Opens a connection.
 Connect = Callable[[], Connection]
 
+#: After some 30 s without a sign of life from the server's machine a connection ends: with bytes that it has not acknowledged,
+#: and while an answer is awaited. Linux would wait for some 15 minutes, and two hours.
+_NETWORK = {"tcp_user_timeout": 30_000, "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
 #: So many idle connections are kept.
 _IDLE = 8
 _SETTINGS = """
@@ -86,10 +89,9 @@ def place_of(url: str) -> str:
 
 def connecting_to(url: str, limits: Limits) -> Connect:
     """Return a function that opens a connection to a URL."""
-    told = (
-        {} if "connect_timeout" in conninfo_to_dict(url) else {"connect_timeout": max(2, round(limits.connect_timeout))}
-    )
-    conninfo = make_conninfo(url, **told)
+    told = conninfo_to_dict(url)
+    defaults = {**_NETWORK, "connect_timeout": max(2, round(limits.connect_timeout))}
+    conninfo = make_conninfo(url, **{name: value for name, value in defaults.items() if name not in told})
     return lambda: psycopg.connect(conninfo, autocommit=True)
 
 

@@ -108,6 +108,17 @@ def test_the_name_of_a_schema_is_a_plain_one(place, schema):
         place.schema = "none_such"
 
 
+def test_the_bounds_of_the_network_are_those_of_the_url_or_some_seconds(place):
+    with closing(place.open()) as store:
+        store.version("k")
+        told = store._connections._idle[-1].info.get_parameters()
+    assert (told["tcp_user_timeout"], told["keepalives_idle"], told["connect_timeout"]) == ("30000", "15", "10")
+    place.url = psycopg.conninfo.make_conninfo(place.url, tcp_user_timeout=7000, connect_timeout=3)
+    with closing(place.open()) as store:
+        told = store._connections._idle[-1].info.get_parameters()
+    assert (told["tcp_user_timeout"], told["keepalives_idle"], told["connect_timeout"]) == ("7000", "15", "3")
+
+
 # Its schema
 
 
