@@ -43,11 +43,16 @@ _LINES = """
     INSERT INTO {s}.messages (session, position, line, checksum, archived)
     SELECT base.id, one.* FROM base, unnest(%b::int8[], %b::bytea[], %b::int8[], %b::bool[]) AS one
 """
+#: Messages that are added behind each other, the most frequent ones: each array that is bound costs as much as a message.
+_NEXT_LINES = """
+    INSERT INTO {s}.messages (session, position, line, checksum)
+    SELECT base.id, %s + number - 1, line, checksum
+    FROM base, unnest(%b::bytea[], %b::int8[]) WITH ORDINALITY AS one (line, checksum, number)
+"""
 _PRUNED = ", pruned AS (DELETE FROM {s}.commits USING base WHERE session = base.id AND revision < %s)"
-_WHOLE = f"WITH base AS ({{base}}), noted AS ({_NOTED}), lines AS ({_LINES}){{pruned}} SELECT id FROM base"  # noqa: S608 - of constants
-_APPEND = _WHOLE.replace("{base}", _UPDATE).replace("{pruned}", "")
-_APPEND_AND_PRUNE = _WHOLE.replace("{base}", _UPDATE).replace("{pruned}", _PRUNED)
-_CREATE = _WHOLE.replace("{base}", _INSERT).replace("{pruned}", "")
+_APPEND = f"WITH base AS ({_UPDATE}), noted AS ({_NOTED}), lines AS ({_NEXT_LINES}) SELECT id FROM base"  # noqa: S608 - of constants
+_APPEND_AND_PRUNE = _APPEND.replace(") SELECT id FROM base", f"){_PRUNED} SELECT id FROM base")  # noqa: S608 - of constants
+_CREATE = f"WITH base AS ({_INSERT}), noted AS ({_NOTED}), lines AS ({_LINES}) SELECT id FROM base"  # noqa: S608 - of constants
 
 _BY_ID = "WITH base AS (SELECT %s::int8 AS id) "
 _DROP = "DELETE FROM {s}.messages WHERE session = %s AND position >= %s AND position < %s AND NOT archived"
@@ -97,10 +102,12 @@ class Prepared:
 
     @property
     def is_one_statement(self) -> bool:
-        """Whether no row goes, and none goes to the archive."""
-        return self.commit.base is None or not (
-            self.plan.dropped or self.plan.archived or self.commit.spared is not None
-        )
+        """Whether no row goes, none goes to the archive, and new ones follow each other."""
+        if self.commit.base is None:
+            return True
+        plan, lines = self.plan, self.plan.lines
+        is_append = not (plan.dropped or plan.archived or self.commit.spared is not None)
+        return is_append and (not lines or lines[-1][1] - lines[0][1] + 1 == len(lines))
 
     @property
     def _is_pruned(self) -> bool:
@@ -117,10 +124,12 @@ class Prepared:
 
     def statement(self) -> Statement:
         """Return the whole commit as one statement, which returns a row if the base was there."""
-        lines = _bound_lines(self.plan.lines, self.plan.archived if self.commit.base is None else ())
-        values = (*self._bound, *self.noted, *lines)
+        lines = self.plan.lines
         if self.commit.base is None:
-            return _CREATE, values
+            return _CREATE, (*self._bound, *self.noted, *_bound_lines(lines, self.plan.archived))
+        first = Int8(lines[0][1] if lines else 0)
+        new = ([data for _, _, data, _ in lines], [Int8(checksum) for _, _, _, checksum in lines])
+        values = (*self._bound, *self.noted, first, *new)
         if self._is_pruned:
             return _APPEND_AND_PRUNE, (*values, Int8(self.commit.session.revision - MAX_TOKENS))
         return _APPEND, values
