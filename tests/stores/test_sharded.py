@@ -154,26 +154,23 @@ def test_a_session_is_renamed_into_another_shard_with_its_archive(shards):
 
 
 def test_shards_are_added_by_copy(tmp_path):
-    def opened(*names):
-        return ShardedStore({name: LogStore(tmp_path / name) for name in names})
-
-    store = opened("a", "b")
-    fill(store, 40)
-    store.close()
-    before, after = opened("a", "b"), MemoryStore()
-    copy(before, after)
-    moved = [key for key in before.keys("chat:") if shard_of(key, ["a", "b", "c"]) == "c"]
-    before.close()
-    grown = opened("a", "b", "c")
-    report = copy(after, grown)
+    before = ShardedStore({name: LogStore(tmp_path / name) for name in ("a", "b")})
+    fill(before, 40)
+    keys = sorted(before.keys(""))
+    after = ShardedStore({**before.shards, "c": LogStore(tmp_path / "c")})
+    report = copy(before, after)
     assert report.ok
-    assert sorted(report.copied) == sorted(moved)
-    assert len(report.present) == 40 - len(moved)
-    for key in moved:
-        assert grown.shards[shard_of(key, ["a", "b"])].delete(key)
-    assert sorted(grown.keys()) == sorted(after.keys())
-    assert sorted(grown.shards["c"].keys()) == sorted(moved)
-    grown.close()
+    moved = [key for key in keys if shard_of(key, ["a", "b", "c"]) == "c"]
+    assert list(report.copied) == moved
+    assert 5 < len(moved) < 35
+    for key in report.copied:
+        assert before.shard(key).delete(key)
+    assert sorted(after.keys("")) == keys
+    assert sorted(after.shards["c"].keys()) == moved
+    with SessionManager(after) as m:
+        assert [len(m.get_history(key)) for key in keys] == [1] * 40
+        assert m.verify() == []
+    after.close()
 
 
 def test_quarantine_has_names_of_its_shard(tmp_path):
