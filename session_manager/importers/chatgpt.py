@@ -48,12 +48,6 @@ class _Conversation:
 
 
 @attrs.frozen
-class _Node:
-    message: JsonObject | None = None
-    parent: str | None = None
-
-
-@attrs.frozen
 class _Author:
     role: str
     rest: JsonObject
@@ -81,6 +75,12 @@ class _Message:
         return self.weight != 0 and not is_hidden and self.content.get("content_type") not in _INNER
 
 
+@attrs.frozen
+class _Node:
+    message: _Message | None = None
+    parent: str | None = None
+
+
 def read(file: SourceFile, zone: tzinfo | None = None) -> Iterator[ImportedSession | Flaw]:  # noqa: ARG001 - times are in UTC
     """Read the conversations of a file."""
     for number, line, data in texts_in(file):
@@ -104,13 +104,14 @@ def _sessions(
     draft.key = conversation.conversation_id or conversation.id or key
     created = draft.told(lambda: seconds(conversation.create_time, "create_time"), line)
     updated = draft.told(lambda: seconds(conversation.update_time, "update_time"), line)
-    nodes = {name: _node(draft, name, node, line) for name, node in conversation.mapping.items()}
+    mapping = conversation.mapping
+    nodes = {name: draft.record(node, _Node, line, f"mapping.{name}") or _Node() for name, node in mapping.items()}
     yield from draft.flaws
-    branches = branches_of({name: node.parent for name, (node, _) in nodes.items()}, conversation.current_node)
+    branches = branches_of({name: node.parent for name, node in nodes.items()}, conversation.current_node)
     metadata = {name: one for name, one in conversation.rest.items() if one not in (None, {}, [])}
     for index, branch in enumerate(branches or [Branch(())]):
         one = Draft(key=f"{draft.key}:{branch.leaf}" if index else draft.key, last=created or file.modified)
-        new = _fill(one, branch, nodes, line)
+        new = _fill(one, branch, nodes, mapping, line)
         if index and not new:
             continue
         about = {"branch_of": draft.key, "branch": branch.leaf} if index else {}
@@ -118,16 +119,9 @@ def _sessions(
         yield from one.finished(metadata={**metadata, **about}, created=created, updated=last, line=line)
 
 
-def _node(draft: Draft, name: str, value: Any, line: int | None) -> tuple[_Node, _Message | None]:
-    path = f"mapping.{name}"
-    node = draft.record(value, _Node, line, path) or _Node()
-    message = draft.record(node.message, _Message, line, f"{path}.message") if node.message else None
-    return node, message
-
-
-def _fill(draft: Draft, branch: Branch, nodes: dict[str, tuple[_Node, _Message | None]], line: int | None) -> int:
+def _fill(draft: Draft, branch: Branch, nodes: dict[str, _Node], mapping: dict[str, Any], line: int | None) -> int:
     """Add the messages of a branch; return how many of them no branch before it has."""
-    told = [(name, nodes[name][1]) for name in branch.ids]
+    told = [(name, nodes[name].message) for name in branch.ids]
     found = [(name, message) for name, message in told if message is not None and not _is_empty(message)]
     own = set(branch.ids[branch.shared :])
     new = 0
@@ -138,7 +132,7 @@ def _fill(draft: Draft, branch: Branch, nodes: dict[str, tuple[_Node, _Message |
         made = _made(name, message, after, answers)
         answers = name if made is not None and "tool_calls" in made else None
         if made is None:
-            draft.add_item(nodes[name][0].message or {}, line=line, at=at)
+            draft.add_item(mapping[name]["message"], line=line, at=at)
         else:
             path = f"mapping.{name}.message"
             new += draft.add(made, path, line=line, at=at, metadata=_metadata(name, message)) and name in own
