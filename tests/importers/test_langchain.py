@@ -84,6 +84,13 @@ def test_messages_of_the_real_program() -> None:
     assert found[4][1]["invalid_tool_calls"][0]["error"] == "e"
 
 
+def test_what_only_langchain_knows_is_metadata() -> None:
+    about = {"tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}], "x": 1}
+    (found, metadata), *_ = read(AIMessage("", additional_kwargs=about, id="run-1", name="bot"))
+    assert found == {"role": "assistant", "content": "", "name": "bot", "tool_calls": about["tool_calls"]}
+    assert metadata == {"additional_kwargs": about, "id": "run-1"}
+
+
 @given(st.lists(st.tuples(st.text(), json_objects(), st.text(min_size=1))))
 @tries(10, many=100)
 def test_generated_files_come_back_as_they_were(turns: list[tuple[str, dict[str, Any], str]]) -> None:
