@@ -111,6 +111,8 @@ def load_newer(handle: Handle, key: str, known: Session) -> Session | None:
     :returns: `known` itself if it is stored in that version.
     :raises DamageError: if it is damaged.
     """
+    if known.revision and read_version(handle, key) == known.version:
+        return known  # as mostly: one cheap statement tells
     name = key.encode()
     found, refs, lines = handle.snapshot(
         (_SELECT_STATE, (name,)), (_SELECT_REFS, (name,)), (_SELECT_NEW, (name, known.end))
