@@ -340,6 +340,12 @@ def waiting(place):
     return place.run(asked, f'"{place.schema}"')
 
 
+def waiting_for_any(place):
+    """Return how many wait for a lock, of a row or of a key, in the store's database."""
+    asked = "SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND datname = current_database()"
+    return place.run(asked)[0][0]
+
+
 def wait_until(condition):
     end = time.monotonic() + 20
     while not condition():
@@ -389,18 +395,22 @@ def test_a_voided_write_stays_void_when_its_session_is_renamed_back(store):
     assert store.version("k") == before.version
 
 
-def test_a_question_waits_for_the_write_that_has_the_row(place, store):
-    """The answer is that of the moment after it: a write that has not committed yet is under way, and may land."""
-    before = write_new(store)
-    slow = commit_of(before, texts("slow"), token="slow")
+@pytest.mark.parametrize("kind", ["append", "create"])
+def test_a_question_waits_for_the_write_that_is_under_way(place, store, kind):
+    """A write that has not committed yet may land. A creation has no row yet that could be locked."""
+    slow = Commit(attrs.evolve(session_of("slow"), key="k", revision=1), (), None, token="slow")
+    if kind == "append":
+        slow = commit_of(write_new(store), texts("slow"), token="slow")
     slow.doubt.exists = True
+    there = slow.session.messages[-1].position
     with closing(place.open()) as other, psycopg.connect(place.url) as holder, ThreadPoolExecutor(2) as threads:
         # The row of the session is written, and that of the message waits for another one in its place.
-        holder.execute(f"INSERT INTO {place.schema}.messages (session, position, checksum, line) VALUES (1, 2, 0, '')")
+        blocking = f"INSERT INTO {place.schema}.messages (session, position, checksum, line) VALUES (1, %s, 0, '')"
+        holder.execute(blocking, (there,))
         writing = threads.submit(other.write, slow)
         wait_until(lambda: len(waiting(place)) == 1)
         asking = threads.submit(store.landed, slow)
-        wait_until(lambda: len(waiting(place)) == 2)
+        wait_until(lambda: asking.done() or waiting_for_any(place) == 2)
         holder.rollback()
         writing.result()
         assert asking.result() is True
