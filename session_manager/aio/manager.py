@@ -185,8 +185,8 @@ class AsyncSessionManager(Resource):
         :raises TypeError: if it is no `SessionManager`, or no int.
         :raises ValueError: if it is less.
         """
-        check_type(manager, (SessionManager,), "manager must be a SessionManager")
         self = cls(threads=threads)
+        check_type(manager, (SessionManager,), "manager must be a SessionManager")
         self._wrapped, self._owns_manager = manager, False
         return self
 

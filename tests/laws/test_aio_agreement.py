@@ -32,8 +32,9 @@ def calls(cls):
 
 
 def parameters(function):
-    """Return the names, kinds and defaults of a function's parameters."""
-    return [(one.name, one.kind, one.default) for one in inspect.signature(function).parameters.values()]
+    """Return the names, kinds and defaults of a function's parameters, but for the one that only threads need."""
+    found = inspect.signature(function).parameters.values()
+    return [(one.name, one.kind, one.default) for one in found if one.name != "threads"]
 
 
 def differences(sync, asynchronous):

@@ -93,6 +93,7 @@ REFUSED = {
     "text": [None, *NO_TEXT],
     "items": [None, *NO_OBJECT],
     "removed": ["model", "", b"model", 5, None, True, [5], [None], [b"a"]],
+    "threads": [*NO_COUNT, None, 0],
     "timeout": ["5", True, float("nan"), [5], timedelta(seconds=5)],
     "max_waiting": NO_COUNT,
     "manager": [None, 5, "memory:"],

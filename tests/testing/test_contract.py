@@ -75,6 +75,16 @@ class TestSQLiteStore(StoreContract):
 
 
 class TestShardedStore(StoreContract):
+    durable = False
+    refuses_when_closed = False
+
+    @pytest.fixture
+    def open_store(self):
+        return lambda: ShardedStore({name: MemoryStore() for name in "abc"})
+
+
+@pytest.mark.long
+class TestShardsOfDatabases(StoreContract):
     @pytest.fixture
     def open_store(self, tmp_path):
         return lambda: ShardedStore({name: SQLiteStore(tmp_path / f"{name}.db") for name in "abc"})
