@@ -207,7 +207,7 @@ class Connections(Resource):
             handle.connection.prepare_threshold = None
         try:
             row = handle.run(_SETTINGS, prepare=False).fetchone()
-            if limits.statement_timeout is not None and not limits.pooled:
+            if self._pool is None and limits.statement_timeout is not None and not limits.pooled:
                 handle.run(_SET_TIMEOUTS, (f"{round(limits.statement_timeout * 1000)}",) * 2, prepare=False)
         except psycopg.Error as error:
             raise storage_error(self.path, error) from error

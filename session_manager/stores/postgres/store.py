@@ -103,6 +103,7 @@ class PostgresStore(Store):
         vanished; `None`: as the server has it.
     :param connect: opens connections instead: returns one of `psycopg.connect`.
     :param pool: lends connections instead, such as a `psycopg_pool.ConnectionPool`, which stays open when the store is closed.
+        Timeouts are those that you have given it.
     :raises TypeError: if an argument is of another type; like every error, before anything is created.
     :raises ValueError: if a number of seconds, or the name of the schema, is out of range.
     :raises InvalidStorageError: if `url` is no connection string, or the schema holds tables of something else.

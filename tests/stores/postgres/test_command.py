@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from session_manager import InvalidStorageError, SessionManager, StorageError, operations
 from session_manager.importers import adopt
 from tests.support.command import run
+from tests.support.places import ROOT
 from tests.support.postgres import needs_driver
 
 psycopg = needs_driver()
@@ -71,6 +74,21 @@ def test_no_operation_shows_a_password(url, tmp_path):
         with pytest.raises((StorageError, InvalidStorageError)) as raised:
             call()
         assert SECRET not in f"{raised.value} {raised.value!r} {raised.value.args}"
+
+
+def test_the_code_of_the_page_on_several_machines_runs(url):
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    (block,) = re.findall(r"```py\n(.*?)```", page, re.DOTALL)
+    given = ["postgresql://bot:secret@db.internal/chats?sslmode=verify-full&", "postgresql://bot@db.internal/chats"]
+    for one, ours in zip(given, [f"{url}?", url], strict=True):
+        assert one in block
+        block = block.replace(one, ours)
+    names = {}
+    exec(block, names)
+    assert sorted(names["manager"]) == ["slack:1", "telegram:42"]
+    assert list(names["other"]) == []
+    for one in ("manager", "other", "store"):
+        names[one].close()
 
 
 def test_an_erasure_says_what_a_server_keeps(url):

@@ -232,6 +232,7 @@ def test_a_pool_of_the_caller_is_used_and_stays_open(place):
             assert len(list(store.keys())) == 61
         with pool.connection() as connection:
             assert connection.autocommit is False
+            assert connection.execute("SHOW statement_timeout").fetchone() == ("0",)
 
 
 def test_a_statement_that_takes_too_long_is_ended(place):
