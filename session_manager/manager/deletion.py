@@ -95,13 +95,15 @@ class Removal(Resource):
         """Delete a session in whatever version it has. Requires its keyed lock.
 
         A shared store is told the version that was seen there. Otherwise a request that arrives late could delete a session
-        that began after it. A damaged session has no version.
+        that began after it. A damaged session has no version. A write that is still on its way is stopped first. Otherwise it could
+        arrive after the deletion, and begin the session again.
         """
         store = self._residents.store
         if not store.shared:
             return self._delete(key)
         for attempt in range(ATTEMPTS):
             try:
+                self._stop_write(key)
                 seen = store.version(key)
                 if seen is not None:
                     return self._delete(key, seen)
@@ -115,6 +117,12 @@ class Removal(Resource):
                     return self._residents.deleted(key, stored=False)
             pause(attempt)
         raise AssertionError("the last attempt raises")
+
+    def _stop_write(self, key: str) -> None:
+        """Ask the store for a write whose outcome is unknown: if it has not landed, it never will."""
+        entry = self._residents.peek(key)
+        if entry is not None and entry.unknown is not None:
+            self._residents.store.landed(entry.unknown)
 
     def _delete_expected(self, key: str, expected: Version | None) -> bool:
         """Delete a session in one version. Requires its keyed lock. A message that comes now waits, and starts a new one."""

@@ -206,7 +206,7 @@ class Reports(Resource):
             return
         self.behind[key] = found.revision
         self.note(WentBack(key=key, revision=seen.revision, found=found.revision, regained=regained))
-        then = "the next save writes the rest again" if regained else "it is no beginning of what is in RAM"
+        then = "the next save writes the rest again" if regained else "what it lacks is not written again"
         _log.error(
             "the storage went back: %s is at revision %d, and was at %d; %s",
             _shown(key),

@@ -2,6 +2,9 @@
 
 A server that failed over to a standby that was behind shows an older state of a session than one that it had acknowledged.
 If that is a beginning of the picture, the rest is written again. A state that is no beginning of it cannot be reconciled.
+
+Several managers may have the picture in RAM. What leads to it must be written once: a manager that finds the store at another
+state than the older one decides anew. So the picture is kept until the write landed (`Loss`).
 """
 
 from __future__ import annotations
@@ -9,39 +12,70 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from session_manager.model.changes import Append, Change, SetSummary, UpdateMetadata, fold
+import attrs
+
+from session_manager.model.changes import Append, Change, SetSummary, UpdateMetadata, Witness, fold
 from session_manager.model.json_value import JsonObject, same
 from session_manager.model.message import Message
 from session_manager.model.session import Session
 
-__all__ = ["is_behind", "lost"]
+__all__ = ["Loss", "continues", "is_behind", "lost"]
+
+
+@attrs.frozen(eq=False, repr=False)
+class Loss:
+    """A picture that was durable, and that the store has lost."""
+
+    picture: Session
+    #: It is that of the changes that lead to the picture, and tells them from those of later calls.
+    witness: Witness = attrs.field(factory=Witness)
 
 
 def is_behind(stored: Session, picture: Session) -> bool:
-    """Say whether a stored session is an older state of the same generation than one that was seen stored."""
-    return stored.generation == picture.generation and stored.revision < picture.revision
+    """Say whether a stored session is surely an older state of the same generation, or goes on from one.
+
+    No end of a history, and no revision, ever decreases in a generation.
+
+    :param picture: a state that was seen stored.
+    """
+    is_older = stored.revision < picture.revision or stored.end < picture.end
+    return is_older and stored.generation == picture.generation
+
+
+def continues(stored: Session, picture: Session) -> bool:
+    """Say whether a stored session begins with the messages of a picture."""
+    return _agree(stored.messages[: len(picture.messages)], picture.messages)
 
 
 def lost(stored: Session, picture: Session) -> tuple[Change, ...] | None:
     """Return the changes that lead from an older state to a picture; `None` if that state is no beginning of it.
 
-    They lead to the same messages at the same positions, refs, summary, metadata and expiry.
+    They lead to the same messages at the same positions, refs, summary, metadata and expiry. A state that was saved more often, or
+    changed later, is no beginning: another writer has gone on from an older one.
 
     :param stored: the older state.
     :param picture: a later state of the same generation.
     """
     count, at = len(stored.messages), picture.updated
+    if stored.revision >= picture.revision or stored.updated > at:
+        return None
     if not _agree(stored.messages, picture.messages[:count]):
         return None
     changes: list[Change] = [
         Append(at=at, messages=tuple(some), turn=turn)
-        for turn, some in _turns(picture.messages[count:], picture.refs[len(stored.refs) :])
+        for turn, some in _turns(picture.messages[count:], _later(stored.refs, picture.refs))
     ]
     changes.append(SetSummary(at=at, text=picture.summary))
     removed = tuple(name for name in stored._metadata if name not in picture._metadata)
     items = JsonObject(picture._metadata)
     changes.append(UpdateMetadata(at=at, items=items, removed=removed, expires_after=picture.expires_after))
     return tuple(changes) if _is_the_same(fold(stored, changes), picture) else None
+
+
+def _later(old: Sequence[str], new: Sequence[str]) -> Sequence[str]:
+    """Return the refs that came later: only the newest are kept, so old ones may be gone."""
+    gone = old.index(new[0]) if new and new[0] in old else 0
+    return new[len(old) - gone :]
 
 
 def _turns(messages: Sequence[Message], refs: Sequence[str]) -> Iterator[tuple[str | None, list[Message]]]:

@@ -47,6 +47,9 @@ class ShardedStore(Store):
     Lists, searches and `sizes` ask every shard, and merge what they say. They raise if one of them does: a list without some
     sessions would look like one in which they were deleted.
 
+    Let either all shards be `shared`, or none. If one of them is not, a manager compares no session with its shard when it reads, and
+    learns of other writers from the conflict of its next save.
+
     To add a shard, stop the programs, and `copy` from the old `ShardedStore` into the new one; then `delete` what moved from its old
     shard. A name stays with its store for ever, for the sessions are found by it.
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from session_manager import ConflictError, SessionManager
 from session_manager.manager.events import WentBack
+from session_manager.model.session import MAX_REFS
 from session_manager.stores.memory import MemoryStore
+from session_manager.testing import FaultyStore
 
 KEY = "telegram:42"
 
@@ -135,3 +138,170 @@ def test_a_restore_begins_a_new_epoch_which_wins(store):
         store._sessions = {KEY: type(stored)(older._with(generation="restored"))}
         assert said(m) == ["a"]
         assert m.health().went_back == ()
+
+
+def test_two_managers_that_notice_it_write_the_rest_once(store):
+    """Both had it pending, and the second one's save was rebased over the first one's: each message was there twice."""
+    with SessionManager(store) as m, SessionManager(store) as other:
+        turn(m, "u1", "a")
+
+        def acknowledged():
+            turn(m, "u2", "b")
+            m.add_message(KEY, "user", "c")
+            m.save(KEY)
+            assert said(other) == ["a", "b", "c"]
+
+        fail_over(store, acknowledged)
+        other.add_message(KEY, "user", "theirs")
+        m.add_message(KEY, "user", "mine")
+        assert said(m) == ["a", "b", "c", "mine"]
+        assert said(other) == ["a", "b", "c", "theirs"]
+        assert m.save(KEY)
+        assert other.save(KEY)
+        assert said(m) == said(other) == ["a", "b", "c", "mine", "theirs"]
+        assert [one.content for one in store.load(KEY).messages] == said(m)
+
+
+def test_a_manager_that_saw_more_revisions_sees_what_is_written_since(store):
+    """The revisions were counted from the older state, met those that the other manager had seen, and its save erased the rest."""
+    with SessionManager(store) as m, SessionManager(store) as other:
+        turn(m, "u1", "a")
+        fail_over(store, lambda: [turn(m, f"u{n}", f"{n}") for n in range(2, 5)] + [said(other)])
+        for number, text in enumerate("xyz"):
+            turn(m, f"v{number}", text)
+            assert said(other) == said(m)
+        turn(other, "w", "theirs")
+        assert said(m) == ["a", "2", "3", "4", "x", "y", "z", "theirs"]
+        assert other.health().went_back == ()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_a_writer_between_noticing_and_saving_makes_it_a_conflict(store, count):
+    """What was lost was written behind the other writer's messages, as if it came later."""
+    with SessionManager(store) as m, SessionManager(store) as other:
+        turn(m, "u1", "a")
+        fail_over(store, lambda: [turn(m, "u2", "b"), turn(m, "u3", "c")])
+        assert said(m) == ["a", "b", "c"]
+        for number in range(count):
+            turn(other, f"v{number}", f"theirs {number}")
+        with pytest.raises(ConflictError, match="went back"):
+            m.save(KEY)
+        assert said(m) == ["a", "b", "c"]
+        assert len(store.load(KEY).messages) == 1 + count
+        m.reload(KEY)
+
+
+def test_a_clear_between_noticing_and_saving_wins(store):
+    with SessionManager(store) as m, SessionManager(store) as other:
+        turn(m, "u1", "a")
+        fail_over(store, lambda: turn(m, "u2", "b"))
+        assert said(m) == ["a", "b"]
+        m.add_message(KEY, "user", "new")
+        other.clear(KEY)
+        other.save(KEY)
+        m.save(KEY)
+        assert said(m) == said(other) == ["new"]
+
+
+def test_a_clear_wins_over_a_state_that_is_no_beginning(store):
+    """A user could not begin anew: the clear was a conflict, again and again."""
+    with SessionManager(store) as m, SessionManager(store) as other:
+        turn(m, "u1", "a")
+        fail_over(store, lambda: [turn(m, "u2", "b"), turn(m, "u3", "c")])
+        turn(other, "v1", "theirs")
+        m.clear(KEY)
+        m.add_message(KEY, "user", "new")
+        m.save(KEY)
+        assert said(m) == said(other) == ["new"]
+
+
+def test_an_older_state_that_was_saved_often_since_is_a_conflict(store):
+    """It was taken for a newer one by its revision, though its history ends earlier."""
+    with SessionManager(store) as m, SessionManager(store) as other:
+        turn(m, "u1", "a")
+        fail_over(store, lambda: turn(m, "u2", "b", "c"))
+        for number in range(5):
+            other.update_metadata(KEY, {"n": number})
+            other.save(KEY)
+        m.add_message(KEY, "user", "mine")
+        with pytest.raises(ConflictError, match="went back"):
+            m.save(KEY)
+        assert said(m) == ["a", "b", "c", "mine"]
+        assert dict(store.load(KEY).metadata) == {"n": 4}
+        m.reload(KEY)
+
+
+def test_metadata_that_another_writer_set_since_is_not_overwritten(store):
+    """An older state that was changed later than the newer one is not a beginning of it."""
+    with SessionManager(store) as m, SessionManager(store) as other:
+        turn(m, "u1", "a")
+        fail_over(store, lambda: [turn(m, f"u{n}", f"{n}") for n in range(2, 5)])
+        other.update_metadata(KEY, {"language": "de"})
+        other.save(KEY)
+        m.add_message(KEY, "user", "mine")
+        with pytest.raises(ConflictError, match="went back"):
+            m.save(KEY)
+        assert dict(store.load(KEY).metadata) == {"language": "de"}
+        m.reload(KEY)
+
+
+def test_a_lost_acknowledgement_of_what_is_written_again_is_settled(store):
+    faulty = FaultyStore(store)
+    with SessionManager(faulty) as m:
+        turn(m, "u1", "a")
+        fail_over(store, lambda: turn(m, "u2", "b"))
+        assert said(m) == ["a", "b"]
+        faulty.fail_next(OSError("down"))
+        faulty.lose_ack_next()
+        for _ in range(2):
+            with pytest.raises(Exception, match=r"down|acknowledgement"):
+                m.save(KEY)
+        m.add_message(KEY, "user", "c")
+        m.save(KEY)
+        assert [one.content for one in store.load(KEY).messages] == said(m) == ["a", "b", "c"]
+
+
+def test_a_session_that_has_forgotten_old_refs_is_written_again(store):
+    with SessionManager(store) as m:
+        for number in range(MAX_REFS):
+            turn(m, f"u{number}", f"{number}")
+
+        def acknowledged():
+            turn(m, "v1", "b")
+            turn(m, "v2")
+            turn(m, "v3", "c")
+
+        fail_over(store, acknowledged)
+        assert m.health().went_back == ()
+        assert said(m)[-2:] == ["b", "c"]
+        m.save(KEY)
+        assert store.load(KEY).refs[-4:] == (f"u{MAX_REFS - 1}", "v1", "v2", "v3")
+
+
+def test_the_error_is_logged_while_other_sessions_can_be_used(store):
+    """The log's handler ran under the lock of all that is in RAM."""
+    with SessionManager(store) as m, ThreadPoolExecutor(1) as threads:
+        seen = []
+
+        class Handler(logging.Handler):
+            def emit(self, record):  # noqa: ARG002
+                seen.append(threads.submit(m.get_history, "another").result(timeout=5))
+
+        handler = Handler(logging.ERROR)
+        logging.getLogger("session_manager").addHandler(handler)
+        try:
+            turn(m, "u1", "a")
+            fail_over(store, lambda: turn(m, "u2", "b"))
+            assert said(m) == ["a", "b"]
+        finally:
+            logging.getLogger("session_manager").removeHandler(handler)
+        assert seen == [[]]
+
+
+def test_a_reader_does_not_say_that_it_writes(store):
+    events = []
+    with SessionManager(store) as m, SessionManager(store, read_only=True, on_event=events.append) as reader:
+        turn(m, "u1", "a")
+        fail_over(store, lambda: [turn(m, "u2", "b"), said(reader)])
+        assert said(reader) == ["a"]
+    assert [one.regained for one in events if isinstance(one, WentBack)] == [False]

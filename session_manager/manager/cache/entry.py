@@ -21,6 +21,7 @@ from session_manager.model.batch import Batch, flattened
 from session_manager.model.changes import Change, Clear, Witness, apply, fold
 from session_manager.model.message import Message
 from session_manager.model.rebase import rebase, taken_back
+from session_manager.model.recovery import Loss
 from session_manager.model.session import Session
 from session_manager.model.thinning import is_thinnable, thinned
 from session_manager.model.view import View
@@ -52,6 +53,8 @@ class Entry:
     least: int = 0
     #: How many pending changes that write carries, a batch as one.
     frozen: int = 0
+    #: What the store has lost, while the changes that lead to it are pending.
+    loss: Loss | None = None
 
     @classmethod
     def of(cls, session: Session) -> Entry:
@@ -80,7 +83,7 @@ class Entry:
             new = [one for _, one in dropped(self.session, changes)] if archive else []
             return Entry(session, session, self.pending, archive=left.appended(new) if new else left)
         pending = self.pending.appended((change,))
-        after = Entry(session, self.durable, pending, self.unknown, self.archive, self.least, self.frozen)
+        after = Entry(session, self.durable, pending, self.unknown, self.archive, self.least, self.frozen, self.loss)
         is_due = is_thinnable(change) and len(pending) - self.frozen > 2 * self.least + _SLACK
         return after.thinned() if is_due else after
 
@@ -102,7 +105,7 @@ class Entry:
         changes = flattened(tuple(self.pending.to_list()))
         new = dropped(self.durable, changes) if archive else ()
         count = (self.durable._archived if kept(changes) is None else 0) + len(new)
-        session = self.session._with(revision=self.durable.revision + 1, _archived=count)
+        session = self.session._with(revision=self.acknowledged.revision + 1, _archived=count)
         return Commit(session, changes, self.durable.version, before=self.durable, archived=new, token=token)
 
     def archived(self, stored: Iterable[Message], *, archive: bool) -> list[Message]:
@@ -123,11 +126,12 @@ class Entry:
 
     def writing(self, commit: Commit) -> Entry:
         """Return the entry while a write is under way, or its outcome is unknown."""
-        return Entry(self.session, self.durable, self.pending, commit, self.archive, frozen=len(self.pending))
+        frozen = len(self.pending)
+        return Entry(self.session, self.durable, self.pending, commit, self.archive, frozen=frozen, loss=self.loss)
 
     def not_landed(self) -> Entry:
         """Return the entry after a write that did not happen."""
-        return Entry(self.session, self.durable, self.pending)
+        return Entry(self.session, self.durable, self.pending, loss=self.loss)
 
     def without(self, witness: Witness) -> Entry:
         """Return the entry as if the call with a witness had not been made; itself if its change is not pending.
@@ -137,15 +141,36 @@ class Entry:
         if not any(change.witness is witness for change in self.pending):
             return self
         result = taken_back(self.durable, self.pending, witness)
-        return Entry(result.session, self.durable, View(result.pending))
+        return Entry(result.session, self.durable, View(result.pending), loss=self.loss)
+
+    @property
+    def acknowledged(self) -> Session:
+        """The newest session that was durable: what the store has lost counts.
+
+        A write of what was lost is of a later revision than that. Otherwise another manager would take it for what it has seen.
+        """
+        return self.durable if self.loss is None else self.loss.picture
+
+    @property
+    def _own(self) -> View[Change]:
+        """The pending changes of calls, which lead from `acknowledged` to the session."""
+        if self.loss is None:
+            return self.pending
+        return View(change for change in self.pending if change.witness is not self.loss.witness)
+
+    @property
+    def is_cleared(self) -> bool:
+        """Whether a pending call clears the session."""
+        return any(isinstance(change, Clear) for change in flattened(tuple(self._own)))
 
     def over_older(self, older: Session, changes: Sequence[Change]) -> Entry:
-        """Return the entry over an older stored state: what leads from that to the durable picture is pending again.
+        """Return the entry over an older stored state: what leads from that to the acknowledged picture is pending again.
 
         :param changes: `session_manager.model.recovery.lost`.
         """
-        pending = (*changes, *self.pending)
-        return Entry(fold(older, pending), older, View(pending), archive=self.archive)
+        loss = Loss(self.acknowledged)
+        pending = (*(attrs.evolve(change, witness=loss.witness) for change in changes), *self._own)
+        return Entry(fold(older, pending), older, View(pending), archive=self.archive, loss=loss)
 
     def rebased(self, newer: Session | None, blank: Session) -> Entry | None:
         """Return the entry over what the store holds now; `None` if nothing is left to keep.
@@ -156,7 +181,7 @@ class Entry:
         """
         if newer is None and self.durable.revision == 0:
             return self
-        result = rebase(self.durable, blank if newer is None else newer, self.pending)
+        result = rebase(self.acknowledged, blank if newer is None else newer, self._own)
         if newer is None and not result.pending:
             return None
         return Entry(result.session, result.durable, View(result.pending))

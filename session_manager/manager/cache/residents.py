@@ -21,7 +21,7 @@ from session_manager.manager.cache.nothing import Nothing
 from session_manager.manager.cache.refs import RefMaps
 from session_manager.manager.events import Evicted, Reports
 from session_manager.model.changes import Change
-from session_manager.model.recovery import is_behind, lost
+from session_manager.model.recovery import continues, is_behind, lost
 from session_manager.model.session import Session
 from session_manager.resource import Resource
 from session_manager.stores.contract import Store
@@ -293,8 +293,8 @@ class Residents(Resource):
             size = self.measured(session)
             with self.lock.checked:
                 return self.put_new(key, Entry.of(session), size)
-        if seen is None or seen.durable is not entry.durable:
-            found = self._newer(entry)
+        if seen is None or seen.durable is not entry.durable or entry.unknown is not None:
+            found = self._newer(entry)  # what was found may be the write that is unknown
         if found is not entry.durable:
             try:
                 return self._over(key, found)
@@ -356,15 +356,16 @@ class Residents(Resource):
     def _over(self, key: str, newer: Session | None) -> Entry | None:
         """Put the pending changes of a session on top of what the store holds of it. Requires the keyed lock."""
         size, entry = self.measured(newer), self.peek(key)
-        blank = None
+        blank = changes = None
         if entry is not None:
             blank = self.blank(key, entry.pending[0].at if entry.pending else entry.session.updated)
+            changes = None if newer is None else self._lost(entry, newer)
         with self.lock.checked:
             before = self.by_key.get(key)
             if before is None or blank is None:  # clean, and evicted meanwhile
                 return None if newer is None else self.put_new(key, Entry.of(newer), size)
-            if newer is not None and is_behind(newer, before.durable):
-                return self._regained(key, before, newer)
+            if newer is not None and changes is not None:
+                return self._put_over(key, before.over_older(newer, changes))
             rebased = before.rebased(newer, blank)
             if newer is not None and not before.durable.revision:
                 self._bonds.replaced(key, before.durable.generation, newer.generation)
@@ -376,19 +377,26 @@ class Residents(Resource):
                 self.note_failure(key, None)
             return rebased
 
-    def _regained(self, key: str, before: Entry, older: Session) -> Entry:
-        """Note that the store shows an older state than it has acknowledged; what it lacks is to be written again. Requires the lock.
+    def _lost(self, entry: Entry, found: Session) -> tuple[Change, ...] | None:
+        """Return what is to be written again, if the store shows an older state than it has acknowledged; otherwise `None`.
 
-        One that only reads shows what is stored.
+        A manager that only reads shows what is stored. Requires the keyed lock; do not hold the lock, for it takes long.
 
-        :raises ConflictError: if that state is no beginning of what is in RAM; nothing has changed.
+        :raises ConflictError: if that state is no beginning of what was acknowledged, and no unsaved call clears the session.
         """
-        changes = () if self._read_only else lost(older, before.durable)
-        self.reports.went_back(key, before.durable, older, regained=changes is not None)
-        if changes is None:
+        key, picture = entry.session.key, entry.acknowledged
+        is_known = entry.loss is not None and found.generation == picture.generation
+        if not is_behind(found, picture) and (not is_known or continues(found, picture)):
+            return None
+        changes = None if self._read_only else lost(found, picture)
+        self.reports.went_back(key, picture, found, regained=changes is not None)
+        if changes is None and not self._read_only and not entry.is_cleared:
             reason = "the storage went back to an older state, which is no beginning of what is in RAM: reload it, or fork it"
-            raise ConflictError(key, before.durable.version, older.version, reason)
-        entry = Entry.of(older) if self._read_only else before.over_older(older, changes)
+            raise ConflictError(key, picture.version, found.version, reason)
+        return changes
+
+    def _put_over(self, key: str, entry: Entry) -> Entry:
+        """Put an entry that is dirty into RAM, over the one that is there. Requires the lock."""
         self.put(key, entry)
         if self.watch is not None:
             self.watch(key, entry)
