@@ -206,7 +206,7 @@ class SessionManager(Resource):
             self._lookups = Lookups(self._residents)
             self._forking = Forking(self._residents)
             self._renaming = Renaming(self._residents, self._saving)
-            self._retention = Retention(self._overview, self._removal, self._incoming)
+            self._retention = Retention(self._overview, self._removal, self._incoming, self._residents.store)
             rule = autosave if self._residents.is_stored else None
             if rule is not None or expire_every is not None:
                 saving, expire = self._saving, self._retention.expire_in_the_background
@@ -823,7 +823,8 @@ class SessionManager(Resource):
         session must be old both as it is in RAM and as it is stored: so one stays whose newest message was removed, or whose
         expiry was set, if that is not saved yet.
 
-        :param older_than: an age, not negative, such as ``timedelta(days=90)``, by the manager's clock; or a moment, aware.
+        :param older_than: an age, not negative, such as ``timedelta(days=90)``, by the clock of the server if the storage has one, else by
+            this machine's (or by the manager's ``clock``, if it was given one); or a moment, aware.
         :param key: only this session.
         :param prefix: only sessions whose keys start with this text; ``"telegram:1"`` also means ``"telegram:10"``,
             `key_prefix` whole parts.

@@ -14,9 +14,9 @@ from session_manager.manager.deletion import Removal
 from session_manager.manager.queries import Overview, matches
 from session_manager.manager.validation import Incoming
 from session_manager.model.json_value import EMPTY_OBJECT, JsonObject
-from session_manager.model.times import utc
+from session_manager.model.times import utc, utc_now
 from session_manager.resource import Resource
-from session_manager.stores.contract import SessionInfo
+from session_manager.stores.contract import SessionInfo, Store
 from session_manager.stores.order import recency
 
 __all__ = ["Retention", "checked_expiry", "is_older"]
@@ -75,6 +75,7 @@ class Retention(Resource):
     _overview: Overview
     _removal: Removal
     _incoming: Incoming
+    _store: Store
 
     def expire(
         self,
@@ -86,10 +87,15 @@ class Retention(Resource):
         dry_run: bool,
     ) -> list[str]:
         """Delete sessions as `SessionManager.expire` says, and return their keys."""
-        now = self._incoming.now()
+        now = self._now()
         rule = _Rule(now, None if older_than is None else _moment(now, older_than), where)
         old = sorted(info.key for info in self._infos(key, prefix) if rule(info))
         return [one for one in old if self._removal.expire(one, rule, dry_run=dry_run)]
+
+    def _now(self) -> datetime:
+        """Return the time by the manager's clock if it was given one, else by the storage's, if it has one."""
+        there = self._store.now() if self._incoming.clock is utc_now else None
+        return self._incoming.now() if there is None else utc(there, "now()")
 
     def _infos(self, key: str | None, prefix: str) -> Iterator[SessionInfo]:
         if key is None:
@@ -102,7 +108,7 @@ class Retention(Resource):
     def expire_in_the_background(self) -> None:
         """Delete the sessions whose own expiry has passed. A session that cannot be deleted is named in the log."""
         try:
-            rule = _Rule(self._incoming.now(), None, EMPTY_OBJECT)
+            rule = _Rule(self._now(), None, EMPTY_OBJECT)
             for key in sorted(info.key for info in self._overview.infos() if rule(info)):
                 self._expire_one(key, rule)
         except ClosedError:

@@ -8,6 +8,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import datetime
 from functools import partial
 from itertools import chain
 from typing import TypeVar
@@ -505,6 +506,15 @@ class Store(Resource, abc.ABC):
         :raises StorageError: if the storage cannot be read.
         """
         return []
+
+    def now(self) -> datetime | None:
+        """Return the time of the storage's own clock, aware, UTC; `None`, by default, if it has none.
+
+        Sessions expire by it, since the clocks of machines that share a storage differ.
+
+        :raises StorageError: if it cannot be read.
+        """
+        return None
 
     def repairs(self) -> list[Finding]:
         """Return the unfinished writes found since the opening: they were mended, left out (torn records), or kept."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import datetime
 from functools import cache
 from hashlib import blake2b
 from itertools import chain
@@ -239,6 +240,9 @@ class ShardedStore(Store):
         return [f"{shard_of(key, self.shards)}/{name}" for name in names]
 
     # The stores
+
+    def now(self) -> datetime | None:
+        return next(iter(self.shards.values())).now()
 
     def repairs(self) -> list[Finding]:
         return [one for store in self.shards.values() for one in store.repairs()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import datetime
 
 from session_manager.arguments import check_type
 from session_manager.history.search import SearchHit
@@ -155,6 +156,9 @@ class WrappedStore(Store):
 
     def copies_of(self, keys: Sequence[str]) -> list[Finding]:
         return self.store.copies_of(keys)
+
+    def now(self) -> datetime | None:
+        return self.store.now()
 
     def repairs(self) -> list[Finding]:
         return self.store.repairs()

@@ -23,6 +23,7 @@ from session_manager import (
 )
 from session_manager.errors import SaveError
 from session_manager.manager.retention import is_older
+from session_manager.model.times import utc_now
 from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
@@ -717,3 +718,28 @@ def test_threads_that_add_and_save_while_others_expire_lose_nothing(tmp_path):
     assert results == [None]
     m.close()
     store.close()
+
+
+class Elsewhere(MemoryStore):
+    """A store on a server whose clock is an hour ahead of this machine's."""
+
+    def now(self):
+        return utc_now() + timedelta(hours=1)
+
+
+def test_sessions_expire_by_the_clock_of_the_storage():
+    """Two machines whose clocks differ would not agree on what is old."""
+    with SessionManager(Elsewhere()) as m:
+        m.add_message("k", "user", "x")
+        m.set_expiry("k", timedelta(minutes=30))
+        m.save("k")
+        assert m.expire(timedelta(minutes=90), dry_run=True) == []
+        assert m.expire(timedelta(minutes=30), dry_run=True) == ["k"]
+        assert m.expire() == ["k"]
+
+
+def test_a_clock_that_the_manager_was_given_counts_first():
+    with SessionManager(Elsewhere(), clock=lambda: utc_now() + timedelta()) as m:
+        m.add_message("k", "user", "x")
+        m.save("k")
+        assert m.expire(timedelta(minutes=30)) == []

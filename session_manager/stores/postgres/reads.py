@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 import msgspec
@@ -44,6 +45,7 @@ __all__ = [
     "read_version",
     "row_of",
     "seal_of",
+    "server_time",
     "state_in",
     "strays",
     "texts_of",
@@ -54,6 +56,7 @@ S = TypeVar("S", State, Described)
 Row = tuple[bytes, int, bytes, bytes, int]
 
 _CHUNK = 500
+_SELECT_TIME = "SELECT clock_timestamp()"
 _ID = "(SELECT id FROM {s}.sessions WHERE key = %b)"
 _SELECT_STATE = (
     "SELECT id, generation, revision, state, checksum, refs_checksum, edited FROM {s}.sessions WHERE key = %b"
@@ -228,6 +231,14 @@ def read_version(handle: Handle, key: str) -> Version | None:
     """Return the version of a session; `None` if there is none."""
     row = handle.run(_SELECT_VERSION, (key.encode(),)).fetchone()
     return None if row is None else version_of(*row)
+
+
+def server_time(handle: Handle) -> datetime:
+    """Return the time of the server's clock, in UTC."""
+    row = handle.run(_SELECT_TIME, ()).fetchone()
+    assert row is not None
+    time: datetime = row[0]
+    return time.astimezone(timezone.utc)
 
 
 def read_checked_version(handle: Handle, key: str) -> Version | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
@@ -43,6 +44,7 @@ from session_manager.stores.postgres.reads import (
     load_window,
     read_state,
     read_version,
+    server_time,
     strays,
     texts_of,
 )
@@ -185,6 +187,9 @@ class PostgresStore(Store):
 
     def version(self, key: str) -> Version | None:
         return self._read(key, read_version)
+
+    def now(self) -> datetime:
+        return self._call(server_time)
 
     def infos(
         self,

@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from datetime import timedelta, timezone
 
 import attrs
 import pytest
@@ -25,6 +26,7 @@ from session_manager import (
     open_store,
 )
 from session_manager.model.changes import Append, Clear, Edit, Truncate
+from session_manager.model.times import utc_now
 from session_manager.stores.contract import MAX_TOKENS, Commit
 from tests.support.postgres import needs_driver
 from tests.support.small_sessions import AT, message, session_of
@@ -480,3 +482,9 @@ def test_rows_without_a_session_are_told(place, store):
         "a session whose key is no text",
     ]
     assert list(store.keys()) == ["k"]
+
+
+def test_its_clock_is_the_servers(store):
+    before, now, after = utc_now(), store.now(), utc_now()
+    assert now.tzinfo is timezone.utc
+    assert before - timedelta(seconds=5) < now < after + timedelta(seconds=5)
