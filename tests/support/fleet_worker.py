@@ -13,7 +13,6 @@ import sys
 import time
 
 from session_manager import SessionManager, StorageError
-from session_manager.stores.postgres import PostgresStore
 
 CHATS = 3
 
@@ -41,6 +40,8 @@ def take(m, ref):
 
 
 def main(url, schema, who):
+    from session_manager.stores.postgres import PostgresStore
+
     store = None
     while store is None:
         with contextlib.suppress(StorageError):
