@@ -114,8 +114,8 @@ def print_report(report: ImportReport, done: str, *, dry_run: bool) -> None:
         )
     if len(shown) < len(known):
         click.echo(f"{counted(len(known) - len(shown), 'more file')}")
-    _print_reasons(known)
-    ignored = len(report.files) - len(known)
+    _print_reasons(list(report.files))
+    ignored = sum(file.format is None and not file.skipped for file in report.files)
     would = f"would be {done}" if dry_run else done
     there = f", {report.present:,} were there already" if report.present else ""
     other = f", {counted(ignored, 'file')} of no known format" if ignored else ""

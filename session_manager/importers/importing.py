@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import tzinfo
 from typing import get_args
 
@@ -74,19 +74,43 @@ def import_sessions(
     check_progress(progress)
     if format is not None:
         reader_of(format)
-    files = [(file, _format_of(file, format, is_alone=not os.path.isdir(path))) for file in files_of(path)]
-    if not any(known for _, known in files):
-        raise InvalidStorageError(path, "holds no sessions of a format that is known; give format= if you know it")
-    tallies = [_Tally(file, known) for file, known in files]
+    files, lost = files_of(path)
+    tallies = [_tally(file, format, is_alone=not os.path.isdir(path)) for file in files]
+    unread = [ImportedFile(name=one.name, format=None, skipped=(Skipped(reason=one.reason),)) for one in lost]
+    _check_known(path, [*(tally.report() for tally in tallies), *unread])
     with opened(_target(into, dry_run=dry_run), read_only=dry_run) as store:
         writer = Writer(store, on_conflict, is_dry=dry_run)
         _write_all(writer, tallies, timezone, progress)
-    return ImportReport(files=tuple(tally.report() for tally in tallies))
+    return ImportReport(files=(*(tally.report() for tally in tallies), *unread))
 
 
-def _format_of(file: FoundFile, format: str | None, *, is_alone: bool) -> str | None:
-    """Return the format of a file. In a directory, files that were adopted have none."""
-    return format_of_file(file) if format is None or (file.name.endswith(MIGRATED) and not is_alone) else format
+def _check_known(path: str, files: Sequence[ImportedFile]) -> None:
+    """Refuse a source of which nothing is known.
+
+    :raises StorageError: if nothing is known, and something cannot be read.
+    :raises InvalidStorageError: if nothing is known.
+    """
+    if any(file.format for file in files):
+        return
+    for file in files:
+        for one in file.skipped:
+            raise StorageError(os.path.join(path, file.name), one.reason)
+    raise InvalidStorageError(path, "holds no sessions of a format that is known; give format= if you know it")
+
+
+def _tally(file: FoundFile, format: str | None, *, is_alone: bool) -> _Tally:
+    """Return the tally of a file of a format. In a directory, files that were adopted have none, nor those that cannot be read.
+
+    :raises StorageError: if the only file cannot be read.
+    """
+    if format is not None and (is_alone or not file.name.endswith(MIGRATED)):
+        return _Tally(file, format)
+    try:
+        return _Tally(file, format_of_file(file))
+    except StorageError as error:
+        if is_alone:
+            raise
+        return _Tally(file, None, skipped=[Skipped(reason=error.reason)])
 
 
 def _target(into: Storage, *, dry_run: bool) -> Storage:

@@ -9,6 +9,7 @@ session of its own: ``ID:BRANCH``.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from datetime import timezone, tzinfo
 from typing import Any
@@ -30,6 +31,12 @@ _BRANCH = (
     "SELECT m.* FROM agent_messages m JOIN message_structure s ON s.message_id = m.id "
     "WHERE s.session_id = ? AND s.branch_id = ? ORDER BY s.sequence_number"
 )
+#: Sessions of which only messages are left.
+_ORPHANS = "SELECT session_id FROM agent_messages EXCEPT SELECT session_id FROM agent_sessions"
+_OUTSIDE = (
+    "SELECT count(*) AS count FROM agent_messages WHERE session_id = ? AND id NOT IN "
+    "(SELECT message_id FROM message_structure WHERE message_id IS NOT NULL)"
+)
 _MAIN = "main"
 
 
@@ -50,7 +57,7 @@ def read(file: SourceFile, zone: tzinfo | None = None) -> Iterator[ImportedSessi
         yield Flaw(reason="its tables are not those of the OpenAI Agents SDK")
         return
     has_branches = set(database.columns("message_structure")) >= _STRUCTURE
-    for row in database.rows("SELECT * FROM agent_sessions ORDER BY rowid"):
+    for row in itertools.chain(database.rows("SELECT * FROM agent_sessions ORDER BY rowid"), database.rows(_ORPHANS)):
         key = row["session_id"]
         if not isinstance(key, str):
             yield Flaw(reason="session_id: is not text")
@@ -59,6 +66,8 @@ def read(file: SourceFile, zone: tzinfo | None = None) -> Iterator[ImportedSessi
             branches = _branches(database, key) if has_branches else []
             for branch in branches or [None]:
                 yield from _session(file, database, dict(row), branch)
+            if branches and (count := next(iter(database.rows(_OUTSIDE, (key,))))["count"]):
+                yield Flaw(reason=f"messages that are in no branch: {count:,}", key=key)
         except StorageError as error:
             yield Flaw(reason=error.reason, key=key)
 

@@ -127,14 +127,16 @@ class SourceFile(abc.ABC):
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """Iterate over the lines and their numbers, from 1, without their ends; empty ones too."""
-        number, rest = 0, b""
+        number, rest = 0, bytearray()  # of a line that is longer than a piece, each byte is copied once
         for index, piece in enumerate(self.pieces()):
-            *lines, rest = (rest + (piece if index else piece.removeprefix(_MARK))).split(b"\n")
+            *lines, end = (piece if index else piece.removeprefix(_MARK)).split(b"\n")
             for line in lines:
                 number += 1
-                yield number, line
+                yield number, bytes(rest + line) if rest else line
+                rest.clear()
+            rest += end
         if rest:
-            yield number + 1, rest
+            yield number + 1, bytes(rest)
 
     @property
     def stem(self) -> str:

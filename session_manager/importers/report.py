@@ -27,7 +27,7 @@ class ImportedFile(AsDict):
 
     #: Its path below the source.
     name: str
-    #: Its format (`FORMATS`); `None`: none that is known, and nothing of it was imported.
+    #: Its format (`FORMATS`); `None`: none that is known, or it cannot be read, and nothing of it was imported.
     format: str | None
     #: How many sessions were written.
     sessions: int = 0
@@ -68,5 +68,5 @@ class ImportReport(AsDict):
 
     @property
     def ok(self) -> bool:
-        """Whether everything in files of a known format was imported, now or earlier."""
+        """Whether everything was imported, now or earlier, but for files of no known format."""
         return not self.skipped

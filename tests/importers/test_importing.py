@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -178,3 +180,47 @@ def test_arguments_are_refused_at_the_call(tmp_path: Path) -> None:
         import_sessions(tmp_path, store, on_conflict="merge")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="timezone must be a tzinfo"):
         import_sessions(tmp_path, store, timezone="UTC")  # type: ignore[arg-type]
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    """A pipe without a writer is open for ever; one below a directory is left out."""
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for known in (None, "openai"):
+        with pytest.raises(StorageError, match="is no file"):
+            import_sessions(tmp_path / "pipe.jsonl", MemoryStore(), format=known)
+    written(tmp_path / "chats.jsonl", [conversation("hi")])
+    assert import_sessions(tmp_path, MemoryStore()).sessions == 1
+
+
+@pytest.mark.parametrize("hidden", ["b.jsonl", "sub"])
+def test_what_may_not_be_read_costs_itself_alone(tmp_path: Path, hidden: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tmp_path.chmod(0o755)
+    source = Path("source")
+    (source / "sub").mkdir(parents=True)
+    for name in ("a.jsonl", "b.jsonl", "sub/c.jsonl"):
+        written(source / name, [conversation("hi")])
+    (source / hidden).chmod(0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)  # root may read everything
+    try:
+        report = import_sessions(source, MemoryStore())
+        with pytest.raises(StorageError, match="Permission denied"):
+            import_sessions(source / hidden, MemoryStore())
+    finally:
+        os.seteuid(user)
+    lost = {file.name: [one.reason for one in file.skipped] for file in report.files if file.skipped}
+    assert (report.sessions, lost, report.ok) == (2, {hidden: ["cannot be read: Permission denied"]}, False)
+
+
+def test_a_long_line_is_copied_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In small pieces, copying all of a line for each of them would take minutes."""
+    monkeypatch.setattr("session_manager.importers.source._PIECE", 1_024)
+    source = written(tmp_path / "long.jsonl", [conversation("hi"), conversation("x" * 16_000_000), conversation("ho")])
+    begin = time.process_time()
+    store = MemoryStore()
+    assert import_sessions(source, store).messages == 3
+    assert time.process_time() - begin < 10
+    found = [store.load(key) for key in ("long:1", "long:2", "long:3")]
+    assert [len(str(one.messages[0].content)) for one in found if one] == [2, 16_000_000, 2]

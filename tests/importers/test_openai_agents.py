@@ -107,3 +107,24 @@ def test_a_file_of_the_real_program(tmp_path: Path) -> None:
     session.close()
     (found,), flaws = read_all("openai-agents", "a.db", (tmp_path / "a.db").read_bytes())
     assert (found.key, plain(found), flaws) == ("user:1", items, [])
+
+
+def test_messages_without_their_session_are_not_lost() -> None:
+    """A row of ``agent_sessions`` is missing; or what names it is no text."""
+    item = {"role": "user", "content": "x"}
+    more = (
+        f"INSERT INTO agent_messages (session_id, message_data) VALUES ('t', {quoted(item)}), (x'ff', {quoted(item)});"
+    )
+    sessions, flaws = read_all("openai-agents", "a.db", database(item, more=more))
+    assert [(one.key, plain(one)) for one in sessions] == [("s", [item]), ("t", [item])]
+    assert [one.reason for one in flaws] == ["session_id: is not text"]
+
+
+def test_messages_in_no_branch_are_counted() -> None:
+    """``AdvancedSQLiteSession`` shows only those that have a row in ``message_structure``."""
+    item = {"role": "user", "content": "x"}
+    more = """CREATE TABLE message_structure (session_id TEXT, message_id INTEGER, branch_id TEXT, sequence_number INTEGER);
+              INSERT INTO message_structure VALUES ('s', 2, 'main', 1);"""
+    (session,), flaws = read_all("openai-agents", "a.db", database(item, item, more=more))
+    assert plain(session) == [item]
+    assert [(one.key, one.reason) for one in flaws] == [("s", "messages that are in no branch: 1")]

@@ -6,7 +6,7 @@
   a file beside our sessions, which must not keep a bot from its chats: `Store.strays` names it.
 
 A program that only reads a directory, as `verify` and `copy` do, is refused for files in directories below as well, if nothing of ours is
-there. Databases do not count. They are SQLite's to open.
+there. Databases do not count. They are SQLite's to open: a read here, and its end, would take SQLite's locks from this process.
 """
 
 from __future__ import annotations
