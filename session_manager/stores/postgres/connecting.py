@@ -246,10 +246,10 @@ def _is_readable(connection: Connection) -> bool:
 
 def _clean(connection: Connection) -> None:
     """Leave no transaction open; close a connection that cannot be left so."""
-    if connection.closed or connection.info.transaction_status == TransactionStatus.IDLE:
+    if connection.closed or connection.pgconn.transaction_status == TransactionStatus.IDLE:
         return
     try:
-        if connection.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+        if connection.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
             connection.execute("ROLLBACK", prepare=False)
             return
     except psycopg.Error:

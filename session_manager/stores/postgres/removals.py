@@ -92,7 +92,7 @@ def settle(handle: Handle, commit: Commit) -> bool | None:
         return True
     version = None if row is None else version_of(*row[1:])
     answer = commit.unknown_token(min(len(there), MAX_TOKENS), version) if commit.doubt.exists else False
-    if answer is False:
+    if answer is False and commit.token:
         if row is None:
             handle.run(_VOID_MISSING, (tombstone, digest))
         else:

@@ -367,6 +367,15 @@ def test_what_was_said_not_to_have_landed_never_lands(store):
     assert store.version("k") == after.version
 
 
+def test_a_write_without_a_token_is_stopped_by_nothing(store):
+    """All of these would be one: a copy that was asked about once could never be written again."""
+    copied = Commit(attrs.evolve(session_of("copied"), key="k", revision=1), (), None)
+    copied.doubt.exists = True
+    assert store.landed(copied) is False
+    store.write(copied)
+    assert store.version("k") == copied.session.version
+
+
 @pytest.mark.parametrize("between", ["nothing", "another one came and went", "a rename there and back"])
 def test_a_creation_that_was_said_not_to_have_landed_never_lands(store, between):
     late = Commit(attrs.evolve(session_of("late"), key="k", revision=1), (), None, token="late")
