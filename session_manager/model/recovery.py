@@ -17,7 +17,7 @@ import attrs
 from session_manager.model.changes import Append, Change, SetSummary, UpdateMetadata, Witness, fold
 from session_manager.model.json_value import JsonObject, same
 from session_manager.model.message import Message
-from session_manager.model.session import Session
+from session_manager.model.session import MAX_REFS, Session
 
 __all__ = ["Loss", "continues", "is_behind", "lost"]
 
@@ -34,12 +34,16 @@ class Loss:
 def is_behind(stored: Session, picture: Session) -> bool:
     """Say whether a stored session is surely an older state of the same generation, or goes on from one.
 
-    No end of a history, and no revision, ever decreases in a generation.
+    In a generation no end of a history, and no revision, ever decreases, and no answered delivery is forgotten before 256 later ones.
+    Two states of one revision are the same.
 
     :param picture: a state that was seen stored.
     """
-    is_older = stored.revision < picture.revision or stored.end < picture.end
-    return is_older and stored.generation == picture.generation
+    if stored.generation != picture.generation:
+        return False
+    if stored.revision < picture.revision or stored.end < picture.end or not _goes_on(picture.refs, stored.refs):
+        return True
+    return stored.revision == picture.revision and not _is_the_same(stored, picture)
 
 
 def continues(stored: Session, picture: Session) -> bool:
@@ -74,8 +78,20 @@ def lost(stored: Session, picture: Session) -> tuple[Change, ...] | None:
 
 def _later(old: Sequence[str], new: Sequence[str]) -> Sequence[str]:
     """Return the refs that came later: only the newest are kept, so old ones may be gone."""
-    gone = old.index(new[0]) if new and new[0] in old else 0
-    return new[len(old) - gone :]
+    return new[len(old) - _gone(old, new) :]
+
+
+def _goes_on(old: Sequence[str], new: Sequence[str]) -> bool:
+    """Say whether refs are some older ones, and later ones behind them."""
+    gone = _gone(old, new)
+    return old[gone:] == new[: len(old) - gone] and (not gone or len(new) == MAX_REFS)
+
+
+def _gone(old: Sequence[str], new: Sequence[str]) -> int:
+    """Return how many refs went, because only the newest are kept: all, if none of the newest was there before."""
+    if len(new) < MAX_REFS:
+        return 0
+    return old.index(new[0]) if new[0] in old else len(old)
 
 
 def _turns(messages: Sequence[Message], refs: Sequence[str]) -> Iterator[tuple[str | None, list[Message]]]:

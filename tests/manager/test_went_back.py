@@ -231,6 +231,21 @@ def test_an_older_state_that_was_saved_often_since_is_a_conflict(store):
         m.reload(KEY)
 
 
+def test_a_delivery_that_is_missing_tells_of_an_older_state(store):
+    """Another writer has gone on from the older state to a later revision and as many messages: it was taken for the newest one."""
+    with SessionManager(store) as m, SessionManager(store) as other:
+        turn(m, "u1", "a")
+        fail_over(store, lambda: turn(m, "u2", "b"))
+        for number in range(3):
+            turn(other, f"v{number}", f"theirs {number}")
+        m.add_message(KEY, "user", "mine")
+        with pytest.raises(ConflictError, match="went back"):
+            m.save(KEY)
+        assert said(m) == ["a", "b", "mine"]
+        m.reload(KEY)
+        assert said(m) == said(other)
+
+
 def test_metadata_that_another_writer_set_since_is_not_overwritten(store):
     """An older state that was changed later than the newer one is not a beginning of it."""
     with SessionManager(store) as m, SessionManager(store) as other:

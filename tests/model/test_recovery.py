@@ -76,3 +76,19 @@ def test_a_state_with_messages_that_the_picture_dropped_is_refused():
     stored = written(chat)
     picture = written(chat.did(Truncate(at=EPOCH, start=1)).add("c"))
     assert lost(stored, picture) is None
+
+
+@given(st.lists(st.lists(steps(), max_size=3), min_size=1, max_size=4), st.integers(0, 300), st.integers(1, 300))
+def test_no_later_state_of_a_session_is_behind(some, before, after):
+    """Whatever is done to a session, and however many deliveries it answers."""
+    chat = Chat().add("a", "b")
+    chat.did(*(Append(at=EPOCH, turn=f"before {number}") for number in range(before)))
+    picture = written(chat)
+    assert not is_behind(picture, picture)
+    for one in some:
+        chat.step(*one)
+        assert not is_behind(written(chat.add("more")), picture)
+    chat.did(*(Append(at=EPOCH, turn=f"after {number}") for number in range(after)))
+    later = written(chat)
+    assert not is_behind(later, picture)
+    assert is_behind(picture, later) is (picture.generation == later.generation)
