@@ -41,6 +41,9 @@ T = TypeVar("T")
 
 _MARK = b"\xef\xbb\xbf"
 
+#: The highest revision and position that is taken: every program reads it from JSON exactly, and every store has room for more.
+_MOST = 2**53
+
 
 @attrs.frozen(kw_only=True)
 class ImportedSession:
@@ -225,6 +228,11 @@ def exact_in(
     except InvalidDataError as error:
         return Flaw(reason=reason_of(error), line=line)
     session = found.session
+    for field, number in (("revision", session.revision), ("end", session.end)):
+        if number > _MOST:
+            return Flaw(reason=f"{field}: must be {_MOST:,} or less", line=line, key=session.key)
+    if session.revision == 0:  # it was never saved; a store's first revision is 1
+        session = session._with(revision=1)
     return ImportedSession(
         key=session.key,
         messages=session.messages,

@@ -61,7 +61,7 @@ def test_many_files_are_summed_up(tmp_path):
     directory = tmp_path / "old"
     directory.mkdir()
     for number in range(60):
-        (directory / f"{number}.json").write_text(conversation("hi") if number else '{"messages": [1]}')
+        (directory / f"{number}.json").write_text(conversation("hi") if number else '{"messages": [{"role": 1}]}')
     done = run("import", directory, "-s", tmp_path / "chats")
     lines = done.out.splitlines()
     assert [line.split()[0] for line in lines] == ["FILE", "0.json", "59", "0.json", "60"]

@@ -110,13 +110,24 @@ def _is_picoclaw_jsonl(head: Head) -> bool:
 
 def _is_openai(head: Head) -> bool:
     """OpenAI's chat completions and its files for fine-tuning: objects with ``messages``, and no other program's fields."""
-    messages = head.first.get("messages")
-    return isinstance(messages, list) and "key" not in head.first
+    return "key" not in head.first and any(_is_list_of(one.get("messages"), "role") for one in head.objects)
 
 
 def _is_sharegpt(head: Head) -> bool:
     """ShareGPT's data sets: objects with ``conversations``."""
-    return isinstance(head.first.get("conversations"), list) and "messages" not in head.first
+    return "messages" not in head.first and any(
+        _is_list_of(one.get("conversations"), "from", "role") for one in head.objects
+    )
+
+
+def _is_list_of(value: Any, *fields: str) -> bool:
+    """Say whether a value is a list with an object that has one of these fields, or an empty list.
+
+    A list of texts, such as the greetings of a bot, is nobody's session.
+    """
+    return isinstance(value, list) and (
+        not value or any(isinstance(one, dict) and any(field in one for field in fields) for one in value)
+    )
 
 
 def _is_chatgpt(head: Head) -> bool:

@@ -194,3 +194,18 @@ def test_files_that_hold_no_sessions_are_left_alone(kind: str, tmp_path: Path) -
         m.save_all()
         m.delete("package")
     assert {name: (path / name).read_bytes() for name in OTHERS} == OTHERS
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "log"])
+def test_a_users_own_files_are_nobodys_sessions(kind: str, tmp_path: Path) -> None:
+    """Greetings in ``messages``, and ids in ``conversations``, kept a new bot from its directory."""
+    files = {
+        "greetings.json": b'{"messages": ["Hello!", "Welcome back"], "language": "en"}',
+        "active.json": b'{"conversations": ["c1", "c2"]}',
+        "lint.json": b'[{"filePath": "a.js", "messages": [{"ruleId": "semi", "line": 1}]}]',
+        "package.json": b'{"name": "bot", "version": "1.0.0"}',
+        "notes.json": b'[{"title": "milk"}]',
+        "events.jsonl": b'{"type": "start", "message": "hi"}\n',
+    }
+    with SessionManager(f"{kind}:{filled(tmp_path / 'chats', files)}") as m:
+        assert (list(m), m.verify()) == ([], [])
