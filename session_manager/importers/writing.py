@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -166,14 +166,17 @@ class Writer:
         new, pairs = session_of(one, origin)
         outcome, pairs = self._archived(one, pairs)
         at = new.updated
-        removed = tuple(name for name in there._metadata if name not in new._metadata)
+        metadata = (
+            new._metadata if one.exact is None else _marked(one, origin)
+        )  # it gets another generation, by which it was known
+        removed = tuple(name for name in there._metadata if name not in metadata)
         changes: list[Change] = [
             Clear(at=at, generation=cleared(random_id())),
             Append(at=at, messages=tuple(message for _, message in pairs)),
             Truncate(at=at, start=there.end + len(pairs)),
             Append(at=at, messages=tuple(new.messages)),
             SetSummary(at=at, text=new.summary),
-            UpdateMetadata(at=at, items=new._metadata, removed=removed, expires_after=new.expires_after),
+            UpdateMetadata(at=at, items=metadata, removed=removed, expires_after=new.expires_after),
         ]
         return _Plan(outcome, _commit(there, changes))
 
@@ -248,9 +251,8 @@ def _marked(one: ImportedSession, origin: Origin) -> JsonObject:
 def _imported_before(one: ImportedSession, there: Session) -> int | None:
     """Return how many messages of a session an earlier import has written; `None` if it is another session."""
     messages = [*one.archived, *one.messages]
-    if one.exact is not None:
-        is_same = (there.generation, there.revision) >= (one.exact.generation, one.exact.revision)
-        return len(messages) if is_same and there.generation == one.exact.generation else None
+    if one.exact is not None and _is_state_of(one, there) and _has_all(there, one.exact):
+        return len(messages)
     mark = there._metadata.get(MARK)
     if not isinstance(mark, dict):
         return None
@@ -260,14 +262,45 @@ def _imported_before(one: ImportedSession, there: Session) -> int | None:
     return count if mark.get("sha256") == digest_of(messages[:count]) else None
 
 
+def _is_state_of(one: ImportedSession, there: Session) -> bool:
+    """Say whether a session of our own export and a stored one were the same session once."""
+    return one.exact is not None and one.exact.generation == there.generation
+
+
+def _has_all(there: Session, exact: Session) -> bool:
+    """Say whether a stored session is this state of it, or a later one, and not one that has parted from it."""
+    return there.revision >= exact.revision and there.end >= exact.end and _agree(there, exact.messages)
+
+
+def _agree(there: Session, messages: Iterable[Message]) -> bool:
+    """Say whether messages at the same position are the same ones, edited or not."""
+    times = {message.position: message.created_at for message in there.messages}
+    return all(times.get(message.position, message.created_at) == message.created_at for message in messages)
+
+
+def _stored_before(one: ImportedSession, there: Session) -> int | None:
+    """Return how many messages of a later state of a stored session the store has; `None` if the two have parted."""
+    messages = [*one.archived, *one.messages]
+    known = [message for message in messages if (message.position or 0) < there.end]
+    return len(known) if _agree(there, known) and known == messages[: len(known)] else None
+
+
 def _appended(one: ImportedSession, origin: Origin, there: Session, known: int | None) -> _Plan:
     """Add the messages that are not there, at the end."""
-    if known is None and MARK in there._metadata:
+    if known is None and _is_state_of(one, there):
+        known = _stored_before(one, there)
+        if known == len(one.archived) + len(one.messages):
+            return _Plan(Outcome(is_present=True))
+    if known is None and (MARK in there._metadata or _is_state_of(one, there)):
         return _left(one, "it is no longer what was imported: messages were changed or removed in one of the two")
     new = [*one.archived, *one.messages][known:] if known is not None else list(one.messages)
+    refs = {message.ref for message in there.messages}
+    new = [message for message in new if message.ref is None or message.ref not in refs]
     mark = _mark(one, origin)
     at = max((message.created_at for message in new), default=there.updated)
-    changes: list[Change] = [Append(at=at, messages=tuple(new)), UpdateMetadata(at=at, items=JsonObject({MARK: mark}))]
+    changes: list[Change] = [UpdateMetadata(at=at, items=JsonObject({MARK: mark}))]
+    if new:
+        changes.insert(0, Append(at=at, messages=tuple(new)))
     skipped: tuple[Skipped, ...] = ()
     if known is None and one.archived:
         reason = f"{len(one.archived):,} messages that were dropped from the history: the session was there"
