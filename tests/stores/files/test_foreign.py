@@ -16,6 +16,7 @@ from session_manager.stores import copy
 from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
+from tests.support.foreign_files import Example, examples
 from tests.support.go_files import GOLDEN, go_file, go_lines, go_meta
 
 EXPORT = b'{"messages": [{"role": "user", "content": "hi"}]}\n'
@@ -209,3 +210,15 @@ def test_a_users_own_files_are_nobodys_sessions(kind: str, tmp_path: Path) -> No
     }
     with SessionManager(f"{kind}:{filled(tmp_path / 'chats', files)}") as m:
         assert (list(m), m.verify()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "example", [one for one in examples() if not one.name.endswith(".db")], ids=lambda one: f"{one.format}-{one.name}"
+)
+@pytest.mark.parametrize("kind", ["", "snapshot:", "log:"])
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_directory_of_any_format_is_refused(example: Example, kind: str, *, read_only: bool, tmp_path: Path) -> None:
+    path = filled(tmp_path / "chats", {example.name: example.data})
+    with pytest.raises(InvalidStorageError, match=example.format):
+        SessionManager(f"{kind}{path}", read_only=read_only)
+    assert tree(path) == {example.name: example.data}
