@@ -19,7 +19,7 @@ from session_manager.model.json_value import JsonObject, same
 from session_manager.model.message import Message
 from session_manager.model.session import MAX_REFS, Session
 
-__all__ = ["Loss", "continues", "is_behind", "lost"]
+__all__ = ["Loss", "continues", "is_another", "is_behind", "lost"]
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -35,15 +35,16 @@ def is_behind(stored: Session, picture: Session) -> bool:
     """Say whether a stored session is surely an older state of the same generation, or goes on from one.
 
     In a generation no end of a history, and no revision, ever decreases, and no answered delivery is forgotten before 256 later ones.
-    Two states of one revision are the same.
 
     :param picture: a state that was seen stored.
     """
-    if stored.generation != picture.generation:
-        return False
-    if stored.revision < picture.revision or stored.end < picture.end or not _goes_on(picture.refs, stored.refs):
-        return True
-    return stored.revision == picture.revision and not _is_the_same(stored, picture)
+    is_older = stored.revision < picture.revision or stored.end < picture.end or not _goes_on(picture.refs, stored.refs)
+    return is_older and stored.generation == picture.generation
+
+
+def is_another(stored: Session, picture: Session) -> bool:
+    """Say whether a stored session is another one than a picture of the same version."""
+    return stored.version == picture.version and not _is_the_same(stored, picture)
 
 
 def continues(stored: Session, picture: Session) -> bool:

@@ -119,7 +119,8 @@ class Store(Resource, abc.ABC):
         """Make a commit durable.
 
         :raises ConflictError: if the store does not hold `Commit.base`, or `landed` has said that this write did not
-            happen; nothing has changed.
+            happen; nothing has changed. A shared store also looks at the time of the last message at `Commit.base` (without
+            messages, of the last change): after a failover, something else may stand at that version.
         :raises CorruptSessionError: if what it holds is damaged; nothing has changed.
         :raises SaveFailedError: nothing has changed.
         :raises SaveOutcomeUnknownError: ask `landed` before the next write of this session.

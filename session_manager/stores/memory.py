@@ -12,6 +12,7 @@ from session_manager.model.archive import archived
 from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
 from session_manager.stores.contract import MAX_TOKENS, Commit, Store
+from session_manager.stores.order import recency
 
 __all__ = ["MemoryStore", "Stored"]
 
@@ -61,6 +62,8 @@ class MemoryStore(Store):
             stored = self._sessions.get(key)
             if self.version(key) != commit.base or commit.token in self._voided:
                 raise ConflictError(key, commit.base, self.version(key))
+            if stored is not None and commit.before is not None and recency(stored.session) != recency(commit.before):
+                raise ConflictError(key, commit.base, commit.base, "the storage holds something else at this version")
             archive = () if stored is None else stored.archive
             if commit.archived or commit.spared is not None:
                 archive = archived(archive, commit.changes, commit.archived)

@@ -231,6 +231,28 @@ def test_an_older_state_that_was_saved_often_since_is_a_conflict(store):
         m.reload(KEY)
 
 
+def test_something_else_at_the_same_revision_is_a_conflict(store):
+    """The save went over the other writer's messages, though their reader had been told that they were saved."""
+    with SessionManager(store) as m, SessionManager(store) as other:
+        m.add_message(KEY, "user", "a")
+        m.save(KEY)
+
+        def acknowledged():
+            m.add_message(KEY, "user", "b")
+            m.save(KEY)
+
+        fail_over(store, acknowledged)
+        other.add_message(KEY, "user", "theirs")
+        other.save(KEY)
+        m.add_message(KEY, "user", "mine")
+        with pytest.raises(ConflictError, match="went back"):
+            m.save(KEY)
+        assert said(m) == ["a", "b", "mine"]
+        assert said(other) == ["a", "theirs"]
+        m.reload(KEY)
+        assert said(m) == ["a", "theirs"]
+
+
 def test_a_delivery_that_is_missing_tells_of_an_older_state(store):
     """Another writer has gone on from the older state to a later revision and as many messages: it was taken for the newest one."""
     with SessionManager(store) as m, SessionManager(store) as other:

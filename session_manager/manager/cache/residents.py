@@ -21,7 +21,7 @@ from session_manager.manager.cache.nothing import Nothing
 from session_manager.manager.cache.refs import RefMaps
 from session_manager.manager.events import Evicted, Reports
 from session_manager.model.changes import Change
-from session_manager.model.recovery import continues, is_behind, lost
+from session_manager.model.recovery import continues, is_another, is_behind, lost
 from session_manager.model.session import Session
 from session_manager.resource import Resource
 from session_manager.stores.contract import Store
@@ -386,7 +386,8 @@ class Residents(Resource):
         """
         key, picture = entry.session.key, entry.acknowledged
         is_known = entry.loss is not None and found.generation == picture.generation
-        if not is_behind(found, picture) and (not is_known or continues(found, picture)):
+        is_split = (is_known and not continues(found, picture)) or (self.store.shared and is_another(found, picture))
+        if not is_split and not is_behind(found, picture):
             return None
         changes = None if self._read_only else lost(found, picture)
         self.reports.went_back(key, picture, found, regained=changes is not None)

@@ -29,7 +29,8 @@ LOCK_KEY = "SELECT pg_advisory_xact_lock(%s)"
 _UPDATE = """
     UPDATE {s}.sessions SET generation = %b, revision = %s, state = %b, checksum = %b, refs_checksum = %s, place = %s,
         edited = coalesce(%s, edited)
-    WHERE key = %b AND generation = %b AND revision = %s AND checksum = sha256(state) AND NOT %b = ANY (voided)
+    WHERE key = %b AND generation = %b AND revision = %s AND place = coalesce(%s, place) AND checksum = sha256(state)
+        AND NOT %b = ANY (voided)
     RETURNING id
 """
 _INSERT = """
@@ -77,6 +78,8 @@ class Prepared:
     plan: Plan
     #: The values of the session's row, its place last.
     row: tuple[Any, ...]
+    #: The place of the session that it is based on: another one tells of other content at that version, as after a failover.
+    place: Int8 | None
     #: The values of the commit's own row: revision, token, refs, whether these are all.
     noted: tuple[Any, ...]
 
@@ -93,7 +96,8 @@ class Prepared:
         added = None if before is None or revision % MAX_TOKENS == 0 else _added(before.refs, session.refs)
         new = session.refs if added is None else added
         data = encoded_refs(new) if new or added is None else None
-        return cls(commit, plan, row, (Int8(revision), token_digest(commit.token), data, added is None))
+        place = None if before is None else Int8(recent_first(recency(before)))
+        return cls(commit, plan, row, place, (Int8(revision), token_digest(commit.token), data, added is None))
 
     @property
     def key(self) -> str:
@@ -120,7 +124,7 @@ class Prepared:
         edited = None if self.is_one_statement and base is not None else self.row[1]
         if base is None:
             return (*self.row, edited, name, tombstone_key(self.key), token)
-        return (*self.row, edited, name, base.generation.encode(), Int8(base.revision), token)
+        return (*self.row, edited, name, base.generation.encode(), Int8(base.revision), self.place, token)
 
     def statement(self) -> Statement:
         """Return the whole commit as one statement, which returns a row if the base was there."""

@@ -15,6 +15,7 @@ from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
 from session_manager.model.view import View
 from session_manager.stores.contract import MAX_TOKENS, missing
+from session_manager.stores.order import recency, recent_first
 from session_manager.stores.rows.decoding import (
     DamageError,
     check_window,
@@ -31,6 +32,7 @@ from session_manager.threads import giving_way
 __all__ = [
     "all_keys",
     "damages",
+    "is_in_place",
     "keys",
     "last_id",
     "load",
@@ -66,6 +68,7 @@ _COUNT_IN_BOTH = """
 """
 _SELECT_VERSION = "SELECT generation, revision FROM sessions WHERE key = ?"
 _SELECT_CHECKED = "SELECT generation, revision, state, checksum FROM sessions WHERE key = ?"
+_SELECT_PLACE = "SELECT place, placed FROM sessions WHERE key = ?"
 _SELECT_TOKENS = """
     SELECT CAST(coalesce((SELECT tokens FROM sessions WHERE key = ?), (SELECT tokens FROM tombstones WHERE key = ?), x'')
         AS BLOB)
@@ -223,6 +226,15 @@ def read_checked_version(connection: sqlite3.Connection, key: str) -> Version | 
     if not isinstance(data, bytes) or zlib.crc32(data, seed_of(key)) != checksum:
         raise DamageError("its state is damaged: the checksum differs")
     return version_of(generation, revision)
+
+
+def is_in_place(connection: sqlite3.Connection, picture: Session) -> bool:
+    """Say whether a session of a picture's version has its place. Another one tells of other content, as after a storage went back.
+
+    An older program that writes leaves the place as it is, which tells nothing then.
+    """
+    place, placed = connection.execute(_SELECT_PLACE, (picture.key,)).fetchone()
+    return bool(placed != picture.revision or place == recent_first(recency(picture)))
 
 
 def read_tokens(connection: sqlite3.Connection, key: str) -> bytes:

@@ -16,7 +16,7 @@ from session_manager.stores.contract import MAX_TOKENS, Commit
 from session_manager.stores.rows.decoding import DamageError
 from session_manager.stores.rows.encoding import TOKEN_BYTES, encode_state_row, token_digest, tombstone_key
 from session_manager.stores.rows.plans import Plan
-from session_manager.stores.sqlite.rows import load, load_archive, read_checked_version, read_tokens
+from session_manager.stores.sqlite.rows import is_in_place, load, load_archive, read_checked_version, read_tokens
 from session_manager.threads import giving_way
 
 __all__ = ["erase", "load_base", "move", "purge", "quarantine", "write_plan"]
@@ -107,6 +107,8 @@ def write_plan(plan: Plan, connection: sqlite3.Connection, *, indexed: bool) -> 
         actual = read_checked_version(connection, key)
         if actual != base:
             raise ConflictError(key, base, actual)
+        if commit.before is not None and not is_in_place(connection, commit.before):
+            raise ConflictError(key, base, actual, "the storage holds something else at this version")
         connection.execute(_UPDATE_SESSION, (*plan.state, digest, key))
     if commit.spared is not None and base is not None:
         connection.execute(_NOTE_ARCHIVED_GARBAGE, (key, *commit.spared))
