@@ -62,7 +62,8 @@ class MemoryStore(Store):
             stored = self._sessions.get(key)
             if self.version(key) != commit.base or commit.token in self._voided:
                 raise ConflictError(key, commit.base, self.version(key))
-            if stored is not None and commit.before is not None and recency(stored.session) != recency(commit.before):
+            before = None if commit.base is None else commit.before
+            if stored is not None and before is not None and not _is_as_recent(stored.session, before, commit.base):
                 raise ConflictError(key, commit.base, commit.base, "the storage holds something else at this version")
             archive = () if stored is None else stored.archive
             if commit.archived or commit.spared is not None:
@@ -121,3 +122,8 @@ class MemoryStore(Store):
 
     def __repr__(self) -> str:
         return f"<MemoryStore of {len(self._sessions)}>"
+
+
+def _is_as_recent(session: Session, before: Session, base: Version | None) -> bool:
+    """Say whether a session and the one that a commit is based on have the same last message, if that is one of the base."""
+    return before.version != base or recency(session) == recency(before)

@@ -128,6 +128,12 @@ class TakesLateWrites(Base):
         return landed
 
 
+@noticed_by("test_a_write_over_something_else_at_its_base_is_a_conflict")
+class LooksAtTheVersionAlone(Base):
+    def write(self, commit):
+        super().write(attrs.evolve(commit, before=None))
+
+
 @noticed_by("test_a_write_on_another_base_is_a_conflict")
 class AcceptsAnyBase(Base):
     def accepts(self, there, base):
