@@ -653,8 +653,7 @@ def test_a_file_damaged_while_its_session_is_in_ram_is_not_overwritten(stored, t
     assert stored.health().dirty == (KEY,)
 
 
-def test_a_file_replaced_by_an_older_one_gets_what_it_lacks(stored, tmp_path):
-    """What had been acknowledged was dropped. A restore begins a new generation, which wins."""
+def test_a_file_replaced_by_a_good_one_is_reconciled_not_overwritten(stored, tmp_path):
     path = tmp_path / "chats" / NAME
     stored.add_message(KEY, "user", "a")
     stored.save(KEY)
@@ -664,9 +663,9 @@ def test_a_file_replaced_by_an_older_one_gets_what_it_lacks(stored, tmp_path):
     stored.add_message(KEY, "user", "c")
     path.write_bytes(old)
     assert stored.save(KEY) is True
-    assert texts(stored) == ["a", "b", "c"]
+    assert texts(stored) == ["a", "c"]
     stored.reload(KEY)
-    assert texts(stored) == ["a", "b", "c"]
+    assert texts(stored) == ["a", "c"]
 
 
 def test_a_file_rewritten_at_the_same_revision_is_not_overwritten(stored, tmp_path):

@@ -380,13 +380,15 @@ class Residents(Resource):
     def _lost(self, entry: Entry, found: Session) -> tuple[Change, ...] | None:
         """Return what is to be written again, if the store shows an older state than it has acknowledged; otherwise `None`.
 
-        A manager that only reads shows what is stored. Requires the keyed lock; do not hold the lock, for it takes long.
+        Of a store that nobody else writes to, the file was put there by hand, and counts. A manager that only reads shows what is stored. Requires the keyed lock; do not hold the lock, for it takes long.
 
         :raises ConflictError: if that state is no beginning of what was acknowledged, and no unsaved call clears the session.
         """
+        if not self.store.shared:
+            return None
         key, picture = entry.session.key, entry.acknowledged
         is_known = entry.loss is not None and found.generation == picture.generation
-        is_split = (is_known and not continues(found, picture)) or (self.store.shared and is_another(found, picture))
+        is_split = (is_known and not continues(found, picture)) or is_another(found, picture)
         if not is_split and not is_behind(found, picture):
             return None
         changes = None if self._read_only else lost(found, picture)

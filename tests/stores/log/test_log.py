@@ -221,8 +221,8 @@ def test_another_programs_file_is_never_overwritten(opened, tmp_path):
     whole = path.read_bytes()
     m.add_message(KEY, "user", "three")
     path.write_bytes(whole[: whole.index(b"\n") + 1])
-    assert m.save(KEY) is True  # what the older state lacks is written again
-    assert texts(m) == stored(path) == ["one", "two", "three"]
+    assert m.save(KEY) is True  # rebased on the older state
+    assert texts(m) == stored(path) == ["one", "three"]
     other = path.with_suffix(".other")
     other.write_bytes(whole)
     os.utime(path, (1, 1))
