@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
@@ -29,7 +30,8 @@ class Interposed(FaultyStore):
 
 @pytest.fixture(params=STORES)
 def store(request, tmp_path):
-    return Interposed(STORES[request.param](tmp_path))
+    with closing(Interposed(STORES[request.param](tmp_path))) as one:
+        yield one
 
 
 def test_a_read_beside_a_save_whose_acknowledgement_is_lost(store):
