@@ -63,7 +63,7 @@ def table(
     :param numbers: the columns that are aligned to the right.
     """
     by_column = list(zip(*rows, strict=True)) or [()] * len(heads)
-    widths = [max(map(wide, [head, *column])) for head, column in zip(heads, by_column, strict=True)]
+    widths = [_width([head, *column]) for head, column in zip(heads, by_column, strict=True)]
     sys.stdout.write(_template(widths, ["bold"] * len(heads), numbers).format(*heads).rstrip(" ") + "\n")
     template = _template(widths, colours, numbers)
     for start in range(0, len(rows), _AT_ONCE):
@@ -77,6 +77,11 @@ def table(
                 fitting = _template(narrowed, colours, numbers)
             lines.append(fitting.format(*row).rstrip(" ") + "\n")
         sys.stdout.write("".join(lines))
+
+
+def _width(cells: Sequence[str]) -> int:
+    """Return how many columns of a terminal the widest of some texts takes."""
+    return max(map(len if "".join(cells).isascii() else wide, cells))
 
 
 def _template(widths: Sequence[int], colours: Sequence[str], numbers: Sequence[int]) -> str:

@@ -67,7 +67,10 @@ def to_json(value: Any) -> str:
 
 def clock_time(time: datetime | None) -> str:
     """Return a time in UTC, to the minute; ``""`` for none."""
-    return "" if time is None else time.astimezone(timezone.utc).isoformat(" ", "minutes")[:16]
+    if time is None:
+        return ""
+    utc = time if time.tzinfo is timezone.utc else time.astimezone(timezone.utc)
+    return utc.isoformat(" ", "minutes")[:16]
 
 
 def age(time: datetime | None, now: datetime) -> str:

@@ -11,7 +11,7 @@ from collections.abc import MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import nh3
-from linkify_it import LinkifyIt
+from linkify_it import LinkifyIt  # type: ignore[import-untyped]
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markupsafe import Markup, escape

@@ -31,4 +31,4 @@ def test_a_list_of_100_000_sessions_takes_2_seconds(tmp_path):
     with SessionManager(url) as m:
         for number in range(100_000):
             m.add_message(f"telegram:{number}", "user", "hi")
-    assert min(seconds("ls", "-s", url) for _ in range(2)) <= 2
+    assert min(seconds("ls", "-s", url) for _ in range(5)) <= 2
