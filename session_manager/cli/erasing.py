@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from session_manager.cli.exits import FOUND, MISSING
-from session_manager.cli.output import counted, json_value, print_findings, table
+from session_manager.cli.output import confirm, counted, json_value, print_findings, table
 from session_manager.cli.parameters import (
     dry_run_option,
     json_option,
@@ -23,7 +23,6 @@ from session_manager.operations.erasing import erase as erase_sessions
 
 __all__ = ["erase"]
 
-_SHOWN = 20
 _NO_WAY_BACK = "with every copy in the storage? There is no way back."
 
 
@@ -72,13 +71,8 @@ def _ask(found: Sequence[ErasedSession], keys: Sequence[str]) -> None:
 
     :raises click.Abort: if not.
     """
-    if not found and not keys:
-        return
-    for one in found[:_SHOWN]:
-        click.echo(f"  {one_line(one.key)}", err=True)
-    if len(found) > _SHOWN:
-        click.echo(f"  and {len(found) - _SHOWN:,} more", err=True)
-    click.confirm(f"Erase {counted(len(found), 'session')}, {_NO_WAY_BACK}", abort=True, err=True)
+    if found or keys:
+        confirm(f"Erase {counted(len(found), 'session')}, {_NO_WAY_BACK}", [one.key for one in found])
 
 
 def _tell(report: EraseReport) -> None:

@@ -14,10 +14,12 @@ from session_manager.cli.text import one_line, to_json, wide
 if TYPE_CHECKING:
     from session_manager.stores.contract import Finding
 
-__all__ = ["counted", "json_list", "json_value", "print_findings", "table"]
+__all__ = ["confirm", "counted", "json_list", "json_value", "print_findings", "table"]
 
 #: So many rows are measured and written at once.
 _AT_ONCE = 10_000
+#: So many keys are shown with a question.
+_SHOWN = 20
 
 
 def json_value(value: Any) -> None:
@@ -52,6 +54,18 @@ def counted(number: int, what: str) -> str:
     ('1 session', '2,000 sessions')
     """
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def confirm(question: str, keys: Sequence[str]) -> None:
+    """Show sessions, and ask a question about them, on standard error.
+
+    :raises click.Abort: if the answer is no.
+    """
+    for key in keys[:_SHOWN]:
+        click.echo(f"  {one_line(key)}", err=True)
+    if len(keys) > _SHOWN:
+        click.echo(f"  and {len(keys) - _SHOWN:,} more", err=True)
+    click.confirm(question, abort=True, err=True)
 
 
 def table(

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from session_manager.arguments import Progress
-from session_manager.cli.output import counted, json_value
+from session_manager.cli.output import confirm, counted, json_value
 from session_manager.cli.parameters import (
     age_option,
     dry_run_option,
@@ -29,8 +29,6 @@ from session_manager.stores.contract import Store
 from session_manager.stores.opening import opened
 
 __all__ = ["delete", "expire"]
-
-_SHOWN = 20
 
 
 @click.command(
@@ -126,13 +124,8 @@ def _ask(keys: Sequence[str], *, yes: bool) -> None:
 
     :raises click.Abort: if not.
     """
-    if yes:
-        return
-    for key in keys[:_SHOWN]:
-        click.echo(f"  {one_line(key)}", err=True)
-    if len(keys) > _SHOWN:
-        click.echo(f"  and {len(keys) - _SHOWN:,} more", err=True)
-    click.confirm(f"Delete {counted(len(keys), 'session')}?", abort=True, err=True)
+    if not yes:
+        confirm(f"Delete {counted(len(keys), 'session')}?", keys)
 
 
 def _tell(keys: Sequence[str], *, dry_run: bool, as_json: bool) -> None:

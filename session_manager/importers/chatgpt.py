@@ -24,8 +24,8 @@ from session_manager.codec.json import DecodeError, decode_json
 from session_manager.importers.branches import Branch, branches_of
 from session_manager.importers.chat import call_of
 from session_manager.importers.draft import Draft
-from session_manager.importers.elements import texts_in
-from session_manager.importers.reading import Flaw, ImportedSession, SourceFile, object_in
+from session_manager.importers.elements import objects_of
+from session_manager.importers.reading import Flaw, ImportedSession, SourceFile
 from session_manager.importers.times import seconds
 from session_manager.model.json_value import EMPTY_OBJECT, JsonObject
 
@@ -83,19 +83,15 @@ class _Node:
 
 def read(file: SourceFile, zone: tzinfo | None = None) -> Iterator[ImportedSession | Flaw]:  # noqa: ARG001 - times are in UTC
     """Read the conversations of a file."""
-    for number, line, data in texts_in(file):
-        found = object_in(data, line)
+    for key, line, found in objects_of(file):
         if isinstance(found, Flaw):
             yield found
         else:
-            yield from _sessions(file, number, line, found)
+            yield from _sessions(file, key, line, found)
 
 
-def _sessions(
-    file: SourceFile, number: int | None, line: int | None, value: dict[str, Any]
-) -> Iterator[ImportedSession | Flaw]:
+def _sessions(file: SourceFile, key: str, line: int | None, value: dict[str, Any]) -> Iterator[ImportedSession | Flaw]:
     """Read a conversation: its current branch, and the others."""
-    key = file.stem if number is None else f"{file.stem}:{number}"
     draft = Draft(key=key, last=file.modified)
     conversation = draft.record(value, _Conversation, line)
     if conversation is None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
-from session_manager.importers.reading import SourceFile
+from session_manager.importers.reading import Flaw, SourceFile, object_in
 
-__all__ = ["elements", "texts_in"]
+__all__ = ["elements", "objects_of"]
 
 #: A whole string, the start of a string that is not all there, or a character that gives the structure.
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|"|[\[\]{},]', re.DOTALL)
@@ -83,7 +84,7 @@ class _Array:
         return data[self._at - 1 : self._at]
 
 
-def texts_in(file: SourceFile) -> Iterator[tuple[int | None, int | None, bytes]]:
+def _texts_in(file: SourceFile) -> Iterator[tuple[int | None, int | None, bytes]]:
     """Iterate over the values of a file: the number of each, from 1, the line where it begins, and its bytes.
 
     The number is that of the line in JSONL, and of the element in an array. A file that is one other value has neither.
@@ -95,6 +96,15 @@ def texts_in(file: SourceFile) -> Iterator[tuple[int | None, int | None, bytes]]
             yield index, line, data
     else:
         yield None, None, file.whole()
+
+
+def objects_of(file: SourceFile) -> Iterator[tuple[str, int | None, dict[str, Any] | Flaw]]:
+    """Iterate over the objects of a file: a key for each, the line where it begins, and the object, or what is wrong with it.
+
+    Where a file has several values, the key is the file's stem with the number of the value.
+    """
+    for number, line, data in _texts_in(file):
+        yield file.stem if number is None else f"{file.stem}:{number}", line, object_in(data, line)
 
 
 def _stripped(found: bytes, line: int) -> Iterator[tuple[int, bytes]]:

@@ -15,8 +15,8 @@ import attrs
 
 from session_manager.importers.chat import call_of
 from session_manager.importers.draft import Draft
-from session_manager.importers.elements import texts_in
-from session_manager.importers.reading import Flaw, ImportedSession, SourceFile, object_in
+from session_manager.importers.elements import objects_of
+from session_manager.importers.reading import Flaw, ImportedSession, SourceFile
 from session_manager.model.json_value import EMPTY_OBJECT, JsonObject
 
 __all__ = ["read"]
@@ -52,8 +52,7 @@ class _Data:
 def read(file: SourceFile, zone: tzinfo | None = None) -> Iterator[ImportedSession | Flaw]:  # noqa: ARG001 - it has no times
     """Read the session of a file."""
     draft = Draft(key=file.stem, last=file.modified)
-    for _, line, data in texts_in(file):
-        found = object_in(data, line)
+    for _, line, found in objects_of(file):
         if isinstance(found, Flaw):
             draft.flaw(found.reason, line)
         else:

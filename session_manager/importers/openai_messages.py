@@ -20,14 +20,13 @@ import attrs
 from session_manager.codec.converter import records
 from session_manager.codec.exported import TAG, of_line
 from session_manager.errors import InvalidDataError
-from session_manager.importers.elements import texts_in
+from session_manager.importers.elements import objects_of
 from session_manager.importers.reading import (
     Flaw,
     ImportedSession,
     SourceFile,
     exact_in,
     message_of,
-    object_in,
     reason_of,
 )
 from session_manager.model.json_value import JsonObject
@@ -43,14 +42,13 @@ class _Conversation:
 
 def read(file: SourceFile, zone: tzinfo | None = None) -> Iterator[ImportedSession | Flaw]:  # noqa: ARG001 - it has no times
     """Read the conversations of a file."""
-    for number, line, data in texts_in(file):
-        found = object_in(data, line)
+    for key, line, found in objects_of(file):
         if isinstance(found, Flaw):
             yield found
         elif TAG in found:
             yield exact_in(found, of_line, line)
         else:
-            yield from _session(file, file.stem if number is None else f"{file.stem}:{number}", line, found)
+            yield from _session(file, key, line, found)
 
 
 def _session(file: SourceFile, key: str, number: int | None, value: dict[str, Any]) -> Iterator[ImportedSession | Flaw]:

@@ -21,8 +21,8 @@ import attrs
 from session_manager.codec.json import DecodeError, decode_json
 from session_manager.importers.chat import call_of, json_text
 from session_manager.importers.draft import Draft
-from session_manager.importers.elements import texts_in
-from session_manager.importers.reading import Flaw, ImportedSession, SourceFile, object_in
+from session_manager.importers.elements import objects_of
+from session_manager.importers.reading import Flaw, ImportedSession, SourceFile
 from session_manager.model.json_value import JsonObject
 
 __all__ = ["read"]
@@ -60,25 +60,22 @@ class _Turn:
 
 def read(file: SourceFile, zone: tzinfo | None = None) -> Iterator[ImportedSession | Flaw]:  # noqa: ARG001 - it has no times
     """Read the conversations of a file."""
-    for number, line, data in texts_in(file):
-        found = object_in(data, line)
+    for key, line, found in objects_of(file):
         if isinstance(found, Flaw):
             yield found
         else:
-            yield from _session(file, number, line, found)
+            yield from _session(file, key, line, found)
 
 
-def _session(
-    file: SourceFile, number: int | None, line: int | None, value: dict[str, Any]
-) -> Iterator[ImportedSession | Flaw]:
-    draft = Draft(key=file.stem if number is None else f"{file.stem}:{number}", last=file.modified)
+def _session(file: SourceFile, key: str, line: int | None, value: dict[str, Any]) -> Iterator[ImportedSession | Flaw]:
+    draft = Draft(key=key, last=file.modified)
     conversation = draft.record(value, _Conversation, line)
     if conversation is None:
         yield from draft.flaws
         return
     name = conversation.id
     if isinstance(name, str) and name:
-        draft.key = name if number is None else f"{file.stem}:{name}"
+        draft.key = name if key == file.stem else f"{file.stem}:{name}"
     if conversation.system:
         draft.add({"role": "system", "content": conversation.system}, "system", line=line)
     pending: list[str] = []

@@ -19,14 +19,13 @@ from session_manager.errors import (
 )
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.residents import Residents
+from session_manager.manager.pauses import ATTEMPTS, pause
 from session_manager.manager.saving import Saving
 from session_manager.model.session import Session, Version
 from session_manager.resource import Resource
 from session_manager.stores.contract import Store
 
 __all__ = ["Renaming"]
-
-_ATTEMPTS = 100
 
 
 @attrs.define(eq=False, repr=False)
@@ -70,7 +69,7 @@ class Renaming(Resource):
         self._check_is_free(new_key, source.durable.version)  # a refusal saves nothing
         conflict: ConflictError | None = None
         with self._waiting(key):
-            for _ in range(_ATTEMPTS):
+            for attempt in range(ATTEMPTS):
                 session = self._saved(store, key)
                 assert session.version is not None
                 self._check_is_free(new_key, session.version)
@@ -78,6 +77,7 @@ class Renaming(Resource):
                     self._move(store, key, new_key, session.version)
                 except ConflictError as error:  # another writer has saved it
                     conflict = error
+                    pause(attempt)
                     residents.rebase(key)
                     continue
                 return self._moved(session, new_key)

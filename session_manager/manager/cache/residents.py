@@ -380,7 +380,8 @@ class Residents(Resource):
     def _lost(self, entry: Entry, found: Session) -> tuple[Change, ...] | None:
         """Return what is to be written again, if the store shows an older state than it has acknowledged; otherwise `None`.
 
-        Of a store that nobody else writes to, the file was put there by hand, and counts. A manager that only reads shows what is stored. Requires the keyed lock; do not hold the lock, for it takes long.
+        In a store that nobody else writes to, a file was put there by hand, and counts. A manager that only reads shows what is
+        stored. Requires the keyed lock; do not hold the lock, for it takes long.
 
         :raises ConflictError: if that state is no beginning of what was acknowledged, and no unsaved call clears the session.
         """
