@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from session_manager.stores.contract import SessionInfo as SessionInfo
     from session_manager.stores.contract import Store as Store
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 #: Where the names are that are imported when they are asked for.
 _HOMES = {
