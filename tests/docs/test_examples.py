@@ -21,6 +21,7 @@ import pytest
 from session_manager import SessionManager
 from session_manager.history import problems
 from tests.support.places import ROOT
+from tests.support.postgres import shared_url
 
 pytestmark = pytest.mark.once
 
@@ -882,3 +883,84 @@ def test_the_metrics_are_counted_for_prometheus():
     assert "sessions_save_seconds_count 20.0" in output
     assert "sessions_dirty 1.0" in output
     assert "sessions_resident 5.0" in output
+
+
+# The fleet
+
+KEPT = "deliveries acknowledged: 0 lost, 0 doubled, 0 torn, 0 answered twice"
+
+
+def test_fleet_loses_nothing_and_answers_once(tmp_path, monkeypatch):
+    temporary_files_in(tmp_path, monkeypatch)
+    output = run("fleet.py", "--workers=2", "--chats=2", "--deliveries=20", "--kills=1", "--thinking=0.01", "--seed=1")
+    assert output.startswith("2 workers, 1 kills, routing any, 4 delivered twice at once\n")
+    assert last_line(output).startswith(f"20 {KEPT}; ")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("storage", ["sqlite", "postgresql"])
+def test_fleet_of_several_sizes(storage):
+    """With all deliveries of a chat to one worker, each model is shown all that was said; the chats of a good run are removed."""
+    url = shared_url() if storage == "postgresql" else "sqlite:kept.db"
+    output = run("fleet.py", f"--store={url}", "--routing=chat", "--deliveries=100", "--kills=8", "--thinking=0.01")
+    assert last_line(output).startswith(f"100 {KEPT}; ")
+    assert last_line(output).endswith(" 0 answers blind")
+    assert run("fleet.py", f"--store={url}", "--demo").count(f"60 {KEPT}; ") >= 2
+    with SessionManager(url) as manager:
+        assert manager.list_sessions("fleet-") == []
+
+
+def asked(number, after, text="answer 1a to {}, after {} turns"):
+    return [("user", f"question {number}"), ("assistant", text.format(number, after))]
+
+
+@pytest.mark.parametrize(
+    ("history", "found"),
+    [
+        ([*asked(1, 0), *asked(2, 1)], (0, 0, 0, 0)),
+        (asked(1, 0), (1, 0, 0, 0)),
+        ([*asked(1, 0), *asked(2, 1, "answer 2b to {}, after {} turns")], (1, 0, 0, 0)),
+        ([*asked(1, 0), *asked(2, 1), *asked(1, 2)], (0, 1, 0, 0)),
+        ([*asked(1, 0), *asked(2, 1), *asked(3, 2)[:1]], (0, 0, 1, 0)),
+        ([asked(1, 0)[0], *asked(2, 0), asked(1, 0)[1]], (0, 0, 2, 0)),
+        ([*asked(1, 0), *asked(2, 0)], (0, 0, 0, 1)),
+    ],
+)
+def test_fleet_notices_what_is_wrong_in_its_chats(history, found):
+    with SessionManager("kept") as manager:
+        manager.get_or_create("a")
+        for role, content in history:
+            manager.add_message("a", role, content)
+    probe = """
+import fleet
+tally = fleet.Tally(answers={1: {"answer 1a to 1, after 0 turns"}, 2: {"answer 1a to 2, after 1 turns"}})
+if "after 0 turns" in HISTORY[-1][1]:
+    tally.answers[2] = {HISTORY[-1][1]}
+fleet.check("kept", ["a"], tally)
+print(tally.lost, tally.doubled, tally.torn, tally.blind, tally.good)
+"""
+    is_good = not any(found[:3])
+    assert probe_examples(probe.replace("HISTORY", repr(history))) == f"{' '.join(map(str, found))} {is_good}\n"
+
+
+def test_fleet_counts_two_answers_to_one_delivery():
+    probe = """
+import collections, fleet
+tally = fleet.Tally(asked=collections.Counter({1: 3, 2: 1}), answers={1: {"a", "b"}, 2: {"a"}})
+print(tally.answered_twice, tally.paid_twice, tally.good)
+"""
+    assert probe_examples(probe) == "1 2 False\n"
+
+
+@pytest.mark.parametrize("option", ["--workers=0", "--deliveries=1", "--kills=-1", "--routing=x"])
+def test_fleet_refuses_an_impossible_option(option):
+    assert execute("fleet.py", option).returncode == 2
+
+
+def test_fleet_says_why_its_workers_do_not_start(tmp_path):
+    """The storage is a file of something else: each worker ends by itself, and none is started in its place."""
+    (tmp_path / "other.db").write_text("something else", "utf-8")
+    process = execute_apart("fleet.py", "--store=sqlite:other.db", "--deliveries=2", "--kills=0")
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1] == "fleet: a worker has failed: see above"
