@@ -151,6 +151,7 @@ CHECKS = {
     "crash states (log, killed)": crash_of("log", 3, 24, ("kill", "reopen")),
     "crash states (snapshot, errors)": crash_of("snapshot", 4, 50, ("add", "error")),
     "crash states (snapshot, bursts)": crash_of("snapshot", 6, 20, ("burst", "error")),
+    "crash states (log, bursts)": crash_of("log", 6, 20, ("burst", "error")),
     "crash states (log, errors)": crash_of("log", 4, 24, ("error",)),
     "crash states (snapshot, removals)": crash_of("snapshot", 5, 24, ("add", "remove", "delete")),
     "crash states (snapshot, archives)": crash_of("snapshot", 7, 40, ("add unsaved", "truncate", "delete")),

@@ -238,6 +238,16 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "records of a burst are not synced",
+        "crash states (log, bursts)",
+        edited(LogAppender, "_sync", ("self._files.sync_data(one.fd)", "pass")),
+    ),
+    Mutant(
+        "the error of a sync in a burst is ignored",
+        "crash states (log, bursts)",
+        edited(LogAppender, "_sync", ("one.failure = error", "pass")),
+    ),
+    Mutant(
         "a failed append is not cut back",
         "every call (log, save)",
         edited(

@@ -53,9 +53,10 @@ def test_a_write_that_is_torn_at_every_byte_of_it(kind, size, record_property):
     assert report.disks > least
 
 
-def test_snapshots_that_are_saved_at_once_are_each_old_or_new(size, record_property):
-    report = explore("snapshot", 3, size.of(6, 30, 30), only=("burst", "error", "kill", "power cut", "reopen"))
-    said("snapshot, bursts", report)
+@pytest.mark.parametrize("kind", ["snapshot", "log"])
+def test_sessions_that_are_saved_at_once_are_each_old_or_new(kind, size, record_property):
+    report = explore(kind, 3, size.of(6, 30, 30), only=("burst", "error", "kill", "power cut", "reopen"))
+    said(f"{kind}, bursts", report)
     record_property("states", report.states)
     assert report.states > size.of(250, 10_000, 10_000)
     assert report.recovering > size.of(25, 1000, 1000)

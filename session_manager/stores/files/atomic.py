@@ -31,6 +31,8 @@ import attrs
 from session_manager.stores.files.filesystem import Files
 
 __all__ = [
+    "AT_ONCE",
+    "CROWDED",
     "NotRegularError",
     "OutcomeUnknownError",
     "Replacement",
@@ -57,6 +59,10 @@ _PIECE = 8192
 _BIG_PIECE = 1024 * 1024
 #: How many files are synced at once.
 _THREADS = 8
+#: How many bytes a caller gathers for one writing of many files; a single file may have more.
+AT_ONCE = 16 * 1024 * 1024
+#: Errors after which a caller tries each of many files alone: one file at a time needs less room and fewer descriptors.
+CROWDED = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
 
 #: A file's device, inode, size in bytes, and time of modification in nanoseconds.
 Signature = tuple[int, int, int, int]

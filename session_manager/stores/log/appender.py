@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from collections.abc import Sequence
 
 import msgspec
 
 from session_manager.codec.changes import encode_changes
-from session_manager.errors import ConflictError, SaveFailedError
+from session_manager.errors import ConflictError, SaveFailedError, SessionManagerError
 from session_manager.model.changes import Append, Remove, Replace, Truncate
 from session_manager.model.session import Version
 from session_manager.resource import Resource
 from session_manager.stores.contract import Commit
-from session_manager.stores.files.atomic import Signature, signature
+from session_manager.stores.files.atomic import Signature, at_once, signature
 from session_manager.stores.files.session_directory import SessionDirectory
 from session_manager.stores.log.file import Facts, LogFile
 from session_manager.stores.log.format import encode_metadata, encode_record, encode_state, next_fingerprint
@@ -29,6 +30,25 @@ __all__ = ["LogAppender"]
 _ATTEMPTS = 5
 #: Changes that write messages, or let them go, and nothing else.
 _OF_MESSAGES = frozenset((Append, Replace, Truncate, Remove))
+
+
+class _Begun(msgspec.Struct, gc=False):
+    """A record that is about to be written, or was written and is not synced yet."""
+
+    file: LogFile
+    fd: int
+    #: The facts of the file without it, and with it; `None` if the system does not tell.
+    before: Facts
+    after: Facts | None = None
+    #: Why it could not be written or synced.
+    failure: OSError | None = None
+
+    def __repr__(self) -> str:
+        return f"<a record for {self.file.name[:80]!a}>"
+
+
+def _is_written(one: _Begun) -> bool:
+    return one.failure is None
 
 
 class LogAppender(Resource):
@@ -53,12 +73,7 @@ class LogAppender(Resource):
         :raises CorruptSessionError: if it is damaged; nothing has changed.
         :raises SaveFailedError: if it cannot be opened, or a torn record cannot be cut off; nothing has changed.
         """
-        session, facts, changes = commit.session, file.facts, encode_changes(commit.changes)
-        if facts is not None and session._metadata is facts.metadata:
-            metadata = facts.encoded_metadata
-        else:
-            metadata = encode_metadata(session._metadata)
-        line = encode_record(changes, encode_state(session, metadata[1]))
+        metadata, changes, line = self._encoded(file, commit)
         fd = self._opened(file, base)
         if fd is None:
             return None
@@ -67,7 +82,7 @@ class LogAppender(Resource):
         try:
             file.appending()
             written = self._written(fd, line)
-            after = None if written is None else self._facts_after(facts, commit, metadata, line, len(changes), written)
+            after = None if written is None else self._facts_after(facts, commit, metadata, line, changes, written)
             self._files.sync_data(fd)
             file.appended(after)
         except OSError as error:
@@ -79,6 +94,81 @@ class LogAppender(Resource):
         finally:
             self._close(fd)
         return failure
+
+    def append_many(self, wanted: Sequence[tuple[LogFile, Commit, Version]]) -> list[Exception | None]:
+        """Append the records of several commits, each to a file of its own, as `append` does.
+
+        All are written first, and then synced by several threads, since a journal commits simultaneous syncs together.
+
+        :param wanted: the arguments of `append` for each.
+        :returns: for each, what `append` would return or raise. After an interrupt, a file whose record was written is suspect.
+        """
+        outcomes: list[Exception | None] = [None] * len(wanted)
+        begun: dict[int, _Begun] = {}
+        with contextlib.ExitStack() as closing:
+            self._begin_each(wanted, begun, outcomes, closing)
+            written = list(filter(_is_written, begun.values()))
+            at_once(lambda number: self._sync(written[number]), len(written))
+            self._end_each(begun, outcomes)
+        return outcomes
+
+    def _begin_each(
+        self,
+        wanted: Sequence[tuple[LogFile, Commit, Version]],
+        begun: dict[int, _Begun],
+        outcomes: list[Exception | None],
+        closing: contextlib.ExitStack,
+    ) -> None:
+        """Write records, without a sync.
+
+        :param begun: gets each record whose file could be opened, by its number.
+        :param outcomes: gets the error of each other.
+        :param closing: closes the files.
+        """
+        for number, (file, commit, base) in enumerate(wanted):
+            metadata, changes, line = self._encoded(file, commit)
+            try:
+                fd = self._opened(file, base)
+            except SessionManagerError as error:
+                outcomes[number] = error
+                continue
+            if fd is not None:
+                closing.callback(self._close, fd)
+                facts = file.facts
+                assert facts is not None
+                one = begun[number] = _Begun(file, fd, facts)
+                file.appending()
+                try:
+                    written = self._written(fd, line)
+                except OSError as error:
+                    one.failure = error
+                    continue
+                if written is not None:
+                    one.after = self._facts_after(facts, commit, metadata, line, changes, written)
+
+    def _sync(self, one: _Begun) -> None:
+        try:
+            self._files.sync_data(one.fd)
+        except OSError as error:
+            one.failure = error
+
+    def _end_each(self, begun: dict[int, _Begun], outcomes: list[Exception | None]) -> None:
+        """Note what became of records."""
+        for number, one in begun.items():
+            if one.failure is None:
+                one.file.appended(one.after)
+            else:
+                self._cut_back(one.file, one.fd, one.before)
+            outcomes[number] = one.failure
+
+    def _encoded(self, file: LogFile, commit: Commit) -> tuple[tuple[bytes, bytes], int, bytes]:
+        """Return the encoded metadata of a commit's session, how many bytes its changes are, and its line."""
+        session, facts, changes = commit.session, file.facts, encode_changes(commit.changes)
+        if facts is not None and session._metadata is facts.metadata:
+            metadata = facts.encoded_metadata
+        else:
+            metadata = encode_metadata(session._metadata)
+        return metadata, len(changes), encode_record(changes, encode_state(session, metadata[1]))
 
     def _written(self, fd: int, line: bytes) -> Signature | None:
         """Write a line, and return the file's signature then; `None` if the system does not tell it.

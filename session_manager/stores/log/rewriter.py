@@ -3,21 +3,56 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
-from session_manager.errors import ConflictError, SaveError, SaveFailedError, SaveOutcomeUnknownError
+import attrs
+
+from session_manager.errors import (
+    ConflictError,
+    SaveError,
+    SaveFailedError,
+    SaveOutcomeUnknownError,
+    SessionManagerError,
+)
 from session_manager.model.session import Session, Version
 from session_manager.resource import Resource
 from session_manager.stores.contract import Commit
-from session_manager.stores.files.atomic import OutcomeUnknownError, replace, signature
+from session_manager.stores.files.atomic import (
+    AT_ONCE,
+    OutcomeUnknownError,
+    Replacement,
+    Signature,
+    replace,
+    replace_many,
+    signature,
+)
 from session_manager.stores.files.session_directory import SessionDirectory
-from session_manager.stores.log.file import Facts, LogFile
+from session_manager.stores.log.file import Facts, LogFile, Status
 from session_manager.stores.log.format import Encoded, encode_first, encode_metadata
 from session_manager.stores.log.reader import LogReader
 
 __all__ = ["LogRewriter"]
 
 _log = logging.getLogger("session_manager")
+
+
+@attrs.define(eq=False, repr=False)
+class _Whole:
+    """The first line of a session, which takes the place of its file."""
+
+    file: LogFile
+    session: Session
+    check: Callable[[], None]
+    metadata: tuple[bytes, bytes]
+    encoded: Encoded
+    #: What the file was, once it is about to be replaced.
+    before: tuple[Status, Facts | None] | None = None
+
+    def checked(self) -> None:
+        """Check the file, and note that it is about to be replaced."""
+        self.check()
+        self.before = self.file.replacing()
 
 
 class LogRewriter(Resource):
@@ -42,13 +77,45 @@ class LogRewriter(Resource):
         :raises SaveFailedError: nothing has changed.
         :raises SaveOutcomeUnknownError: the file is doubtful.
         """
+        self._write(file, commit, lambda: self._check(file, bases))
 
-        def check() -> None:
-            facts = self.verified(file, bases)
-            if facts is not None and facts.torn is not None:
-                self._reader.keep_torn(file, facts.torn)
+    def _check(self, file: LogFile, bases: tuple[Version | None, ...]) -> None:
+        """Raise unless a file may be replaced. A torn record goes to quarantine first."""
+        facts = self.verified(file, bases)
+        if facts is not None and facts.torn is not None:
+            self._reader.keep_torn(file, facts.torn)
 
-        self._write(file, commit, check)
+    def write_many(self, wanted: Sequence[tuple[LogFile, Commit]]) -> list[Exception | None]:
+        """Write sessions whole, each as `write` does, at once (`session_manager.stores.files.atomic.replace_many`).
+
+        :returns: the error of each, or `None`.
+        """
+        errors: list[Exception | None] = []
+        begun: list[_Whole] = []
+        size = 0
+        for file, commit in wanted:
+            one = self._begun(file, commit.session, partial(self._check, file, (commit.base,)))
+            begun.append(one)
+            size += one.encoded.size
+            if size > AT_ONCE:
+                errors += self._replaced(begun)
+                begun, size = [], 0
+        errors += self._replaced(begun)
+        for (file, commit), error in zip(wanted, errors, strict=True):
+            if isinstance(error, SaveOutcomeUnknownError):
+                file.doubt(commit)
+        return errors
+
+    def _replaced(self, begun: Sequence[_Whole]) -> Iterator[Exception | None]:
+        """Replace files at once; give the error of each, or `None`."""
+        wanted = [Replacement(one.file.name, one.encoded.buffers, one.checked) for one in begun]
+        for one, outcome in zip(begun, replace_many(self._files, wanted), strict=True):
+            failure: Exception | None = None
+            try:
+                one.file.replaced(self._ended(one, outcome))
+            except SessionManagerError as error:
+                failure = error
+            yield failure
 
     def recover(self, file: LogFile, commit: Commit, failure: OSError) -> None:
         """Make a commit durable after its append failed. The file is spent or suspect.
@@ -156,28 +223,36 @@ class LogRewriter(Resource):
         :raises SaveFailedError: nothing has changed.
         :raises SaveOutcomeUnknownError: it was replaced, but that may not survive a power cut.
         """
-        metadata = encode_metadata(session._metadata)
-        encoded = encoded or encode_first(session, metadata)
-        before = None
-
-        def checked() -> None:
-            nonlocal before
-            check()
-            before = file.replacing()
-
-        unknown: BaseException | None = None
+        one = self._begun(file, session, check, encoded)
+        outcome: Signature | Exception
         try:
-            written = replace(self._files, file.name, encoded.buffers, checked)
-        except OSError as error:
-            if before is not None:
-                file.undone(*before)
-            raise SaveFailedError(file.key, f"{error.strerror}") from error
-        except OutcomeUnknownError as error:
-            unknown = error.__cause__
+            outcome = replace(self._files, file.name, one.encoded.buffers, one.checked)
+        except (OSError, OutcomeUnknownError) as error:
+            outcome = error
+        return self._ended(one, outcome)
+
+    def _begun(
+        self, file: LogFile, session: Session, check: Callable[[], None], encoded: Encoded | None = None
+    ) -> _Whole:
+        metadata = encode_metadata(session._metadata)
+        return _Whole(file, session, check, metadata, encoded or encode_first(session, metadata))
+
+    def _ended(self, one: _Whole, outcome: Signature | Exception) -> Facts:
+        """Note the outcome of the replacement of a file, and return its facts; raise as `_put` does."""
+        file, session = one.file, one.session
+        if isinstance(outcome, Exception) and not isinstance(outcome, OutcomeUnknownError):
+            if one.before is not None:
+                file.undone(*one.before)
+            if isinstance(outcome, OSError):
+                raise SaveFailedError(file.key, f"{outcome.strerror}") from outcome
+            raise outcome
         self._directory.names.add(file.name)
         self._directory.undeleted.discard(file.key)
-        if unknown is not None:
-            raise SaveOutcomeUnknownError(file.key, f"{getattr(unknown, 'strerror', '')}") from unknown
+        if isinstance(outcome, Exception):
+            reason = getattr(outcome.__cause__, "strerror", "")
+            raise SaveOutcomeUnknownError(file.key, f"{reason}") from outcome.__cause__
         self._reader.rewritten(file)
         skipped = session.end - len(session.messages)
-        return Facts(written, session.version, encoded.fingerprint, session._metadata, metadata, None, skipped, 0)
+        return Facts(
+            outcome, session.version, one.encoded.fingerprint, session._metadata, one.metadata, None, skipped, 0
+        )

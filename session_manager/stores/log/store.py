@@ -29,7 +29,9 @@ from session_manager.errors import (
     ConflictError,
     CorruptSessionError,
     SaveError,
+    SaveFailedError,
     SaveOutcomeUnknownError,
+    SessionManagerError,
     StorageError,
     UnsupportedFormatError,
 )
@@ -43,7 +45,7 @@ from session_manager.stores.archive.salvaging import edited, read_damaged, with_
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 from session_manager.stores.descriptions import Quarantined
 from session_manager.stores.erasure import Erasure
-from session_manager.stores.files.atomic import read_start
+from session_manager.stores.files.atomic import CROWDED, read_start
 from session_manager.stores.files.erasing import Erasures
 from session_manager.stores.files.filesystem import Files
 from session_manager.stores.files.kinds import ARCHIVE_SUFFIX
@@ -176,14 +178,52 @@ class LogStore(Store):
             self._archives.prepare(commit, partial(self._settled_version, file, (base,)))
         if base is None or file.status not in APPENDABLE or Clear in map(type, commit.changes):
             self._rewriter.write(file, commit, (base,))
-        elif (failure := self._appender.append(file, commit, base)) is not None:
-            self._rewriter.recover(file, commit, failure)
-        elif file.status == "spent":  # it has a second name
-            self._rewriter.write(file, commit, (base,))
-        elif file.is_wasteful(session):
-            self._rewriter.reclaim(file, session)
+        else:
+            self._finish_append(file, commit, self._appender.append(file, commit, base))
         if archives:
             self._finish_archive(file, commit)
+
+    def _finish_append(self, file: LogFile, commit: Commit, failure: Exception | None) -> None:
+        """Do what is left after an append: recover from its failure, or compact the file."""
+        if isinstance(failure, OSError):
+            self._rewriter.recover(file, commit, failure)
+        elif failure is not None:
+            raise failure
+        elif file.status == "spent":  # it has a second name
+            self._rewriter.write(file, commit, (commit.base,))
+        elif file.is_wasteful(commit.session):
+            self._rewriter.reclaim(file, commit.session)
+
+    def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
+        """Make commits durable: all records are written first, and then synced together; all new sessions are written together."""
+        self._directory.check_writable()
+        if len(commits) == 1:
+            return super().write_many(commits)
+        appends: list[tuple[LogFile, Commit, Version]] = []
+        whole: list[tuple[LogFile, Commit]] = []
+        outcomes: dict[str, Exception | None] = {}
+        for commit in commits:
+            key, base = commit.session.key, commit.base
+            file = self._file(key)
+            if self._archives.concerns(commit):
+                outcomes[key] = self._attempt(commit)
+            elif base is None or file.status not in APPENDABLE or Clear in map(type, commit.changes):
+                whole.append((file, commit))
+            else:
+                appends.append((file, commit, base))
+        for (file, commit, _), outcome in zip(appends, self._appender.append_many(appends), strict=True):
+            try:
+                self._finish_append(file, commit, outcome)
+                outcomes[file.key] = None
+            except SessionManagerError as error:
+                outcomes[file.key] = error
+        for (file, _), outcome in zip(whole, self._rewriter.write_many(whole), strict=True):
+            outcomes[file.key] = outcome
+        return [
+            self._attempt(commit) if _is_crowded(outcome) else outcome
+            for commit in commits
+            for outcome in [outcomes[commit.session.key]]
+        ]
 
     def landed(self, commit: Commit) -> bool | None:
         self._directory.check_writable()
@@ -400,6 +440,11 @@ class LogStore(Store):
 
     def __repr__(self) -> str:
         return f"<LogStore {self.path!r}>"
+
+
+def _is_crowded(failure: Exception | None) -> bool:
+    """Say whether a save failed that may succeed alone: for want of room, or of descriptors."""
+    return isinstance(failure, SaveFailedError) and getattr(failure.__cause__, "errno", None) in CROWDED
 
 
 def _key_in(files: Files, name: str) -> str:

@@ -7,7 +7,6 @@ syncs. One process writes.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -37,6 +36,8 @@ from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 from session_manager.stores.descriptions import Quarantined
 from session_manager.stores.erasure import Erasure
 from session_manager.stores.files.atomic import (
+    AT_ONCE,
+    CROWDED,
     OutcomeUnknownError,
     Replacement,
     Signature,
@@ -72,10 +73,6 @@ __all__ = ["SnapshotStore"]
 T = TypeVar("T")
 
 _CACHE_BYTES = 64 * 1024 * 1024
-#: How many bytes are gathered for one writing of many files; a single session may have more.
-_AT_ONCE = 16 * 1024 * 1024
-#: Errors after which each file is tried alone: one file at a time needs less room and fewer descriptors.
-_CROWDED = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
 
 
 @attrs.frozen
@@ -230,7 +227,7 @@ class SnapshotStore(Store):
             lines = self._cache.lines(commit)
             begun.append(self._begun(commit, lines, (commit.base,)))
             size += lines.size
-            if size > _AT_ONCE:
+            if size > AT_ONCE:
                 outcomes.update(self._write_at_once(begun))
                 begun, size = [], 0
         outcomes.update(self._write_at_once(begun))
@@ -244,7 +241,7 @@ class SnapshotStore(Store):
                 self._ended(one, outcome)
             except SessionManagerError as error:
                 failure = error
-            if isinstance(outcome, OSError) and outcome.errno in _CROWDED:
+            if isinstance(outcome, OSError) and outcome.errno in CROWDED:
                 failure = self._attempt(one.commit)
             yield one.commit.session.key, failure
 

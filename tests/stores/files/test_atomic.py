@@ -218,7 +218,7 @@ def test_save_all_syncs_the_directory_once_for_all(tmp_path):
 
 
 def test_no_more_bytes_than_some_are_held_ready(tmp_path, monkeypatch):
-    monkeypatch.setattr("session_manager.stores.snapshot.store._AT_ONCE", 2000)
+    monkeypatch.setattr("session_manager.stores.snapshot.store.AT_ONCE", 2000)
     with dirty(tmp_path / "chats", FaultyFiles) as m:
         FaultyFiles.opened.log.clear()
         assert m.save_all() == len(KEYS)
