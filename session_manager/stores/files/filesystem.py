@@ -4,8 +4,8 @@ A store takes the class, or a factory of it; tests give one that fails or record
 a path, and works on the directory's descriptor. So no other program can swap the directory under it. Symbolic links are
 never followed.
 
-It is written and tested for POSIX. Without ``dir_fd`` (Windows) the operations work on joined paths, and the directory is not
-synced. macOS gets ``F_FULLFSYNC``. Both are untested.
+It is written for POSIX. Without ``dir_fd`` (Windows) the operations work on joined paths, and the directory is not synced.
+macOS gets ``F_FULLFSYNC``. Tests simulate both systems; nobody has run it on them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import errno
 import logging
 import os
 import stat as stat_module
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from session_manager.errors import StorageError
@@ -33,6 +34,11 @@ _log = logging.getLogger("session_manager")
 
 _FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 _HAS_DIR_FD = os.open in os.supports_dir_fd
+#: Whether a descriptor that only reads can be synced. Windows syncs a file through one that writes (``FlushFileBuffers``).
+_SYNCS_READERS = os.name == "posix"
+#: How many seconds a rename or a removal waits, at most, while another program has the file open. Windows refuses it until then.
+_PATIENCE = 0.0 if os.name == "posix" else 2.0
+_PAUSE = 0.01
 _HAS_WRITEV = hasattr(os, "writev")
 _MAX_BUFFERS = 1024
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -104,6 +110,10 @@ class Files(Resource):
         """Open a file, which must exist, for writing at its end, without waiting, and without following a link."""
         return os.open(self._at(name), _APPEND | _BINARY, dir_fd=self._fd)
 
+    def open_to_sync(self, name: str) -> int:
+        """Open a file, which must exist, for `sync`; it is neither read nor written."""
+        return self.open_read(name) if _SYNCS_READERS else self.open_append(name)
+
     def open_lock(self, name: str) -> int:
         """Open a lock file, without following a link; it is created if it is missing."""
         return os.open(self._at(name), _LOCK, 0o600, dir_fd=self._fd)
@@ -154,7 +164,7 @@ class Files(Resource):
 
     def rename(self, source: str, target: str) -> None:
         """Give a file another name, atomically; a file that has the name is replaced."""
-        os.replace(self._at(source), self._at(target), src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        _patiently(lambda: os.replace(self._at(source), self._at(target), src_dir_fd=self._fd, dst_dir_fd=self._fd))
 
     def rename_new(self, source: str, target: str) -> None:
         """Give a file another name, unless something has that name. Where one step cannot do both, it looks first.
@@ -191,7 +201,7 @@ class Files(Resource):
 
     def unlink(self, name: str) -> None:
         """Remove a name."""
-        os.unlink(self._at(name), dir_fd=self._fd)
+        _patiently(lambda: os.unlink(self._at(name), dir_fd=self._fd))
 
     def remove_directory(self, name: str) -> None:
         """Remove an empty directory."""
@@ -207,6 +217,21 @@ class Files(Resource):
         if self._fd is not None and self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)
+
+
+def _patiently(step: Callable[[], None]) -> None:
+    """Rename or remove a file, which may be open in another program for a moment on Windows: a search, a backup, a scanner of viruses.
+
+    :raises OSError: as the step does; `PermissionError` after `_PATIENCE` seconds.
+    """
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return step()
+        except PermissionError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(_PAUSE)
 
 
 def real_path(path: str | os.PathLike[str]) -> str:

@@ -82,7 +82,7 @@ class Staging(Resource):
 
         :raises OSError: if that fails.
         """
-        fd = self.files.open_read(name)
+        fd = self.files.open_to_sync(name)
         try:
             self.files.sync(fd)
         finally:

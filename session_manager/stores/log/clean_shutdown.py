@@ -45,7 +45,7 @@ class CleanMark:
         """
         if name not in self.unsynced:
             return
-        fd = self._files.open_read(name)
+        fd = self._files.open_to_sync(name)
         try:
             self.unsynced.discard(name)
             self._files.sync(fd)
