@@ -12,7 +12,7 @@ import pytest
 
 from session_manager import SessionManager
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "chats.md"
 KEY = "telegram:42"
 PIECES = ["", "\n", "Once", " upon", "", " a time", "."]
 
@@ -38,8 +38,8 @@ keep_streaming({KEY!r}, "reply:1", arriving())
 
 
 def recipe() -> str:
-    section = PAGE.read_text().partition("## … keep a reply that is still being streamed")[2]
-    block = re.search(r"```python\n(.*?)\n\n\nkeep_streaming\(", section, re.DOTALL)
+    section = PAGE.read_text().partition("## Keep a reply that is still being streamed")[2]
+    block = re.search(r"^(def keep_streaming.*?)\n\n\nkeep_streaming\(", section, re.DOTALL | re.MULTILINE)
     assert block is not None
     return block.group(1)
 
