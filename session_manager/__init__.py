@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from session_manager.manager.turn import Turn as Turn
     from session_manager.model.key import join_key as join_key
     from session_manager.model.key import key_prefix as key_prefix
+    from session_manager.model.key import quote_part as quote_part
     from session_manager.model.key import split_key as split_key
+    from session_manager.model.key import unquote_part as unquote_part
     from session_manager.model.message import Item as Item
     from session_manager.model.message import Message as Message
     from session_manager.model.session import ANY as ANY
@@ -68,7 +70,9 @@ _HOMES = {
     "join_key": "model.key",
     "key_prefix": "model.key",
     "open_store": "stores",
+    "quote_part": "model.key",
     "split_key": "model.key",
+    "unquote_part": "model.key",
 }
 
 if not TYPE_CHECKING:  # else every name would be one of this module's

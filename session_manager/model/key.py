@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from session_manager.errors import InvalidKeyError
 
-__all__ = ["MAX_KEY_BYTES", "check_key", "join_key", "key_prefix", "split_key"]
+__all__ = ["MAX_KEY_BYTES", "check_key", "join_key", "key_prefix", "quote_part", "split_key", "unquote_part"]
 
 #: The longest key, in bytes of UTF-8.
 MAX_KEY_BYTES = 1024
@@ -47,7 +47,7 @@ def join_key(*parts: str | int) -> str:
     :param parts: one or more; each a text without ``:`` that is not empty, or an int.
     :returns: a key that `split_key` takes apart again.
     :raises InvalidKeyError: if a part is something else, there is none, or the key is too long. A part with ``:`` is
-        refused, for two chats might share a key then: replace the colons first.
+        refused, for two chats might share a key then: give it to `quote_part` first.
 
     >>> join_key("telegram", -100123, "7")
     'telegram:-100123:7'
@@ -83,6 +83,26 @@ def key_prefix(*parts: str | int) -> str:
     'telegram:1:'
     """
     return join_key(*parts) + _SEPARATOR
+
+
+def quote_part(text: str) -> str:
+    """Return any text as a part of a key, for `join_key`: two texts never become the same part.
+
+    ``%`` becomes ``%25``, ``:`` becomes ``%3A``, and the empty text ``%``. All else stays as it is.
+
+    >>> join_key("mail", quote_part("re: 100%"), quote_part(""))
+    'mail:re%3A 100%25:%'
+    """
+    return text.replace("%", "%25").replace(_SEPARATOR, "%3A") or "%"
+
+
+def unquote_part(part: str) -> str:
+    """Return the text of which `quote_part` made a part.
+
+    >>> [unquote_part(part) for part in split_key("mail:re%3A 100%25:%")]
+    ['mail', 're: 100%', '']
+    """
+    return "" if part == "%" else part.replace("%3A", _SEPARATOR).replace("%25", "%")
 
 
 def _part(part: object) -> str:

@@ -1,10 +1,11 @@
 """The test kit, for authors of stores and authors of bots.
 
 * A store of your own is tested by `StoreContract`, and by `SessionMachine`.
+* An adapter of your own, between a framework and a manager, is tested by `AdapterContract`.
 * A bot is tested with a `Clock`, a `FaultyStore`, and `crash`.
 * Hypothesis draws nasty data from `messages`, `sessions`, `keys` and `nasty_text`.
 
-`Clock`, `FaultyStore` and `crash` need no other package. The contract needs pytest, and all others need hypothesis: install both
+`Clock`, `FaultyStore` and `crash` need no other package. The contracts need pytest, and all others need hypothesis: install both
 by ``pip install 'chat-session-manager[testing]'``.
 """
 
@@ -19,6 +20,8 @@ from session_manager.testing.faults import FaultyStore as FaultyStore
 from session_manager.testing.faults import crash as crash
 
 if TYPE_CHECKING:
+    from session_manager.testing.adapters import Adapted as Adapted
+    from session_manager.testing.adapters import AdapterContract as AdapterContract
     from session_manager.testing.contract import StoreContract as StoreContract
     from session_manager.testing.machine import SessionMachine as SessionMachine
     from session_manager.testing.strategies import keys as keys
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from session_manager.testing.strategies import sessions as sessions
 
 _HOMES = {
+    "Adapted": "adapters",
+    "AdapterContract": "adapters",
     "SessionMachine": "machine",
     "StoreContract": "contract",
     "keys": "strategies",
@@ -34,7 +39,7 @@ _HOMES = {
     "nasty_text": "strategies",
     "sessions": "strategies",
 }
-_WITH_ASSERTS = ("contract", "machine", "machine_base")
+_WITH_ASSERTS = ("adapters", "contract", "machine", "machine_base")
 _NEEDED = ("hypothesis", "pytest")
 
 if not TYPE_CHECKING:  # else every name would be one of this module's

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import session_manager
 from session_manager import InvalidKeyError
-from session_manager.model.key import check_key, join_key, key_prefix, split_key
+from session_manager.model.key import check_key, join_key, key_prefix, quote_part, split_key, unquote_part
 from session_manager.testing.strategies import keys
 
 parts = st.lists(
@@ -72,3 +72,15 @@ def test_the_helpers_are_names_of_the_package():
     assert session_manager.join_key is join_key
     assert session_manager.split_key is split_key
     assert session_manager.key_prefix is key_prefix
+
+
+@pytest.mark.parametrize("texts", [("", "%"), (":", "%3A"), ("%253A", "%3A"), ("a:", "b"), ("", "")])
+def test_any_texts_are_parts_of_a_key_and_come_back(texts):
+    key = join_key("x", *map(quote_part, texts))
+    assert [unquote_part(part) for part in split_key(key)] == ["x", *texts]
+
+
+@given(st.text(alphabet="%:25 3Aa", max_size=8))
+def test_a_quoted_part_is_its_text_again(text):
+    assert unquote_part(quote_part(text)) == text
+    assert ":" not in quote_part(text) != ""
