@@ -24,7 +24,7 @@ else:
             return item
 
 
-__all__ = ["Unpack", "showing", "unexpected"]
+__all__ = ["Unpack", "keyword_defaults", "showing", "unexpected"]
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -37,6 +37,12 @@ def unexpected(call: str, given: Iterable[str], known: frozenset[str]) -> TypeEr
     """
     name = next(name for name in given if name not in known)
     return TypeError(f"{call}() got an unexpected keyword argument {name!r}")
+
+
+def keyword_defaults(call: Callable[..., object]) -> dict[str, object]:
+    """Return the keyword-only arguments of a call, as its signature shows them, by name with their defaults."""
+    parameters = inspect.signature(call).parameters.values()
+    return {one.name: one.default for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
 def showing(source: Callable[..., object]) -> Callable[[F], F]:

@@ -11,26 +11,28 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Gene
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import anyio
 import anyio.lowlevel
 
+from session_manager.aio.crews import Crew
 from session_manager.aio.offloading import are_heavy, is_long
 from session_manager.aio.turn import AsyncTurn, held
-from session_manager.aio.workers import Workers, in_a_thread_of_its_own, to_the_end
-from session_manager.arguments import check_bool, check_int, check_type, several
+from session_manager.aio.workers import THREADS, Workers, in_a_thread_of_its_own, to_the_end
+from session_manager.arguments import check_bool, check_int, check_path, check_type, several
 from session_manager.errors import ClosedError
-from session_manager.history.context import OPTIONS, ContextOptions, context
+from session_manager.history.context import OPTIONS as CONTEXT_OPTIONS
+from session_manager.history.context import ContextOptions, context
 from session_manager.history.rules import BY_SHAPE, Rules
 from session_manager.history.search import SearchHit
 from session_manager.history.tokens import estimate_tokens
-from session_manager.keywords import Unpack, showing, unexpected
+from session_manager.keywords import Unpack, keyword_defaults, showing, unexpected
 from session_manager.manager.autosave import Autosave
 from session_manager.manager.draft import Last
 from session_manager.manager.events import OnEvent
 from session_manager.manager.manager import Health, SessionManager
-from session_manager.manager.options import MAX_MESSAGE_BYTES, check_options, warn_if_unset
+from session_manager.manager.options import MAX_MESSAGE_BYTES, ManagerOptions, check_options, warn_if_unset
 from session_manager.manager.summaries import Summarized, Summarizer, SummaryPolicy
 from session_manager.manager.turn import Turn
 from session_manager.model.changes import Change
@@ -41,8 +43,9 @@ from session_manager.model.times import Clock, utc_now
 from session_manager.resource import Resource
 from session_manager.stores.contract import Finding, SessionInfo, Store
 from session_manager.stores.order import Order
+from session_manager.stores.urls import place_of
 
-__all__ = ["AsyncSessionManager", "AsyncSummarizer", "Listing"]
+__all__ = ["OPTIONS", "AsyncManagerOptions", "AsyncSessionManager", "AsyncSummarizer", "Listing"]
 
 M = TypeVar("M", bound="AsyncSessionManager")
 T = TypeVar("T")
@@ -52,6 +55,19 @@ AsyncSummarizer = Callable[[str, list[Message]], Awaitable[str]]
 
 #: How many items are described in less than a millisecond.
 _LONG = 100
+
+
+class AsyncManagerOptions(ManagerOptions, total=False):
+    """The keyword arguments of `AsyncSessionManager`, which says what each means.
+
+    A call of your own takes the same by ``**options: Unpack[AsyncManagerOptions]``.
+    """
+
+    threads: int
+
+
+#: Their names.
+OPTIONS = AsyncManagerOptions.__optional_keys__
 
 
 class Listing(Generic[T]):
@@ -133,7 +149,7 @@ class AsyncSessionManager(Resource):
         rules: Rules = BY_SHAPE,
         on_event: OnEvent | None = None,
         slow_save: float | None = 1.0,
-        threads: int = 8,
+        threads: int = THREADS,
     ) -> None:
         warn_if_unset(storage, stacklevel=2)
         check_int(threads, "threads", least=1)
@@ -152,7 +168,7 @@ class AsyncSessionManager(Resource):
             on_event=on_event,
             slow_save=slow_save,
         )
-        self._open = partial(
+        self._open: Callable[[], SessionManager] = partial(
             SessionManager,
             "memory:" if storage is None or storage == "" else storage,
             clock=clock,
@@ -169,6 +185,7 @@ class AsyncSessionManager(Resource):
             slow_save=slow_save,
         )
         self._wrapped: SessionManager | None = None
+        self._crew: Crew | None = None
         self._owns_manager = True
         self._is_closed = False
         #: Held by the thread that opens or closes it: tasks of several loops may do so at once.
@@ -176,7 +193,39 @@ class AsyncSessionManager(Resource):
         self._workers = Workers(threads)
 
     @classmethod
-    def wrap(cls: type[M], manager: SessionManager, *, threads: int = 8) -> M:
+    @showing(__init__)
+    def shared(cls: type[M], storage: str | os.PathLike[str], **options: Unpack[AsyncManagerOptions]) -> M:
+        """Return an async manager on the manager that all callers in this process share: `SessionManager.shared`.
+
+        Each call returns a user of its own. All users of a storage, sync and async, have the same sessions in RAM. The async ones also share
+        their threads. The storage is opened by ``async with``, or by the first call, if no other user has opened it.
+
+        Tasks of several event loops, each in its thread or one loop after the other, may use one user or several: no user belongs to a
+        loop. A call waits in the loop that made it, and turns of all loops take their turn in one queue. The last user to be closed waits
+        for running calls.
+
+        :param storage: a URL or path, as for `SessionManager.shared`.
+        :param options: likewise, and `threads`. Options that are not what the first user had are an error: of the storage when it is
+            opened, of `threads` at once.
+        :raises TypeError: if the storage is no URL or path, or an option of another type.
+        :raises ValueError: if an option is out of range; on opening, if it is not what the first user had.
+        :raises InvalidStorageError: if the URL or path cannot be what it says.
+        """
+        if not OPTIONS.issuperset(options):
+            raise unexpected("AsyncSessionManager.shared", options, OPTIONS)
+        check_path(storage, "storage", "must be a path, or a URL such as snapshot:PATH")
+        threads = options.get("threads")
+        check_int(options.get("threads", THREADS), "threads", least=1)
+        given = cast("ManagerOptions", {name: value for name, value in options.items() if name != "threads"})
+        check_options(storage, **{**keyword_defaults(SessionManager.shared), **given})
+        self = cls()
+        self._open = partial(SessionManager.shared, storage, **given)
+        self._crew = Crew.joined(place_of(storage).name, self, threads)
+        self._workers = self._crew.workers
+        return self
+
+    @classmethod
+    def wrap(cls: type[M], manager: SessionManager, *, threads: int = THREADS) -> M:
         """Return an async manager beside synchronous code, on the same manager.
 
         Its `close` waits for its running calls, and leaves the wrapped manager open.
@@ -198,6 +247,8 @@ class AsyncSessionManager(Resource):
         if self._is_closed:
             raise ClosedError
         if self._wrapped is None:
+            if self._crew is not None:
+                self._crew.check_process()
             await self._workers.writing.run(self._opened, "")
             assert self._wrapped is not None
         self._wrapped._residents.lock.check_process()
@@ -209,6 +260,26 @@ class AsyncSessionManager(Resource):
                 raise ClosedError
             if self._wrapped is None:
                 self._wrapped = self._open()
+
+    @property
+    def sync(self) -> SessionManager:
+        """The manager for synchronous code, on the same sessions in RAM and the same storage: always the same object.
+
+        It opens the storage if it is not open, and then waits for the disk: inside of an event loop, enter ``async with`` first.
+        Its calls may wait, as those of every `SessionManager` do. To close it ends this manager's calls, too; `close` closes both,
+        unless `wrap` was given the manager. Any thread may ask for it.
+
+        :raises ClosedError: if this manager is closed.
+        :raises ForkedError: in a child process.
+        :raises StorageError: if the storage cannot be opened, as for `SessionManager`.
+        """
+        if self._is_closed:
+            raise ClosedError
+        if self._wrapped is None:
+            self._opened()
+        assert self._wrapped is not None
+        self._wrapped._residents.lock.check_process()
+        return self._wrapped
 
     # Reading
 
@@ -252,8 +323,8 @@ class AsyncSessionManager(Resource):
         :param system, max_messages, max_tokens, rules, summary_role: as there.
         :param count: likewise; called in another thread.
         """
-        if not OPTIONS.issuperset(options):
-            raise unexpected("AsyncSessionManager.get_context", options, OPTIONS)
+        if not CONTEXT_OPTIONS.issuperset(options):
+            raise unexpected("AsyncSessionManager.get_context", options, CONTEXT_OPTIONS)
         if options.get("rules") is None:
             options["rules"] = (await self._manager())._rules
         session = await self.get(key)
@@ -577,7 +648,7 @@ class AsyncSessionManager(Resource):
         """Close the manager without saving, and the one that it wraps; return that: see `session_manager.testing.crash`."""
         self._shut(save=False)
         if self._wrapped is not None:
-            self._wrapped.close(save=False)
+            self._wrapped._kill()
         return self._wrapped
 
     def _shut(self, *, save: bool) -> None:
@@ -585,7 +656,10 @@ class AsyncSessionManager(Resource):
             if not self._is_closed and self._wrapped is not None and self._owns_manager:
                 self._wrapped.close(save=save)
             self._is_closed = True
-        self._workers.stop(wait=True)
+        if self._crew is None:
+            self._workers.stop(wait=True)
+        else:
+            self._crew.leave(self)
 
     async def __aenter__(self: M) -> M:
         try:
@@ -603,7 +677,7 @@ class AsyncSessionManager(Resource):
 
     def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         workers: Workers | None = getattr(self, "_workers", None)
-        if workers is None or self._is_closed or _is_finalizing():
+        if workers is None or self._is_closed or self._crew is not None or _is_finalizing():
             return
         workers.stop(wait=False)
         if self._wrapped is not None and self._owns_manager:

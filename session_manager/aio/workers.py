@@ -23,10 +23,12 @@ from session_manager.errors import ClosedError, WouldWaitError
 from session_manager.resource import Resource
 from session_manager.threads import at_once, beside_a_loop, call_soon
 
-__all__ = ["Signal", "Threads", "Workers", "in_a_thread_of_its_own"]
+__all__ = ["THREADS", "Signal", "Threads", "Workers", "in_a_thread_of_its_own"]
 
 R = TypeVar("R")
 
+#: How many threads of a manager write, by default.
+THREADS = 8
 #: The largest number of threads for computations, which wait for each other anyway (the GIL).
 _COMPUTING = 2
 

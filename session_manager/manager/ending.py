@@ -48,6 +48,11 @@ class Ending(Resource):
             _open.add(self)
             _register()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the manager is closed."""
+        return self._residents.is_closed
+
     def forget(self) -> None:
         """Note that the manager is closed; idempotent."""
         _open.discard(self)

@@ -10,18 +10,19 @@ import sys
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from time import perf_counter
 from types import TracebackType
 from typing import Any, TypeVar
 
 import attrs
 
-from session_manager.arguments import check_bool, check_callable, check_int, check_type, several
+from session_manager.arguments import check_bool, check_callable, check_int, check_path, check_type, several
 from session_manager.as_dict import AsDict
 from session_manager.history.context import OPTIONS, ContextOptions, context
 from session_manager.history.rules import BY_SHAPE, Rules
 from session_manager.history.search import SearchHit
-from session_manager.keywords import Unpack, showing, unexpected
+from session_manager.keywords import Unpack, keyword_defaults, showing, unexpected
 from session_manager.manager.autosave import Autosave, Autosaver
 from session_manager.manager.cache.eviction import Budget
 from session_manager.manager.cache.fair_lock import Claims
@@ -40,11 +41,19 @@ from session_manager.manager.ending import Ending
 from session_manager.manager.events import OnEvent, Reports
 from session_manager.manager.forking import Forking
 from session_manager.manager.lookups import Lookups
-from session_manager.manager.options import MAX_MESSAGE_BYTES, check_options, is_ram_only, warn_if_unset
+from session_manager.manager.options import (
+    MAX_MESSAGE_BYTES,
+    OPTIONS_OF_MANAGER,
+    ManagerOptions,
+    check_options,
+    is_ram_only,
+    warn_if_unset,
+)
 from session_manager.manager.queries import Overview
 from session_manager.manager.renaming import Renaming
 from session_manager.manager.retention import Retention, checked_expiry
 from session_manager.manager.saving import Saving
+from session_manager.manager.sharing import Share, joined
 from session_manager.manager.summaries import Summaries, Summarized, Summarizer, SummaryPolicy
 from session_manager.manager.turn import Turn, TurnOptions
 from session_manager.manager.turn_locks import TurnLocks
@@ -146,6 +155,9 @@ class SessionManager(Resource):
     0
     """
 
+    #: What this is a user of, if several share one manager.
+    _share: Share[Any] | None = None
+
     def __init__(
         self,
         storage: str | os.PathLike[str] | Store | None = "memory:",
@@ -196,17 +208,7 @@ class SessionManager(Resource):
         done = False
         try:
             self._residents.attach()
-            self._saving = Saving(self._residents)
-            self._write_through = WriteThrough(self._residents, self._saving)
-            turns = Claims(self._residents.lock)
-            self._removal = Removal(self._residents, turns)
-            self._turn_locks = TurnLocks(turns)
-            self._summaries = Summaries(self._residents, self._saving, self._write_through, self._incoming)
-            self._overview = Overview(self._residents)
-            self._lookups = Lookups(self._residents)
-            self._forking = Forking(self._residents)
-            self._renaming = Renaming(self._residents, self._saving)
-            self._retention = Retention(self._overview, self._removal, self._incoming, self._residents.store)
+            self._assemble()
             rule = autosave if self._residents.is_stored else None
             if rule is not None or expire_every is not None:
                 saving, expire = self._saving, self._retention.expire_in_the_background
@@ -221,6 +223,82 @@ class SessionManager(Resource):
         finally:
             if not done:
                 self._residents.let_go()
+
+    def _assemble(self) -> None:
+        """Make the parts of the manager, which work on its sessions in RAM."""
+        self._saving = Saving(self._residents)
+        self._write_through = WriteThrough(self._residents, self._saving)
+        turns = Claims(self._residents.lock)
+        self._removal = Removal(self._residents, turns)
+        self._turn_locks = TurnLocks(turns)
+        self._summaries = Summaries(self._residents, self._saving, self._write_through, self._incoming)
+        self._overview = Overview(self._residents)
+        self._lookups = Lookups(self._residents)
+        self._forking = Forking(self._residents)
+        self._renaming = Renaming(self._residents, self._saving)
+        self._retention = Retention(self._overview, self._removal, self._incoming, self._residents.store)
+
+    @classmethod
+    @showing(__init__)
+    def shared(cls: type[M], storage: str | os.PathLike[str], **options: Unpack[ManagerOptions]) -> M:
+        """Return the manager that all callers in this process share for a storage; the first call opens it.
+
+        Each call returns a user of its own. `close` ends that one; the last user's `close` closes the storage. A user that is
+        collected counts no more. So a program may call this wherever it needs the storage, with the same URL or path. The path may be
+        spelled in several ways: relative, by a symbolic link, with or without its scheme. Two spellings of a server's URL are two
+        managers. All users of ``"memory:"`` share one RAM, which is gone with the last of them.
+
+        `close` of a user that is not the last saves all dirty sessions, or none with ``save=False``, and leaves what is not saved to the
+        others. Closing twice is harmless. After `fork` the child gets a manager of its own. Any thread may call this.
+
+        :param storage: a URL or path, as for the constructor.
+        :param options: as for the constructor. Later callers may leave options out; what they give must be what the first call had.
+        :raises TypeError: if the storage is no URL or path: a `Store` is shared by handing it on; or if a manager of another class
+            has it.
+        :raises ValueError: if an option is not what the first call had; the error names it.
+        :raises InvalidStorageError: if the URL names another kind of store than is open there.
+        :raises StorageError: if it cannot be opened, as for the constructor. Then nothing is counted.
+
+        >>> one, other = SessionManager.shared("memory:"), SessionManager.shared("memory:")
+        >>> one.add_message("telegram:42", "user", "hi").position, len(other.get_history("telegram:42"))
+        (0, 1)
+        >>> one.close(), len(other), other.close()
+        (None, 1, None)
+        """
+        if not OPTIONS_OF_MANAGER.issuperset(options):
+            raise unexpected("SessionManager.shared", options, OPTIONS_OF_MANAGER)
+        check_path(storage, "storage", "must be a path, or a URL such as snapshot:PATH")
+        return joined(storage, options, keyword_defaults(cls.shared), partial(cls, storage, **options), cls._user_of)
+
+    @classmethod
+    def _user_of(cls: type[M], share: Share[M]) -> M:
+        """Return a manager that works on the sessions of a shared one, and leaves the share when it is closed."""
+        shared = share.manager
+        if type(shared) is not cls:
+            raise TypeError(f"{shared!r} is shared by a {type(shared).__name__}: ask that class for it")
+        user = object.__new__(cls)
+        vars(user).update(vars(shared), _share=share)
+        share.join(user)
+        return user
+
+    def _leave(self, share: Share[Any], *, save: bool) -> None:
+        """End this user of a shared manager. Its calls then raise `ClosedError`; other users go on."""
+        self._residents.lock.check_process()
+        share.leave(self, save=save)
+        there = self._residents
+        self._residents = Residents(there.store if there.is_stored else None, there.new_id, owns_store=False)
+        self._residents.abandon()
+        self._assemble()
+        self._autosaver, self._ending = None, Ending(self._residents, self._saving, None)
+        self._share = None
+
+    def _kill(self) -> SessionManager:
+        """Close the manager without saving, for all of its users: see `session_manager.testing.crash`."""
+        if self._share is not None:
+            self._residents.lock.check_process()
+            self._share.kill()
+        self.close(save=False)
+        return self
 
     # Reading
 
@@ -930,10 +1008,13 @@ class SessionManager(Resource):
 
         Calls that are running are waited for. A `Store` that was given is not closed.
 
-        :param save: `False` gives up what is not saved.
+        :param save: `False` gives up what is not saved. What `shared` says holds for a manager that it gave.
         :raises SaveFailedError: something could not be saved, and the manager stays open.
         """
         check_bool(save, "save")
+        if self._share is not None:
+            self._leave(self._share, save=save)
+            return
         began = perf_counter()
         try:
             self._residents.close(self._saving.flush if save else lambda: None)
@@ -955,7 +1036,9 @@ class SessionManager(Resource):
         self.close()
 
     def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        if _is_finalizing():  # the modules are being emptied, and `Ending` has done it
+        if (
+            self._share is not None or _is_finalizing()
+        ):  # the modules are being emptied, and `Ending` has done it; a share ends with its last user
             return
         ending: Ending | None = getattr(self, "_ending", None)
         residents: Residents | None = getattr(self, "_residents", None)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import threading
 import warnings
+from collections.abc import Callable, Collection
 from datetime import timedelta
+from typing import TypedDict
 
 from session_manager.arguments import (
     check_bool,
@@ -17,15 +19,42 @@ from session_manager.arguments import (
     check_type,
 )
 from session_manager.history.problems import ruled
+from session_manager.history.rules import Rules
 from session_manager.manager.autosave import Autosave
+from session_manager.manager.events import OnEvent
+from session_manager.model.times import Clock
 from session_manager.stores.contract import Store
 
-__all__ = ["MAX_MESSAGE_BYTES", "check_options", "is_ram_only", "warn_if_unset"]
+__all__ = ["MAX_MESSAGE_BYTES", "OPTIONS_OF_MANAGER", "ManagerOptions", "check_options", "is_ram_only", "warn_if_unset"]
 
 #: The largest `slow_save`, in seconds.
 _LONGEST = 1_000_000.0
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+
+class ManagerOptions(TypedDict, total=False):
+    """The keyword arguments of `SessionManager`, which says what each means.
+
+    A call of your own takes the same by ``**options: Unpack[ManagerOptions]``.
+    """
+
+    clock: Clock
+    random_id: Callable[[], str]
+    max_message_bytes: int
+    max_resident_bytes: int | None
+    autosave: Autosave | None
+    expire_every: timedelta | None
+    read_only: bool
+    archive: bool
+    roles: Collection[str]
+    rules: Rules
+    on_event: OnEvent | None
+    slow_save: float | None
+
+
+#: Their names.
+OPTIONS_OF_MANAGER = ManagerOptions.__optional_keys__
 
 
 def check_options(

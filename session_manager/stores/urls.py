@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import NamedTuple
 
 from session_manager.arguments import check_bool, check_path, expanded
 from session_manager.errors import InvalidStorageError, StorageError, raise_alone
@@ -20,7 +21,7 @@ from session_manager.stores.files.kinds import (
     sessions_in,
 )
 
-__all__ = ["open_store", "parts_of"]
+__all__ = ["Place", "open_store", "parts_of", "place_of", "settled_scheme"]
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):(.*)\Z", re.DOTALL)
 _DATABASE = (".db", ".sqlite", ".sqlite3")
@@ -92,6 +93,41 @@ def parts_of(url: str | os.PathLike[str]) -> tuple[str, str, str]:
     if scheme == "sqlite" and path == ":memory:":
         raise InvalidStorageError(text, "would be a file of that name: give memory: to keep everything in RAM")
     return text, scheme, path
+
+
+class Place(NamedTuple):
+    """What tells a storage from all others, however its URL is spelled."""
+
+    #: A path without links, or the URL of a server as it was given.
+    name: str
+    #: The scheme that the URL or the files name; ``""`` if that is open.
+    scheme: str
+
+
+def place_of(url: str | os.PathLike[str]) -> Place:
+    """Return the place of the storage that a URL or path names; it need not be there.
+
+    A relative path and a symbolic link name what they lead to. Two spellings of a server's URL are two places.
+
+    :raises TypeError: if it is of another type.
+    :raises InvalidStorageError: if it is neither.
+    """
+    text, scheme, path = parts_of(url)
+    if scheme in ("", *_PATHS):
+        return Place(os.path.realpath(path), scheme)
+    name = str(url)
+    return Place(text if scheme == "memory" else f"{scheme}:{name.partition(':')[2]}", scheme)
+
+
+def settled_scheme(url: str | os.PathLike[str], *, read_only: bool) -> str:
+    """Return the scheme of the store that `open_store` opens for a URL or path.
+
+    :raises InvalidStorageError, StorageError: as `open_store` does.
+    """
+    text, scheme, path = parts_of(url)
+    if scheme not in ("", *_PATHS):
+        return scheme
+    return _settled(text, scheme, path, read_only=read_only, is_text=isinstance(url, str))
 
 
 def _settled(url: str, scheme: str, path: str, *, read_only: bool, is_text: bool) -> str:

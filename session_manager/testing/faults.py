@@ -149,7 +149,7 @@ def crash(manager: SessionManager | _AsyncManager) -> None:
     """End a manager, sync or async, as a kill of its process would: what is not saved is lost, and the storage can be opened again.
 
     Nothing is saved, nor said about it. The manager's store is closed, also one that you gave it, and the storage's locks are
-    released. A `MemoryStore` keeps its sessions, so that it can stand for a disk: give it to the next manager. Calls of the
+    released; a shared manager ends for all of its users. A `MemoryStore` keeps its sessions, so that it can stand for a disk: give it to the next manager. Calls of the
     manager raise `ClosedError`. Calls that other threads are in the middle of come to their end first, for a thread cannot be
     killed. Idempotent.
 
@@ -170,9 +170,8 @@ def crash(manager: SessionManager | _AsyncManager) -> None:
     """
     if not isinstance(manager, SessionManager) and not hasattr(manager, "_kill"):
         raise TypeError(f"manager must be a SessionManager or an AsyncSessionManager, not {type(manager).__name__}")
-    crashed = manager if isinstance(manager, SessionManager) else manager._kill()
+    crashed = manager._kill()
     if crashed is None:  # it was never opened
         return
-    crashed.close(save=False)
     store = crashed._residents.store
     store.close()

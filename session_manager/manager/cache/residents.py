@@ -114,6 +114,11 @@ class Residents(Resource):
         if self._phase is not _Phase.OPEN:
             raise ClosedError
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is closed."""
+        return self._phase is _Phase.CLOSED
+
     def check_writable(self) -> None:
         """Raise if nothing may be changed: `ClosedError`, or `ReadOnlyError`."""
         if self._phase is not _Phase.OPEN:
