@@ -20,7 +20,19 @@ from benchmarks.peers.comparison import against_peers, compare
 from benchmarks.peers.durability import Examined, examine
 from benchmarks.peers.worker import CONTENDERS
 from benchmarks.place import Place
-from benchmarks.report import Progress, compared_document, compared_table, document, peers_table, table
+from benchmarks.report import (
+    Progress,
+    compared_document,
+    compared_table,
+    document,
+    peers_table,
+    server_peers_table,
+    table,
+)
+from benchmarks.server import NoServerError, serving
+from benchmarks.server_peers import worker as server_worker
+from benchmarks.server_peers.comparison import WORKLOAD as ON_SERVER
+from benchmarks.server_peers.comparison import TakingPart, compare_turns, examine_on
 from benchmarks.workloads import WORKLOADS
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -72,6 +84,20 @@ def _run_peers(place: Place, progress: Progress) -> tuple[list[Measured], list[E
     return against_peers(measured, contenders) + measured, contenders
 
 
+def _run_server_peers(place: Place, progress: Progress) -> tuple[list[Measured], list[TakingPart]]:
+    """Compare with other libraries on a server; without one, say why."""
+    contenders = []
+    try:
+        with serving(place.path) as server:
+            for name in server_worker.CONTENDERS:
+                progress.say(f"{ON_SERVER}: trying out {name}")
+                contenders.append(examine_on(server, name, place))
+            return _run(ON_SERVER, compare_turns(server, place, contenders), progress), contenders
+    except NoServerError as error:
+        print(f"no peers on PostgreSQL: {error}", file=sys.stderr)
+        return [], []
+
+
 def _write(found: dict[str, Any], path: str) -> None:
     with open(path, "w", encoding="utf-8") as file:
         json.dump(found, file, indent=2)
@@ -121,7 +147,8 @@ def _print_machine(machine: Mapping[str, Any]) -> None:
 
 def _names(parser: argparse.ArgumentParser, given: argparse.Namespace) -> list[str]:
     """Return the workloads to run, in their order."""
-    unknown = [name for name in given.workloads if name not in WORKLOADS and not (given.peers and name == "none")]
+    others = {"none", ON_SERVER} if given.peers else set()
+    unknown = [name for name in given.workloads if name not in WORKLOADS and name not in others]
     if unknown:
         parser.error(f"no such workload: {', '.join(unknown)} (there are: {', '.join(WORKLOADS)})")
     if given.against and (given.peers or given.plots):
@@ -162,17 +189,23 @@ def _run_all(names: Iterable[str], place: Place, given: argparse.Namespace, prog
     machine = environment(place.path)
     measured: list[Measured] = []
     contenders: list[Examined] = []
+    on_server: list[TakingPart] = []
     for name in names:
         measured += _run(name, WORKLOADS[name](place), progress)
-    if given.peers:
+    if given.peers and given.workloads != [ON_SERVER]:
         compared, contenders = _run_peers(place, progress)
+        measured += compared
+    if given.peers and (not given.workloads or ON_SERVER in given.workloads):
+        compared, on_server = _run_server_peers(place, progress)
         measured += compared
     progress.done()
     _print_machine(machine)
     if contenders:
         print(peers_table(contenders), end="\n\n")
+    if on_server:
+        print(server_peers_table(on_server), end="\n\n")
     print(table(measured))
-    found = document(machine, measured, contenders)
+    found = document(machine, measured, [*contenders, *on_server])
     if given.json or published:
         _write(found, given.json or _JSON)
     if given.plots or published:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["draw"]
 
 _OURS = "session_manager "
-_FLOOR = "write and sync"
 #: What only syncs besides is drawn where that matters.
 _SYNCED = (" + fsync", ", fsync=True")
 _STYLE = {
@@ -48,6 +47,7 @@ def draw(found: Mapping[str, Any], directory: str) -> list[str]:
         "save.svg": _save,
         "reopen.svg": _reopen,
         "memory.svg": _memory,
+        "turn.svg": _turn,
     }
     os.makedirs(directory, exist_ok=True)
     drawn = []
@@ -64,30 +64,41 @@ def draw(found: Mapping[str, Any], directory: str) -> list[str]:
 
 def _save(figures: Figures, durable: Mapping[str, bool], axes: Axes) -> bool:
     """Draw what saving one more message costs, against the length of the conversation."""
+    axes.set_title("Saving one more message of 1 KB")
+    return _by_size(figures, durable, axes, "peers", "1 of ")
+
+
+def _turn(figures: Figures, durable: Mapping[str, bool], axes: Axes) -> bool:
+    """Draw what a turn on a server costs, against the length of the conversation."""
+    axes.set_title("A turn of two messages of 1 KB, on PostgreSQL")
+    return _by_size(figures, durable, axes, "postgres", "a turn at ")
+
+
+def _by_size(figures: Figures, durable: Mapping[str, bool], axes: Axes, workload: str, start: str) -> bool:
+    """Draw a line for each contender, by the number of messages that a case is named with."""
     axes.set_prop_cycle(color=[*mpl.color_sequences["tab10"], *mpl.color_sequences["Dark2"]])
     lines: dict[str, list[tuple[int, float]]] = {}
+    floor = ""
     for one in figures:
-        if (
-            one["workload"] == "peers"
-            and one["case"].startswith("1 of ")
-            and one["case"].replace(",", "")[5:].isdigit()
-        ):
-            count = int(one["case"].replace(",", "")[5:])
+        size = one["case"].replace(",", "").removeprefix(start)
+        if one["workload"] == workload and one["case"].startswith(start) and size.isdigit():
+            count, floor = int(size), one["floor"]["name"]
             lines.setdefault(one["subject"]["name"], []).append((count, one["subject"]["median"] * 1000))
-            lines.setdefault(_FLOOR, []).append((count, one["floor"]["median"] * 1000))
+            lines.setdefault(floor, []).append((count, one["floor"]["median"] * 1000))
+    if not lines:
+        return False
     for name, points in lines.items():
         counts, times = zip(*sorted(set(points)), strict=True)
         ours, weak = name.startswith(_OURS), not durable.get(name, True)
-        style = "--" if name == _FLOOR else ":" if weak else "-"
+        style = "--" if name == floor else ":" if weak else "-"
         label = f"{name} (not durable)" if weak else name
-        color = "black" if name == _FLOOR else None
+        color = "black" if name == floor else None
         axes.plot(
             counts, times, style, marker="o" if ours else None, lw=2.5 if ours else 1.2, ms=4, label=label, c=color
         )
     axes.set(xscale="log", yscale="log", xlabel="messages in the conversation", ylabel="ms, median")
-    axes.set_title("Saving one more message of 1 KB")
     axes.figure.legend(loc="outside right upper", fontsize=7)
-    return bool(lines)
+    return True
 
 
 def _reopen(figures: Figures, _durable: Mapping[str, bool], axes: Axes) -> bool:

@@ -12,14 +12,25 @@ from typing import Any
 from benchmarks.against.comparison import Compared
 from benchmarks.harness import Measured, Samples, Unit
 from benchmarks.peers.durability import Examined
+from benchmarks.server_peers.comparison import TakingPart
 
-__all__ = ["Progress", "aligned", "compared_document", "compared_table", "document", "peers_table", "table"]
+__all__ = [
+    "Progress",
+    "aligned",
+    "compared_document",
+    "compared_table",
+    "document",
+    "peers_table",
+    "server_peers_table",
+    "table",
+]
 
 _HEADINGS = ("workload", "figure", "floor", "floor p99", "median", "p99", "ratio", "target", "")
 _NUMBERS = range(2, 7)
 _COMPARED_HEADINGS = ("workload", "figure", "pairs", "old", "new", "ratio", "95 %", "quartiles", "of least", "verdict")
 _COMPARED_NUMBERS = range(2, 9)
 _PEER_HEADINGS = ("contender", "release", "syncs a message", "durable", "writes")
+_SERVER_HEADINGS = ("contender", "release", "a turn")
 
 
 class Progress:
@@ -59,6 +70,12 @@ def peers_table(contenders: Iterable[Examined]) -> str:
     return aligned(_PEER_HEADINGS, map(_peer_row, contenders), ())
 
 
+def server_peers_table(contenders: Iterable[TakingPart]) -> str:
+    """Return the table of who takes part on a server, and who is missing."""
+    rows = [(one.name, _release(one), f"missing: {one.missing}" if one.missing else one.does) for one in contenders]
+    return aligned(_SERVER_HEADINGS, rows, ())
+
+
 def compared_table(compared: Iterable[Compared]) -> str:
     """Return the table of two versions."""
     return aligned(_COMPARED_HEADINGS, map(_compared_row, compared), _COMPARED_NUMBERS)
@@ -84,8 +101,12 @@ def _between(ends: tuple[float, float]) -> str:
     return f"{ends[0]:.3f} to {ends[1]:.3f}"
 
 
+def _release(one: Examined | TakingPart) -> str:
+    return f"{one.package} {one.version}".strip() or "this package"
+
+
 def _peer_row(one: Examined) -> tuple[str, ...]:
-    release = f"{one.package} {one.version}".strip() or "this package"
+    release = _release(one)
     if one.missing:
         return one.name, release, "", "", f"missing: {one.missing}"
     syncs = "?" if one.syncs is None else f"{one.syncs:g}"
@@ -141,7 +162,7 @@ def _target(one: Measured) -> str:
 
 
 def document(
-    environment: Mapping[str, Any], measured: Iterable[Measured], contenders: Iterable[Examined] = ()
+    environment: Mapping[str, Any], measured: Iterable[Measured], contenders: Iterable[Examined | TakingPart] = ()
 ) -> dict[str, Any]:
     """Return the whole as a JSON object."""
     return {
