@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from session_manager.model.key import unquote_part as unquote_part
     from session_manager.model.message import Item as Item
     from session_manager.model.message import Message as Message
+    from session_manager.model.packed import pack_bytes as pack_bytes
+    from session_manager.model.packed import unpack_bytes as unpack_bytes
     from session_manager.model.session import ANY as ANY
     from session_manager.model.session import Session as Session
     from session_manager.model.session import Version as Version
@@ -70,8 +72,10 @@ _HOMES = {
     "join_key": "model.key",
     "key_prefix": "model.key",
     "open_store": "stores",
+    "pack_bytes": "model.packed",
     "quote_part": "model.key",
     "split_key": "model.key",
+    "unpack_bytes": "model.packed",
     "unquote_part": "model.key",
 }
 

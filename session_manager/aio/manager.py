@@ -541,6 +541,17 @@ class AsyncSessionManager(Resource):
         names = several(removed, "removed", "keys")
         return await self._change(key, partial(manager.update_metadata, key, items, names), is_heavy=are_heavy([items]))
 
+    async def get_state(self, key: str) -> dict[str, Any]:
+        """Return the metadata of a session, as a new dict: `SessionManager.get_state`."""
+        manager = await self._manager()
+        return await self._workers.reading.soon(key, partial(manager.get_state, key))
+
+    async def put_state(self, key: str, items: Mapping[str, Any], removed: Iterable[str] = ()) -> None:
+        """Set keys of a session's metadata, and remove others, durably: `SessionManager.put_state`."""
+        manager = await self._manager()
+        names = several(removed, "removed", "keys")
+        await self._workers.writing.run(partial(manager.put_state, key, items, names), key)
+
     async def clear(self, key: str, *, ref: str | None = None) -> int:
         """Drop all messages, the summary and the archive: `SessionManager.clear`."""
         manager = await self._manager()

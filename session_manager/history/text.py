@@ -23,6 +23,7 @@ from session_manager.history.attachments import (
 )
 from session_manager.history.fields import Holds, holds_otherwise, is_block, kind_of, known
 from session_manager.model.message import ITEM_TYPE
+from session_manager.model.packed import is_packed_bytes
 
 __all__ = ["Attachment", "Data", "Name", "Part", "plain_text", "texts"]
 
@@ -49,7 +50,7 @@ class Data:
         return self.value if isinstance(self.value, str) else json.dumps(self.value, ensure_ascii=False)
 
     def strings(self) -> Iterator[str]:
-        """Yield names of fields, texts and numbers, in order; of a text that is no JSON, the text.
+        """Yield names of fields, texts and numbers, in order; of a text that is no JSON, the text. Packed bytes are left out.
 
         >>> list(Data('{"city": "Lisbon", "nights": 3}').strings())
         ['city', 'Lisbon', 'nights', '3']
@@ -60,6 +61,8 @@ class Data:
             if isinstance(value, str):
                 yield value
             elif isinstance(value, dict):
+                if is_packed_bytes(value):
+                    continue
                 left += [one for item in reversed(value.items()) for one in reversed(item)]
             elif isinstance(value, list):
                 left += reversed(value)

@@ -64,6 +64,7 @@ from session_manager.model.ids import Ids, cleared, random_id
 from session_manager.model.json_value import EMPTY_OBJECT, checked_text, json_object
 from session_manager.model.key import check_key
 from session_manager.model.message import PARTS, Message, MessageParts
+from session_manager.model.packed import pack_bytes, unpack_bytes
 from session_manager.model.roles import KNOWN_ROLES
 from session_manager.model.session import ANY, Anything, Session, Version
 from session_manager.model.times import Clock, utc_now
@@ -784,6 +785,34 @@ class SessionManager(Resource):
         checked, at = self._writable(key), self._incoming.now()
         change = updating(at, items, removed)
         return self._residents.change(checked, change) is not None
+
+    def get_state(self, key: str) -> dict[str, Any]:
+        """Return the metadata of a session, as a new dict; ``{}`` if there is no such session.
+
+        It is `Session.metadata`, with bytes in place of the objects that stand for them (`session_manager.model.packed`).
+
+        :raises CorruptSessionError: if the session is damaged.
+        """
+        session = self.get(key)
+        return {} if session is None else {name: unpack_bytes(value) for name, value in session._metadata.items()}
+
+    def put_state(self, key: str, items: Mapping[str, Any], removed: Iterable[str] = ()) -> None:
+        """Set keys of a session's metadata, and remove others, durably; the session is created if it is missing.
+
+        For programs that keep state without messages: it is `get_or_create`, `update_metadata` and `save` in one call. What other
+        calls have left unsaved of the session is saved, too. Other keys stay, also those that another process sets at the same time.
+
+        :param items: JSON values by their keys; bytes may be in them, which `get_state` gives back.
+        :param removed: the keys to remove, such as ``["model"]``.
+        :raises TypeError: if `removed` is a string: each of its letters would be a key.
+        :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
+        :raises ConflictError: if an unsaved change of another call is in conflict with another writer; the state is as it was.
+        :raises SaveError: it could not be saved, and is as it was. While the outcome is unknown, it stays in RAM.
+        """
+        checked, at = self._writable(key), self._incoming.now()
+        check_type(items, (Mapping,), "items must be a mapping, such as a dict")
+        packed = {name: pack_bytes(value) for name, value in items.items()}
+        self._write_through.carry_out_created(checked, updating(at, packed, removed))
 
     def clear(self, key: str, *, ref: str | None = None) -> int:
         """Drop all messages, the summary and the archive; metadata and creation time stay.

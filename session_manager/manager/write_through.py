@@ -115,6 +115,26 @@ class WriteThrough(Resource):
         if outcome.saved is None and outcome.after is not outcome.before:
             raise ConflictError(key, expected, None, "another writer saved it meanwhile")
 
+    def carry_out_created(self, key: str, change: Change) -> None:
+        """Make a change of a session, which is created if it is missing: durably, or not at all."""
+        while not self._is_carried_out(key, change):
+            pass  # another process has deleted the session meanwhile
+
+    def _is_carried_out(self, key: str, change: Change) -> bool:
+        residents, is_done = self._residents, False
+        blank = None if residents.touch(key) else residents.blank(key, change.at)
+        if blank is not None:
+            residents.created(key, blank, looked=True)
+        try:
+            outcome = self.carry_out(key, change, keep=False)
+            if outcome is not None and outcome.after is outcome.before:
+                self._saving.save(key)
+            is_done = outcome is not None and (outcome.saved is not None or outcome.after is outcome.before)
+        finally:
+            if blank is not None and not is_done:
+                residents.uncreate(key, blank)
+        return is_done
+
     def check_expected(
         self, key: str, expected: Version | None, blank: Session | None = None
     ) -> Version | Anything | None:

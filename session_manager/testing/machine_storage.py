@@ -12,14 +12,15 @@ from hypothesis.stateful import rule
 
 from session_manager.errors import SessionExistsError, SessionManagerError, SessionNotFoundError
 from session_manager.history.search import best
-from session_manager.model.changes import fold
+from session_manager.model.changes import UpdateMetadata, fold
+from session_manager.model.packed import BYTES, pack_bytes
 from session_manager.model.session import Session
 from session_manager.stores.contract import SessionInfo
 from session_manager.stores.order import Order, in_order
 from session_manager.testing.comparison import difference, value_difference
 from session_manager.testing.known import Known, known_key, some_key
 from session_manager.testing.machine_turns import TurnMachine
-from session_manager.testing.strategies import nasty_text
+from session_manager.testing.strategies import json_objects, nasty_text
 
 __all__ = ["StorageMachine"]
 
@@ -49,6 +50,20 @@ class StorageMachine(TurnMachine):
         self._all_saved()
         if look:
             self._check_all_stored()
+
+    @rule(key=_keys, items=json_objects(), removed=st.lists(st.sampled_from(["a", "type", "text"]), max_size=2))
+    def put_state(self, key: str, items: dict[str, Any], removed: list[str]) -> None:
+        """Call `SessionManager.put_state`, and get it back: bytes, and objects that look as if they stood for some."""
+        given = {**items, "bytes": key.encode(), "like bytes": {BYTES: items}}
+        self.manager.put_state(key, given, removed)
+        packed = {name: pack_bytes(value) for name, value in given.items()}
+        known = self.expected(key, create=True)
+        self.did(key, UpdateMetadata(at=self.clock(), items=packed, removed=tuple(removed)))
+        known.saved()
+        assert self.manager.save(key) is False
+        state = self.manager.get_state(key)
+        assert not value_difference("", {name: state[name] for name in items}, items)
+        assert (state["bytes"], state["like bytes"]) == (given["bytes"], given["like bytes"])
 
     @rule(key=_known_keys)
     def reload(self, key: str) -> None:

@@ -46,6 +46,8 @@ CALLS = {
     "update_last": lambda m, key: m.update_last(key, MESSAGE),
     "update_message": lambda m, key: m.update_message(key, 0, MESSAGE),
     "update_metadata": lambda m, key: m.update_metadata(key, {"a": 1}),
+    "get_state": lambda m, key: m.get_state(key),
+    "put_state": lambda m, key: m.put_state(key, {"a": b"1"}),
     "set_expiry": lambda m, key: m.set_expiry(key, timedelta(days=90)),
     "clear": lambda m, key: m.clear(key),
     "save": lambda m, key: m.save(key),

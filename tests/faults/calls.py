@@ -54,6 +54,8 @@ CALLS = {
     "update_last": lambda m: m.update_last(KEY, MESSAGE),
     "update_message": lambda m: m.update_message(KEY, 3, MESSAGE),
     "update_metadata": lambda m: m.update_metadata(KEY, {"new": True}),
+    "get_state": lambda m: m.get_state(KEY),
+    "put_state": lambda m: m.put_state(KEY, {"new": b"state"}),
     "set_expiry": lambda m: m.set_expiry(KEY, timedelta(days=90)),
     "clear": lambda m: m.clear(KEY),
     "save": lambda m: m.save(KEY),

@@ -86,6 +86,8 @@ def use(path: Path) -> None:
         assert_type(m.update_message("k", "tg:1", {"role": "user"}), bool)
         assert_type(m.update_message("k", 0, Message("user", "x")), bool)
         assert_type(m.update_metadata("k", {"a": 1}, removed=["b"]), bool)
+        assert_type(m.get_state("k"), dict[str, Any])
+        m.put_state("k", {"a": b"1"}, removed=["b"])
         assert_type(m.clear("k"), int)
         assert_type(m.delete("k"), bool)
         assert_type(m.fork("k", "l"), Session)
