@@ -7,13 +7,13 @@
 [{'role': 'user', 'content': 'Hello!'}]
 """
 
-import importlib
-from typing import TYPE_CHECKING
+import importlib as _importlib
+import typing as _typing
 
 from session_manager import errors
 from session_manager.errors import *  # noqa: F403 - an `except` must find each of them at any moment
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from session_manager.aio.manager import AsyncSessionManager as AsyncSessionManager
     from session_manager.aio.turn import AsyncTurn as AsyncTurn
     from session_manager.codec.converter import converter as converter
@@ -79,7 +79,7 @@ _HOMES = {
     "unquote_part": "model.key",
 }
 
-if not TYPE_CHECKING:  # else every name would be one of this module's
+if not _typing.TYPE_CHECKING:  # else every name would be one of this module's
     __all__ = sorted([*errors.__all__, *_HOMES])  # noqa: PLE0605 - type checkers go by the aliases above
 
     def __getattr__(name: str) -> object:
@@ -87,7 +87,7 @@ if not TYPE_CHECKING:  # else every name would be one of this module's
         if home is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:
-            value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+            value = getattr(_importlib.import_module(f"{__name__}.{home}"), name)
         except ModuleNotFoundError as error:
             if error.name != "anyio":
                 raise

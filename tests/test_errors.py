@@ -94,7 +94,7 @@ def test_what_the_package_exports_is_what_it_lists():
         for name in dir(session_manager)
         if not name.startswith("_") and not isinstance(getattr(session_manager, name), types.ModuleType)
     }
-    assert session_manager.__all__ == sorted(names - {"TYPE_CHECKING"})
+    assert session_manager.__all__ == sorted(names)
 
 
 def test_the_package_says_what_it_has_not():

@@ -23,7 +23,7 @@ from session_manager.errors import ClosedError, WouldWaitError
 from session_manager.resource import Resource
 from session_manager.threads import at_once, beside_a_loop, call_soon
 
-__all__ = ["THREADS", "Signal", "Threads", "Workers", "in_a_thread_of_its_own"]
+__all__ = ["THREADS", "Signal", "Threads", "Workers", "in_a_thread_of_its_own", "to_the_end"]
 
 R = TypeVar("R")
 

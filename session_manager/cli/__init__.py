@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gc
-import sys
+import gc as _gc
+import sys as _sys
 
 __all__ = ["main"]
 
@@ -23,6 +23,6 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in ("click", "rich"):
             raise
-        sys.exit(_EXTRA)
-    gc.set_threshold(_GARBAGE, 20, 100)
+        _sys.exit(_EXTRA)
+    _gc.set_threshold(_GARBAGE, 20, 100)
     program(prog_name="session-manager")

@@ -16,7 +16,7 @@ import session_manager
 from session_manager.cli.exits import FOUND, INTERRUPTED, PIPE_CLOSED, told
 from session_manager.errors import SessionManagerError
 
-__all__ = ["COMMANDS", "program"]
+__all__ = ["COMMANDS", "Program", "program"]
 
 
 class _Place(NamedTuple):

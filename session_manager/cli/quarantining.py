@@ -13,7 +13,7 @@ from session_manager.cli.text import age, amount, clock_time, one_line
 from session_manager.operations import quarantine as kept
 from session_manager.stores.descriptions import Quarantined
 
-__all__ = ["quarantine"]
+__all__ = ["ls", "purge", "quarantine", "show"]
 
 _SHOWN = 20
 _key_option = click.option("--key", help="Only of this session.", shell_complete=keys_of)

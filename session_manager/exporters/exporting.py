@@ -27,7 +27,7 @@ from session_manager.stores.files.atomic import NotRegularError
 from session_manager.stores.files.streaming import write_pieces
 from session_manager.stores.opening import Storage, opened
 
-__all__ = ["FORMATS", "ExportReport", "Format", "export", "export_sessions"]
+__all__ = ["FORMATS", "ExportReport", "Format", "Target", "export", "export_sessions"]
 
 #: A format of `export`.
 Format: TypeAlias = Literal["md", "text", "json", "jsonl", "html"]

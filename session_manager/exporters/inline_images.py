@@ -11,7 +11,7 @@ import binascii
 
 from session_manager.history.attachments import Attachment
 
-__all__ = ["image_url"]
+__all__ = ["image_of", "image_url"]
 
 _STARTS = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),

@@ -12,7 +12,7 @@ from session_manager.codec.exported import Exported
 from session_manager.exporters.entries import Entry, Part, entries, facts, legible, one_line
 from session_manager.history.attachments import Attachment
 
-__all__ = ["written"]
+__all__ = ["attached", "written"]
 
 _INDENT = "    "
 _MARKS = {"text": "", "thought": "thought", "call": "call", "result": "result", "file": "", "data": "data"}

@@ -12,10 +12,10 @@
 (1, 1, ['support'])
 """
 
-import importlib
-from typing import TYPE_CHECKING
+import importlib as _importlib
+import typing as _typing
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from session_manager.importers.adopting import adopt as adopt
     from session_manager.importers.formats import FORMATS as FORMATS
     from session_manager.importers.importing import import_sessions as import_sessions
@@ -35,14 +35,14 @@ _HOMES = {
     "import_sessions": "importing",
 }
 
-if not TYPE_CHECKING:  # else every name would be one of this module's
+if not _typing.TYPE_CHECKING:  # else every name would be one of this module's
     __all__ = sorted(_HOMES)  # noqa: PLE0605 - type checkers go by the aliases above
 
     def __getattr__(name: str) -> object:
         home = _HOMES.get(name)
         if home is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+        value = getattr(_importlib.import_module(f"{__name__}.{home}"), name)
         globals()[name] = value
         return value
 

@@ -45,7 +45,7 @@ from session_manager.model.rebase import rebase
 from session_manager.model.session import ANY, Anything, Session, Version
 from session_manager.resource import Resource
 
-__all__ = ["Turn", "TurnOptions"]
+__all__ = ["Turn", "TurnOptions", "shown", "stage"]
 
 T = TypeVar("T", bound="Turn")
 

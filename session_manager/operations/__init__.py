@@ -12,10 +12,10 @@ reads opens it read-only, beside the program that writes to it. One that takes l
 1
 """
 
-import importlib
-from typing import TYPE_CHECKING
+import importlib as _importlib
+import typing as _typing
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from session_manager.operations import quarantine as quarantine
     from session_manager.operations.accepting import AcceptedEdits as AcceptedEdits
     from session_manager.operations.accepting import accept_edits as accept_edits
@@ -73,16 +73,16 @@ _HOMES = {
 #: Modules that are imported when they are asked for.
 _MODULES = ("quarantine",)
 
-if not TYPE_CHECKING:  # else every name would be one of this module's
+if not _typing.TYPE_CHECKING:  # else every name would be one of this module's
     __all__ = sorted([*_HOMES, *_MODULES])  # noqa: PLE0605 - type checkers go by the aliases above
 
     def __getattr__(name: str) -> object:
         if name in _MODULES:
-            return importlib.import_module(f"{__name__}.{name}")
+            return _importlib.import_module(f"{__name__}.{name}")
         home = _HOMES.get(name)
         if home is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(f"session_manager.{home}"), name)
+        value = getattr(_importlib.import_module(f"session_manager.{home}"), name)
         globals()[name] = value
         return value
 

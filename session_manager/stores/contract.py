@@ -37,7 +37,7 @@ from session_manager.stores.erasure import Erasure
 from session_manager.stores.order import Order, page
 from session_manager.stores.salvaged import Salvaged
 
-__all__ = ["MAX_TOKENS", "Commit", "Finding", "SessionInfo", "Store"]
+__all__ = ["MAX_TOKENS", "Commit", "Finding", "SessionInfo", "Store", "missing"]
 
 _log = logging.getLogger("session_manager")
 

@@ -8,7 +8,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Literal, Protocol, TypeVar
 
-__all__ = ["LAST", "Listed", "Order", "in_order", "page", "place", "recency", "recent_first", "time_at"]
+__all__ = ["LAST", "Listed", "Order", "Timed", "in_order", "page", "place", "recency", "recent_first", "time_at"]
 
 #: ``"recent"``: the session with the most recent message first; without messages its last change counts. Equally recent ones
 #: by key. Sessions whose times nobody can tell, for they are damaged, come last. ``"key"``: by key, in Python's order of texts.

@@ -11,15 +11,15 @@ by ``pip install 'chat-session-manager[testing]'``.
 
 from __future__ import annotations
 
-import importlib
-import sys
-from typing import TYPE_CHECKING
+import importlib as _importlib
+import sys as _sys
+import typing as _typing
 
 from session_manager.testing.clock import Clock as Clock
 from session_manager.testing.faults import FaultyStore as FaultyStore
 from session_manager.testing.faults import crash as crash
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from session_manager.testing.adapters import Adapted as Adapted
     from session_manager.testing.adapters import AdapterContract as AdapterContract
     from session_manager.testing.contract import StoreContract as StoreContract
@@ -42,7 +42,7 @@ _HOMES = {
 _WITH_ASSERTS = ("adapters", "contract", "machine", "machine_base")
 _NEEDED = ("hypothesis", "pytest")
 
-if not TYPE_CHECKING:  # else every name would be one of this module's
+if not _typing.TYPE_CHECKING:  # else every name would be one of this module's
     __all__ = sorted(["Clock", "FaultyStore", "crash", *_HOMES])  # noqa: PLE0605 - as in the package's face
 
     def __getattr__(name: str) -> object:
@@ -51,7 +51,7 @@ if not TYPE_CHECKING:  # else every name would be one of this module's
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         _explain_asserts()
         try:
-            value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+            value = getattr(_importlib.import_module(f"{__name__}.{home}"), name)
         except ModuleNotFoundError as error:
             missing = (error.name or "").partition(".")[0]
             if missing not in _NEEDED:
@@ -64,10 +64,10 @@ if not TYPE_CHECKING:  # else every name would be one of this module's
 
 def _explain_asserts() -> None:
     """Let pytest, if it is running, show the values in the asserts of the kit's modules that are not imported yet."""
-    pytest = sys.modules.get("pytest")
+    pytest = _sys.modules.get("pytest")
     if pytest is not None:
         modules = [f"{__name__}.{name}" for name in _WITH_ASSERTS]
-        pytest.register_assert_rewrite(*(module for module in modules if module not in sys.modules))
+        pytest.register_assert_rewrite(*(module for module in modules if module not in _sys.modules))
 
 
 def __dir__() -> list[str]:

@@ -59,6 +59,7 @@ __all__ = [
     "Call",
     "Result",
     "Shape",
+    "UnknownShape",
     "Where",
     "calls",
     "register_shape",

@@ -7,7 +7,16 @@ from typing import Any, Final
 
 from session_manager.history.shapes.shape import INTERRUPTED, Call, Object, Result, Shape, Where, text_of
 
-__all__ = ["CHAT", "FUNCTION", "LANGCHAIN", "LLAMA_INDEX"]
+__all__ = [
+    "CHAT",
+    "FUNCTION",
+    "LANGCHAIN",
+    "LLAMA_INDEX",
+    "ChatShape",
+    "FunctionShape",
+    "LangChainShape",
+    "LlamaIndexShape",
+]
 
 
 class ChatShape(Shape):

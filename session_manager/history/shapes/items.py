@@ -12,7 +12,17 @@ from typing import Any, Final
 from session_manager.history.shapes.shape import INTERRUPTED, Call, Object, Result, Shape, Where, text_of
 from session_manager.model.message import ITEM_TYPE
 
-__all__ = ["CUSTOM", "ITEMS", "is_compaction", "is_item", "is_of_the_model", "is_reasoning", "item_id", "may_rename"]
+__all__ = [
+    "CUSTOM",
+    "ITEMS",
+    "ItemShape",
+    "is_compaction",
+    "is_item",
+    "is_of_the_model",
+    "is_reasoning",
+    "item_id",
+    "may_rename",
+]
 
 #: The kinds of calls, and under which names each has an id.
 _CALLS: Final[dict[str, tuple[str, ...]]] = {

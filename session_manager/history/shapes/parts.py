@@ -7,7 +7,21 @@ from typing import Any, Final
 
 from session_manager.history.shapes.shape import INTERRUPTED, Call, Object, Result, Shape, Where, text_of
 
-__all__ = ["AI_SDK", "BEDROCK", "BLOCKS", "GEMINI", "HAYSTACK"]
+__all__ = [
+    "AI_SDK",
+    "BEDROCK",
+    "BLOCKS",
+    "GEMINI",
+    "HAYSTACK",
+    "AISDKShape",
+    "BedrockShape",
+    "BlocksShape",
+    "GeminiShape",
+    "HaystackShape",
+    "Part",
+    "PartsShape",
+    "of_parts",
+]
 
 Part = Mapping[str, Any]
 

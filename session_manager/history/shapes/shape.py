@@ -13,7 +13,7 @@ import attrs
 
 from session_manager.history.text import Part, texts
 
-__all__ = ["INTERRUPTED", "Call", "Result", "Shape", "Where", "text_of"]
+__all__ = ["INTERRUPTED", "Call", "Object", "Result", "Shape", "Where", "text_of"]
 
 #: What the result of a call says that never got one.
 INTERRUPTED: Final = "Interrupted: this call has no result."

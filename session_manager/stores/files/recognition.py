@@ -14,7 +14,19 @@ import attrs
 
 from session_manager.codec.json import DecodeError, decode_json
 
-__all__ = ["FORMATS", "HEAD", "META", "MIGRATED", "Head", "format_of", "format_of_tables", "metas_in", "owner_of"]
+__all__ = [
+    "FORMATS",
+    "HEAD",
+    "META",
+    "MIGRATED",
+    "TABLES",
+    "Head",
+    "Recognizer",
+    "format_of",
+    "format_of_tables",
+    "metas_in",
+    "owner_of",
+]
 
 #: How many bytes of a file are looked at.
 HEAD = 65_536

@@ -34,7 +34,7 @@ from session_manager.errors import InvalidStorageError, StorageError, Unsupporte
 from session_manager.history.search import WALK
 from session_manager.stores.postgres.handle import Handle
 
-__all__ = ["FORMAT", "create_index", "open_schema"]
+__all__ = ["FORMAT", "MIGRATIONS", "create_index", "open_schema"]
 
 _FIRST = (
     """

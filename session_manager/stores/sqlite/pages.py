@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 import attrs
 
-__all__ = ["Pages", "Record"]
+__all__ = ["Pages", "Record", "Value"]
 
 _TABLE_LEAF, _TABLE_INTERIOR, _INDEX_LEAF, _INDEX_INTERIOR = 0x0D, 0x05, 0x0A, 0x02
 _PAGE_SIZES = [1 << power for power in range(9, 17)]

@@ -36,7 +36,7 @@ from session_manager.stores.rows.decoding import DamageError, checked_state
 from session_manager.stores.sqlite.connecting import Connect, Opener
 from session_manager.stores.sqlite.schema import is_marked, mark
 
-__all__ = ["replace_database"]
+__all__ = ["begin_epoch", "replace_database"]
 
 #: How many seconds to wait for a program that is in the middle of a write.
 _PATIENCE = 1.0

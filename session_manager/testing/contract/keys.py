@@ -11,7 +11,7 @@ from session_manager.testing.contract.base import ContractBase, Storage, check_h
 from session_manager.testing.contract.chats import Chat
 from session_manager.testing.strategies import keys
 
-__all__ = ["KeyContract"]
+__all__ = ["KeyContract", "check_holds_one"]
 
 #: Keys that meet in a naive file name, pattern, or collation.
 _NASTY = (
