@@ -1,0 +1,47 @@
+"""The documentation's site has every page, every decision and every public name; CI builds it."""
+
+from __future__ import annotations
+
+import importlib
+import re
+
+import pytest
+
+from tests.support.places import ROOT
+
+pytestmark = pytest.mark.once
+
+DOCS = ROOT / "docs"
+#: The modules that a user imports names from.
+PUBLIC = [
+    "",
+    ".errors",
+    ".exporters",
+    ".history",
+    ".importers",
+    ".manager.events",
+    ".operations",
+    ".stores",
+    ".testing",
+]
+
+
+def test_the_navigation_has_every_page():
+    """A page that is not in it is found by nobody: add it to `nav` in mkdocs.yml."""
+    nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
+    named = re.findall(r"([\w/-]+\.md)$", nav, re.MULTILINE)
+    pages = [page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md") if page.parent.name != "adr"]
+    assert sorted(named) == sorted(pages)
+
+
+def test_the_generated_reference_has_every_public_name():
+    shown = set()
+    for page in (DOCS / "reference").glob("*.md"):
+        for name in re.findall(r"^::: session_manager\.(\S+)$", page.read_text(), re.MULTILINE):
+            shown.add(name.rpartition(".")[2])
+            try:
+                shown.update(importlib.import_module(f"session_manager.{name}").__all__)
+            except ModuleNotFoundError:  # the name is one of a class or a function
+                continue
+    public = {name for module in PUBLIC for name in importlib.import_module(f"session_manager{module}").__all__}
+    assert public - shown == set()
