@@ -13,6 +13,7 @@ from benchmarks.workloads.busy import busy
 from benchmarks.workloads.cold import cold
 from benchmarks.workloads.context import context
 from benchmarks.workloads.get_history import get_history
+from benchmarks.workloads.images import images
 from benchmarks.workloads.import_package import import_package
 from benchmarks.workloads.importing import importing
 from benchmarks.workloads.log import log
@@ -53,4 +54,5 @@ WORKLOADS: dict[str, Callable[[Place], Iterator[Case]]] = {
     "import": import_package,
     "importing": importing,
     "sizes": sizes,
+    "images": images,
 }
