@@ -137,15 +137,7 @@ class Files(Resource):
 
     def sync(self, fd: int) -> None:
         """Make a file's bytes and size survive a power cut. Never call it again after it failed."""
-        if _FULL_SYNC is not None:
-            try:
-                fcntl.fcntl(fd, _FULL_SYNC)
-            except OSError as error:
-                if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
-                    raise
-            else:
-                return
-        os.fsync(fd)
+        _sync(fd)
 
     def sync_data(self, fd: int) -> None:
         """Make a file's bytes and size survive a power cut, but not its times. Never call it again after it failed."""
@@ -234,6 +226,18 @@ def _patiently(step: Callable[[], None]) -> None:
         time.sleep(_PAUSE)
 
 
+def _sync(fd: int) -> None:
+    if _FULL_SYNC is not None:
+        try:
+            fcntl.fcntl(fd, _FULL_SYNC)
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
+                raise
+        else:
+            return
+    os.fsync(fd)
+
+
 def real_path(path: str | os.PathLike[str]) -> str:
     """Return the absolute path of a storage without links, so that all its openers name it alike.
 
@@ -281,7 +285,7 @@ def _sync_path(path: Path, *, required: bool) -> None:
             raise
         return
     try:
-        os.fsync(fd)
+        _sync(fd)
     except OSError as error:
         if required or error.errno not in (errno.EINVAL, errno.EROFS, errno.EBADF):
             raise

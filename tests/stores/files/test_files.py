@@ -156,6 +156,15 @@ def test_a_full_sync_is_used_where_there_is_one_and_fsync_where_refused(director
     os.close(fd)
 
 
+def test_a_new_directorys_name_gets_a_full_sync_too(monkeypatch, tmp_path):
+    """On macOS the name of a new storage was flushed to the drive, and not out of the drive's cache."""
+    calls = []
+    monkeypatch.setattr(files, "_FULL_SYNC", 51)
+    monkeypatch.setattr(files.fcntl, "fcntl", lambda fd, command: calls.append((os.fstat(fd).st_ino, command)))
+    files.create_directory(str(tmp_path / "chats"))
+    assert (tmp_path.stat().st_ino, 51) in calls
+
+
 def test_where_there_is_no_dir_fd_paths_are_joined(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_HAS_DIR_FD", False)
     with SessionManager(tmp_path / "chats") as m:
