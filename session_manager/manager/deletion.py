@@ -20,7 +20,7 @@ from session_manager.manager.cache.fair_lock import Claims
 from session_manager.manager.cache.residents import Residents
 from session_manager.manager.events import Deleted, Expired
 from session_manager.manager.pauses import ATTEMPTS, pause
-from session_manager.model.session import ANY, Anything, Version
+from session_manager.model.session import ANY, Anything, Version, agree
 from session_manager.resource import Resource
 from session_manager.stores.contract import SessionInfo, Store
 
@@ -50,12 +50,12 @@ def _stored(store: Store, key: str, entry: Entry | None, is_old: IsOld) -> Sessi
     info = store.describe(key)
     if info is None or info.version is None or not is_old(info):
         return None
-    return None if entry is not None and entry.durable.version != info.version else info
+    return info if entry is None or agree(entry.durable.version, info.version) else None
 
 
 def _is_there(store: Store, expected: SessionInfo) -> bool:
     session = store.load(expected.key)
-    return session is not None and session.version == expected.version
+    return session is not None and agree(session.version, expected.version)
 
 
 def _is_gone(store: Store, key: str) -> bool:

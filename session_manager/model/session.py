@@ -20,7 +20,7 @@ from session_manager.model.message import Message
 from session_manager.model.read_only import read_only
 from session_manager.model.view import View
 
-__all__ = ["ANY", "MAX_REFS", "Anything", "Session", "Version"]
+__all__ = ["ANY", "MAX_REFS", "Anything", "Session", "Version", "agree"]
 
 #: How many answered deliveries a session remembers.
 MAX_REFS = 256
@@ -35,6 +35,23 @@ class Version(AsDict):
     generation: str
     #: How often the session was saved, from 1.
     revision: int
+    #: The digest of the token of the write that made it, as a shared store has told it; ``b""``: unknown.
+    _token: bytes = attrs.field(default=b"", init=False, eq=False, repr=False)
+
+    def _of(self, token: bytes) -> Version:
+        """Return this version with the digest of a token, for a version that was just made."""
+        object.__setattr__(self, "_token", token)
+        return self
+
+
+def agree(one: Version | None, other: Version | None) -> bool:
+    """Say whether two versions are equal, and not known to be of different writes.
+
+    After a store went back, another writer may have made something else of the same version.
+    """
+    if one is None or other is None:
+        return one is other
+    return one == other and (one._token == other._token or not (one._token and other._token))
 
 
 class Anything(enum.Enum):
@@ -88,11 +105,15 @@ class Session(AsDict):
     expires_after: timedelta | None = None
     #: How many messages its archive holds at least, as a store has it (`session_manager.model.archive`).
     _archived: int = attrs.field(default=0, eq=False)
+    #: The digest of the token of the write that it was stored by (`session_manager.stores.commits.token_digest`); ``b""``: unknown.
+    _token: bytes = attrs.field(default=b"", init=False, eq=False)
+    #: Whether `Store.newer` gave it for a picture that is none of the states that led to it.
+    _parted: bool = attrs.field(default=False, init=False, eq=False)
 
     @property
     def version(self) -> Version | None:
         """The saved version that this is, or was made from; `None` if it was never saved."""
-        return Version(self.generation, self.revision) if self.revision else None
+        return Version(self.generation, self.revision)._of(self._token) if self.revision else None
 
     @property
     def start(self) -> int:

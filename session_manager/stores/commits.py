@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
+
 import attrs
 
 from session_manager.model.archive import NOTHING, Dropped, kept
 from session_manager.model.changes import Change, Spare
 from session_manager.model.session import Session, Version
 
-__all__ = ["MAX_TOKENS", "Commit", "Doubt"]
+__all__ = ["MAX_TOKENS", "TOKEN_BYTES", "Commit", "Doubt", "has_parted", "token_digest"]
 
 #: How many of a session's last writes a shared store can still tell apart.
 MAX_TOKENS = 64
+#: How many bytes of a write's token are kept.
+TOKEN_BYTES = 8
+
+
+def token_digest(token: str) -> bytes:
+    """Return the digest of a write's token."""
+    return hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=TOKEN_BYTES).digest()
+
+
+def has_parted(known: Session, kept: Iterable[tuple[int, bytes]]) -> bool | None:
+    """Say whether a picture is none of the states that led to what a store holds of its generation; `None`: nobody can tell.
+
+    :param kept: the revisions of the session's last writes, and the digests of their tokens.
+    """
+    there = dict(kept)
+    if not known._token or known._token in there.values():
+        return False if known._token else None
+    return True if there.get(known.revision) else None
 
 
 @attrs.define(eq=False, repr=False)
@@ -25,7 +46,7 @@ class Doubt:
 class Commit:
     """The unit of a write: a session, the changes that lead to it, and the version that they are based on."""
 
-    #: The new session, at its new revision.
+    #: The new session, at its new revision. It has the digest of the token, as a picture that the store gives after the write.
     session: Session
     #: The changes that lead from `base` to it.
     changes: tuple[Change, ...]
@@ -40,6 +61,11 @@ class Commit:
     #: A shared store sets it right before the write may land. A thread that is interrupted earlier has written nothing.
     #: A wrapper's copy of the commit (`attrs.evolve`) shares it.
     doubt: Doubt = attrs.field(factory=Doubt, kw_only=True, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        digest = token_digest(self.token) if self.token else b""
+        if self.session._token != digest:
+            object.__setattr__(self, "session", self.session._with(_token=digest))
 
     def unknown_token(self, kept: int, version: Version | None) -> bool | None:
         """Return the answer of `Store.landed` if the store does not keep this token any more.

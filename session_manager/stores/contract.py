@@ -28,7 +28,7 @@ from session_manager.errors import (
 )
 from session_manager.history.search import SearchHit, best
 from session_manager.model.message import Message
-from session_manager.model.session import Session, Version
+from session_manager.model.session import Session, Version, agree
 from session_manager.model.window import window
 from session_manager.resource import Resource
 from session_manager.stores.commits import MAX_TOKENS, Commit
@@ -73,6 +73,11 @@ class Store(Resource, abc.ABC):
     the count of its durable states. A write names the version that it is based on, and does nothing but raise
     `ConflictError` if the store holds another one. A store that is `shared` compares and writes in one step: of several writers
     on one base, and of several that create one session, exactly one wins. Of a write and a deletion of one version, too.
+
+    **Going back.** A server that fails over to a standby that was behind, or a file that is restored, shows an older state, and
+    another writer may go on from there to a version that was acknowledged before, with other content. So a store that is `shared`
+    keeps the tokens of a session's last writes. It compares the token of the last one wherever it compares versions: in
+    `newer`, in the version that `version` returns, and in each write, deletion and renaming of a version.
 
     **Errors** are this library's, never a driver's, which is the ``__cause__``. `CorruptSessionError` and
     `UnsupportedFormatError` mean an unreadable session, which is never overwritten. `StorageError` means an unreadable
@@ -119,8 +124,7 @@ class Store(Resource, abc.ABC):
         """Make a commit durable.
 
         :raises ConflictError: if the store does not hold `Commit.base`, or `landed` has said that this write did not
-            happen; nothing has changed. A shared store also looks at the time of the last message at `Commit.base` (without
-            messages, of the last change): after a failover, something else may stand at that version.
+            happen; nothing has changed. So does a shared store that holds a state at `Commit.base` that another write made.
         :raises CorruptSessionError: if what it holds is damaged; nothing has changed.
         :raises SaveFailedError: nothing has changed.
         :raises SaveOutcomeUnknownError: ask `landed` before the next write of this session.
@@ -219,10 +223,12 @@ class Store(Resource, abc.ABC):
         reads no more than what is new.
 
         :param known: the picture; at revision 0 it stands for a session that was not there.
-        :returns: `known` itself if the store holds that version; `None` if there is no such session (any more).
+        :returns: `known` itself if the store holds that version, by that write; `None` if there is no such session (any more).
+            A shared store marks a session, by `Session._parted`, if it can tell that the picture is none of the states that led
+            to it. Otherwise that cannot be told from another writer's work.
         :raises StorageError: as `load` does.
         """
-        return known if self.version(known.key) == known.version else self.load(known.key)
+        return known if agree(self.version(known.key), known.version) else self.load(known.key)
 
     def describe(self, key: str) -> SessionInfo | None:
         """Describe a session; `None` if there is none. A store may do so without reading its messages.
@@ -330,7 +336,7 @@ class Store(Resource, abc.ABC):
         :raises SaveOutcomeUnknownError: it may be there under both keys: rename it again.
         """
         session = self.load(key)
-        if session is None or session.version != expected:
+        if session is None or not agree(session.version, expected):
             raise ConflictError(key, expected, None if session is None else session.version)
         if new_key == key:
             raise SessionExistsError(new_key)

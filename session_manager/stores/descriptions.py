@@ -74,8 +74,11 @@ class SessionInfo(AsDict):
         )
 
     @classmethod
-    def of_state(cls, state: State | Described) -> SessionInfo:
-        """Describe a session by its stored state."""
+    def of_state(cls, state: State | Described, token: bytes = b"") -> SessionInfo:
+        """Describe a session by its stored state.
+
+        :param token: the digest of the token of its last write, if the store tells it.
+        """
         return cls(
             key=state.key,
             count=state.count,
@@ -87,7 +90,7 @@ class SessionInfo(AsDict):
             has_summary=bool(state.summary),
             metadata=JsonObject(state.metadata) if state.metadata else EMPTY_OBJECT,
             expires_after=state.expires_after or None,
-            version=Version(state.generation, state.revision),
+            version=Version(state.generation, state.revision)._of(token),
         )
 
 

@@ -10,20 +10,23 @@ import attrs
 from session_manager.errors import ConflictError, SessionExistsError
 from session_manager.model.archive import archived
 from session_manager.model.message import Message
-from session_manager.model.session import Session, Version
-from session_manager.stores.contract import MAX_TOKENS, Commit, Store
-from session_manager.stores.order import recency
+from session_manager.model.session import Session, Version, agree
+from session_manager.stores.commits import MAX_TOKENS, Commit, has_parted
+from session_manager.stores.contract import Store
 
 __all__ = ["MemoryStore", "Stored"]
 
 
 @attrs.frozen
 class Stored:
-    """The unit that is written in one step: a session, its archive, and the tokens of its last writes."""
+    """The unit that is written in one step: a session, its archive, and its last writes."""
 
     session: Session
     archive: Sequence[Message] = ()
+    #: The tokens of its last writes.
     tokens: tuple[str, ...] = ()
+    #: Their revisions, and the digests of their tokens.
+    writes: tuple[tuple[int, bytes], ...] = ()
 
 
 class MemoryStore(Store):
@@ -48,6 +51,14 @@ class MemoryStore(Store):
         stored = self._sessions.get(key)
         return None if stored is None else stored.session
 
+    def newer(self, known: Session) -> Session | None:
+        if agree(self.version(known.key), known.version):
+            return known
+        stored, session = self._sessions.get(known.key), self.load(known.key)
+        if stored is None or session is None or session.generation != known.generation:
+            return session
+        return session._with(_parted=True) if has_parted(known, stored.writes) else session
+
     def has_archive(self, key: str) -> bool:
         stored = self._sessions.get(key)
         return stored is not None and bool(stored.archive)
@@ -60,17 +71,16 @@ class MemoryStore(Store):
         with self._writing:
             key = commit.session.key
             stored = self._sessions.get(key)
-            if self.version(key) != commit.base or commit.token in self._voided:
+            if not agree(self.version(key), commit.base) or commit.token in self._voided:
                 raise ConflictError(key, commit.base, self.version(key))
-            before = None if commit.base is None else commit.before
-            if stored is not None and before is not None and not _is_as_recent(stored.session, before, commit.base):
-                raise ConflictError(key, commit.base, commit.base, "the storage holds something else at this version")
             archive = () if stored is None else stored.archive
             if commit.archived or commit.spared is not None:
                 archive = archived(archive, commit.changes, commit.archived)
             tokens = (*self._tokens_of(key), commit.token)[-MAX_TOKENS:]
+            session = commit.session
+            writes = (*(() if stored is None else stored.writes), (session.revision, session._token))[-MAX_TOKENS:]
             commit.doubt.exists = True
-            self._sessions[key] = Stored(commit.session, archive, tokens)
+            self._sessions[key] = Stored(session, archive, tokens, writes)
 
     def _tokens_of(self, key: str) -> tuple[str, ...]:
         stored = self._sessions.get(key)
@@ -90,7 +100,7 @@ class MemoryStore(Store):
 
     def delete(self, key: str, expected: Version | None = None) -> bool:
         with self._writing:
-            if key not in self._sessions or (expected is not None and self.version(key) != expected):
+            if key not in self._sessions or (expected is not None and not agree(self.version(key), expected)):
                 return False
             self._tokens[key] = self._tokens_of(key)
             del self._sessions[key]
@@ -98,7 +108,7 @@ class MemoryStore(Store):
 
     def rename(self, key: str, new_key: str, expected: Version) -> None:
         with self._writing:
-            if self.version(key) != expected:
+            if not agree(self.version(key), expected):
                 raise ConflictError(key, expected, self.version(key))
             if new_key in self._sessions:
                 raise SessionExistsError(new_key)
@@ -122,8 +132,3 @@ class MemoryStore(Store):
 
     def __repr__(self) -> str:
         return f"<MemoryStore of {len(self._sessions)}>"
-
-
-def _is_as_recent(session: Session, before: Session, base: Version | None) -> bool:
-    """Say whether a session and the one that a commit is based on have the same last message, if that is one of the base."""
-    return before.version != base or recency(session) == recency(before)

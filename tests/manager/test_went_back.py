@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import timedelta
 
 import pytest
 
-from session_manager import ConflictError, SessionManager
+from session_manager import Commit, ConflictError, SessionManager
 from session_manager.manager.events import WentBack
 from session_manager.model.session import MAX_REFS
 from session_manager.stores.memory import MemoryStore
+from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import FaultyStore
 
 KEY = "telegram:42"
 
 
-@pytest.fixture
-def store():
-    return MemoryStore()
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request, tmp_path):
+    if request.param == "memory":
+        yield MemoryStore()
+        return
+    with closing(SQLiteStore(tmp_path / "chats.db")) as one:
+        yield one
 
 
 def said(manager):
@@ -26,10 +34,16 @@ def said(manager):
 
 
 def fail_over(store, then):
-    """Put the store back to what it held before `then`: a standby that was behind."""
-    before = dict(store._sessions)
-    then()
-    store._sessions = before
+    """Put the store back to what it held before `then`: a standby that was behind, or a file that was restored."""
+    if isinstance(store, MemoryStore):
+        before = dict(store._sessions)
+        then()
+        store._sessions = before
+        return
+    with closing(sqlite3.connect(store.path)) as file, closing(sqlite3.connect(":memory:")) as kept:
+        file.backup(kept)
+        then()
+        kept.backup(file)
 
 
 def turn(manager, ref, *texts):
@@ -134,8 +148,8 @@ def test_a_restore_begins_a_new_epoch_which_wins(store):
         turn(m, "u1", "a")
         older = store.load(KEY)
         turn(m, "u2", "b")
-        stored = store._sessions[KEY]
-        store._sessions = {KEY: type(stored)(older._with(generation="restored"))}
+        store.delete(KEY)
+        store.write(Commit(older._with(generation="restored"), (), None, token="restore"))
         assert said(m) == ["a"]
         assert m.health().went_back == ()
 
@@ -266,6 +280,61 @@ def test_a_delivery_that_is_missing_tells_of_an_older_state(store):
         assert said(m) == ["a", "b", "mine"]
         m.reload(KEY)
         assert said(m) == said(other)
+
+
+CHANGES = {
+    "summary": lambda manager, text: manager.set_summary(KEY, text),
+    "metadata": lambda manager, text: manager.update_metadata(KEY, {"a": text}),
+    "message": lambda manager, text: manager.add_message(KEY, "user", text),
+}
+
+
+def shown(manager):
+    session = manager.get(KEY)
+    return session.summary, dict(session.metadata), said(manager)
+
+
+@pytest.mark.parametrize("later", [0, 1, 3])
+@pytest.mark.parametrize("what", CHANGES)
+def test_what_neither_revision_nor_messages_tell_is_noticed(store, caplog, what, later):
+    """A later revision with as many messages, or another summary at the same one, was taken for the newest state."""
+    events = []
+    with SessionManager(store, on_event=events.append) as m, SessionManager(store) as other:
+        m.add_message(KEY, "user", "a")
+        m.save(KEY)
+        fail_over(store, lambda: [CHANGES[what](m, "mine"), m.save(KEY)])
+        CHANGES[what](other, "theirs")
+        other.save(KEY)
+        for number in range(later):
+            other.update_metadata(KEY, {"n": number})
+            other.save(KEY)
+        before = shown(m)
+        assert "mine" in str(before)
+        m.add_message(KEY, "user", "next")
+        with caplog.at_level(logging.ERROR, "session_manager"), pytest.raises(ConflictError, match="went back"):
+            m.save(KEY)
+        assert {one.levelname for one in caplog.records} == {"ERROR"}
+        assert m.health().went_back == (KEY,)
+        assert {one.regained for one in events if isinstance(one, WentBack)} == {False}
+        assert "theirs" in str(shown(other))
+        m.reload(KEY)
+        assert shown(m) == shown(other)
+
+
+def test_nothing_that_another_write_made_is_deleted_or_expires(store):
+    """A deletion named the version that RAM had, at which something else was stored that it had never shown."""
+    with SessionManager(store) as m, SessionManager(store) as other:
+        m.add_message(KEY, "user", "a")
+        m.save(KEY)
+        fail_over(store, lambda: [m.add_message(KEY, "user", "mine"), m.save(KEY)])
+        other.add_message(KEY, "user", "theirs")
+        other.save(KEY)
+        seen = m._residents.peek(KEY).durable.version
+        assert seen == store.version(KEY)
+        with pytest.raises(ConflictError):
+            m.delete(KEY, expected=seen)
+        assert m.expire(timedelta(0)) == []
+        assert [one.content for one in store.load(KEY).messages] == ["a", "theirs"]
 
 
 def test_metadata_that_another_writer_set_since_is_not_overwritten(store):

@@ -8,15 +8,16 @@ import unicodedata
 
 import attrs
 
-from session_manager import ConflictError, Session, SessionInfo
+from session_manager import ConflictError, Session, SessionInfo, Version
 from session_manager.history.search import best, searched_text
 from session_manager.model import Item, Message
 from session_manager.model.changes import Append, Clear, Edit, Replace, Truncate, fold
+from session_manager.model.session import agree
 from session_manager.stores.commits import Doubt
 from session_manager.stores.descriptions import Finding
 from session_manager.stores.erasure import Erasure
 from session_manager.stores.memory import MemoryStore, Stored
-from session_manager.stores.order import place
+from session_manager.stores.order import place, recency
 
 #: The store's class → the test that notices, as pytest's ``-k`` names it.
 BROKEN: dict[type[MemoryStore], str] = {}
@@ -39,14 +40,14 @@ class Base(MemoryStore):
         return key
 
     def accepts(self, there, base):
-        return there == base
+        return agree(there, base)
 
     def kept(self, commit):
         return commit.session
 
     def load(self, key):
         stored = self._sessions.get(self.stored_key(key))
-        return None if stored is None else attrs.evolve(stored.session, key=key)
+        return None if stored is None else stored.session._with(key=key)
 
     def archive(self, key):
         return super().archive(self.stored_key(key))
@@ -60,9 +61,7 @@ class Base(MemoryStore):
         if not self.accepts(self.version(key), commit.base):
             raise ConflictError(key, commit.base, self.version(key))
         kept = self.kept(commit)
-        super().write(
-            attrs.evolve(commit, session=attrs.evolve(kept, key=self.stored_key(key)), base=self.version(key))
-        )
+        super().write(attrs.evolve(commit, session=kept._with(key=self.stored_key(key)), base=self.version(key)))
 
     def delete(self, key, expected=None):
         return super().delete(self.stored_key(key), expected)
@@ -128,10 +127,49 @@ class TakesLateWrites(Base):
         return landed
 
 
-@noticed_by("test_a_write_over_something_else_at_its_base_is_a_conflict")
+def plain(version):
+    """Return a version without the token of its write."""
+    return version and Version(version.generation, version.revision)
+
+
+@noticed_by("test_a_write_over_something_else_at_its_base_is_a_conflict and messages")
 class LooksAtTheVersionAlone(Base):
+    def accepts(self, there, base):
+        return there == base
+
+
+@noticed_by("test_a_write_over_something_else_at_its_base_is_a_conflict and summaries")
+class LooksAtTheLastMessage(LooksAtTheVersionAlone):
     def write(self, commit):
-        super().write(attrs.evolve(commit, before=None))
+        there = self.load(commit.session.key)
+        if there is not None and commit.before is not None and recency(there) != recency(commit.before):
+            raise ConflictError(commit.session.key, commit.base, there.version)
+        super().write(commit)
+
+
+@noticed_by("test_something_else_at_the_version_of_a_picture_is_read")
+class KnowsNewerByTheVersion(Base):
+    def newer(self, known):
+        return known if self.version(known.key) == known.version else super().newer(known)
+
+
+@noticed_by("test_a_later_state_that_a_picture_did_not_lead_to_is_marked")
+class TakesALaterStateForTheNewest(Base):
+    def newer(self, known):
+        found = super().newer(known)
+        return found and (found if found is known else found._with(_parted=found.version == known.version))
+
+
+@noticed_by("test_a_version_that_another_write_made_is_neither_deleted_nor_renamed")
+class DeletesTheVersionAlone(Base):
+    def delete(self, key, expected=None):
+        return super().delete(key, plain(expected))
+
+
+@noticed_by("test_a_version_that_another_write_made_is_neither_deleted_nor_renamed")
+class RenamesTheVersionAlone(Base):
+    def rename(self, key, new_key, expected):
+        return super().rename(key, new_key, plain(expected))
 
 
 @noticed_by("test_a_write_on_another_base_is_a_conflict")

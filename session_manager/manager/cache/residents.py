@@ -362,9 +362,12 @@ class Residents(Resource):
         """Put the pending changes of a session on top of what the store holds of it. Requires the keyed lock."""
         size, entry = self.measured(newer), self.peek(key)
         blank = changes = None
+        has_parted = newer is not None and newer._parted
+        if newer is not None and has_parted:
+            newer = newer._with(_parted=False)
         if entry is not None:
             blank = self.blank(key, entry.pending[0].at if entry.pending else entry.session.updated)
-            changes = None if newer is None else self._lost(entry, newer)
+            changes = None if newer is None else self._lost(entry, newer, has_parted=has_parted)
         with self.lock.checked:
             before = self.by_key.get(key)
             if before is None or blank is None:  # clean, and evicted meanwhile
@@ -382,19 +385,20 @@ class Residents(Resource):
                 self.note_failure(key, None)
             return rebased
 
-    def _lost(self, entry: Entry, found: Session) -> tuple[Change, ...] | None:
+    def _lost(self, entry: Entry, found: Session, *, has_parted: bool) -> tuple[Change, ...] | None:
         """Return what is to be written again, if the store shows an older state than it has acknowledged; otherwise `None`.
 
         In a store that nobody else writes to, a file was put there by hand, and counts. A manager that only reads shows what is
         stored. Requires the keyed lock; do not hold the lock, for it takes long.
 
+        :param has_parted: whether the store has told that what it holds does not go on from the entry's durable session.
         :raises ConflictError: if that state is no beginning of what was acknowledged, and no unsaved call clears the session.
         """
         if not self.store.shared:
             return None
         key, picture = entry.session.key, entry.acknowledged
         is_known = entry.loss is not None and found.generation == picture.generation
-        is_split = (is_known and not continues(found, picture)) or is_another(found, picture)
+        is_split = has_parted or (is_known and not continues(found, picture)) or is_another(found, picture)
         if not is_split and not is_behind(found, picture):
             return None
         changes = None if self._read_only else lost(found, picture)

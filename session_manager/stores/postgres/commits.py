@@ -1,6 +1,6 @@
 """The statements of a commit: a commit that appends, or creates, is one statement, so one round trip and one flush.
 
-The row of the session is written first, if it is at the base, undamaged, and the write was not said to have failed. All else is
+The row of the session is written first, if it is at the base, by the write that made that, undamaged, and the write was not said to have failed. All else is
 written by its id. READ COMMITTED is enough: a writer that waited for the row looks at it again.
 """
 
@@ -28,14 +28,14 @@ LOCK_KEY = "SELECT pg_advisory_xact_lock(%s)"
 
 _UPDATE = """
     UPDATE {s}.sessions SET generation = %b, revision = %s, state = %b, checksum = %b, refs_checksum = %s, place = %s,
-        edited = coalesce(%s, edited)
-    WHERE key = %b AND generation = %b AND revision = %s AND place = coalesce(%s, place) AND checksum = sha256(state)
+        token = %b, edited = coalesce(%s, edited)
+    WHERE key = %b AND generation = %b AND revision = %s AND (token = %b) IS NOT FALSE AND checksum = sha256(state)
         AND NOT %b = ANY (voided)
     RETURNING id
 """
 _INSERT = """
-    INSERT INTO {s}.sessions (generation, revision, state, checksum, refs_checksum, place, edited, key)
-    SELECT %b, %s, %b, %b, %s, %s, %s, %b
+    INSERT INTO {s}.sessions (generation, revision, state, checksum, refs_checksum, place, token, edited, key)
+    SELECT %b, %s, %b, %b, %s, %s, %b, %s, %b
     WHERE NOT EXISTS (SELECT 1 FROM {s}.tombstones WHERE key = %b AND %b = ANY (voided))
     ON CONFLICT (key) DO NOTHING RETURNING id
 """
@@ -76,10 +76,8 @@ class Prepared:
 
     commit: Commit
     plan: Plan
-    #: The values of the session's row, its place last.
+    #: The values of the session's row: revision second, its place and its token last.
     row: tuple[Any, ...]
-    #: The place of the session that it is based on: another one tells of other content at that version, as after a failover.
-    place: Int8 | None
     #: The values of the commit's own row: revision, token, refs, whether these are all.
     noted: tuple[Any, ...]
 
@@ -92,12 +90,12 @@ class Prepared:
         commit = plan.commit
         session = commit.session
         generation, revision, state, checksum, refs = row_of(session)
-        row = (generation, Int8(revision), state, checksum, Int8(refs), Int8(recent_first(recency(session))))
+        place, token = Int8(recent_first(recency(session))), session._token or token_digest("")
+        row = (generation, Int8(revision), state, checksum, Int8(refs), place, session._token or None)
         added = None if before is None or revision % MAX_TOKENS == 0 else _added(before.refs, session.refs)
         new = session.refs if added is None else added
         data = encoded_refs(new) if new or added is None else None
-        place = None if before is None else Int8(recent_first(recency(before)))
-        return cls(commit, plan, row, place, (Int8(revision), token_digest(commit.token), data, added is None))
+        return cls(commit, plan, row, (Int8(revision), token, data, added is None))
 
     @property
     def key(self) -> str:
@@ -124,7 +122,7 @@ class Prepared:
         edited = None if self.is_one_statement and base is not None else self.row[1]
         if base is None:
             return (*self.row, edited, name, tombstone_key(self.key), token)
-        return (*self.row, edited, name, base.generation.encode(), Int8(base.revision), self.place, token)
+        return (*self.row, edited, name, base.generation.encode(), Int8(base.revision), base._token or None, token)
 
     def statement(self) -> Statement:
         """Return the whole commit as one statement, which returns a row if the base was there."""

@@ -14,9 +14,10 @@ from session_manager.codec.json import DecodeError, decode_json, encode_json
 from session_manager.codec.state import Described, State, decode_state, encode_state
 from session_manager.errors import raise_alone
 from session_manager.model.message import Message
-from session_manager.model.session import MAX_REFS, Session, Version
+from session_manager.model.session import MAX_REFS, Session, Version, agree
 from session_manager.model.view import View
-from session_manager.stores.contract import missing
+from session_manager.stores.commits import has_parted
+from session_manager.stores.contract import SessionInfo, missing
 from session_manager.stores.postgres.handle import Cursor, Handle, Statement
 from session_manager.stores.rows.decoding import (
     DamageError,
@@ -41,7 +42,7 @@ __all__ = [
     "load_window",
     "load_with_archive",
     "read_checked_version",
-    "read_state",
+    "read_info",
     "read_version",
     "row_of",
     "seal_of",
@@ -59,7 +60,7 @@ _CHUNK = 500
 _SELECT_TIME = "SELECT clock_timestamp()"
 _ID = "(SELECT id FROM {s}.sessions WHERE key = %b)"
 _SELECT_STATE = (
-    "SELECT id, generation, revision, state, checksum, refs_checksum, edited FROM {s}.sessions WHERE key = %b"
+    "SELECT id, generation, revision, state, checksum, refs_checksum, edited, token FROM {s}.sessions WHERE key = %b"
 )
 _SELECT_REFS = f"SELECT refs, whole FROM {{s}}.commits WHERE session = {_ID} AND refs IS NOT NULL ORDER BY revision"  # noqa: S608 - of constants
 _SELECT_LINES = f"""
@@ -72,7 +73,8 @@ _SELECT_WINDOW = f"""
     WHERE session = {_ID} AND NOT archived AND position > %s AND position < %s ORDER BY position {{order}} LIMIT %s
 """  # noqa: S608 - of constants
 _SELECT_FIRST, _SELECT_NEWEST = (_SELECT_WINDOW.replace("{order}", order) for order in ("ASC", "DESC"))
-_SELECT_VERSION = "SELECT generation, revision FROM {s}.sessions WHERE key = %b"
+_SELECT_VERSION = "SELECT generation, revision, token FROM {s}.sessions WHERE key = %b"
+_SELECT_WRITES = f"SELECT revision, token FROM {{s}}.commits WHERE session = {_ID} AND (revision = %s OR token = %b)"  # noqa: S608 - of constants
 _SELECT_KEYS = "SELECT key FROM {s}.sessions WHERE key {above} %b AND key < %b ORDER BY key LIMIT %s"
 _SELECT_FIRST_KEYS, _SELECT_NEXT_KEYS = (_SELECT_KEYS.replace("{above}", above) for above in (">=", ">"))
 _STRAYS = "SELECT count(*) FROM {s}.messages WHERE session NOT IN (SELECT id FROM {s}.sessions)"
@@ -111,25 +113,35 @@ def load_newer(handle: Handle, key: str, known: Session) -> Session | None:
     """Return a session as it is now, and read only what is new, if messages were only appended.
 
     :param known: a picture of the session.
-    :returns: `known` itself if it is stored in that version.
+    :returns: `known` itself if it is stored in that version, by that write.
     :raises DamageError: if it is damaged.
     """
-    if known.revision and read_version(handle, key) == known.version:
+    if known.revision and agree(read_version(handle, key), known.version):
         return known  # as mostly: one cheap statement tells
     name = key.encode()
-    found, refs, lines = handle.snapshot(
-        (_SELECT_STATE, (name,)), (_SELECT_REFS, (name,)), (_SELECT_NEW, (name, known.end))
+    found, refs, lines, writes = handle.snapshot(
+        (_SELECT_STATE, (name,)),
+        (_SELECT_REFS, (name,)),
+        (_SELECT_NEW, (name, known.end)),
+        (_SELECT_WRITES, (name, known.revision, known._token)),
     )
     row = found.fetchone()
     if row is None:
         return None if known.revision else known
     state = state_in(key, *row[1:5])
-    if known.version == Version(state.generation, state.revision):
+    if agree(Version(state.generation, state.revision)._of(row[7] or b""), known.version):
         return known
-    if known.generation != state.generation or not row[6] <= known.revision <= state.revision:
+    if known.generation != state.generation:
         return load(handle, key)
-    whole = msgspec.structs.replace(state, refs=_refs(key, refs.fetchall(), row[5]))
-    return refreshed(known, whole, range(len(known.messages)), lines.fetchall()) or load(handle, key)
+    parted = has_parted(known, writes.fetchall())
+    session = None
+    if row[6] <= known.revision < state.revision and (parted is False or not known._token):
+        whole = msgspec.structs.replace(state, refs=_refs(key, refs.fetchall(), row[5]))
+        session = refreshed(known, whole, range(len(known.messages)), lines.fetchall())
+    if session is None:
+        session = load(handle, key)
+        return None if session is None else session._with(_parted=bool(parted))
+    return session._with(_token=row[7] or b"")
 
 
 def load_with_archive(handle: Handle, key: str) -> tuple[Session, View[Message]] | None:
@@ -151,7 +163,7 @@ def _session(key: str, state: Cursor, refs: Cursor, lines: Cursor) -> Session | 
     if row is None:
         return None
     whole = msgspec.structs.replace(state_in(key, *row[1:5]), refs=_refs(key, refs.fetchall(), row[5]))
-    return session_of_rows(whole, lines.fetchall())
+    return session_of_rows(whole, lines.fetchall())._with(_token=row[7] or b"")
 
 
 def _refs(key: str, rows: Sequence[Any], checksum: object) -> tuple[str, ...]:
@@ -187,13 +199,13 @@ def state_in(
     return decoded_state(key, generation, revision, data, decode)
 
 
-def read_state(handle: Handle, key: str) -> State | None:
-    """Return the state of a session, without refs, checked; `None` if there is none.
+def read_info(handle: Handle, key: str) -> SessionInfo | None:
+    """Describe a session, checked; `None` if there is none.
 
-    :raises DamageError: if it is damaged.
+    :raises DamageError: if its state is damaged.
     """
     row = handle.run(_SELECT_STATE, (key.encode(),)).fetchone()
-    return None if row is None else state_in(key, *row[1:5])
+    return None if row is None else SessionInfo.of_state(state_in(key, *row[1:5]), row[7] or b"")
 
 
 def load_window(
@@ -246,8 +258,11 @@ def read_checked_version(handle: Handle, key: str) -> Version | None:
 
     :raises DamageError: if the state is damaged.
     """
-    state = read_state(handle, key)
-    return None if state is None else Version(state.generation, state.revision)
+    row = handle.run(_SELECT_STATE, (key.encode(),)).fetchone()
+    if row is None:
+        return None
+    state = state_in(key, *row[1:5])
+    return Version(state.generation, state.revision)._of(row[7] or b"")
 
 
 def damages(handle: Handle, key: str) -> list[str]:

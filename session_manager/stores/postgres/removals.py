@@ -10,7 +10,7 @@ import zlib
 from psycopg.types.numeric import Int8
 
 from session_manager.errors import ConflictError, SessionExistsError
-from session_manager.model.session import Version
+from session_manager.model.session import Version, agree
 from session_manager.stores.commits import MAX_TOKENS, Commit
 from session_manager.stores.postgres.commits import LOCK_KEY, key_lock
 from session_manager.stores.postgres.handle import Handle
@@ -20,7 +20,7 @@ from session_manager.stores.rows.encoding import seed_of, token_digest, tombston
 
 __all__ = ["erase", "locked_row", "move", "quarantine", "settle"]
 
-_LOCK_ROW = "SELECT id, generation, revision FROM {s}.sessions WHERE key = %b FOR UPDATE"
+_LOCK_ROW = "SELECT id, generation, revision, token FROM {s}.sessions WHERE key = %b FOR UPDATE"
 _TOKENS = "SELECT token FROM {s}.commits WHERE session = (SELECT id FROM {s}.sessions WHERE key = %b)"
 _OLD_TOKENS = "SELECT tokens FROM {s}.tombstones WHERE key = %b"
 _VOID = f"""
@@ -128,7 +128,7 @@ def move(handle: Handle, key: str, new_key: str, expected: Version) -> None:
     _lock(handle, *{key, new_key})
     handle.run(_LOCK_ROW, (name,))
     there = load_with_archive(handle, key)
-    if there is None or there[0].version != expected:
+    if there is None or not agree(there[0].version, expected):
         raise ConflictError(key, expected, None if there is None else there[0].version)
     if handle.run(_HAS_KEY, (new_name,)).fetchone() is not None:
         raise SessionExistsError(new_key)

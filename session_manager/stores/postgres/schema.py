@@ -1,4 +1,4 @@
-"""The tables of a PostgreSQL schema of sessions, format 1.
+"""The tables of a PostgreSQL schema of sessions, format 2.
 
 Texts are ``bytea``: keys may hold NUL, ``jsonb`` changes JSON, and bytes sort as `memcmp` does, so that a prefix is a range of an
 index. No table refers to another one by a foreign key: the row of a session is the lock of all of its rows.
@@ -10,10 +10,11 @@ index. No table refers to another one by a foreign key: the row of a session is 
     A row a session. ``key``; ``generation`` and ``revision``, its version; ``state``, the JSON of
     `session_manager.codec.state.State` without refs; ``checksum``, the SHA-256 of the state; ``refs_checksum``, that of all of its
     refs as a JSON array, as for a message; ``place``, by which lists of recent sessions go: minus the microseconds since 1970 of the last message, or,
-    without one, of the last change; ``edited``, the last revision that did more to messages than to append some; ``voided``, the digests of writes that were said not to have landed, and must not land.
+    without one, of the last change; ``edited``, the last revision that did more to messages than to append some; ``voided``, the digests of writes that were said not to have landed, and must not land;
+    ``token``, the digest of the token of the last write (8 bytes of BLAKE2b); null, if that had none, or if a program of format 1 made it.
 ``commits``
-    A row for each of a session's last commits, 64 at least: ``revision``; ``token``, the digest of the write's token (8 bytes of
-    BLAKE2b); ``refs``, a JSON array of the refs that it added, or null; ``whole``, whether these are all of the session's refs.
+    A row for each of a session's last commits, 64 at least: ``revision``; ``token``, the digest of the write's token;
+    ``refs``, a JSON array of the refs that it added, or null; ``whole``, whether these are all of the session's refs.
     Each 64th revision writes them whole, and older rows are pruned then.
 ``messages``
     A row a message, archived ones too: ``session``, ``position``, ``line``, the JSON of `session_manager.codec.lines`;
@@ -95,8 +96,10 @@ _FIRST = (
     """,
 )
 
+_SECOND = ("ALTER TABLE {s}.sessions ADD COLUMN token bytea",)
+
 #: The statements that lead from each format to the next.
-MIGRATIONS = (_FIRST,)
+MIGRATIONS = (_FIRST, _SECOND)
 _OURS = frozenset(("sessions", "commits", "messages", "tombstones", "quarantine"))
 #: The newest format.
 FORMAT: Final = len(MIGRATIONS)

@@ -25,7 +25,7 @@ from session_manager.errors import (
 from session_manager.history.search import SearchHit, best
 from session_manager.model.ids import random_id
 from session_manager.model.message import Message
-from session_manager.model.session import Session, Version
+from session_manager.model.session import Session, Version, agree
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 from session_manager.stores.descriptions import Quarantined
 from session_manager.stores.erasure import Erasure
@@ -42,7 +42,7 @@ from session_manager.stores.postgres.reads import (
     load_archive,
     load_newer,
     load_window,
-    read_state,
+    read_info,
     read_version,
     server_time,
     strays,
@@ -182,8 +182,7 @@ class PostgresStore(Store):
         return self._read(key, partial(load_window, limit=limit, before=before, after=after))
 
     def describe(self, key: str) -> SessionInfo | None:
-        state = self._read(key, read_state)
-        return None if state is None else SessionInfo.of_state(state)
+        return self._read(key, read_info)
 
     def version(self, key: str) -> Version | None:
         return self._read(key, read_version)
@@ -254,7 +253,7 @@ class PostgresStore(Store):
             version, damage = locked_row(handle, key), None
             if version is None:
                 return False
-            if expected is not None and version != expected:
+            if expected is not None and not agree(version, expected):
                 return False
             reasons = damages(handle, key)
             if reasons and expected is not None:

@@ -23,7 +23,7 @@ from session_manager.errors import (
     UnsupportedFormatError,
     raise_alone,
 )
-from session_manager.model.session import Session
+from session_manager.model.session import Session, agree
 from session_manager.resource import Resource
 from session_manager.stores.commits import Commit
 from session_manager.stores.postgres.commits import LOCK_KEY, Prepared, key_lock
@@ -92,7 +92,7 @@ class Writing(Resource):
         :raises DamageError: if it is damaged.
         """
         before = load(handle, commit.session.key)
-        if before is None or before.version != commit.base:
+        if before is None or not agree(before.version, commit.base):
             raise ConflictError(commit.session.key, commit.base, None if before is None else before.version)
         return before
 
@@ -114,7 +114,9 @@ class Writing(Resource):
         """
         key = commit.session.key
         actual = read_checked_version(handle, key)
-        reason = "it was said not to have landed" if actual == commit.base else ""
+        reason = "the storage holds something else at this version" if actual == commit.base else ""
+        if actual is not None and agree(actual, commit.base):
+            reason = "it was said not to have landed"
         return ConflictError(key, commit.base, actual, reason)
 
     def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:

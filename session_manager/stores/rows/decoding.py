@@ -187,11 +187,13 @@ def decode_line(row: Any, seed: int) -> Message:
     return message
 
 
-def version_of(generation: object, revision: object) -> Version:
+def version_of(generation: object, revision: object, token: object = None) -> Version:
     """Return the version in a row.
 
+    :param token: the digest of the token of its write, if the row has it.
     :raises DamageError: if it is invalid.
     """
     if not isinstance(generation, bytes) or not isinstance(revision, int):
         raise DamageError("its version is damaged")
-    return Version(generation.decode("utf-8", "replace"), revision)
+    digest = token if isinstance(token, bytes) and any(token) else b""
+    return Version(generation.decode("utf-8", "replace"), revision)._of(digest)

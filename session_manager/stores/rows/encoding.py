@@ -11,6 +11,7 @@ from session_manager.codec.lines import encode_message
 from session_manager.codec.state import encode_state
 from session_manager.model.message import Message
 from session_manager.model.session import Session
+from session_manager.stores.commits import TOKEN_BYTES, token_digest
 from session_manager.stores.order import recency, recent_first
 from session_manager.threads import giving_way
 
@@ -25,9 +26,6 @@ __all__ = [
     "token_digest",
     "tombstone_key",
 ]
-
-#: How many bytes of a write's token are kept.
-TOKEN_BYTES = 8
 
 #: The values bound for a message: the session's key, position, line, checksum.
 Line = tuple[str, int, bytes, int]
@@ -56,11 +54,6 @@ def encode_lines(key: str, messages: Sequence[Message]) -> list[Line]:
     """Return the rows of some messages of a session."""
     seed = seed_of(key)
     return [encode_line(key, message, seed) for message in giving_way(messages)]
-
-
-def token_digest(token: str) -> bytes:
-    """Return the digest of a write's token."""
-    return hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=TOKEN_BYTES).digest()
 
 
 def tombstone_key(key: str) -> bytes:

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 
 from session_manager.codec.state import State
 from session_manager.model.message import Message
-from session_manager.model.session import Session, Version
+from session_manager.model.session import Session, Version, agree
 from session_manager.model.view import View
-from session_manager.stores.contract import MAX_TOKENS, missing
-from session_manager.stores.order import recency, recent_first
+from session_manager.stores.commits import MAX_TOKENS, TOKEN_BYTES, has_parted, token_digest
+from session_manager.stores.contract import SessionInfo, missing
 from session_manager.stores.rows.decoding import (
     DamageError,
     check_window,
@@ -26,13 +26,12 @@ from session_manager.stores.rows.decoding import (
     session_of_rows,
     version_of,
 )
-from session_manager.stores.rows.encoding import TOKEN_BYTES, seed_of, tombstone_key
+from session_manager.stores.rows.encoding import seed_of, tombstone_key
 from session_manager.threads import giving_way
 
 __all__ = [
     "all_keys",
     "damages",
-    "is_in_place",
     "keys",
     "last_id",
     "load",
@@ -40,14 +39,19 @@ __all__ = [
     "load_newer",
     "load_window",
     "read_checked_version",
+    "read_info",
     "read_state",
     "read_tokens",
     "read_version",
 ]
 
 _CHUNK = 500
+#: What is kept of writes without a token, which are not told apart.
+_NO_TOKEN = token_digest("")
 
-_SELECT_STATE = "SELECT id, generation, revision, state, checksum FROM sessions WHERE key = ?"
+#: Of tokens, as bytes: those of the last writes, the newest last.
+_TOKENS = "CAST(coalesce(tokens, x'') AS BLOB)"
+_SELECT_STATE = f"SELECT id, generation, revision, state, checksum, {_TOKENS} FROM sessions WHERE key = ?"  # noqa: S608 - of constants
 _SELECT_LINES = "SELECT position, line, checksum FROM messages WHERE session = ? ORDER BY position"
 _SELECT_OLD = "SELECT position FROM messages WHERE session = ? AND id <= ? ORDER BY position"
 _SELECT_NEW = "SELECT position, line, checksum FROM messages WHERE session = ? AND id > ? ORDER BY position"
@@ -66,9 +70,7 @@ _COUNT_IN_BOTH = """
     SELECT count(*) FROM archive JOIN messages USING (session, position)
     WHERE session = (SELECT id FROM sessions WHERE key = ?)
 """
-_SELECT_VERSION = "SELECT generation, revision FROM sessions WHERE key = ?"
-_SELECT_CHECKED = "SELECT generation, revision, state, checksum FROM sessions WHERE key = ?"
-_SELECT_PLACE = "SELECT place, placed FROM sessions WHERE key = ?"
+_SELECT_VERSION = f"SELECT generation, revision, substr({_TOKENS}, -{TOKEN_BYTES}) FROM sessions WHERE key = ?"  # noqa: S608 - of constants
 _SELECT_TOKENS = """
     SELECT CAST(coalesce((SELECT tokens FROM sessions WHERE key = ?), (SELECT tokens FROM tombstones WHERE key = ?), x'')
         AS BLOB)
@@ -85,12 +87,12 @@ def load(connection: sqlite3.Connection, key: str) -> Session | None:
 
     :raises DamageError: if it is damaged.
     """
-    found = read_state(connection, key)
+    found = _read_row(connection, key)
     if found is None:
         return None
-    number, state = found
+    number, state, tokens = found
     rows = list(giving_way(connection.execute(_SELECT_LINES, (number,))))
-    return session_of_rows(state, rows)
+    return session_of_rows(state, rows)._with(_token=_last(tokens))
 
 
 def last_id(connection: sqlite3.Connection) -> int:
@@ -99,27 +101,54 @@ def last_id(connection: sqlite3.Connection) -> int:
     return found or 0
 
 
-def load_newer(connection: sqlite3.Connection, key: str, *, known: Session, mark: int) -> Session | None:
+def load_newer(connection: sqlite3.Connection, key: str, *, known: Session, mark: int | None) -> Session | None:
     """Return a session as it is now, and read only what is new. Three statements: call it in a transaction.
 
     A row that is edited gets another id. So the rows up to the mark that are still there are messages of the picture.
 
     :param known: a picture of the session.
     :param mark: `last_id` of a moment when the picture had been stored, or an earlier one.
-    :returns: `known` itself if it is stored in that version.
+    :param mark: `None`: all is to be read.
+    :returns: `known` itself if it is stored in that version, by that write.
     :raises DamageError: if it is damaged.
     """
-    found = read_state(connection, key)
+    found = _read_row(connection, key)
     if found is None:
         return None
-    number, state = found
-    if known.version == Version(state.generation, state.revision):
+    number, state, tokens = found
+    last = _last(tokens)
+    if agree(Version(state.generation, state.revision)._of(last), known.version):
         return known
-    if known.generation != state.generation or known.revision > state.revision:
+    if known.generation != state.generation:
         return load(connection, key)
-    positions = [row[0] for row in connection.execute(_SELECT_OLD, (number, mark))]
-    new = list(giving_way(connection.execute(_SELECT_NEW, (number, mark))))
-    return refreshed(known, state, positions, new) or load(connection, key)
+    parted = has_parted(known, _writes(tokens, state.revision))
+    # Rows of another past may have the ids of rows that the picture knows.
+    is_later = known.revision < state.revision and (parted is False or not known._token)
+    session = None
+    if is_later and mark is not None:
+        positions = [row[0] for row in connection.execute(_SELECT_OLD, (number, mark))]
+        new = list(giving_way(connection.execute(_SELECT_NEW, (number, mark))))
+        session = refreshed(known, state, positions, new)
+    if session is None:
+        session = load(connection, key)
+    return None if session is None else session._with(_token=last, _parted=bool(parted))
+
+
+def _last(tokens: bytes) -> bytes:
+    """Return the digest of the newest token; ``b""`` if it is not known."""
+    last = tokens[-TOKEN_BYTES:]
+    return last if any(last) and last != _NO_TOKEN else b""
+
+
+def _writes(tokens: bytes, revision: int) -> Iterator[tuple[int, bytes]]:
+    """Return the revisions of the last writes, and the digests of their tokens.
+
+    :param revision: that of the newest one.
+    """
+    count = len(tokens) // TOKEN_BYTES
+    for number in range(count):
+        start = len(tokens) - (count - number) * TOKEN_BYTES
+        yield revision - count + number + 1, _last(tokens[start : start + TOKEN_BYTES])
 
 
 def load_window(
@@ -158,10 +187,26 @@ def read_state(connection: sqlite3.Connection, key: str) -> tuple[int, State] | 
 
     :raises DamageError: if it is damaged.
     """
+    found = _read_row(connection, key)
+    return None if found is None else found[:2]
+
+
+def read_info(connection: sqlite3.Connection, key: str) -> SessionInfo | None:
+    """Describe a session, checked; `None` if there is none.
+
+    :raises DamageError: if its state is damaged.
+    """
+    found = _read_row(connection, key)
+    return None if found is None else SessionInfo.of_state(found[1], _last(found[2]))
+
+
+def _read_row(connection: sqlite3.Connection, key: str) -> tuple[int, State, bytes] | None:
+    """Return the id, the state and the tokens of a session, checked; `None` if there is none.
+
+    :raises DamageError: if the state is damaged.
+    """
     row = connection.execute(_SELECT_STATE, (key,)).fetchone()
-    if row is None:
-        return None
-    return row[0], checked_state(key, *row[1:])
+    return None if row is None else (row[0], checked_state(key, *row[1:5]), row[5])
 
 
 def damages(connection: sqlite3.Connection, key: str) -> list[str]:
@@ -211,7 +256,7 @@ def read_version(connection: sqlite3.Connection, key: str) -> Version | None:
     :raises DamageError: if it is invalid.
     """
     row = connection.execute(_SELECT_VERSION, (key,)).fetchone()
-    return None if row is None else version_of(*row)
+    return None if row is None else version_of(row[0], row[1], _last(row[2]))
 
 
 def read_checked_version(connection: sqlite3.Connection, key: str) -> Version | None:
@@ -219,22 +264,13 @@ def read_checked_version(connection: sqlite3.Connection, key: str) -> Version | 
 
     :raises DamageError: if the state is damaged.
     """
-    row = connection.execute(_SELECT_CHECKED, (key,)).fetchone()
+    row = connection.execute(_SELECT_STATE, (key,)).fetchone()
     if row is None:
         return None
-    generation, revision, data, checksum = row
+    _, generation, revision, data, checksum, tokens = row
     if not isinstance(data, bytes) or zlib.crc32(data, seed_of(key)) != checksum:
         raise DamageError("its state is damaged: the checksum differs")
-    return version_of(generation, revision)
-
-
-def is_in_place(connection: sqlite3.Connection, picture: Session) -> bool:
-    """Say whether a session of a picture's version has its place. Another one tells of other content, as after a storage went back.
-
-    An older program that writes leaves the place as it is, which tells nothing then.
-    """
-    place, placed = connection.execute(_SELECT_PLACE, (picture.key,)).fetchone()
-    return bool(placed != picture.revision or place == recent_first(recency(picture)))
+    return version_of(generation, revision, _last(tokens))
 
 
 def read_tokens(connection: sqlite3.Connection, key: str) -> bytes:

@@ -26,7 +26,7 @@ from session_manager.errors import (
 from session_manager.history.search import SearchHit, best
 from session_manager.model.ids import random_id
 from session_manager.model.message import Message
-from session_manager.model.session import Session, Version
+from session_manager.model.session import Session, Version, agree
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 from session_manager.stores.descriptions import Quarantined
 from session_manager.stores.erasure import Erasure
@@ -54,7 +54,7 @@ from session_manager.stores.sqlite.rows import (
     load_archive,
     load_newer,
     load_window,
-    read_state,
+    read_info,
     read_tokens,
     read_version,
 )
@@ -138,12 +138,13 @@ class SQLiteStore(Store):
         return self._marking(key, load)
 
     def newer(self, known: Session) -> Session | None:
-        if self.version(known.key) == known.version:
+        if agree(self.version(known.key), known.version):
             return known
         version, mark = self._marks.get(known.key, (None, 0))
-        if version is None or version.generation != known.generation or version.revision > known.revision:
-            return self.load(known.key)
-        return self._marking(known.key, partial(load_newer, known=known, mark=mark))
+        is_usable = (
+            version is not None and version.generation == known.generation and version.revision <= known.revision
+        )
+        return self._marking(known.key, partial(load_newer, known=known, mark=mark if is_usable else None))
 
     def _marking(self, key: str, function: Callable[[sqlite3.Connection, str], Session | None]) -> Session | None:
         """Call a function that reads a session, and note up to where the rows of messages were read."""
@@ -167,8 +168,7 @@ class SQLiteStore(Store):
         return self._read(key, partial(load_window, limit=limit, before=before, after=after))
 
     def describe(self, key: str) -> SessionInfo | None:
-        found = self._read(key, read_state)
-        return None if found is None else SessionInfo.of_state(found[1])
+        return self._read(key, read_info)
 
     def infos(
         self,
@@ -308,7 +308,7 @@ class SQLiteStore(Store):
             if expected is not None:
                 if damage is not None:
                     raise CorruptSessionError(key, self.path, None, damage)
-                if session is None or session.version != expected:
+                if session is None or not agree(session.version, expected):
                     return False
             if damage is not None:
                 quarantine(connection, key)

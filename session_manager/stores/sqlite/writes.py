@@ -11,12 +11,12 @@ import zlib
 
 from session_manager.errors import ConflictError, SessionExistsError
 from session_manager.model.archive import NOTHING
-from session_manager.model.session import Session, Version
+from session_manager.model.session import Session, Version, agree
 from session_manager.stores.contract import MAX_TOKENS, Commit
 from session_manager.stores.rows.decoding import DamageError
 from session_manager.stores.rows.encoding import TOKEN_BYTES, encode_state_row, token_digest, tombstone_key
 from session_manager.stores.rows.plans import Plan
-from session_manager.stores.sqlite.rows import is_in_place, load, load_archive, read_checked_version, read_tokens
+from session_manager.stores.sqlite.rows import load, load_archive, read_checked_version, read_tokens
 from session_manager.threads import giving_way
 
 __all__ = ["erase", "load_base", "move", "purge", "quarantine", "write_plan"]
@@ -100,16 +100,17 @@ def write_plan(plan: Plan, connection: sqlite3.Connection, *, indexed: bool) -> 
     """
     commit = plan.commit
     key, base = commit.session.key, commit.base
-    digest = token_digest(commit.token)
+    digest = commit.session._token or token_digest("")
     if base is None:
         _create(plan, connection, key, digest)
     else:
         actual = read_checked_version(connection, key)
-        if actual != base:
-            raise ConflictError(key, base, actual)
-        if commit.before is not None and not is_in_place(connection, commit.before):
-            raise ConflictError(key, base, actual, "the storage holds something else at this version")
-        connection.execute(_UPDATE_SESSION, (*plan.state, digest, key))
+        if not agree(actual, base):
+            reason = "the storage holds something else at this version" if actual == base else ""
+            raise ConflictError(key, base, actual, reason)
+        # A token for each revision: after a storage went back, the write of what was lost may leave some out.
+        skipped = min(max(commit.session.revision - base.revision - 1, 0), MAX_TOKENS)
+        connection.execute(_UPDATE_SESSION, (*plan.state, bytes(skipped * TOKEN_BYTES) + digest, key))
     if commit.spared is not None and base is not None:
         connection.execute(_NOTE_ARCHIVED_GARBAGE, (key, *commit.spared))
         connection.execute(_DELETE_ARCHIVED, (key, *commit.spared))
@@ -164,7 +165,7 @@ def move(connection: sqlite3.Connection, key: str, new_key: str, expected: Versi
     :raises DamageError: if a row is damaged; nothing has changed.
     """
     session = load(connection, key)
-    if session is None or session.version != expected:
+    if session is None or not agree(session.version, expected):
         raise ConflictError(key, expected, None if session is None else session.version)
     if connection.execute(_HAS_KEY, (new_key,)).fetchone() is not None:
         raise SessionExistsError(new_key)
@@ -219,6 +220,6 @@ def load_base(connection: sqlite3.Connection, commit: Commit) -> Session:
     """
     key = commit.session.key
     before = load(connection, key)
-    if before is None or before.version != commit.base:
+    if before is None or not agree(before.version, commit.base):
         raise ConflictError(key, commit.base, None if before is None else before.version)
     return before

@@ -6,6 +6,7 @@ from session_manager.testing.contract.archives import ArchiveContract
 from session_manager.testing.contract.base import OpenStore
 from session_manager.testing.contract.deletes import DeleteContract
 from session_manager.testing.contract.erasures import EraseContract
+from session_manager.testing.contract.going_back import GoingBackContract
 from session_manager.testing.contract.keys import KeyContract
 from session_manager.testing.contract.life import LifeContract
 from session_manager.testing.contract.listings import ListingContract
@@ -25,6 +26,7 @@ class StoreContract(
     ListingContract,
     DeleteContract,
     RaceContract,
+    GoingBackContract,
     EraseContract,
     RefreshContract,
     RenameContract,

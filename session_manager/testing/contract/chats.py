@@ -50,7 +50,7 @@ class Chat:
     key: str = KEY
     generation: str = "generation"
     entry: Entry = attrs.field(init=False)
-    _seconds: int = attrs.field(init=False, default=0)
+    _seconds: int = attrs.field(default=0, alias="_seconds")
 
     def __attrs_post_init__(self) -> None:
         self.entry = Entry.of(Session(key=self.key, generation=self.generation, created=EPOCH, updated=EPOCH))

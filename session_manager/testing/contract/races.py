@@ -94,20 +94,6 @@ class RaceContract(ContractBase):
                 else:
                     check_holds_none(storage.store, chat.key)
 
-    def test_a_write_over_something_else_at_its_base_is_a_conflict(self, storage: Storage) -> None:
-        """A server that failed over to an older state may have been gone on from there, to the same version."""
-        if not storage.store.shared:
-            pytest.skip("shared is False: one manager writes")
-        chat = Chat().add("lost")
-        chat.write(storage.store)
-        storage.store.delete(KEY)
-        other = Chat()
-        other.tick()
-        there = other.add("there").write(storage.store)
-        with pytest.raises(ConflictError):
-            storage.store.write(chat.add("next").commit())
-        check_holds(storage.store, there)
-
     # Late writes
 
     @pytest.mark.parametrize("is_there", [True, False], ids=["of a session that is there", "of a new session"])
