@@ -16,7 +16,12 @@ pytestmark = pytest.mark.once
 
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
 #: Pages whose code another test runs: test_readme, test_async_how_to, test_how_to.
-ELSEWHERE = [ROOT / "README.md", ROOT / "docs" / "async-how-to.md", *(ROOT / "docs" / "how-to").iterdir()]
+ELSEWHERE = [
+    ROOT / "README.md",
+    ROOT / "docs" / "adapters.md",
+    ROOT / "docs" / "async-how-to.md",
+    *(ROOT / "docs" / "how-to").iterdir(),
+]
 WITH_CODE = [page for page in PAGES if "```python" in page.read_text() and page not in ELSEWHERE]
 
 

@@ -1,0 +1,28 @@
+"""An adapter without its framework says what to install, and no other part of the library needs one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.places import ROOT
+
+FRAMEWORKS = {"openai_agents": ("agents", "openai-agents")}
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_an_adapter_without_its_framework_names_the_extra(name):
+    package, extra = FRAMEWORKS[name]
+    code = f"""
+import sys
+sys.modules["{package}"] = None
+try:
+    import session_manager.adapters.{name}
+except ImportError as error:
+    print(error)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == f"this adapter needs {package}: pip install 'chat-session-manager[{extra}]'\n"
+    assert f"\n{extra} =\n" in (ROOT / "setup.cfg").read_text()
