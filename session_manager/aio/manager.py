@@ -398,21 +398,24 @@ class AsyncSessionManager(Resource):
     # Writing
 
     @showing(Message)
-    async def add_message(self, key: str, role: str, content: Any = "", **parts: Unpack[MessageParts]) -> Message:
+    async def add_message(
+        self, key: str, role: str, content: Any = "", *, if_absent: bool = False, **parts: Unpack[MessageParts]
+    ) -> Message:
         """Append a message, built of these parts: `SessionManager.add_message`.
 
-        :param name, tool_calls, tool_call_id, extra, created_at, metadata, ref: as there.
+        :param name, tool_calls, tool_call_id, extra, created_at, metadata, ref, if_absent: as there.
         """
         if not PARTS.issuperset(parts):
             raise unexpected("AsyncSessionManager.add_message", parts, PARTS)
         manager = await self._manager()
-        add = partial(manager.add_message, key, role, content, **parts)
+        add = partial(manager.add_message, key, role, content, if_absent=if_absent, **parts)
         return await self._change(key, add, is_heavy=are_heavy([content, *parts.values()]))
 
-    async def add(self, key: str, *messages: object) -> list[Message]:
+    async def add(self, key: str, *messages: object, if_absent: bool = False) -> list[Message]:
         """Append messages, all or none: `SessionManager.add`."""
         manager = await self._manager()
-        return await self._change(key, partial(manager.add, key, *messages), is_heavy=are_heavy(messages))
+        add = partial(manager.add, key, *messages, if_absent=if_absent)
+        return await self._change(key, add, is_heavy=are_heavy(messages))
 
     def turn(
         self,

@@ -118,25 +118,27 @@ class AsyncTurn(Resource):
         finally:
             turn._leave(apply=False)
 
-    def add(self, *messages: object) -> list[Message]:
+    def add(self, *messages: object, if_absent: bool = False) -> list[Message]:
         """Buffer messages, all or none, for the end of the turn: `Turn.add`. Not to be awaited: it only touches RAM.
 
         :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
         :raises RuntimeError: outside of the block.
         """
-        return self._turn.add(*messages)
+        return self._turn.add(*messages, if_absent=if_absent)
 
     @showing(Message)
-    def add_message(self, role: str, content: Any = "", **parts: Unpack[MessageParts]) -> Message:
+    def add_message(
+        self, role: str, content: Any = "", *, if_absent: bool = False, **parts: Unpack[MessageParts]
+    ) -> Message:
         """Buffer a message, built of these parts (see `Message`): `Turn.add_message`. Not to be awaited.
 
-        :param name, tool_calls, tool_call_id, extra, created_at, metadata, ref: as for `SessionManager.add_message`.
+        :param name, tool_calls, tool_call_id, extra, created_at, metadata, ref, if_absent: as for `SessionManager.add_message`.
         :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
         :raises RuntimeError: outside of the block.
         """
         if not PARTS.issuperset(parts):
             raise unexpected("AsyncTurn.add_message", parts, PARTS)
-        return self._turn.add_message(role, content, **parts)
+        return self._turn.add_message(role, content, if_absent=if_absent, **parts)
 
     async def remove(self, where: int | str) -> Message | None:
         """Remove a message: `Turn.remove`."""

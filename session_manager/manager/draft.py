@@ -9,6 +9,7 @@ from typing import Final
 
 import attrs
 
+from session_manager.errors import InvalidMessageError
 from session_manager.history.last_turns import last_turns, turn_of
 from session_manager.manager.edits import editing, position_of, truncating
 from session_manager.model.changes import Change, Remove, Replace, apply
@@ -46,6 +47,8 @@ class Draft:
     changes: tuple[Change, ...] = ()
     #: The messages that are added.
     added: tuple[Message, ...] = ()
+    #: The refs of those that are added only if they are not there.
+    absent: frozenset[str] = frozenset()
 
     def start(self, base: Session) -> None:
         """Begin to change a session, as it is durable."""
@@ -60,9 +63,21 @@ class Draft:
         self.session, self.changes = after, (*self.changes, change)
         return True
 
-    def add(self, *messages: Message) -> None:
-        """Add messages behind all others."""
-        self.added = (*self.added, *messages)
+    def add(self, messages: tuple[Message, ...], *, if_absent: bool = False) -> None:
+        """Add messages behind all others.
+
+        :param if_absent: only those whose refs are not there when the turn ends. The messages that the turn adds are there.
+        :raises InvalidMessageError: if a message has the ref of one that is added only if it is not there; nothing has changed.
+        """
+        if not if_absent:
+            if not self.absent.isdisjoint(one.ref for one in messages):
+                raise InvalidMessageError("ref", "is that of a message that this turn adds with if_absent=True")
+            self.added = (*self.added, *messages)
+            return
+        mine = {one.ref for one in self.added}
+        new = {one.ref: one for one in reversed(messages) if one.ref not in mine}
+        self.added = (*self.added, *(one for one in messages if new.get(one.ref) is one))
+        self.absent = self.absent.union(ref for ref in new if ref is not None)
 
     def remove(self, where: int | str, at: datetime) -> Message | None:
         """Remove a message, and return it; `None` if it is not there. By its ref, it may be one that the turn adds."""

@@ -57,7 +57,7 @@ class Lookups(Resource):
             if cold is not None:
                 return cold
         names = [name for name, where in bounds.items() if isinstance(where, str)]
-        found = self._find(key, [str(bounds[name]) for name in names])
+        found = self.find(key, [str(bounds[name]) for name in names])
         if found is None:
             return []
         session, messages = found
@@ -77,7 +77,7 @@ class Lookups(Resource):
                 return cold[0] if cold else None
             entry = self._residents.touch(key)
             return None if entry is None else entry.session.at(where)
-        found = self._find(key, [where])
+        found = self.find(key, [where])
         return None if found is None else found[1][0]
 
     def contains(self, key: str, ref: str) -> bool:
@@ -119,8 +119,8 @@ class Lookups(Resource):
                 return None
             return store.window(key, limit=limit, before=before, after=after) or []
 
-    def _find(self, key: str, refs: Sequence[str]) -> tuple[Session, list[Message | None]] | None:
-        """Return a session, and of each ref the last message that has it; `None` if there is no such session."""
+    def find(self, key: str, refs: Sequence[str]) -> tuple[Session, list[Message | None]] | None:
+        """Return a session as it is now, and of each ref the last message that has it; `None` if there is no such session."""
         return self._ask(key, lambda session, known: _found(session, known, refs))
 
     def _ask(self, key: str, look: Callable[[Session, RefMap | None], T | None]) -> T | None:

@@ -23,6 +23,7 @@ from session_manager.history.context import OPTIONS, ContextOptions, context
 from session_manager.history.rules import BY_SHAPE, Rules
 from session_manager.history.search import SearchHit
 from session_manager.keywords import Unpack, keyword_defaults, showing, unexpected
+from session_manager.manager.absentees import Absentees, check_refs, in_order
 from session_manager.manager.autosave import Autosave, Autosaver
 from session_manager.manager.cache.eviction import Budget
 from session_manager.manager.cache.fair_lock import Claims
@@ -235,6 +236,7 @@ class SessionManager(Resource):
         self._summaries = Summaries(self._residents, self._saving, self._write_through, self._incoming)
         self._overview = Overview(self._residents)
         self._lookups = Lookups(self._residents)
+        self._absentees = Absentees(self._residents, self._lookups, self._overview)
         self._forking = Forking(self._residents)
         self._renaming = Renaming(self._residents, self._saving)
         self._retention = Retention(self._overview, self._removal, self._incoming, self._residents.store)
@@ -503,7 +505,9 @@ class SessionManager(Resource):
     # Writing
 
     @showing(Message)
-    def add_message(self, key: str, role: str, content: Any = "", **parts: Unpack[MessageParts]) -> Message:
+    def add_message(
+        self, key: str, role: str, content: Any = "", *, if_absent: bool = False, **parts: Unpack[MessageParts]
+    ) -> Message:
         """Append a message, built of these parts (see `Message`); the session is created if it is missing.
 
         :param name, tool_calls, tool_call_id: put into the object unless `None`.
@@ -511,31 +515,53 @@ class SessionManager(Resource):
         :param created_at: when it was written, aware; the clock's time if it is missing.
         :param metadata: your own data about the message, a JSON object; never sent to a model.
         :param ref: the channel's own id of the message, such as Telegram's.
+        :param if_absent: as for `add`.
         :returns: the message, with its position.
         :raises InvalidMessageError: with the place of what is not JSON; or if no provider knows the role, nor `SessionManager` by
-            ``roles=``. Nothing has changed.
+            ``roles=``; or if it has no `ref`, with `if_absent`. Nothing has changed.
         """
         if not PARTS.issuperset(parts):
             raise unexpected("SessionManager.add_message", parts, PARTS)
         checked, at = self._writable(key), self._incoming.now()
         message = self._incoming.message(at, role, content, parts)
-        return self._append(checked, (message,), at)[-1]
+        return self._append(checked, (message,), at, if_absent=if_absent)[-1]
 
-    def add(self, key: str, *messages: object) -> list[Message]:
+    def add(self, key: str, *messages: object, if_absent: bool = False) -> list[Message]:
         """Append messages, all or none; the session is created if it is missing.
 
         :param messages: each a `Message`, an `Item`, a mapping, or an SDK's object (see `Message.of`).
-        :returns: them, with their positions.
-        :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
+        :param if_absent: leave a message out if one with its ref is there: in the history, or in the archive. Messages that were
+            removed do not count. It is decided now, and again when the session is saved over another writer's state. So of two
+            processes that add a message of one ref, one stores it. If messages are archived, each call reads the archive.
+        :returns: them, with their positions; for a message that was there already, that one.
+        :raises InvalidMessageError: with the place of what is not JSON; or if a message has no ref, with `if_absent`. Nothing has
+            changed.
+        :raises CorruptSessionError: with `if_absent`, if the session or its archive is damaged.
         """
         checked, at = self._writable(key), self._incoming.now()
-        return self._append(checked, self._incoming.messages(messages, at), at)
+        return self._append(checked, self._incoming.messages(messages, at), at, if_absent=if_absent)
 
-    def _append(self, key: str, messages: tuple[Message, ...], at: datetime) -> list[Message]:
+    def _append(self, key: str, messages: tuple[Message, ...], at: datetime, *, if_absent: bool) -> list[Message]:
+        check_bool(if_absent, "if_absent")
+        if if_absent:
+            check_refs(messages)
+            refs = frozenset(one.ref for one in messages if one.ref is not None)
+            return self._append_absent(key, Append(at=at, messages=messages, absent=refs))
         change = Append(at=at, messages=messages)
         while (changed := self._residents.change(key, change, blind=True)) is None:
             self._residents.created(key, self._residents.blank(key, at), looked=True)
         return changed[1].messages.last(len(messages))
+
+    def _append_absent(self, key: str, append: Append) -> list[Message]:
+        while True:
+            resolving = self._absentees.resolving(key, append)
+            changed = self._residents.change(key, resolving)
+            if changed is None:
+                self._residents.created(key, self._residents.blank(key, append.at), looked=True)
+            elif not resolving.is_stale:
+                before, after = changed
+                stored = after.messages.last(after.end - before.end)
+                return in_order(append.messages, stored, resolving.there)
 
     def turn(
         self,
@@ -609,6 +635,7 @@ class SessionManager(Resource):
             residents=self._residents,
             saving=self._saving,
             write_through=self._write_through,
+            absentees=self._absentees,
             incoming=self._incoming,
             rules=self._rules,
         )

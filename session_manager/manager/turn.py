@@ -21,11 +21,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import attrs
 
-from session_manager.arguments import check_int, several
+from session_manager.arguments import check_bool, check_int, several
 from session_manager.errors import ConflictError, TurnNotFoundError
 from session_manager.history.context import OPTIONS, ContextOptions, context
 from session_manager.history.rules import Rules
 from session_manager.keywords import Unpack, showing, unexpected
+from session_manager.manager.absentees import Absentees, Resolving, check_refs
 from session_manager.manager.cache.bonds import Bond
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.fair_lock import Claim
@@ -103,6 +104,7 @@ class Turn(Resource):
         residents: Residents,
         saving: Saving,
         write_through: WriteThrough,
+        absentees: Absentees,
         incoming: Incoming,
         rules: Rules,
     ) -> None:
@@ -121,7 +123,7 @@ class Turn(Resource):
         self.replaced: list[Message] = []
         self._options, self._rules = options, rules
         self._locks, self._residents, self._incoming = locks, residents, incoming
-        self._saving, self._write_through = saving, write_through
+        self._saving, self._write_through, self._absentees = saving, write_through, absentees
         self._claim: Claim | None = None
         self._bond = Bond()
         self._answer: list[Message] = []
@@ -181,24 +183,33 @@ class Turn(Resource):
             if reports.is_used:
                 reports.release(before)
 
-    def add(self, *messages: object) -> list[Message]:
+    def add(self, *messages: object, if_absent: bool = False) -> list[Message]:
         """Buffer messages, all or none, for the end of the turn.
 
         :param messages: each a `Message`, an `Item`, a mapping, or an SDK's object (see `Message.of`).
+        :param if_absent: leave a message out if one with its ref is there when the turn ends (see `SessionManager.add`), or if this
+            turn adds one. `messages` has it in the first case.
         :returns: them, without positions.
-        :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
+        :raises InvalidMessageError: with the place of what is not JSON; or if a message has no ref, with `if_absent`; or if it
+            has the ref of one that was added so. Nothing has changed.
         :raises RuntimeError: outside of the block.
         """
         self._check_open()
-        new = list(self._incoming.messages(messages, self._incoming.now()))
-        self._draft.add(*new)
-        return new
+        check_bool(if_absent, "if_absent")
+        new = self._incoming.messages(messages, self._incoming.now())
+        if if_absent:
+            check_refs(new)
+        self._draft.add(new, if_absent=if_absent)
+        return list(new)
 
     @showing(Message)
-    def add_message(self, role: str, content: Any = "", **parts: Unpack[MessageParts]) -> Message:
+    def add_message(
+        self, role: str, content: Any = "", *, if_absent: bool = False, **parts: Unpack[MessageParts]
+    ) -> Message:
         """Buffer a message, built of these parts (see `Message`), for the end of the turn.
 
         :param name, tool_calls, tool_call_id, extra, created_at, metadata, ref: as for `SessionManager.add_message`.
+        :param if_absent: as for `add`.
         :returns: it, without a position.
         :raises InvalidMessageError: with the place of what is not JSON; or if no provider knows the role, nor `SessionManager` by
             ``roles=``. Nothing has changed.
@@ -207,8 +218,11 @@ class Turn(Resource):
         if not PARTS.issuperset(parts):
             raise unexpected("Turn.add_message", parts, PARTS)
         self._check_open()
+        check_bool(if_absent, "if_absent")
         message = self._incoming.message(self._incoming.now(), role, content, parts)
-        self._draft.add(message)
+        if if_absent:
+            check_refs((message,))
+        self._draft.add((message,), if_absent=if_absent)
         return message
 
     def remove(self, where: int | str) -> Message | None:
@@ -434,11 +448,18 @@ class Turn(Resource):
 
     def _carry_out(self, at: datetime, blank: Session | None) -> bool | None:
         """Make the change, and save it; say whether it is durable, `None` if there is no session any more."""
-        append = Append(at=at, messages=self._draft.added, turn=self.ref, guard=self._bond.generation)
+        append = Append(
+            at=at, messages=self._draft.added, turn=self.ref, guard=self._bond.generation, absent=self._draft.absent
+        )
         only_adds = self._draft.base is None and self._options.expected is ANY
-        change = append if only_adds else self._batching(at, attrs.evolve(append, guard=None), blank)
-        keep = self._options.keep
-        outcome = self._write_through.carry_out(self.key, change, blind=only_adds or blank is not None, keep=keep)
+        if not only_adds:
+            append = attrs.evolve(append, guard=None)
+        resolving = self._absentees.resolving(self.key, append) if append.absent else None
+        change = resolving or append if only_adds else self._batching(at, append, resolving, blank)
+        blind = blank is not None or (only_adds and resolving is None)
+        outcome = self._write_through.carry_out(self.key, change, blind=blind, keep=self._options.keep)
+        if resolving is not None and resolving.is_stale:
+            return self._carry_out(at, blank)
         if outcome is None:
             return None
         is_refused = outcome.saved is None and outcome.after is not outcome.before
@@ -447,10 +468,9 @@ class Turn(Resource):
         self.version = None if outcome.saved is None else outcome.saved.version
         return outcome.saved is not None
 
-    def _batching(self, at: datetime, append: Append, blank: Session | None) -> Make:
+    def _batching(self, at: datetime, append: Append, resolving: Resolving | None, blank: Session | None) -> Make:
         """Return what makes the batch, over the session as it has become. It is called by a thread that holds the lock."""
         base, expected, replaces = self._draft.base, self._options.expected, self._options.replacing is not None
-        changes = (*self._draft.changes, append) if append.messages or self.ref is not None else self._draft.changes
 
         def make(session: Session) -> Change | None:
             generation = self._bond.generation  # another one may have come to stand for it
@@ -459,6 +479,11 @@ class Turn(Resource):
                 checked = self._write_through.check_expected(self.key, expected, blank)
             if session.generation != generation or (self.ref is not None and self.ref in session.refs):
                 return None
+            added = append if resolving is None else resolving(session)
+            if resolving is not None and resolving.is_stale:
+                return None
+            adds = added is not None and (added.messages or self.ref is not None)
+            changes = (*self._draft.changes, added) if added is not None and adds else self._draft.changes
             seen = session if base is None else base if base.revision else base._with(generation=generation)
             left = rebase(seen, session, changes).pending
             if replaces and removes(left) < removes(changes):

@@ -14,7 +14,7 @@ import enum
 import hashlib
 import json
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import reduce
 from typing import Any, Final
@@ -45,6 +45,7 @@ __all__ = [
     "apply",
     "digest",
     "fold",
+    "settled",
 ]
 
 Spare = tuple[int, int]
@@ -112,22 +113,49 @@ class Append(Change):
 
     With `turn` they bear that ref, and it joins the session's `refs` (without messages, too). No effect if
     the ref is in `refs` already, or if `guard` is set and is not the session's generation.
+
+    Messages whose refs are in `absent` are left out if a message of the history has that ref (``if_absent=True``). That is
+    decided before a change is written: stores see changes without it (`settled`).
     """
 
     messages: tuple[Message, ...] = attrs.field(default=(), repr=_count)
     turn: str | None = attrs.field(default=None, repr=_characters)
     guard: str | None = None
+    absent: frozenset[str] = attrs.field(default=frozenset(), eq=False, repr=False)
+    #: A picture in which no message has one of these refs, if it is at hand.
+    seen: Session | None = attrs.field(default=None, eq=False, repr=False)
 
     def _apply(self, session: Session) -> Session:
         if self.turn is not None and self.turn in session.refs:
             return session
         if self.guard is not None and self.guard != session.generation:
             return session
-        if self.turn is None and not self.messages:
+        new = self.missing(session) if self.absent else self.messages
+        if self.turn is None and not new:
             return session
         refs = session.refs if self.turn is None else (*session.refs, self.turn)[-MAX_REFS:]
-        messages, end = _appended(session, session.messages, self.messages, self.turn)
+        messages, end = _appended(session, session.messages, new, self.turn)
         return session._with(updated=max(session.updated, self.at), messages=messages, end=end, refs=refs)
+
+    def missing(self, session: Session) -> tuple[Message, ...]:
+        """Return the messages that a session lacks: all but those whose refs are in `absent` and in its history."""
+        if self.seen is not None and self.seen.messages is session.messages:
+            return self.messages
+        there = {one.ref for one in giving_way(session.messages) if one.ref in self.absent}
+        return tuple(one for one in self.messages if one.ref not in there) if there else self.messages
+
+    def without(self, refs: Collection[str]) -> Append:
+        """Return this change without the messages of some of its absent refs."""
+        gone = self.absent.intersection(refs)
+        return attrs.evolve(self, messages=tuple(one for one in self.messages if one.ref not in gone)) if gone else self
+
+
+def settled(changes: tuple[Change, ...]) -> tuple[Change, ...]:
+    """Return changes as stores get them, each of whose absent messages is to be added: without `Append.absent`."""
+    if not any(type(change) is Append and change.absent for change in changes):
+        return changes
+    plain = frozenset[str]()
+    return tuple(attrs.evolve(one, absent=plain, seen=None) if isinstance(one, Append) else one for one in changes)
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)

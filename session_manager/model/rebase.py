@@ -12,7 +12,9 @@ fresh blank session stands for it), or of another generation.
 Change         over a newer version                    if the session is gone
 ============== ======================================= =================================
 Append         stays; its guard follows, but not to    stays; its guard follows
-               one created and cleared elsewhere
+               one created and cleared elsewhere.
+               Of its absent messages those go whose
+               refs are in the history or the archive
 Replace        spares what was not seen                spares everything
 Clear          spares what was not seen                an empty `Replace`; Truncates
                                                        before it are dropped
@@ -39,7 +41,7 @@ Clear also drops the own unsaved messages of the Truncates before it: they do no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import attrs
 
@@ -79,15 +81,16 @@ class Rebased:
     session: Session
 
 
-def rebase(old: Session, newer: Session, pending: Sequence[Change]) -> Rebased:
+def rebase(old: Session, newer: Session, pending: Sequence[Change], archived: Collection[str] = frozenset()) -> Rebased:
     """Reconcile pending changes with a session that another writer has saved. A pure function.
 
     :param old: the saved session that the changes were made on; revision 0 if it was never saved.
     :param newer: what the store holds now; if it holds nothing, a blank session of a new generation.
     :param pending: the changes, in order; each has an effect over `old`.
+    :param archived: refs of archived messages of `newer`, those at least that an `Append.absent` names.
     :raises ConflictError: if one of them changes a message that the other writer changed.
     """
-    return _Rebase(old, newer).run(pending)
+    return _Rebase(old, newer, archived=archived).run(pending)
 
 
 def taken_back(durable: Session, pending: Sequence[Change], witness: Witness) -> Rebased:
@@ -112,6 +115,8 @@ class _Rebase:
     newer: Session
     #: Of the call that is taken back, if one is: then both sessions are the same.
     taken_back: Witness | None = None
+    #: Refs of messages that are archived in the newer session.
+    archived: Collection[str] = frozenset()
     #: The two sessions, side by side.
     before: Session = attrs.field(init=False)
     after: Session = attrs.field(init=False)
@@ -166,7 +171,13 @@ class _Rebase:
         if rebased is None or after is self.after:
             return None
         self.after = after
-        self.own.update(zip(range(old_end, self.before.end), range(new_end, after.end), strict=True))
+        olds = range(old_end, self.before.end)
+        if isinstance(change, Append) and isinstance(rebased, Append) and rebased.messages is not change.messages:
+            kept = set(map(id, rebased.messages))
+            olds_left = [old for old, one in zip(olds, change.messages, strict=True) if id(one) in kept]
+        else:
+            olds_left = list(olds)
+        self.own.update(zip(olds_left, range(new_end, after.end), strict=True))
         return rebased
 
     def _is_taken_back(self, change: Change) -> bool:
@@ -174,8 +185,10 @@ class _Rebase:
 
     def _rebased(self, change: Change, *, moot: bool) -> Change | None:
         match change:
-            case Append(guard=str(guard)):
-                return attrs.evolve(change, guard=self.stands_for.get(guard, guard))
+            case Append():
+                left = self._absent(change) if change.absent else change
+                guard = left.guard
+                return left if guard is None else attrs.evolve(left, guard=self.stands_for.get(guard, guard))
             case Clear(generation=generation) if self.gone:
                 self.stands_for[generation] = self.after.generation
                 return Replace(at=change.at, spare=self._spare(change.spare))
@@ -190,6 +203,11 @@ class _Rebase:
                 return Truncate(at=change.at, start=self._own_start(start), spare=self._spare(spare))
             case _:
                 return change
+
+    def _absent(self, change: Append) -> Append:
+        """Return a change without the messages that are there: in the history on the newer side, or in its archive."""
+        left = attrs.evolve(change.without(self.archived), seen=None)
+        return attrs.evolve(left, messages=left.missing(self.after), seen=self.after)
 
     def _spare(self, earlier: Spare | None) -> Spare | None:
         first, last = self.seen_end, self.newer.end

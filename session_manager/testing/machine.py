@@ -118,6 +118,21 @@ class SessionMachine(StorageMachine):
         assert len(stored) == len(given)
         assert not any(map(message_difference, stored, after[len(after) - len(given) :]))
 
+    @rule(key=_known_keys | _keys, number=st.integers(0, 9), names=st.lists(refs(), max_size=2))
+    def add_if_absent(self, key: str, number: int, names: list[str]) -> None:
+        """Call `SessionManager.add` with refs that may be there: in the history, in the archive, or twice in the call."""
+        known = self.known.get(key)
+        there = [] if known is None else [one for one in (*known.archive.values(), *known.messages) if one.ref]
+        wanted = [*names, *(one.ref for one in there[number : number + 2] if one.ref), *names[:1]]
+        given = [Message("user", name, created_at=self.clock(), ref=name) for name in wanted]
+        stored = self.manager.add(key, *given, if_absent=True)
+        found = {one.ref for one in there}
+        new = {one.ref: one for one in reversed(given) if one.ref not in found}
+        self.did(key, Append(at=self.clock(), messages=tuple(one for one in given if new.get(one.ref) is one)))
+        shown = {one.ref: one for one in (*self.expected(key).archive.values(), *self.expected(key).messages)}
+        assert [one.ref for one in stored] == wanted
+        assert not any(message_difference(one, shown[one.ref]) for one in stored)
+
     @rule(key=_known_keys, text=nasty_text())
     def set_summary(self, key: str, text: str) -> None:
         """Call `SessionManager.set_summary`."""

@@ -11,14 +11,14 @@ Pending changes that later ones supersede are dropped (`session_manager.model.th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 
 import attrs
 
 from session_manager.model.archive import archived, dropped, kept
 from session_manager.model.batch import Batch, flattened
-from session_manager.model.changes import Change, Clear, Witness, apply, fold
+from session_manager.model.changes import Append, Change, Clear, Witness, apply, fold, settled
 from session_manager.model.message import Message
 from session_manager.model.rebase import rebase, taken_back
 from session_manager.model.recovery import Loss
@@ -102,7 +102,7 @@ class Entry:
 
         :param archive: whether what they drop is archived.
         """
-        changes = flattened(tuple(self.pending.to_list()))
+        changes = settled(flattened(tuple(self.pending.to_list())))
         new = dropped(self.durable, changes) if archive else ()
         count = (self.durable._archived if kept(changes) is None else 0) + len(new)
         session = self.session._with(revision=self.acknowledged.revision + 1, _archived=count)
@@ -163,6 +163,12 @@ class Entry:
         """Whether a pending call clears the session."""
         return any(isinstance(change, Clear) for change in flattened(tuple(self._own)))
 
+    @property
+    def absent(self) -> frozenset[str]:
+        """The refs of pending messages that are added only if they are not there."""
+        pending = (change for change in flattened(tuple(self.pending)) if isinstance(change, Append))
+        return frozenset().union(*(change.absent for change in pending))
+
     def over_older(self, older: Session, changes: Sequence[Change]) -> Entry:
         """Return the entry over an older stored state: what leads from that to the acknowledged picture is pending again.
 
@@ -172,16 +178,17 @@ class Entry:
         pending = (*(attrs.evolve(change, witness=loss.witness) for change in changes), *self._own)
         return Entry(fold(older, pending), older, View(pending), archive=self.archive, loss=loss)
 
-    def rebased(self, newer: Session | None, blank: Session) -> Entry | None:
+    def rebased(self, newer: Session | None, blank: Session, archived: Collection[str] = frozenset()) -> Entry | None:
         """Return the entry over what the store holds now; `None` if nothing is left to keep.
 
         :param newer: what it holds; `None`: nothing.
         :param blank: a new session, which stands for one that was deleted.
+        :param archived: refs of messages in its archive, those of `absent` at least.
         :raises ConflictError: if they cannot be reconciled; this entry is still right.
         """
         if newer is None and self.durable.revision == 0:
             return self
-        result = rebase(self.acknowledged, blank if newer is None else newer, self._own)
+        result = rebase(self.acknowledged, blank if newer is None else newer, self._own, archived)
         if newer is None and not result.pending:
             return None
         return Entry(result.session, result.durable, View(result.pending))

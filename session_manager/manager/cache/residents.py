@@ -368,13 +368,14 @@ class Residents(Resource):
         if entry is not None:
             blank = self.blank(key, entry.pending[0].at if entry.pending else entry.session.updated)
             changes = None if newer is None else self._lost(entry, newer, has_parted=has_parted)
+        archived = self._archived(entry, newer)
         with self.lock.checked:
             before = self.by_key.get(key)
             if before is None or blank is None:  # clean, and evicted meanwhile
                 return None if newer is None else self.put_new(key, Entry.of(newer), size)
             if newer is not None and changes is not None:
                 return self._put_over(key, before.over_older(newer, changes))
-            rebased = before.rebased(newer, blank)
+            rebased = before.rebased(newer, blank, archived)
             if newer is not None and not before.durable.revision:
                 self._bonds.replaced(key, before.durable.generation, newer.generation)
             if rebased is None:
@@ -384,6 +385,16 @@ class Residents(Resource):
             if not rebased.dirty:
                 self.note_failure(key, None)
             return rebased
+
+    def _archived(self, entry: Entry | None, newer: Session | None) -> frozenset[str]:
+        """Return the refs of archived messages that a pending change adds only if they are not there. Requires the keyed lock.
+
+        :param newer: what the store holds.
+        """
+        absent = frozenset() if entry is None or newer is None else entry.absent
+        if not absent or newer is None or not self.store.has_archive(newer.key):
+            return frozenset()
+        return absent.intersection(one.ref for one in self.store.archive(newer.key) if one.ref is not None)
 
     def _lost(self, entry: Entry, found: Session, *, has_parted: bool) -> tuple[Change, ...] | None:
         """Return what is to be written again, if the store shows an older state than it has acknowledged; otherwise `None`.
