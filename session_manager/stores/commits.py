@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from functools import lru_cache
 
 import attrs
 
@@ -19,6 +20,7 @@ MAX_TOKENS = 64
 TOKEN_BYTES = 8
 
 
+@lru_cache(maxsize=256)
 def token_digest(token: str) -> bytes:
     """Return the digest of a write's token."""
     return hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=TOKEN_BYTES).digest()

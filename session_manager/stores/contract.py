@@ -31,13 +31,13 @@ from session_manager.model.message import Message
 from session_manager.model.session import Session, Version, agree
 from session_manager.model.window import window
 from session_manager.resource import Resource
-from session_manager.stores.commits import MAX_TOKENS, Commit
+from session_manager.stores.commits import MAX_TOKENS, Commit, token_digest
 from session_manager.stores.descriptions import Finding, Quarantined, SessionInfo
 from session_manager.stores.erasure import Erasure
 from session_manager.stores.order import Order, page
 from session_manager.stores.salvaged import Salvaged
 
-__all__ = ["MAX_TOKENS", "Commit", "Finding", "SessionInfo", "Store", "missing"]
+__all__ = ["MAX_TOKENS", "Commit", "Finding", "SessionInfo", "Store", "missing", "token_digest"]
 
 _log = logging.getLogger("session_manager")
 

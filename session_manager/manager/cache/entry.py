@@ -25,7 +25,7 @@ from session_manager.model.recovery import Loss
 from session_manager.model.session import Session
 from session_manager.model.thinning import is_thinnable, thinned
 from session_manager.model.view import View
-from session_manager.stores.contract import Commit
+from session_manager.stores.contract import Commit, token_digest
 
 __all__ = ["Entry"]
 
@@ -105,7 +105,8 @@ class Entry:
         changes = settled(flattened(tuple(self.pending.to_list())))
         new = dropped(self.durable, changes) if archive else ()
         count = (self.durable._archived if kept(changes) is None else 0) + len(new)
-        session = self.session._with(revision=self.acknowledged.revision + 1, _archived=count)
+        revision = self.acknowledged.revision + 1
+        session = self.session._with(revision=revision, _archived=count, _token=token_digest(token) if token else b"")
         return Commit(session, changes, self.durable.version, before=self.durable, archived=new, token=token)
 
     def archived(self, stored: Iterable[Message], *, archive: bool) -> list[Message]:

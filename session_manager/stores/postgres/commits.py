@@ -50,9 +50,24 @@ _NEXT_LINES = """
     SELECT base.id, %s + number - 1, line, checksum
     FROM base, unnest(%b::bytea[], %b::int8[]) WITH ORDINALITY AS one (line, checksum, number)
 """
+#: So many of them at most have a statement of their own, in which no array is bound.
+_FEW = 4
 _PRUNED = ", pruned AS (DELETE FROM {s}.commits USING base WHERE session = base.id AND revision < %s)"
-_APPEND = f"WITH base AS ({_UPDATE}), noted AS ({_NOTED}), lines AS ({_NEXT_LINES}) SELECT id FROM base"  # noqa: S608 - of constants
-_APPEND_AND_PRUNE = _APPEND.replace(") SELECT id FROM base", f"){_PRUNED} SELECT id FROM base")  # noqa: S608 - of constants
+_CHANGE = f"WITH base AS ({_UPDATE}), noted AS ({_NOTED})"
+_APPEND = f"{_CHANGE}, lines AS ({_NEXT_LINES})"
+
+
+def _few_lines(count: int) -> str:
+    """Return the statement of a commit that appends so many messages."""
+    lines = " UNION ALL ".join(["SELECT id, %s::int8, %b::bytea, %s::int8 FROM base"] * count)
+    return f"{_CHANGE}, lines AS (INSERT INTO {{s}}.messages (session, position, line, checksum) {lines})"  # noqa: S608 - of constants
+
+
+_END = " SELECT id FROM base"
+#: By how many messages; the last one takes any number.
+_APPENDS = (_CHANGE, *(_few_lines(count) for count in range(1, _FEW + 1)), _APPEND)
+_APPEND_ONLY = tuple(text + _END for text in _APPENDS)
+_APPEND_AND_PRUNE = tuple(text + _PRUNED + _END for text in _APPENDS)
 _CREATE = f"WITH base AS ({_INSERT}), noted AS ({_NOTED}), lines AS ({_LINES}) SELECT id FROM base"  # noqa: S608 - of constants
 
 _BY_ID = "WITH base AS (SELECT %s::int8 AS id) "
@@ -129,12 +144,16 @@ class Prepared:
         lines = self.plan.lines
         if self.commit.base is None:
             return _CREATE, (*self._bound, *self.noted, *_bound_lines(lines, self.plan.archived))
-        first = Int8(lines[0][1] if lines else 0)
-        new = ([data for _, _, data, _ in lines], [Int8(checksum) for _, _, _, checksum in lines])
-        values = (*self._bound, *self.noted, first, *new)
+        new: list[Any] = []
+        if len(lines) > _FEW:
+            new = [Int8(lines[0][1]), [one[2] for one in lines], [Int8(one[3]) for one in lines]]
+        else:
+            for _, position, data, checksum in lines:
+                new += (Int8(position), data, Int8(checksum))
+        values, which = (*self._bound, *self.noted, *new), min(len(lines), _FEW + 1)
         if self._is_pruned:
-            return _APPEND_AND_PRUNE, (*values, Int8(self.commit.session.revision - MAX_TOKENS))
-        return _APPEND, values
+            return _APPEND_AND_PRUNE[which], (*values, Int8(self.commit.session.revision - MAX_TOKENS))
+        return _APPEND_ONLY[which], values
 
     def run(self, handle: Handle) -> bool:
         """Write the rows in a transaction that is open; return whether the base was there. If not, nothing has changed.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import select
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -113,7 +112,7 @@ class Connections(Resource):
         self._connect = connect
         self._pool = pool
         self._pid = os.getpid()
-        self._idle: deque[Connection] = deque()
+        self._idle: deque[Handle] = deque()
         self._checked: weakref.WeakSet[Connection] = weakref.WeakSet()
 
     def check(self) -> None:
@@ -135,23 +134,22 @@ class Connections(Resource):
         :raises StorageError: if there is no connection. Nothing was sent then.
         """
         self.check()
-        with self._lent() as connection:
-            handle = Handle(connection, self._schema, not self._limits.pooled)
-            if connection not in self._checked:
-                self._settle(handle)
-            yield handle
-
-    @contextmanager
-    def _lent(self) -> Iterator[Connection]:
         if self._pool is not None:
             with self._of_pool(self._pool) as connection:
-                yield connection
+                handle = self._handle(connection)
+                if connection not in self._checked:
+                    self._settle(handle)
+                    self._checked.add(connection)
+                yield handle
             return
-        connection = self._taken() or self._opened()
+        handle = self._taken() or self._opened()
         try:
-            yield connection
+            yield handle
         finally:
-            self._give_back(connection)
+            self._give_back(handle)
+
+    def _handle(self, connection: Connection) -> Handle:
+        return Handle(connection, self._schema, not self._limits.pooled)
 
     @contextmanager
     def _of_pool(self, pool: Pool) -> Iterator[Connection]:
@@ -169,33 +167,41 @@ class Connections(Resource):
                 if not connection.closed:
                     connection.autocommit = before
 
-    def _taken(self) -> Connection | None:
+    def _taken(self) -> Handle | None:
         """Return an idle connection; `None` if there is none that is alive."""
         while self._idle:
             try:
-                connection = self._idle.pop()
+                handle = self._idle.pop()
             except IndexError:
                 return None
-            if not connection.closed and not _is_readable(connection):
-                return connection
-            connection.close()
+            if not handle.connection.closed and not handle.is_readable:
+                return handle
+            handle.connection.close()
         return None
 
-    def _opened(self) -> Connection:
+    def _opened(self) -> Handle:
         assert self._connect is not None
         try:
             connection = self._connect()
             connection.autocommit = True
         except psycopg.Error as error:
             raise storage_error(self.path, error) from error
-        return connection
+        handle, is_settled = self._handle(connection), False
+        try:
+            self._settle(handle)
+            is_settled = True
+        finally:
+            if not is_settled:
+                connection.close()
+        return handle
 
-    def _give_back(self, connection: Connection) -> None:
+    def _give_back(self, handle: Handle) -> None:
+        connection = handle.connection
         _clean(connection)
         if self.is_closed or connection.closed or len(self._idle) >= _IDLE:
             connection.close()
         else:
-            self._idle.append(connection)
+            self._idle.append(handle)
 
     def _settle(self, handle: Handle) -> None:
         """Look at the server's settings, and set a new connection's own.
@@ -223,7 +229,6 @@ class Connections(Resource):
             self.risk = f"may lose saved sessions: synchronous_commit={synchronous}, fsync={fsync}"
             if limits.durable and not limits.read_only:
                 raise StorageError(self.path, f"{self.risk}; durable=False accepts that")
-        self._checked.add(handle.connection)
 
     def close(self) -> None:
         """Close all connections; those in use when they are given back. Idempotent.
@@ -234,14 +239,7 @@ class Connections(Resource):
             raise ForkedError
         self.is_closed = True
         while self._idle:
-            self._idle.pop().close()
-
-
-def _is_readable(connection: Connection) -> bool:
-    """Say whether there is something to read on an idle connection: then its server has ended it, or the network has."""
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+            self._idle.pop().connection.close()
 
 
 def _clean(connection: Connection) -> None:

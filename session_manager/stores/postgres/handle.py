@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
@@ -38,6 +39,30 @@ class Handle:
     connection: psycopg.Connection[tuple[Any, ...]]
     schema: str
     prepared: bool
+    #: That of `row`. A new one for each statement costs as much as what is bound.
+    _cursor: Cursor = attrs.field(init=False)
+    _poll: select.poll = attrs.field(init=False, factory=select.poll)
+
+    @_cursor.default
+    def _new_cursor(self) -> Cursor:
+        return self.connection.cursor(binary=True)
+
+    def __attrs_post_init__(self) -> None:
+        self._poll.register(self.connection.fileno(), select.POLLIN)
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether there is something to read: on an idle connection, its server has ended it, or the network has."""
+        return bool(self._poll.poll(0))
+
+    def row(self, text: str, values: Sequence[Any]) -> tuple[Any, ...] | None:
+        """Run a statement that is often repeated; return its first row, or `None`. Not in a pipeline.
+
+        :param text: ``{s}`` stands for the schema.
+        :raises psycopg.Error: the driver's errors.
+        """
+        prepare = None if self.prepared else False
+        return self._cursor.execute(_named(text, self.schema), values, prepare=prepare).fetchone()
 
     def run(self, text: str, values: Sequence[Any] = (), *, prepare: bool | None = None) -> Cursor:
         """Run a statement.

@@ -95,7 +95,9 @@ def encoded_refs(refs: Sequence[str]) -> bytes:
 
 def row_of(session: Session) -> Row:
     """Return what is bound for a session: generation, revision, state, its checksum, that of its refs."""
-    state = encode_json(encode_state(session._with(refs=())))
+    told = encode_state(session)
+    told.refs = ()
+    state = encode_json(told)
     refs = zlib.crc32(encoded_refs(session.refs), seed_of(session.key))
     return session.generation.encode(), session.revision, state, seal_of(state), refs
 
@@ -241,7 +243,7 @@ def load_archive(handle: Handle, key: str) -> View[Message]:
 
 def read_version(handle: Handle, key: str) -> Version | None:
     """Return the version of a session; `None` if there is none."""
-    row = handle.run(_SELECT_VERSION, (key.encode(),)).fetchone()
+    row = handle.row(_SELECT_VERSION, (key.encode(),))
     return None if row is None else version_of(*row)
 
 

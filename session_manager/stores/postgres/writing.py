@@ -213,6 +213,6 @@ def _run_whole(handle: Handle, batch: Sequence[Prepared]) -> list[bool]:
     locks = sorted(key_lock(handle.schema, one.key) for one in batch if one.commit.base is None)
     statements = [one.statement() for one in batch]
     if not locks and len(statements) == 1:
-        return [handle.run(*statements[0]).fetchone() is not None]
+        return [handle.row(*statements[0]) is not None]
     cursors = handle.together(*[(LOCK_KEY, (number,)) for number in locks], *statements)
     return [cursor.fetchone() is not None for cursor in cursors[len(locks) :]]

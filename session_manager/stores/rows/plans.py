@@ -12,7 +12,7 @@ from session_manager.model.changes import Append, Change, Clear, Edit, Remove, S
 from session_manager.model.message import Message
 from session_manager.model.session import Session
 from session_manager.stores.commits import Commit
-from session_manager.stores.rows.encoding import EncodedState, Line, encode_lines, encode_state_row
+from session_manager.stores.rows.encoding import Line, encode_lines
 
 __all__ = ["Plan", "Range"]
 
@@ -22,10 +22,9 @@ Range = tuple[int, int, int]
 
 @attrs.frozen(repr=False)
 class Plan:
-    """The rows that a commit writes."""
+    """The rows of messages that a commit writes. Each kind of database has a row of its own for the session."""
 
     commit: Commit
-    state: EncodedState
     #: The ranges that go first. Old rows of edited messages are in them, which become new rows.
     dropped: Sequence[Range]
     #: The ranges that then go to the archive, also out of `lines`.
@@ -40,7 +39,7 @@ class Plan:
             session = commit.session
             old = [message for _, message in commit.archived]
             lines = encode_lines(session.key, [*session.messages, *old])
-            return cls(commit, encode_state_row(session), (), _ranges(old), lines)
+            return cls(commit, (), _ranges(old), lines)
         before = commit.before
         return None if before is None or before.version != commit.base else cls.over(commit, before)
 
@@ -57,7 +56,7 @@ class Plan:
         else:
             dropped, new = _difference(before, session, dict(commit.archived))
         archived = _ranges([message for _, message in commit.archived])
-        return cls(commit, encode_state_row(session), dropped, archived, encode_lines(session.key, new))
+        return cls(commit, dropped, archived, encode_lines(session.key, new))
 
     @property
     def clears(self) -> bool:

@@ -33,7 +33,7 @@ from session_manager.stores.erasure import Erasure
 from session_manager.stores.files.filesystem import real_path
 from session_manager.stores.order import Order
 from session_manager.stores.rows.decoding import DamageError
-from session_manager.stores.rows.encoding import TOKEN_BYTES, token_digest
+from session_manager.stores.rows.encoding import TOKEN_BYTES, encode_state_row, token_digest
 from session_manager.stores.rows.plans import Plan
 from session_manager.stores.salvaged import Salvaged
 from session_manager.stores.sqlite.connecting import Connect
@@ -258,14 +258,14 @@ class SQLiteStore(Store):
     def _writing(self, commit: Commit) -> Request:
         """Return the request that writes a commit, encoded as far as possible."""
         self._check_writable()
-        key, planned = commit.session.key, Plan.of(commit)
+        key, planned, state = commit.session.key, Plan.of(commit), encode_state_row(commit.session)
 
         def write(connection: sqlite3.Connection) -> None:
             plan = planned or Plan.over(commit, load_base(connection, commit))
-            write_plan(plan, connection, indexed=self.indexed)
+            write_plan(plan, state, connection, indexed=self.indexed)
 
         clears = planned is None or planned.clears
-        has_landed = partial(_has_landed, key=key, digest=token_digest(commit.token)) if commit.token else None
+        has_landed = partial(_has_landed, key=key, digest=commit.session._token) if commit.token else None
 
         def work(connection: sqlite3.Connection) -> None:
             if commit.token in self._voided:
@@ -448,7 +448,7 @@ class SQLiteStore(Store):
             kept = quarantine(connection, key)
             erase(connection, key, indexed=self.indexed)
             if plan is not None:
-                write_plan(plan, connection, indexed=self.indexed)
+                write_plan(plan, encode_state_row(salvaged.session), connection, indexed=self.indexed)
             return kept
 
         kept = self._run(Request(key, work, erases=True))

@@ -14,7 +14,13 @@ from session_manager.model.archive import NOTHING
 from session_manager.model.session import Session, Version, agree
 from session_manager.stores.contract import MAX_TOKENS, Commit
 from session_manager.stores.rows.decoding import DamageError
-from session_manager.stores.rows.encoding import TOKEN_BYTES, encode_state_row, token_digest, tombstone_key
+from session_manager.stores.rows.encoding import (
+    TOKEN_BYTES,
+    EncodedState,
+    encode_state_row,
+    token_digest,
+    tombstone_key,
+)
 from session_manager.stores.rows.plans import Plan
 from session_manager.stores.sqlite.rows import load, load_archive, read_checked_version, read_tokens
 from session_manager.threads import giving_way
@@ -91,9 +97,10 @@ _SET_CHECKSUM = "UPDATE {} SET checksum = ? WHERE session = (SELECT id FROM sess
 _DELETE_ALL_LINES = "DELETE FROM messages WHERE session = (SELECT id FROM sessions WHERE key = ?)"
 
 
-def write_plan(plan: Plan, connection: sqlite3.Connection, *, indexed: bool) -> None:
+def write_plan(plan: Plan, state: EncodedState, connection: sqlite3.Connection, *, indexed: bool) -> None:
     """Write the rows, in a transaction.
 
+    :param state: the row of the session.
     :param indexed: whether the table ``search`` can be used.
     :raises ConflictError: if the base is not there; nothing has changed.
     :raises DamageError: if the state is damaged, or the rows are not those of the base.
@@ -102,7 +109,7 @@ def write_plan(plan: Plan, connection: sqlite3.Connection, *, indexed: bool) -> 
     key, base = commit.session.key, commit.base
     digest = commit.session._token or token_digest("")
     if base is None:
-        _create(plan, connection, key, digest)
+        _create(state, connection, key, digest)
     else:
         actual = read_checked_version(connection, key)
         if not agree(actual, base):
@@ -110,7 +117,7 @@ def write_plan(plan: Plan, connection: sqlite3.Connection, *, indexed: bool) -> 
             raise ConflictError(key, base, actual, reason)
         # A token for each revision: after a storage went back, the write of what was lost may leave some out.
         skipped = min(max(commit.session.revision - base.revision - 1, 0), MAX_TOKENS)
-        connection.execute(_UPDATE_SESSION, (*plan.state, bytes(skipped * TOKEN_BYTES) + digest, key))
+        connection.execute(_UPDATE_SESSION, (*state, bytes(skipped * TOKEN_BYTES) + digest, key))
     if commit.spared is not None and base is not None:
         connection.execute(_NOTE_ARCHIVED_GARBAGE, (key, *commit.spared))
         connection.execute(_DELETE_ARCHIVED, (key, *commit.spared))
@@ -134,11 +141,11 @@ def _archive(plan: Plan, connection: sqlite3.Connection, key: str) -> None:
         connection.execute(_DELETE_LINES, (key, first, stop))
 
 
-def _create(plan: Plan, connection: sqlite3.Connection, key: str, digest: bytes) -> None:
+def _create(state: EncodedState, connection: sqlite3.Connection, key: str, digest: bytes) -> None:
     actual = read_checked_version(connection, key)
     if actual is not None:
         raise ConflictError(key, None, actual)
-    connection.execute(_INSERT_SESSION, (*plan.state, read_tokens(connection, key), digest, key))
+    connection.execute(_INSERT_SESSION, (*state, read_tokens(connection, key), digest, key))
     connection.execute("DELETE FROM tombstones WHERE key = ?", (tombstone_key(key),))
 
 

@@ -113,11 +113,11 @@ def test_the_name_of_a_schema_is_a_plain_one(place, schema):
 def test_the_bounds_of_the_network_are_those_of_the_url_or_some_seconds(place):
     with closing(place.open()) as store:
         store.version("k")
-        told = store._connections._idle[-1].info.get_parameters()
+        told = store._connections._idle[-1].connection.info.get_parameters()
     assert (told["tcp_user_timeout"], told["keepalives_idle"], told["connect_timeout"]) == ("30000", "15", "10")
     place.url = psycopg.conninfo.make_conninfo(place.url, tcp_user_timeout=7000, connect_timeout=3)
     with closing(place.open()) as store:
-        told = store._connections._idle[-1].info.get_parameters()
+        told = store._connections._idle[-1].connection.info.get_parameters()
     assert (told["tcp_user_timeout"], told["keepalives_idle"], told["connect_timeout"]) == ("7000", "15", "3")
 
 
@@ -272,19 +272,15 @@ def test_a_commit_that_appends_is_one_statement(place, store):
     """One round trip, and one flush; also what prunes. A creation is one round trip."""
     seen = []
 
-    @attrs.frozen
-    class Traced:
-        real: object
-
     before = write_new(store)
-    connection = store._connections._idle[-1]
-    execute = connection.execute
+    connection = store._connections._idle[-1].connection
+    wait = connection.wait
 
-    def traced(*arguments, **options):
-        seen.append(arguments[0])
-        return execute(*arguments, **options)
+    def traced(generator, *arguments):
+        seen.append(generator)
+        return wait(generator, *arguments)
 
-    connection.execute = traced
+    connection.wait = traced
     for number in range(MAX_TOKENS + 2):
         before = write(store, before, Append(at=AT, messages=(message("x"),), turn=f"update {number}"))
     assert len(seen) == MAX_TOKENS + 2
@@ -324,7 +320,7 @@ def test_a_manager_on_another_machine_reads_only_what_is_new(place, store):
     with closing(place.open()) as other:
         known = other.load("k")
         after = write(store, before, texts("three"))
-        connection = other._connections._idle[-1]
+        connection = other._connections._idle[-1].connection
         cursor_of = connection.execute
         connection.execute = lambda *one, **options: asked.append(cursor_of(*one, **options)) or asked[-1]
         newer = other.newer(known)
