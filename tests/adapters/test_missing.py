@@ -9,7 +9,10 @@ import pytest
 
 from tests.support.places import ROOT
 
-FRAMEWORKS = {"openai_agents": ("agents", "openai-agents")}
+FRAMEWORKS = {
+    "openai_agents": ("agents", "openai-agents"),
+    "claude_agent": ("claude_agent_sdk", "claude-agent"),
+}
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
