@@ -25,6 +25,7 @@ from benchmarks.report import (
     compared_document,
     compared_table,
     document,
+    goals_table,
     peers_table,
     server_peers_table,
     table,
@@ -33,7 +34,7 @@ from benchmarks.server import NoServerError, serving
 from benchmarks.server_peers import worker as server_worker
 from benchmarks.server_peers.comparison import WORKLOAD as ON_SERVER
 from benchmarks.server_peers.comparison import TakingPart, compare_turns, examine_on
-from benchmarks.workloads import WORKLOADS
+from benchmarks.workloads import GOALS, WORKLOADS
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _JSON = os.path.join(_ROOT, "benchmarks", "figures.json")
@@ -59,6 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dir", default=".", help="where to put the files; on the disk to be measured (default: here)")
     parser.add_argument(
         "--quick", action="store_true", help="a tenth of the rounds, at most 10,000 messages, or 1,000 sessions"
+    )
+    parser.add_argument(
+        "--goals",
+        action="store_true",
+        help="print only the figures that have a target (default workloads: those of it)",
     )
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE, too")
     parser.add_argument("--plots", metavar="DIR", help="draw the plots to DIR, too; a whole run with --peers does that")
@@ -153,7 +159,7 @@ def _names(parser: argparse.ArgumentParser, given: argparse.Namespace) -> list[s
         parser.error(f"no such workload: {', '.join(unknown)} (there are: {', '.join(WORKLOADS)})")
     if given.against and (given.peers or given.plots):
         parser.error("--against compares two versions of this package: it goes with neither --peers nor --plots")
-    wanted = given.workloads or (DEFAULT if given.against else WORKLOADS)
+    wanted = given.workloads or (DEFAULT if given.against else GOALS if given.goals else WORKLOADS)
     return [name for name in WORKLOADS if name in wanted]
 
 
@@ -204,7 +210,7 @@ def _run_all(names: Iterable[str], place: Place, given: argparse.Namespace, prog
         print(peers_table(contenders), end="\n\n")
     if on_server:
         print(server_peers_table(on_server), end="\n\n")
-    print(table(measured))
+    print(goals_table(measured) if given.goals else table(measured))
     found = document(machine, measured, [*contenders, *on_server])
     if given.json or published:
         _write(found, given.json or _JSON)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -11,8 +12,10 @@ from contextlib import closing
 from benchmarks.harness import timed
 from benchmarks.material import texts
 
-__all__ = ["BareDatabase", "BareLog", "bare_replace", "bare_replaces"]
+__all__ = ["PAUSE", "BareDatabase", "BareLog", "bare_replace", "bare_replaces", "compute"]
 
+#: How many seconds a floor pauses: about as long as a save and the call before it compute.
+PAUSE = 50e-6
 #: How many files are open at once, and how many are synced at once.
 _OPEN, _SYNCING = 500, 8
 
@@ -24,11 +27,24 @@ PRAGMA secure_delete = ON;
 PRAGMA foreign_keys = ON;
 PRAGMA cell_size_check = ON;
 PRAGMA mmap_size = 0;
+CREATE TABLE sessions (id INTEGER PRIMARY KEY, key TEXT UNIQUE, revision INTEGER, state TEXT, checksum INTEGER);
+INSERT INTO sessions (key, revision, state, checksum) VALUES ('session', 0, '', 0);
 CREATE TABLE messages (
     id INTEGER PRIMARY KEY AUTOINCREMENT, session INTEGER, position INTEGER, line TEXT, checksum INTEGER,
     UNIQUE (session, position)
 );
 """
+
+
+def compute(seconds: float) -> None:
+    """Compute in Python for so long, as a caller does between two writes.
+
+    A sync after a pause takes longer than one right after another: a floor without pauses is one that no program reaches.
+    """
+    end = time.perf_counter() + seconds
+    made: list[dict[str, str]] = []
+    while time.perf_counter() < end:
+        made = [{str(number): f"{number}"} for number in range(10)] + made[:100]
 
 
 def bare_replace(directory: int, name: str, buffers: Sequence[bytes], *, syncs: bool = True) -> None:
@@ -63,6 +79,10 @@ def _written(directory: int, name: str, buffers: Sequence[bytes]) -> int:
     return fd
 
 
+#: As many bytes as the state of a session has.
+_STATE = "x" * 320
+
+
 class BareLog:
     """A file that is appended to, by one `write` and one `fdatasync` a record."""
 
@@ -85,11 +105,17 @@ class BareLog:
 
 
 class BareDatabase:
-    """A table with the settings of the store, to which rows of the same size are added, one a transaction."""
+    """Tables with the settings of the store, to which rows of the same size are added, one a transaction.
 
-    def __init__(self, path: str) -> None:
+    Besides the `INSERT`, a transaction has what no correct store can do without: the session's row is changed to its next
+    revision if it is at the one that the writer knows.
+    """
+
+    def __init__(self, path: str, *, syncs: bool = True) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None)
         self._connection.executescript(_SETTINGS)
+        if not syncs:
+            self._connection.execute("PRAGMA synchronous = OFF")
         self._position = 0
         self._texts = texts()
 
@@ -106,6 +132,12 @@ class BareDatabase:
     def _insert(self, line: str) -> None:
         with closing(self._connection.cursor()) as cursor:
             cursor.execute("BEGIN IMMEDIATE")
+            cursor.execute(
+                "UPDATE sessions SET revision = revision + 1, state = ?, checksum = 0 WHERE key = 'session' AND revision = ?",
+                (_STATE, self._position - 1),
+            )
+            if cursor.rowcount != 1:
+                raise ValueError("another writer changed the floor")
             cursor.execute(
                 "INSERT INTO messages (session, position, line, checksum) VALUES (1, ?, ?, 0)", (self._position, line)
             )

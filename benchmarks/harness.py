@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["Case", "Contestant", "Figure", "Measured", "Samples", "Target", "Unit", "measure", "timed"]
+__all__ = ["Case", "Contestant", "Figure", "Measured", "Samples", "Statistic", "Target", "Unit", "measure", "timed"]
 
 #: One run: prepares what it needs, and returns what each step took: seconds, mostly.
 Contestant = Callable[[], Sequence[float]]
+
+#: What of the samples is compared. ``least`` is the steadiest of a step that waits for nothing.
+Statistic = Literal["median", "p99", "least"]
 
 #: What is measured.
 Unit = Literal["seconds", "bytes", "packages"]
@@ -44,7 +47,7 @@ class Figure:
     floor: str
     target: Target | None = None
     #: What is compared.
-    statistic: Literal["median", "p99"] = "median"
+    statistic: Statistic = "median"
     unit: Unit = "seconds"
 
 
@@ -72,6 +75,16 @@ class Samples:
         return statistics.median(self.values)
 
     @property
+    def least(self) -> float:
+        """The lowest one."""
+        return min(self.values)
+
+    def by(self, statistic: Statistic) -> float:
+        """Return the one that a statistic names."""
+        value: float = getattr(self, statistic)
+        return value
+
+    @property
     def p99(self) -> float:
         """The one that 99 of 100 do not exceed (of less than 100, the highest)."""
         return sorted(self.values)[math.ceil(len(self.values) * 0.99) - 1]
@@ -90,13 +103,12 @@ class Measured:
     @property
     def value(self) -> float:
         """What the subject took, by the figure's statistic."""
-        return self.subject.p99 if self.figure.statistic == "p99" else self.subject.median
+        return self.subject.by(self.figure.statistic)
 
     @property
     def ratio(self) -> float:
         """How many times the floor the subject is."""
-        floor = self.floor.p99 if self.figure.statistic == "p99" else self.floor.median
-        return self.value / floor
+        return self.value / self.floor.by(self.figure.statistic)
 
     @property
     def met(self) -> bool | None:

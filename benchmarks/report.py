@@ -20,6 +20,7 @@ __all__ = [
     "compared_document",
     "compared_table",
     "document",
+    "goals_table",
     "peers_table",
     "server_peers_table",
     "table",
@@ -27,6 +28,7 @@ __all__ = [
 
 _HEADINGS = ("workload", "figure", "floor", "floor p99", "median", "p99", "ratio", "target", "")
 _NUMBERS = range(2, 7)
+_GOAL_HEADINGS = ("workload", "figure", "now", "at most", "", "to")
 _COMPARED_HEADINGS = ("workload", "figure", "pairs", "old", "new", "ratio", "95 %", "quartiles", "of least", "verdict")
 _COMPARED_NUMBERS = range(2, 9)
 _PEER_HEADINGS = ("contender", "release", "syncs a message", "durable", "writes")
@@ -63,6 +65,20 @@ class Progress:
 def table(measured: Iterable[Measured]) -> str:
     """Return the table."""
     return aligned(_HEADINGS, map(_row, measured), _NUMBERS)
+
+
+def goals_table(measured: Iterable[Measured]) -> str:
+    """Return the table of the figures that have a target: what each is now, and what it is to be at most."""
+    return aligned(_GOAL_HEADINGS, [_goal(one) for one in measured if one.figure.target is not None], (2, 3))
+
+
+def _goal(one: Measured) -> tuple[str, ...]:
+    target = one.figure.target
+    assert target is not None
+    is_value = target.of == "value"
+    now = _amount(one.value, one.figure.unit) if is_value else f"{one.ratio:.2f} x"
+    most = _amount(target.limit, one.figure.unit) if is_value else f"{target.limit:.3g} x"
+    return one.workload, one.figure.name, now, most, "ok" if one.met else "missed", one.figure.floor
 
 
 def peers_table(contenders: Iterable[Examined]) -> str:
@@ -127,13 +143,13 @@ def _aligned(row: Sequence[str], widths: Sequence[int], numbers: Container[int])
 
 
 def _row(one: Measured) -> tuple[str, ...]:
-    unit = one.figure.unit
+    unit, is_least = one.figure.unit, one.figure.statistic == "least"
     return (
         one.workload,
-        one.figure.name,
-        _amount(one.floor.median, unit),
+        f"{one.figure.name} (least)" if is_least else one.figure.name,
+        _amount(one.floor.by("least" if is_least else "median"), unit),
         _amount(one.floor.p99, unit),
-        _amount(one.subject.median, unit),
+        _amount(one.subject.by("least" if is_least else "median"), unit),
         _amount(one.subject.p99, unit),
         f"{one.ratio:.2f}",
         _target(one),

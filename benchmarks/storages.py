@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -15,7 +16,7 @@ from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore
 
-__all__ = ["SCHEMES", "bare_reader", "build", "path_of", "unsynced_store", "url"]
+__all__ = ["SCHEMES", "bare_reader", "build", "path_of", "timed_store", "unsynced_store", "url"]
 
 SCHEMES = ("snapshot", "log", "sqlite")
 
@@ -69,6 +70,36 @@ def build(
 _FILES: Any = inspect.signature(LogStore).parameters["files"].default
 
 
+class Timed(_FILES):
+    """A directory that says how long its syncs took, and when the last one ended."""
+
+    waited = 0.0
+    ended = 0.0
+
+    def sync(self, fd: int) -> None:
+        self._timed(super().sync, fd)
+
+    def sync_data(self, fd: int) -> None:
+        self._timed(super().sync_data, fd)
+
+    def _timed(self, sync: Callable[[int], object], fd: int) -> None:
+        began = time.perf_counter()
+        sync(fd)
+        self.ended = time.perf_counter()
+        self.waited += self.ended - began
+
+
+def timed_store(scheme: str, path: str) -> tuple[Store, Timed]:
+    """Open a store of files, and the directory that times its syncs."""
+    opened: list[Timed] = []
+
+    def files(path: str) -> Timed:
+        opened.append(Timed(path))
+        return opened[0]
+
+    return (LogStore if scheme == "log" else SnapshotStore)(path, files=files), opened[0]
+
+
 class _Unsynced(_FILES):
     """A directory that is filled in seconds rather than minutes."""
 
@@ -80,7 +111,9 @@ class _Unsynced(_FILES):
 
 
 def unsynced_store(scheme: str, path: str) -> Store:
-    """Open a store that leaves out all syncs, if it is one of files."""
+    """Open a store that leaves out all syncs."""
     if scheme == "sqlite":
-        return SQLiteStore(path)
+        store = SQLiteStore(path)
+        store._database.writer.execute("PRAGMA synchronous = OFF")
+        return store
     return (LogStore if scheme == "log" else SnapshotStore)(path, files=_Unsynced)

@@ -13,6 +13,7 @@ from benchmarks.workloads.busy import busy
 from benchmarks.workloads.cold import cold
 from benchmarks.workloads.context import context
 from benchmarks.workloads.get_history import get_history
+from benchmarks.workloads.hop import hop
 from benchmarks.workloads.images import images
 from benchmarks.workloads.import_package import import_package
 from benchmarks.workloads.importing import importing
@@ -29,7 +30,7 @@ from benchmarks.workloads.sizes import sizes
 from benchmarks.workloads.sqlite import sqlite
 from benchmarks.workloads.threads import threads
 
-__all__ = ["WORKLOADS"]
+__all__ = ["GOALS", "WORKLOADS"]
 
 #: By the name that the command knows them by; their docstring is the command's help.
 WORKLOADS: dict[str, Callable[[Place], Iterator[Case]]] = {
@@ -51,8 +52,12 @@ WORKLOADS: dict[str, Callable[[Place], Iterator[Case]]] = {
     "reader": reader,
     "backup": backup,
     "loop": loop_lag,
+    "hop": hop,
     "import": import_package,
     "importing": importing,
     "sizes": sizes,
     "images": images,
 }
+
+#: The workloads whose figures tell how fast the library is, for ``--goals``: those of one machine and one process.
+GOALS = ("own", "log", "sqlite", "save", "add", "burst", "threads", "read", "many", "search", "hop", "import")

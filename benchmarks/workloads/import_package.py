@@ -30,13 +30,13 @@ def import_package(place: Place) -> Iterator[Case]:
     """Import session_manager in a fresh process, against importing what it depends on; and how many packages that loads."""
     figure = Figure("import session_manager", "session_manager", "dependencies", Target(0.060, of="value"))
     yield Case(figure.name, _contestants(place, _SECONDS), [figure], place.rounds(100))
-    figure = Figure("SessionManager", "session_manager", "dependencies")
-    yield Case(
-        figure.name,
-        _contestants(place, _SECONDS, "from session_manager import SessionManager"),
-        [figure],
-        place.rounds(100),
-    )
+    contestants = _contestants(place, _SECONDS, "from session_manager import SessionManager")
+    contestants["bare"] = lambda: [float(place.python(_SECONDS.format("pass")))]
+    figures = [
+        Figure("SessionManager", "session_manager", "dependencies"),
+        Figure("SessionManager, over bare Python", "session_manager", "bare", Target(0.065, of="value")),
+    ]
+    yield Case("SessionManager", contestants, figures, place.rounds(100))
     figure = Figure("packages that it loads", "session_manager", "dependencies", Target(1), unit="packages")
     yield Case(figure.name, _contestants(place, _PACKAGES), [figure], 1)
 

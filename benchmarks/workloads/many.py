@@ -12,7 +12,7 @@ from contextlib import closing
 import msgspec
 
 from benchmarks.floors import BareDatabase, BareLog, bare_replace
-from benchmarks.harness import Case, Contestant, Figure, timed
+from benchmarks.harness import Case, Contestant, Figure, Target, timed
 from benchmarks.material import fill, texts
 from benchmarks.place import Place
 from benchmarks.storages import SCHEMES, bare_reader, build, path_of, url
@@ -22,6 +22,13 @@ __all__ = ["many"]
 
 _SESSIONS = 100_000
 _MESSAGES = 2
+_LIST = Target(35e-6, of="value")
+_TARGETS = {
+    "snapshot: list, each session": _LIST,
+    "log: list, each session": _LIST,
+    "snapshot: open, read one": Target(1.5),
+    "log: open, read one": Target(1.5),
+}
 #: How much of a file tells what is in it: its beginning, or the end of a log.
 _DESCRIBING = 4096
 
@@ -33,8 +40,9 @@ def many(place: Place) -> Iterator[Case]:
         with place.directory() as path:
             build(scheme, path, keys, _MESSAGES, texts(), saves=1)
             yield _opening(place, scheme, path)
+            yield _opening_one(place, scheme, path, keys[len(keys) // 2])
             with SessionManager(url(scheme, path)) as manager:
-                yield _listing(place, scheme, path, manager)
+                yield _listing(place, scheme, path, manager, len(keys))
                 with bare_reader(scheme, path) as lines:
                     yield _touching(place, scheme, lines, manager, keys)
                 saving, close = _saving(place, scheme, path, manager, keys)
@@ -52,6 +60,32 @@ def _opening(place: Place, scheme: str, path: str) -> Case:
     return _case(place, scheme, "open", step, lambda: [timed(lambda: _bare_names(scheme, path))], 10)
 
 
+def _opening_one(place: Place, scheme: str, path: str, key: str) -> Case:
+    """Measure opening all and reading one, against listing all names and decoding one by hand."""
+    decode = msgspec.json.Decoder().decode
+
+    def step() -> list[float]:
+        started: list[SessionManager] = []
+
+        def read() -> None:
+            started.append(SessionManager(url(scheme, path)))
+            started[0].get_history(key)
+
+        seconds = timed(read)
+        started[0].close()
+        return [seconds]
+
+    def bare() -> list[float]:
+        def read() -> object:
+            names = _bare_names(scheme, path)
+            with bare_reader(scheme, path) as lines:
+                return names, [decode(line) for line in lines(key)]
+
+        return [timed(read)]
+
+    return _case(place, scheme, "open, read one", step, bare, 10)
+
+
 def _bare_names(scheme: str, path: str) -> object:
     place = os.path.join(path, "chats")
     if scheme != "sqlite":
@@ -60,11 +94,16 @@ def _bare_names(scheme: str, path: str) -> object:
         return connection.execute("SELECT name, sql FROM sqlite_master").fetchall()
 
 
-def _listing(place: Place, scheme: str, path: str, manager: SessionManager) -> Case:
-    def bare() -> list[float]:
-        return [timed(lambda: _bare_list(scheme, path))]
+def _listing(place: Place, scheme: str, path: str, manager: SessionManager, count: int) -> Case:
+    """Measure a list of all sessions, in seconds for each of them."""
 
-    return _case(place, scheme, "list", lambda: [timed(manager.list_sessions)], bare, 3)
+    def listed() -> list[float]:
+        return [timed(manager.list_sessions) / count]
+
+    def bare() -> list[float]:
+        return [timed(lambda: _bare_list(scheme, path)) / count]
+
+    return _case(place, scheme, "list, each session", listed, bare, 3)
 
 
 def _bare_list(scheme: str, path: str) -> object:
@@ -137,4 +176,5 @@ def _floor(scheme: str, path: str, key: str) -> tuple[Callable[[], float], Calla
 
 def _case(place: Place, scheme: str, name: str, step: Contestant, floor: Contestant, rounds: int) -> Case:
     what = f"{scheme}: {name}"
-    return Case(what, {"store": step, "bare": floor}, [Figure(what, "store", "bare")], place.rounds(rounds))
+    figure = Figure(what, "store", "bare", _TARGETS.get(what))
+    return Case(what, {"store": step, "bare": floor}, [figure], place.rounds(rounds))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from benchmarks.floors import bare_replace
+from benchmarks.floors import PAUSE, bare_replace, compute
 from benchmarks.harness import Case, Figure, Target, timed
 from benchmarks.material import fill, texts
 from benchmarks.place import Place
@@ -17,7 +17,7 @@ __all__ = ["save"]
 _SIZES = {10: 400, 100: 400, 1_000: 200, 10_000: 100}
 _KEY = "session"
 _PIECE = 64 * 1024
-_TARGET = Target(1.10)
+_TARGET = Target(1.2)
 
 
 def save(place: Place) -> Iterator[Case]:
@@ -25,9 +25,17 @@ def save(place: Place) -> Iterator[Case]:
     for count in place.sizes(_SIZES):
         with place.directory() as path, SessionManager(url("snapshot", path)) as manager:
             contest = _Contest(manager, path, count)
-            figure = Figure(f"1 of {count:,} messages", "save", "system calls", _TARGET)
-            contestants = {"save": contest.save, "system calls": contest.system_calls}
-            yield Case(figure.name, contestants, [figure], place.rounds(_SIZES[count]))
+            what = f"1 of {count:,} messages"
+            figures = [
+                Figure(what, "save", "system calls"),
+                Figure(f"{what}, to a floor that pauses", "save", "after a pause", _TARGET),
+            ]
+            contestants = {
+                "save": contest.save,
+                "system calls": contest.system_calls,
+                "after a pause": contest.paused,
+            }
+            yield Case(what, contestants, figures, place.rounds(_SIZES[count]))
             contest.close()
 
 
@@ -61,6 +69,12 @@ class _Contest:
     def system_calls(self) -> list[float]:
         """Measure writing the bytes of the last save."""
         self._replace()
+        return [self._replace()]
+
+    def paused(self) -> list[float]:
+        """Measure the same, after as much computing as before a save."""
+        self._replace()
+        compute(PAUSE)
         return [self._replace()]
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 
-from benchmarks.harness import Case, Contestant, Figure, timed
+from benchmarks.harness import Case, Contestant, Figure, Target, timed
 from benchmarks.material import texts
 from benchmarks.place import Place
 from benchmarks.storages import SCHEMES, build, path_of, url
@@ -19,6 +19,12 @@ _SESSIONS = 1_000
 _MESSAGES = 100
 #: What is in one message, and what is in most.
 _RARE, _COMMON = "an okapi", "madrid"
+_TARGETS = {
+    ("log", "rare"): Target(2),
+    ("log", "common"): Target(4),
+    ("sqlite", "rare"): Target(3),
+    ("sqlite", "common"): Target(3),
+}
 _QUERY = "SELECT rowid FROM search WHERE search MATCH ? ORDER BY rank LIMIT 20"
 
 
@@ -37,7 +43,12 @@ def search(place: Place) -> Iterator[Case]:
                         "search": lambda m=manager, t=text: [timed(lambda: m.search(t))],
                         "bare": lambda s=scheme, p=path, k=keys, t=text: [timed(lambda: _bare(s, p, k, t))],
                     }
-                    yield Case(what, contestants, [Figure(what, "search", "bare")], place.rounds(5))
+                    yield Case(
+                        what,
+                        contestants,
+                        [Figure(what, "search", "bare", _TARGETS.get((scheme, kind)))],
+                        place.rounds(5),
+                    )
 
 
 def _bare(scheme: str, path: str, keys: list[str], text: str) -> object:

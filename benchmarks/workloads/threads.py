@@ -16,7 +16,7 @@ __all__ = ["threads"]
 
 _THREADS = 16
 _SAVES = 20
-_TARGETS = {"sqlite": Target(1 / 3), "log": Target(1 / 1.8)}
+_TARGETS = {"sqlite": Target(0.4), "log": Target(0.6)}
 
 
 def threads(place: Place) -> Iterator[Case]:

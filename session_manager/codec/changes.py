@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, get_type_hints
 import attrs
 import msgspec
 
-from session_manager.codec.json import DecodeError, encode_json
+from session_manager.codec.json import DecodeError, encode_json, lent
 from session_manager.codec.lines import flaw_of
 from session_manager.model.changes import (
     UNCHANGED,
@@ -79,7 +79,7 @@ class NewMessage(msgspec.Struct, omit_defaults=True, gc=False):
 
 def _new(messages: Sequence[Message]) -> list[NewMessage]:
     return [
-        NewMessage(one.created_at, one._object, dict(one._metadata) if one._metadata else None, one.ref)
+        NewMessage(one.created_at, lent(one._object), dict(one._metadata) if one._metadata else None, one.ref)
         for one in messages
     ]
 
@@ -168,6 +168,9 @@ def encode_changes(changes: Sequence[Change]) -> bytes:
 
 
 def _struct_of(change: Change) -> msgspec.Struct:
+    if type(change) is Append:
+        append: msgspec.Struct = AppendStruct(change.at, _new(change.messages), change.turn, change.guard)
+        return append
     kind = _KINDS[type(change)]
     values = list(kind.values_of(change))
     for number, write in kind.writes:

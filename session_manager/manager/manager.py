@@ -61,7 +61,8 @@ from session_manager.manager.turn_locks import TurnLocks
 from session_manager.manager.validation import Incoming
 from session_manager.manager.write_through import WriteThrough
 from session_manager.model.changes import Append, Change, Replace, SetSummary, UpdateMetadata
-from session_manager.model.ids import Ids, cleared, random_id
+from session_manager.model.ids import checked as checked_ids
+from session_manager.model.ids import cleared, random_id
 from session_manager.model.json_value import EMPTY_OBJECT, checked_text, json_object
 from session_manager.model.key import check_key
 from session_manager.model.message import PARTS, Message, MessageParts
@@ -199,7 +200,7 @@ class SessionManager(Resource):
         budget = None if max_resident_bytes is None else Budget(max_resident_bytes)
         self._residents = Residents(
             _store(storage, read_only=read_only),
-            Ids(random_id),
+            checked_ids(random_id),
             owns_store=not isinstance(storage, Store),
             read_only=read_only,
             archive=archive,

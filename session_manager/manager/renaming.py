@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import attrs
+from msgspec.structs import replace
 
 from session_manager.errors import (
     ConflictError,
@@ -52,9 +53,7 @@ class Renaming(Resource):
                 raise SessionNotFoundError(key)
             if new_key in residents.by_key:
                 raise SessionExistsError(new_key)
-            renamed = attrs.evolve(
-                entry, session=entry.session._with(key=new_key), durable=entry.durable._with(key=new_key)
-            )
+            renamed = replace(entry, session=entry.session._with(key=new_key), durable=entry.durable._with(key=new_key))
             residents.deleted(key, stored=False)
             return residents.put_new(new_key, renamed).session
 

@@ -46,14 +46,14 @@ class Saving(Resource):
 
     def save(self, key: str) -> bool:
         """Save a session, and say whether something was written."""
-        entry, store = self._residents.peek(key), self._residents.store
-        if not self._residents.is_stored or entry is None or not entry.dirty:
+        residents, reports = self._residents, self._residents.reports
+        lock = residents.lock_to_save(key)
+        if lock is None:
             return False
-        reports = self._residents.reports
         try:
-            with self._residents.lock_of(key):
-                self._residents.check_not_closed()
-                return self._save(store, key)
+            with lock:
+                residents.check_not_closed()
+                return self._save(residents.store, key)
         finally:
             if reports.waiting:
                 reports.deliver()

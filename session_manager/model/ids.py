@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from session_manager.errors import InvalidMessageError
 
-__all__ = ["Ids", "began_by_clear", "cleared", "random_id", "renewed"]
+__all__ = ["Ids", "began_by_clear", "checked", "cleared", "random_id", "renewed"]
 
 #: The characters that every format and database holds unescaped: printable ASCII, but for the space, ``"`` and the backslash.
 _FITTING = re.compile(r"[!#-\[\]-~]{1,128}\Z")
@@ -37,6 +37,14 @@ def began_by_clear(generation: str) -> bool:
 def renewed(generation: str) -> str:
     """Return another generation for a session that is restored: it is no later state of any that a manager may have in RAM."""
     return cleared(random_id()) if began_by_clear(generation) else random_id()
+
+
+def checked(make: Callable[[], str]) -> Callable[[], str]:
+    """Return a function that gives new ids, each of them checked unless it is our own.
+
+    :param make: as for `Ids`.
+    """
+    return make if make is random_id else Ids(make)
 
 
 class Ids:

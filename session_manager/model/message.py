@@ -152,14 +152,13 @@ class Message(_Marks):
         metadata: Mapping[str, Any] | None,
         ref: str | None,
     ) -> None:
-        self.__attrs_init__(
-            checked,
-            utc_now() if created_at is None else utc(created_at, "created_at"),
-            EMPTY_OBJECT if metadata is None else json_object(metadata) or JsonObject(),
-            None if ref is None else checked_text(ref, "ref", empty=False),
-            None,
-            None,
-        )
+        at = utc_now() if created_at is None else utc(created_at, "created_at")
+        _set_object(self, checked)
+        _set_created_at(self, at)
+        _set_metadata(self, EMPTY_OBJECT if metadata is None else json_object(metadata) or JsonObject())
+        _set_ref(self, None if ref is None else checked_text(ref, "ref", empty=False))
+        _set_position(self, None)
+        _set_turn(self, None)
         if created_at is None:
             _set_is_untimed(self, True)
 
@@ -425,9 +424,10 @@ def _check_parts(name: object, tool_calls: object, tool_call_id: object) -> None
     """Refuse parts that no provider takes; `Message.from_dict` takes any."""
     if tool_calls is not None and not isinstance(tool_calls, list):
         raise InvalidMessageError("tool_calls", f"must be a list, not {type(tool_calls).__name__}")
-    for field, value in (("name", name), ("tool_call_id", tool_call_id)):
-        if value is not None and not isinstance(value, str):
-            raise InvalidMessageError(field, f"must be a string, not {type(value).__name__}")
+    if name is not None and not isinstance(name, str):
+        raise InvalidMessageError("name", f"must be a string, not {type(name).__name__}")
+    if tool_call_id is not None and not isinstance(tool_call_id, str):
+        raise InvalidMessageError("tool_call_id", f"must be a string, not {type(tool_call_id).__name__}")
 
 
 def _extra(extra: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -137,9 +137,21 @@ class Session(AsDict):
 
     def _with(self, **fields: Any) -> Session:
         """Return this session with other fields, which are trusted (`attrs.evolve` costs three times as much)."""
-        session: Session = object.__new__(Session)
-        for read, write in _SLOTS:
-            write(session, read(self))
+        session = _new_session(Session)
+        _set_key(session, self.key)
+        _set_generation(session, self.generation)
+        _set_created(session, self.created)
+        _set_updated(session, self.updated)
+        _set_messages(session, self.messages)
+        _set_summary(session, self.summary)
+        _set_metadata(session, self._metadata)
+        _set_end(session, self.end)
+        _set_refs(session, self.refs)
+        _set_revision(session, self.revision)
+        _set_expires_after(session, self.expires_after)
+        _set_archived(session, self._archived)
+        _set_token(session, self._token)
+        _set_parted(session, self._parted)
         for name, value in fields.items():
             _WRITERS[name](session, value)
         return session
@@ -162,10 +174,22 @@ class Session(AsDict):
         )
 
 
-_DESCRIPTORS = {field.name: getattr(Session, field.name) for field in attrs.fields(Session)}
-
-
-_SLOTS = [(slot.__get__, slot.__set__) for slot in _DESCRIPTORS.values()]
-
-
-_WRITERS = {name: slot.__set__ for name, slot in _DESCRIPTORS.items()}
+# The slots' own setters: every call copies a session, at a quarter of what `attrs.evolve` costs.
+_WRITERS = {field.name: getattr(Session, field.name).__set__ for field in attrs.fields(Session)}
+(
+    _set_key,
+    _set_generation,
+    _set_created,
+    _set_updated,
+    _set_messages,
+    _set_summary,
+    _set_metadata,
+    _set_end,
+    _set_refs,
+    _set_revision,
+    _set_expires_after,
+    _set_archived,
+    _set_token,
+    _set_parted,
+) = _WRITERS.values()
+_new_session = object.__new__

@@ -10,11 +10,11 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, Final, TypeVar, overload
 
 T = TypeVar("T")
 
-__all__ = ["View"]
+__all__ = ["EMPTY", "View"]
 
 
 class View(Sequence[T]):
@@ -55,6 +55,8 @@ class View(Sequence[T]):
         The list is copied if another view has grown it past this one's end, or is growing it now. The lock is never waited
         for: a signal handler would hang here.
         """
+        if self._start == self._stop:
+            return View(new)
         grown = False
         if self._growing.acquire(blocking=False):
             try:
@@ -99,6 +101,9 @@ class View(Sequence[T]):
     def __len__(self) -> int:
         return self._stop - self._start
 
+    def __bool__(self) -> bool:
+        return self._stop > self._start
+
     def __iter__(self) -> Iterator[T]:
         return iter(self._items[self._start : self._stop])
 
@@ -115,10 +120,10 @@ class View(Sequence[T]):
             if step == 1:
                 return self._window(self._start + start, self._start + max(start, stop))
             return View(self.to_list()[index])
-        number = index + len(self) if index < 0 else index
-        if not 0 <= number < len(self):
+        place = index + (self._start if index >= 0 else self._stop)
+        if not self._start <= place < self._stop:
             raise IndexError("index out of range")
-        return self._items[self._start + number]
+        return self._items[place]
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, View):
@@ -135,3 +140,7 @@ class View(Sequence[T]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return View, (self.to_list(),)
+
+
+#: A view of nothing, which all may share: nothing is ever appended in its place.
+EMPTY: Final[View[Any]] = View()

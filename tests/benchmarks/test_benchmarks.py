@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from benchmarks import pages
 from benchmarks.__main__ import main
 from benchmarks.environment import discards, file_system
+from benchmarks.floors import BareDatabase
 from benchmarks.harness import Case, Figure, Measured, Samples, Target, measure
 from benchmarks.peers import durability
 from benchmarks.peers.comparison import against_peers, compare
@@ -24,7 +25,7 @@ from benchmarks.peers.durability import Examined, examine
 from benchmarks.peers.worker import CONTENDERS, Worker
 from benchmarks.place import Place
 from benchmarks.report import document, peers_table, table
-from benchmarks.workloads import WORKLOADS
+from benchmarks.workloads import GOALS, WORKLOADS
 from tests.support.places import ROOT
 
 pytestmark = pytest.mark.once
@@ -62,6 +63,8 @@ def test_a_target_is_met_by_the_ratio_or_by_the_value_itself(subject, floor, lim
     assert one.met is (one.ratio <= limit)
     assert measured(subject, floor, target=Target(limit, of="value")).met is (one.subject.median <= limit)
     assert measured(subject, floor).met is None
+    least = measured(subject, floor, target=Target(limit), statistic="least")
+    assert (least.value, least.ratio) == (min(subject), min(subject) / min(floor))
     tail = measured(subject, floor, target=Target(limit), statistic="p99")
     assert tail.ratio == tail.subject.p99 / tail.floor.p99
     assert tail.met is (tail.ratio <= limit)
@@ -103,6 +106,24 @@ def test_the_command_writes_what_it_prints(tmp_path, capsys):
     assert f"discards: {found['environment']['discards']}" in printed.out
     assert "history: 10,000 messages" in printed.err
     assert os.listdir(tmp_path) == ["figures.json"]
+
+
+def test_the_goals_are_the_figures_that_have_a_target(tmp_path, capsys):
+    main(["history", "--goals", "--quick", "--dir", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "10,000 messages" in printed
+    assert "1.5 x" in printed
+    assert "1,000 messages  " not in printed.replace("10,000 messages", "")
+    assert set(GOALS) <= set(WORKLOADS)
+
+
+def test_the_floor_of_a_database_checks_what_it_changes(tmp_path):
+    floor = BareDatabase(str(tmp_path / "floor.db"))
+    assert floor.insert() > 0
+    floor._position += 1
+    with pytest.raises(ValueError, match="another writer"):
+        floor.insert()
+    floor.close()
 
 
 @pytest.mark.parametrize("name", [OURS[0], *(pytest.param(name, marks=pytest.mark.long) for name in OURS[1:])])

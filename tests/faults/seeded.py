@@ -501,7 +501,7 @@ SQLITE = (
         "stores/sqlite/test_sqlite_files.py::test_deleted_text_that_was_archived_is_in_no_file",
         sqlite_writes,
         "write_plan",
-        ("connection.execute(_NOTE_ARCHIVED_GARBAGE, (key, *commit.spared))", "pass"),
+        ("connection.execute(_NOTE_ARCHIVED_GARBAGE, (key, *spared))", "pass"),
     ),
     seeded(
         "the index keeps deleted sessions' archived text",
@@ -692,8 +692,8 @@ MANAGER = (
         "a lock that is held is swept away",
         "manager/test_locks.py::test_a_lock_that_is_held_survives_the_sweep_of_those_that_are_not",
         locks.KeyedLocks,
-        "locks_of",
-        ("dict(filter(_is_used, self._locks.items()))", "{key: self._locks[key] for key in keys}"),
+        "_sweep",
+        ("dict(filter(_is_used, self._locks.items()))", "{}"),
     ),
     seeded(
         "one more may wait for a turn",

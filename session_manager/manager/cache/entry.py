@@ -15,7 +15,9 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 
 import attrs
+from msgspec.structs import replace
 
+from session_manager.frozen import Frozen
 from session_manager.model.archive import archived, dropped, kept
 from session_manager.model.batch import Batch, flattened
 from session_manager.model.changes import Append, Change, Clear, Witness, apply, fold, settled
@@ -24,7 +26,7 @@ from session_manager.model.rebase import rebase, taken_back
 from session_manager.model.recovery import Loss
 from session_manager.model.session import Session
 from session_manager.model.thinning import is_thinnable, thinned
-from session_manager.model.view import View
+from session_manager.model.view import EMPTY, View
 from session_manager.stores.contract import Commit, token_digest
 
 __all__ = ["Entry"]
@@ -35,8 +37,7 @@ _SLACK = 8
 _FEWEST = 3
 
 
-@attrs.frozen(eq=False, repr=False)
-class Entry:
+class Entry(Frozen, frozen=True):
     """A session in RAM."""
 
     #: The session that the manager shows.
@@ -44,11 +45,11 @@ class Entry:
     #: The session as it was last durable. One that never was is of revision 0, and without messages, unless it is a copy.
     durable: Session
     #: The calls since then, in order.
-    pending: View[Change] = attrs.field(factory=View)
+    pending: View[Change] = EMPTY
     #: A write under way, or whose outcome is unknown.
     unknown: Commit | None = None
     #: What was archived, where there is no store that keeps it, in the order in which it was dropped.
-    archive: View[Message] = attrs.field(factory=View)
+    archive: View[Message] = EMPTY
     #: How many pending changes were left when they were thinned out last.
     least: int = 0
     #: How many pending changes that write carries, a batch as one.
@@ -79,7 +80,7 @@ class Entry:
             session = session._with(revision=self.session.revision + 1)
             changes = change.changes if isinstance(change, Batch) else (change,)
             is_cleared = isinstance(change, Clear) or (len(changes) > 1 and Clear in map(type, changes))
-            left: View[Message] = View() if is_cleared else self.archive
+            left: View[Message] = EMPTY if is_cleared else self.archive
             new = [one for _, one in dropped(self.session, changes)] if archive else []
             return Entry(session, session, self.pending, archive=left.appended(new) if new else left)
         pending = self.pending.appended((change,))
@@ -94,8 +95,8 @@ class Entry:
         frozen, changes = self.pending[: self.frozen], self.pending[self.frozen :]
         left = thinned(changes)
         if len(left) == len(changes):
-            return attrs.evolve(self, least=len(left))
-        return attrs.evolve(self, pending=View([*frozen, *left]), least=len(left))
+            return replace(self, least=len(left))
+        return replace(self, pending=View([*frozen, *left]), least=len(left))
 
     def commit(self, token: str, *, archive: bool = False) -> Commit:
         """Freeze the pending changes, and return the commit to write.

@@ -12,11 +12,10 @@ A caller that changes what is in RAM ends in one assignment.
 
 from __future__ import annotations
 
-import operator
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import attrs
@@ -30,7 +29,6 @@ __all__ = ["KeyedLocks", "RamLock"]
 _SWEEP = 16
 
 _Reference: TypeAlias = "weakref.ref[threading.RLock]"
-_referent: Callable[[_Reference], threading.RLock | None] = operator.methodcaller("__call__")
 
 
 def _is_used(item: tuple[str, _Reference]) -> bool:
@@ -77,6 +75,13 @@ class RamLock(Resource):
         return self._lock
 
 
+class _Thread(threading.local):
+    """What one thread was given: a thread asks for a lock before it takes it, so it holds no other."""
+
+    def __init__(self) -> None:
+        self.given: list[_Reference] = []
+
+
 @attrs.define(eq=False, repr=False)
 class KeyedLocks(Resource):
     """A lock for each key, which exists while a thread uses it. Not re-entrant.
@@ -88,6 +93,21 @@ class KeyedLocks(Resource):
     #: References without callbacks: an interrupt inside of a callback would be swallowed. The dead ones are swept.
     _locks: dict[str, _Reference] = attrs.field(factory=dict)
     _sweep_at: int = _SWEEP
+    _thread: _Thread = attrs.field(factory=_Thread)
+
+    def lock_of(self, key: str) -> threading.RLock:
+        """Return the C lock of one key, for ``with``: as `locks_of`, and quicker.
+
+        :raises ForkedError: as `RamLock.check_process` does.
+        :raises ReentrantCallError: as `locks_of` does.
+        """
+        with self._lock.checked:
+            return self.given(key)
+
+    def given(self, key: str) -> threading.RLock:
+        """Return the lock of one key, as `lock_of` does. Requires the lock of the table."""
+        self._check_none_is_mine()
+        return self._given(key)
 
     def locks_of(self, keys: Iterable[str]) -> list[threading.RLock]:
         """Return the C locks of some keys, each once, for ``with``, in the order in which to take them.
@@ -99,24 +119,42 @@ class KeyedLocks(Resource):
             wait for a thread that waits for the first.
         """
         with self._lock.checked:
-            if any(map(is_mine, filter(None, map(_referent, self._locks.values())))):
-                raise ReentrantCallError
-            locks = []
-            for key in sorted(set(keys)):
-                reference = self._locks.get(key)
-                lock = None if reference is None else reference()
-                if lock is None:
-                    lock = threading.RLock()
-                    self._locks[key] = weakref.ref(lock)
-                locks.append(lock)
-            if len(self._locks) > self._sweep_at:
-                self._locks = dict(filter(_is_used, self._locks.items()))
-                self._sweep_at = 2 * len(self._locks) + _SWEEP
-            return locks
+            self._check_none_is_mine()
+            return [self._given(key) for key in sorted(set(keys))]
 
     def check_none_is_mine(self) -> None:
         """Raise `ReentrantCallError` if this thread holds the lock of any key, as `locks_of` would."""
-        self.locks_of(())
+        with self._lock.checked:
+            self._check_none_is_mine()
+
+    def _check_none_is_mine(self) -> None:
+        """Look at the locks that this thread was given, and that are still in use; forget the others."""
+        given = self._thread.given
+        for reference in given:
+            lock = reference()
+            if lock is not None and is_mine(lock):
+                raise ReentrantCallError
+        if given:
+            given[:] = [reference for reference in given if reference() is not None]
+
+    def _given(self, key: str) -> threading.RLock:
+        """Give this thread the lock of a key. Requires the lock of the table."""
+        reference = self._locks.get(key)
+        lock = None if reference is None else reference()
+        if reference is None or lock is None:
+            lock = threading.RLock()
+            reference = self._locks[key] = weakref.ref(lock)
+            if len(self._locks) > self._sweep_at:
+                self._sweep()
+        given = self._thread.given
+        if reference not in given:
+            given.append(reference)
+        return lock
+
+    def _sweep(self) -> None:
+        """Forget the locks that no thread uses."""
+        self._locks = dict(filter(_is_used, self._locks.items()))
+        self._sweep_at = 2 * len(self._locks) + _SWEEP
 
     def drain(self) -> None:
         """Wait for every thread that holds a lock. A thread that gets one later must find the manager closed.
@@ -126,5 +164,5 @@ class KeyedLocks(Resource):
         with self._lock.checked:
             keys = list(self._locks)
         for key in keys:
-            with self.locks_of((key,))[0]:
+            with self.lock_of(key):
                 pass

@@ -135,12 +135,21 @@ class Residents(Resource):
         """Return the keyed lock of a session, for ``with``: once you hold it, `check_not_closed`.
 
         :raises WouldWaitError: as `check_may_wait` does.
-        :raises ReentrantCallError: if this thread holds the lock of any key, as `KeyedLocks.locks_of` says.
+        :raises ReentrantCallError: if this thread holds the lock of any key, as `KeyedLocks.lock_of` says.
         :raises ForkedError: in a child process.
         """
         if self.is_stored:
             check_may_wait()
-        return self.keyed.locks_of((key,))[0]
+        return self.keyed.lock_of(key)
+
+    def lock_to_save(self, key: str) -> threading.RLock | None:
+        """Return the keyed lock of a session as `lock_of` does; `None` if there is nothing to save."""
+        with self.lock.checked:
+            entry = self.by_key.get(key)
+            if entry is None or not self.is_stored or not entry.dirty:
+                return None
+            check_may_wait()
+            return self.keyed.given(key)
 
     def peek(self, key: str) -> Entry | None:
         """Return the entry of a session in RAM, if it is there: also while the manager is being closed, and without counting as a use."""

@@ -28,7 +28,7 @@ _LONGEST_STEM = 200
 _HEAD = 120
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])\Z")
 _HASHED = re.compile(r".{120}~~[0-9a-f]{64}\Z", re.DOTALL)
-_TOKEN = re.compile(rb"[a-z0-9-]|__|_([a-z])|~([0-9a-f]{2})")
+_ESCAPE = re.compile(r"__|_([a-z])|~([0-9a-f]{2})")
 
 
 def _encoded(byte: int) -> str:
@@ -42,7 +42,8 @@ def _encoded(byte: int) -> str:
     return f"~{byte:02x}"
 
 
-_ENCODED = [_encoded(byte) for byte in range(256)]
+#: For `str.translate` of bytes that were decoded as Latin-1, whose characters are the bytes.
+_ENCODED = {byte: _encoded(byte) for byte in range(256)}
 
 
 @lru_cache(maxsize=64)
@@ -51,8 +52,12 @@ def file_name(key: str, suffix: str) -> str:
 
     No two keys share a file, on any file system.
     """
+    return _file_name(key, suffix)
+
+
+def _file_name(key: str, suffix: str) -> str:
     data = key.encode()
-    stem = "".join([_ENCODED[byte] for byte in data])
+    stem = data.decode("latin-1").translate(_ENCODED)
     if len(stem) > _LONGEST_STEM:
         return f"{stem[:_HEAD]}~~{hashlib.sha256(data).hexdigest()}{suffix}"
     if _DEVICE.match(stem):
@@ -72,27 +77,16 @@ def key_of(name: str, suffix: str) -> str | None:
     stem = name[: -len(suffix)]
     if not stem.isascii():
         return None
-    decoded = bytearray()
-    end = 0
-    for token in _TOKEN.finditer(stem.encode()):
-        if token.start() != end:
-            return None
-        end = token.end()
-        upper, byte = token.groups()
-        if byte is not None:
-            decoded.append(int(byte, 16))
-        elif upper is not None:
-            decoded += upper.upper()
-        else:
-            decoded += token.group()[:1]
-    if end != len(stem):
-        return None
-    return _confirmed(bytes(decoded), name, suffix)
-
-
-def _confirmed(data: bytes, name: str, suffix: str) -> str | None:
     try:
-        key = check_key(data.decode())
+        key = check_key(_ESCAPE.sub(_decoded, stem).encode("latin-1").decode())
     except (UnicodeDecodeError, InvalidKeyError):
         return None
-    return key if file_name(key, suffix) == name else None
+    # What is no escape stays as it is: a stem that is not a key's is told by the name that its key would have.
+    return key if _file_name(key, suffix) == name else None
+
+
+def _decoded(escape: re.Match[str]) -> str:
+    upper, byte = escape.groups()
+    if byte is not None:
+        return chr(int(byte, 16))
+    return "_" if upper is None else str(upper).upper()

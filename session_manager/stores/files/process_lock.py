@@ -31,12 +31,16 @@ class ProcessLock(LockFile):
     `release` is harmless when the lock is not held, so that an interrupt at any point is mended by calling it again.
     """
 
+    #: Whether it was asked for since it was let go of.
+    _may_be_held = False
+
     def acquire(self, timeout: float) -> bool:
         """Take the lock; return whether it was free in time.
 
         :param timeout: how many seconds to wait, at most.
         :raises StorageError: if the file system cannot lock.
         """
+        self._may_be_held = True
         end = None
         pause = _FIRST_PAUSE
         while not self._attempt():
@@ -63,7 +67,7 @@ class ProcessLock(LockFile):
 
     def release(self) -> None:
         """Let go of the lock, if it is held."""
-        if self._fd < 0:
+        if self._fd < 0 or not self._may_be_held:
             return
         if not _HAS_FLOCK:  # pragma: no cover - Windows
             import filelock  # as above
@@ -71,3 +75,4 @@ class ProcessLock(LockFile):
             filelock.unlock_descriptor(self._fd)
         else:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
+        self._may_be_held = False

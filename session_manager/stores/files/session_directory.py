@@ -348,7 +348,7 @@ def reading(files: Files, key: str, name: str, decoded: Callable[[str], tuple[st
     :raises UnsupportedFormatError: if a newer version wrote it.
     :raises StorageError: if it cannot be read.
     """
-    path = os.path.join(files.path, name)
+    path = f"{files.path}{os.sep}{name}"
     try:
         found, value = decoded(path)
     except FileNotFoundError:

@@ -246,5 +246,7 @@ class LogAppender(Resource):
 
     def _close(self, fd: int) -> None:
         """Close a descriptor. An error tells nothing new: the bytes were synced before, or the save has failed."""
-        with contextlib.suppress(OSError):
+        try:  # noqa: SIM105 - it runs after the sync of every save
             self._files.close(fd)
+        except OSError:
+            pass

@@ -151,13 +151,13 @@ class LogReader(Resource):
             fd = self._files.open_read(name)
             try:
                 size = self._files.fstat(fd).st_size
-                head = self._files.read_at(fd, len(start), 0)
                 tail = self._files.read_at(fd, MAX_STATE, max(size - MAX_STATE, 0))
+                head = tail if size <= MAX_STATE else self._files.read_at(fd, len(start), 0)
             finally:
                 self._files.close(fd)
         except OSError:
             return None  # reading the file tells why
-        return state_at_end(tail) if head == start else None
+        return state_at_end(tail) if head.startswith(start) else None
 
     def put_mark_back(self) -> None:
         """Create the clean-shutdown marker, unless a file that no call has read ends with a torn record."""

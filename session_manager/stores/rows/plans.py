@@ -19,6 +19,9 @@ __all__ = ["Plan", "Range"]
 #: A range of positions that goes: its start, its stop, and how many messages are in it.
 Range = tuple[int, int, int]
 
+#: Changes that leave every message as it is.
+_ADDING = frozenset((Append, SetSummary, UpdateMetadata))
+
 
 @attrs.frozen(repr=False)
 class Plan:
@@ -49,7 +52,7 @@ class Plan:
         session = commit.session
         dropped: Sequence[Range] = ()
         new: Sequence[Message] = ()
-        if all(isinstance(change, Append | SetSummary | UpdateMetadata) for change in commit.changes):
+        if _ADDING.issuperset(map(type, commit.changes)):
             new = session.messages[session.index(before.end) :]
         elif not commit.archived and all(_is_local(change) for change in commit.changes):
             dropped, new = _touched(before, session, commit.changes)
@@ -61,7 +64,7 @@ class Plan:
     @property
     def clears(self) -> bool:
         """Whether the text of dropped messages must be erased."""
-        return any(isinstance(change, Clear) for change in self.commit.changes)
+        return Clear in map(type, self.commit.changes)
 
 
 def _is_local(change: Change) -> bool:

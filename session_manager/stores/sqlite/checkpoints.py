@@ -12,6 +12,8 @@ _log = logging.getLogger("session_manager")
 
 #: A longer log is moved into the database.
 _CHECKPOINT_BYTES = 4 * 1024 * 1024
+#: The size of the log is looked at whenever so much may have been written: other processes write to it, and to the same pages.
+_LOOK_BYTES = 512 * 1024
 #: A changed row takes roughly two pages in the log: its own and one of an index.
 _BYTES_PER_CHANGE = 2 * 4096
 _TRUNCATE_SECONDS = 0.25
@@ -28,13 +30,15 @@ class Checkpoints:
         self._path = path
         self._busy_timeout = busy_timeout
         self._changes = 0
+        #: How many changes there were when the size of the log was looked at last.
+        self._looked = 0
         self._size = 0
         #: Whether a reader prevented that the log was emptied.
         self._truncate_again = False
 
     def begin_with_another_writer(self) -> None:
         """Note that a new connection writes, which counts its changes from 0."""
-        self._changes = 0
+        self._changes = self._looked = 0
 
     def is_log_long(self) -> bool:
         """Say whether an earlier process left a log that should be moved."""
@@ -48,10 +52,14 @@ class Checkpoints:
         :returns: whether the log is empty now.
         """
         truncate = truncate or self._truncate_again
-        changes, size = writer.total_changes, self._log_size()
+        changes = writer.total_changes
         written = (changes - self._changes) * _BYTES_PER_CHANGE
-        if not truncate and max(written, size - self._size) < _CHECKPOINT_BYTES:
-            return False
+        if not truncate and written < _CHECKPOINT_BYTES:
+            if changes - self._looked < _LOOK_BYTES // _BYTES_PER_CHANGE:
+                return False
+            self._looked = changes
+            if self._log_size() - self._size < _CHECKPOINT_BYTES:
+                return False
         wait = 0.0 if self._truncate_again else _TRUNCATE_SECONDS
         try:
             writer.execute(f"PRAGMA busy_timeout = {int(wait * 1000)}")
@@ -62,7 +70,7 @@ class Checkpoints:
             _log.warning("%s: no checkpoint: %s", self._path, error)
         finally:
             writer.execute(f"PRAGMA busy_timeout = {int(self._busy_timeout * 1000)}")
-        self._changes, self._size = changes, self._log_size()
+        self._changes, self._looked, self._size = changes, changes, self._log_size()
         return self._size == 0
 
     def _log_size(self) -> int:

@@ -16,7 +16,7 @@ later ones, so a later question about their outcome gets a final answer.
 
 from __future__ import annotations
 
-import contextlib
+import operator
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -86,12 +86,25 @@ class Request(Resource):
     def wake(self) -> None:
         """Let the waiting thread look again."""
         if self._gate.locked():
-            with contextlib.suppress(RuntimeError):
+            try:  # noqa: SIM105 - it runs after the sync of every save
                 self._gate.release()
+            except RuntimeError:
+                pass
 
 
 class _UndoneError(Exception):
     """The transaction must be undone. The cause says why."""
+
+
+_is_done: Callable[[Request], bool] = operator.attrgetter("done")
+
+
+def _are_done(requests: Sequence[Request]) -> bool:
+    return all(map(_is_done, requests))
+
+
+def _has_erased(request: Request) -> bool:
+    return request.erases and request.error is None and request.result is not False
 
 
 class GroupCommit(Resource):
@@ -122,14 +135,14 @@ class GroupCommit(Resource):
             self._waiting.update(dict.fromkeys(requests))
             if list(self._waiting)[:1] != requests[:1]:
                 requests[0].wait()
-            if not all(request.done for request in requests):
+            if not _are_done(requests):
                 with self._leader:
                     self._led(requests)
         finally:
             for request in requests:
                 self._waiting.pop(request, None)
             self._wake_next()
-            if not all(request.done or request.has_landed for request in requests):
+            if not _are_done(requests) and not all(request.done or request.has_landed for request in requests):
                 self._let_finish()
 
     def _let_finish(self) -> None:
@@ -140,7 +153,7 @@ class GroupCommit(Resource):
     def _led(self, requests: Sequence[Request]) -> None:
         try:
             self._leading = True
-            if not all(request.done for request in requests):
+            if not _are_done(requests):
                 self._lead()
         finally:
             self._leading = False
@@ -195,8 +208,11 @@ class GroupCommit(Resource):
 
     def _arrived(self, batch: list[Request]) -> Sequence[Request]:
         """Return the requests in line that are in no batch yet. More may have come while a batch ran."""
+        waiting = list(self._waiting)
+        if waiting == batch:
+            return ()
         there = set(batch)
-        return [request for request in list(self._waiting) if not request.done and request not in there]
+        return [request for request in waiting if not request.done and request not in there]
 
     def _transact(self, batch: list[Request], more: Callable[[list[Request]], Sequence[Request]]) -> Exception | None:
         """Run requests in one transaction; return the error that undid it: then no request is done, and nothing has changed.
@@ -236,8 +252,7 @@ class GroupCommit(Resource):
             self._waiting.pop(request, None)
             request.wake()
         if failure is None:
-            erased = any(request.erases and request.error is None and request.result is not False for request in batch)
-            self._database.checkpoint(truncate=erased)
+            self._database.checkpoint(truncate=any(map(_has_erased, batch)))
 
     def _mark(self) -> None:
         try:

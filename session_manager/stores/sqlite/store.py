@@ -259,18 +259,17 @@ class SQLiteStore(Store):
         """Return the request that writes a commit, encoded as far as possible."""
         self._check_writable()
         key, planned, state = commit.session.key, Plan.of(commit), encode_state_row(commit.session)
-
-        def write(connection: sqlite3.Connection) -> None:
-            plan = planned or Plan.over(commit, load_base(connection, commit))
-            write_plan(plan, state, connection, indexed=self.indexed)
-
         clears = planned is None or planned.clears
         has_landed = partial(_has_landed, key=key, digest=commit.session._token) if commit.token else None
 
         def work(connection: sqlite3.Connection) -> None:
             if commit.token in self._voided:
                 raise ConflictError(key, commit.base, read_version(connection, key), "it was said not to have landed")
-            self._undamaged(key, partial(write, connection))
+            try:
+                plan = planned or Plan.over(commit, load_base(connection, commit))
+                write_plan(plan, state, connection, indexed=self.indexed)
+            except DamageError as error:
+                raise_alone(CorruptSessionError(key, self.path, None, str(error)))
 
         return Request(key, work, has_landed, clears, commit.doubt)
 

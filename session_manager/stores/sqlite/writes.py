@@ -118,9 +118,10 @@ def write_plan(plan: Plan, state: EncodedState, connection: sqlite3.Connection, 
         # A token for each revision: after a storage went back, the write of what was lost may leave some out.
         skipped = min(max(commit.session.revision - base.revision - 1, 0), MAX_TOKENS)
         connection.execute(_UPDATE_SESSION, (*state, bytes(skipped * TOKEN_BYTES) + digest, key))
-    if commit.spared is not None and base is not None:
-        connection.execute(_NOTE_ARCHIVED_GARBAGE, (key, *commit.spared))
-        connection.execute(_DELETE_ARCHIVED, (key, *commit.spared))
+    spared = None if base is None else commit.spared
+    if spared is not None:
+        connection.execute(_NOTE_ARCHIVED_GARBAGE, (key, *spared))
+        connection.execute(_DELETE_ARCHIVED, (key, *spared))
     for first, stop, count in plan.dropped:
         connection.execute(_NOTE_GARBAGE, (key, first, stop))
         if connection.execute(_DELETE_LINES, (key, first, stop)).rowcount != count:
