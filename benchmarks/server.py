@@ -15,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 import attrs
@@ -65,9 +65,10 @@ class Server:
 
 
 @contextmanager
-def serving(path: str) -> Iterator[Server]:
+def serving(path: str, **settings: str) -> Iterator[Server]:
     """Give a server for a block: the one of `VARIABLE`, or one of its own in a directory, which is stopped and removed.
 
+    :param settings: of one of its own, as in ``postgresql.conf``.
     :raises NoServerError: without psycopg, or if there is none, and its programs are missing.
     """
     try:
@@ -86,13 +87,16 @@ def serving(path: str) -> Iterator[Server]:
             os.chmod(path, 0o711)  # noqa: S103 - its user has to get there
             os.chown(where, user.pw_uid, user.pw_gid)
         run = _as(user, where)
-        subprocess.run(  # noqa: S603 - the server's own program
+        made = subprocess.run(  # noqa: S603 - the server's own program
             [os.path.join(programs, "initdb"), "-D", data, "-U", "tester", "-A", "trust", "-E", "UTF8", "--locale=C"],
-            stdout=subprocess.DEVNULL,
-            check=True,
+            capture_output=True,
+            text=True,
+            check=False,
             **run,
         )
-        with _started(os.path.join(programs, "postgres"), data, run) as server:
+        if made.returncode:
+            raise NoServerError(f"initdb: {made.stderr.strip()[-500:]}")
+        with _started(os.path.join(programs, "postgres"), data, run, settings) as server:
             yield server
     finally:
         shutil.rmtree(where)
@@ -100,12 +104,12 @@ def serving(path: str) -> Iterator[Server]:
 
 
 @contextmanager
-def _started(program: str, data: str, run: dict[str, object]) -> Iterator[Server]:
+def _started(program: str, data: str, run: dict[str, object], settings: Mapping[str, str]) -> Iterator[Server]:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
-    settings = {"unix_socket_directories": "", "listen_addresses": "127.0.0.1"}
-    chosen = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    ours = {"unix_socket_directories": "", "listen_addresses": "127.0.0.1", **settings}
+    chosen = [part for name, value in ours.items() for part in ("-c", f"{name}={value}")]
     with open(f"{data}.log", "ab") as log:
         process = subprocess.Popen([program, "-D", data, "-p", str(port), *chosen], stdout=log, stderr=log, **run)  # type: ignore[call-overload] # noqa: S603 - the same
     try:

@@ -266,7 +266,7 @@ class Saving(Resource):
         """
         key, residents = commit.session.key, self._residents
         landed = store.landed(commit)
-        if landed is None and not give_up:
+        if landed is None and not give_up and not commit.is_told_by_refs(store.load(key)):
             reason = "nobody can tell any more whether the last save landed: reload it"
             raise ConflictError(key, commit.base, store.version(key), reason)
         if landed:

@@ -9,8 +9,8 @@ from functools import lru_cache
 import attrs
 
 from session_manager.model.archive import NOTHING, Dropped, kept
-from session_manager.model.changes import Change, Spare
-from session_manager.model.session import Session, Version
+from session_manager.model.changes import Append, Change, Spare
+from session_manager.model.session import MAX_REFS, Session, Version
 
 __all__ = ["MAX_TOKENS", "TOKEN_BYTES", "Commit", "Doubt", "has_parted", "token_digest"]
 
@@ -81,6 +81,21 @@ class Commit:
             return None
         # The store keeps the tokens of all writes since the base, unless there were too many.
         return False if version.revision - self.base.revision < MAX_TOKENS else None
+
+    def is_told_by_refs(self, session: Session | None) -> bool:
+        """Say whether a session's refs tell if this write is in it: then it may be made again over that, and nothing comes twice.
+
+        They do if the write consists of turns with refs, and the session remembers all refs since the base.
+
+        :param session: as it is stored, at a later revision than the base, so that the write cannot land any more.
+        """
+        turns = [change.turn for change in self.changes if isinstance(change, Append) and change.turn is not None]
+        if len(turns) < len(self.changes) or session is None or self.base is None:
+            return False
+        if session.generation != self.base.generation or session.revision <= self.base.revision:
+            return False
+        # The oldest ref goes first: if one of the base's is the oldest, none that came later has gone.
+        return len(session.refs) < MAX_REFS or session.refs[0] in self.session.refs[: -len(turns)]
 
     @property
     def spared(self) -> Spare | None:

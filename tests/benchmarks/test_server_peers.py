@@ -17,7 +17,7 @@ from benchmarks.server_peers.comparison import TakingPart, compare_turns, examin
 from benchmarks.server_peers.conversation import Conversation
 from benchmarks.server_peers.worker import CONTENDERS
 from tests.support.places import ROOT
-from tests.support.postgres import needs_programs, shared_url
+from tests.support.postgres import shared_url
 
 pytestmark = pytest.mark.once
 
@@ -95,19 +95,24 @@ def test_without_a_server_the_command_says_so(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.long
-def test_a_server_of_its_own_is_stopped_and_removed(tmp_path, monkeypatch):
-    needs_programs()
-    monkeypatch.delenv(server.VARIABLE, raising=False)
-    for path in tmp_path.parents:  # the server's own user has to get there
-        if path.stat().st_uid == os.getuid() and path != Path("/"):
-            path.chmod(path.stat().st_mode | 0o011)
-    with serving(str(tmp_path)) as one:
+def test_a_server_of_its_own_is_stopped_and_removed(server_path):
+    with serving(str(server_path)) as one:
         with one.database("a b") as url:
             assert url.endswith("/a b")
         assert one.run("SHOW synchronous_commit") == [("on",)]
         assert os.path.isdir(f"/proc/{one.pid}")
     assert not os.path.isdir(f"/proc/{one.pid}")
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(server_path) == []
+
+
+def test_a_server_that_cannot_be_made_is_told(server_path, monkeypatch):
+    """Another user's directory, for example: the error is the program's own last line."""
+    monkeypatch.setattr(server, "_programs", lambda: str(server_path))
+    (server_path / "initdb").write_text("#!/bin/sh\necho no room >&2\nexit 1\n")
+    (server_path / "initdb").chmod(0o755)
+    with pytest.raises(NoServerError, match="initdb: no room"), serving(str(server_path)):
+        pass
+    assert os.listdir(server_path) == ["initdb"]
 
 
 def test_a_turn_on_a_server_is_drawn(tmp_path):

@@ -7,7 +7,9 @@ from contextlib import closing
 
 import pytest
 
-from session_manager import SaveOutcomeUnknownError, SessionManager
+from session_manager import ConflictError, SaveOutcomeUnknownError, SessionManager
+from session_manager.model.session import MAX_REFS
+from session_manager.stores.contract import MAX_TOKENS
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import FaultyStore
@@ -63,3 +65,84 @@ def test_a_first_write_that_arrives_after_the_deletion_is_refused(store):
         assert len(store.settle_late()) == 1
         assert store.load(KEY) is None
         assert m.get(KEY) is None
+
+
+def take(m, ref):
+    with m.turn(KEY, ref) as turn:
+        if not turn.done:
+            turn.add_message("user", ref)
+    return turn
+
+
+class LosesRequests(FaultyStore):
+    """Loses a write when it is told to: it is sent, and does not arrive."""
+
+    is_cut_off = False
+
+    def write(self, commit):
+        if self.is_cut_off:
+            self.is_cut_off, commit.doubt.exists = False, True
+            raise SaveOutcomeUnknownError(commit.session.key, "the connection ended")
+        super().write(commit)
+
+
+def cut_off(m, store, *, landed):
+    """Take a turn whose outcome the manager does not learn."""
+    if landed:
+        store.lose_ack_next()
+    else:
+        store.is_cut_off = True
+    with pytest.raises(SaveOutcomeUnknownError):
+        take(m, "cut off")
+
+
+def others_write(path, count):
+    """Have a manager of another process's take so many turns."""
+    with SessionManager(f"sqlite:{path}") as other:
+        for number in range(count):
+            take(other, f"other:{number}")
+
+
+@pytest.mark.parametrize("landed", [True, False])
+def test_a_turn_that_no_token_tells_of_is_told_by_its_ref(tmp_path, landed):
+    """A machine was cut off in a commit, while others wrote more than 64 times: its chat was stuck there until `reload`."""
+    path = tmp_path / "chats.db"
+    with closing(LosesRequests(SQLiteStore(path))) as store, SessionManager(store) as m:
+        take(m, "first")
+        cut_off(m, store, landed=landed)
+        others_write(path, MAX_TOKENS + 2)
+        turn = take(m, "cut off")
+        assert turn.done
+        assert [one.content for one in turn.messages] == ["cut off"]
+        assert m.save(KEY) is False
+        said = [one.content for one in store.load(KEY).messages]
+    assert said.count("cut off") == 1
+    assert len(said) == MAX_TOKENS + 4
+
+
+@pytest.mark.parametrize("landed", [True, False])
+def test_a_turn_that_neither_token_nor_ref_tells_of_is_a_conflict(tmp_path, landed):
+    """So many deliveries came since that the session has forgotten those of that time."""
+    path = tmp_path / "chats.db"
+    with closing(LosesRequests(SQLiteStore(path))) as store, SessionManager(store) as m:
+        take(m, "first")
+        cut_off(m, store, landed=landed)
+        others_write(path, MAX_REFS + 1)
+        with pytest.raises(ConflictError, match="nobody can tell any more"):
+            m.save(KEY)
+        assert [one.turn for one in m.reload(KEY)] == ["cut off"]
+        assert take(m, "next").applied
+
+
+def test_a_message_without_a_ref_that_no_token_tells_of_is_a_conflict(tmp_path):
+    """It was unsaved when the turn was taken, and went with it: made again, it would be there twice."""
+    path = tmp_path / "chats.db"
+    with closing(LosesRequests(SQLiteStore(path))) as store, SessionManager(store) as m:
+        take(m, "first")
+        m.add_message(KEY, "user", "without a ref")
+        cut_off(m, store, landed=True)
+        others_write(path, MAX_TOKENS + 2)
+        with pytest.raises(ConflictError, match="nobody can tell any more"):
+            m.save(KEY)
+        m.reload(KEY)
+        assert [one.content for one in m.get_history(KEY)].count("without a ref") == 1

@@ -12,8 +12,9 @@ import select
 import sys
 import time
 
-from session_manager import SessionManager, StorageError
+from session_manager import ConflictError, SessionManager, StorageError
 
+#: How many chats there are, unless it is told.
 CHATS = 3
 
 
@@ -25,36 +26,39 @@ def is_told_to_end():
     return bool(select.select([0], [], [], 0)[0])
 
 
-def take(m, ref):
+def take(m, key, ref):
     """Take one turn, until it is acknowledged."""
-    key = f"chat:{random.randrange(CHATS)}"
     while True:
-        with contextlib.suppress(StorageError):
+        try:
             with m.turn(key, ref) as turn:
                 if not turn.done:
                     turn.add_message("user", ref)
                     turn.add_message("assistant", ref)
+        except StorageError:
+            time.sleep(0.02)
+        except ConflictError:
+            m.reload(key)  # others have written so often since that no token tells; the turn's ref does
+        else:
             say(ref)
             return
-        time.sleep(0.02)
 
 
-def main(url, schema, who):
+def main(url, schema, who, statement_timeout="30", chats=CHATS):
     from session_manager.stores.postgres import PostgresStore
 
     store = None
     while store is None:
         with contextlib.suppress(StorageError):
-            store = PostgresStore(url, schema=schema)
+            store = PostgresStore(url, schema=schema, statement_timeout=float(statement_timeout))
         time.sleep(0.02)
     m = SessionManager(store, archive=True)
     number = 0
     while not is_told_to_end():
-        take(m, f"{who}:{number}")
+        take(m, f"chat:{random.randrange(int(chats))}", f"{who}:{number}")
         number += 1
         if number % 20 == 0:
             with contextlib.suppress(StorageError):
-                m.truncate_history(f"chat:{random.randrange(CHATS)}", 30, whole_turns=True)
+                m.truncate_history(f"chat:{random.randrange(int(chats))}", 30, whole_turns=True)
     m.close()
 
 
