@@ -22,6 +22,7 @@ from benchmarks.workloads.loop_lag import loop_lag
 from benchmarks.workloads.many import many
 from benchmarks.workloads.open_directory import open_directory
 from benchmarks.workloads.own import own
+from benchmarks.workloads.postgres import postgres
 from benchmarks.workloads.read import read
 from benchmarks.workloads.reader import reader
 from benchmarks.workloads.save import save
@@ -37,6 +38,7 @@ WORKLOADS: dict[str, Callable[[Place], Iterator[Case]]] = {
     "save": save,
     "log": log,
     "sqlite": sqlite,
+    "postgres": postgres,
     "own": own,
     "burst": burst,
     "threads": threads,

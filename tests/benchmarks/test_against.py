@@ -25,7 +25,7 @@ from tests.support.places import ROOT
 
 #: Where a name may come from: these paths stay wherever the modules behind them move.
 PUBLIC = {"", "aio", "history", "manager", "model", "testing", "stores"} | {
-    f"stores.{name}" for name in ("memory", "snapshot", "log", "sqlite")
+    f"stores.{name}" for name in ("memory", "snapshot", "log", "sqlite", "postgres")
 }
 SLOWER = """
 def _slow_down():

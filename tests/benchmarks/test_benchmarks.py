@@ -31,8 +31,8 @@ from tests.support.places import ROOT
 pytestmark = pytest.mark.once
 
 README = (ROOT / "benchmarks" / "README.md").read_text()
-#: These start many processes, or wait for minutes.
-SLOW = {"import", "importing", "loop", "open", "sizes"}
+#: These start many processes, or wait for minutes, or need a server (`tests/benchmarks/test_server_peers.py`).
+SLOW = {"import", "importing", "loop", "open", "sizes", "postgres"}
 OURS = [name for name, kind in CONTENDERS.items() if not kind.package]
 times = st.floats(1e-6, 1e3)
 

@@ -16,6 +16,7 @@ from benchmarks.server import NoServerError, Server, serving
 from benchmarks.server_peers.comparison import TakingPart, compare_turns, examine_on
 from benchmarks.server_peers.conversation import Conversation
 from benchmarks.server_peers.worker import CONTENDERS
+from benchmarks.workloads import WORKLOADS
 from tests.support.places import ROOT
 from tests.support.postgres import shared_url
 
@@ -32,7 +33,7 @@ def postgres():
 
 @pytest.fixture
 def place(tmp_path):
-    return Place(str(tmp_path), share=0, largest=10)
+    return Place(str(tmp_path), share=0, largest=10, most=5)
 
 
 def test_the_page_tells_of_each_contender_on_a_server():
@@ -51,6 +52,16 @@ def test_each_of_ours_keeps_what_it_is_given(postgres):
             again = CONTENDERS[name](url, f"conversation-{number}")
             assert again.read() == list("abcdefgh")
             again.close()
+
+
+@pytest.mark.long
+def test_the_workload_runs(place, monkeypatch):
+    monkeypatch.setenv(server.VARIABLE, shared_url())
+    found = [one for case in WORKLOADS["postgres"](place) for one in measure("postgres", case, lambda number: None)]
+    names = [one.figure.name for one in found]
+    assert {"shared, 10 messages", "exclusive, 10 messages", "open 5 sessions", "a page of 5 of 5"} <= {*names}
+    assert len({*names}) == len(names)
+    assert all(one.ratio > 0 for one in found)
 
 
 @pytest.mark.long

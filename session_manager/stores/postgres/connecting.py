@@ -19,7 +19,7 @@ from psycopg.pq import TransactionStatus
 from session_manager.errors import ClosedError, ForkedError, InvalidStorageError, StorageError, raise_alone
 from session_manager.resource import Resource
 from session_manager.stores.postgres.failures import reason_of, storage_error
-from session_manager.stores.postgres.handle import Handle
+from session_manager.stores.postgres.handle import Handle, Statement
 
 __all__ = ["Connect", "Connection", "Connections", "Limits", "Pool", "connecting_to", "place_of"]
 
@@ -32,12 +32,14 @@ Connect = Callable[[], Connection]
 _NETWORK = {"tcp_user_timeout": 30_000, "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
 #: So many idle connections are kept.
 _IDLE = 8
+#: A connection that is open, and in no transaction.
+_READY = TransactionStatus.IDLE
 _SETTINGS = """
     SELECT current_setting('synchronous_commit'), current_setting('fsync'), pg_is_in_recovery(), current_setting('server_version')
 """
 #: A transaction whose client has vanished keeps its locks until the second one is over.
-_SET_TIMEOUTS = """
-    SELECT set_config('statement_timeout', %s, false), set_config('idle_in_transaction_session_timeout', %s, false)
+_SET_TIMEOUTS = f"""{_SETTINGS},
+    set_config('statement_timeout', %s, false), set_config('idle_in_transaction_session_timeout', %s, false)
 """
 #: The oldest server with `sha256` and generated identities.
 _OLDEST = 11
@@ -126,27 +128,23 @@ class Connections(Resource):
         if self.is_closed:
             raise ClosedError
 
-    @contextmanager
-    def use(self) -> Iterator[Handle]:
+    def use(self) -> AbstractContextManager[Handle]:
         """Lend a connection to this thread for a block, which leaves no transaction open.
 
         :raises ClosedError, ForkedError: as `check` does.
         :raises StorageError: if there is no connection. Nothing was sent then.
         """
         self.check()
-        if self._pool is not None:
-            with self._of_pool(self._pool) as connection:
-                handle = self._handle(connection)
-                if connection not in self._checked:
-                    self._settle(handle)
-                    self._checked.add(connection)
-                yield handle
-            return
-        handle = self._taken() or self._opened()
-        try:
+        return _Lent(self) if self._pool is None else self._settled(self._pool)
+
+    @contextmanager
+    def _settled(self, pool: Pool) -> Iterator[Handle]:
+        with self._of_pool(pool) as connection:
+            handle = self._handle(connection)
+            if connection not in self._checked:
+                self._settle(handle)
+                self._checked.add(connection)
             yield handle
-        finally:
-            self._give_back(handle)
 
     def _handle(self, connection: Connection) -> Handle:
         return Handle(connection, self._schema, not self._limits.pooled)
@@ -174,7 +172,7 @@ class Connections(Resource):
                 handle = self._idle.pop()
             except IndexError:
                 return None
-            if not handle.connection.closed and not handle.is_readable:
+            if handle.connection.pgconn.transaction_status == _READY and not handle.is_readable:
                 return handle
             handle.connection.close()
         return None
@@ -197,8 +195,9 @@ class Connections(Resource):
 
     def _give_back(self, handle: Handle) -> None:
         connection = handle.connection
-        _clean(connection)
-        if self.is_closed or connection.closed or len(self._idle) >= _IDLE:
+        if connection.pgconn.transaction_status != _READY:
+            _clean(connection)
+        if self.is_closed or connection.pgconn.transaction_status != _READY or len(self._idle) >= _IDLE:
             connection.close()
         else:
             self._idle.append(handle)
@@ -211,14 +210,15 @@ class Connections(Resource):
         limits = self._limits
         if limits.pooled:
             handle.connection.prepare_threshold = None
+        statement: Statement = (_SETTINGS, ())
+        if self._pool is None and limits.statement_timeout is not None and not limits.pooled:
+            statement = (_SET_TIMEOUTS, (f"{round(limits.statement_timeout * 1000)}",) * 2)
         try:
-            row = handle.run(_SETTINGS, prepare=False).fetchone()
-            if self._pool is None and limits.statement_timeout is not None and not limits.pooled:
-                handle.run(_SET_TIMEOUTS, (f"{round(limits.statement_timeout * 1000)}",) * 2, prepare=False)
+            row = handle.run(*statement, prepare=False).fetchone()
         except psycopg.Error as error:
             raise storage_error(self.path, error) from error
         assert row is not None
-        synchronous, fsync, is_standby, version = row
+        synchronous, fsync, is_standby, version = row[:4]
         if int(str(version).partition(".")[0].partition("rc")[0].partition("beta")[0]) < _OLDEST:
             raise StorageError(self.path, f"is PostgreSQL {version}: {_OLDEST} is the oldest that works")
         if is_standby and not limits.read_only:
@@ -242,9 +242,25 @@ class Connections(Resource):
             self._idle.pop().connection.close()
 
 
+class _Lent:
+    """The block of a connection of one's own. `contextmanager` would cost as much as what is bound of a turn."""
+
+    __slots__ = ("_connections", "_handle")
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def __enter__(self) -> Handle:
+        self._handle = self._connections._taken() or self._connections._opened()
+        return self._handle
+
+    def __exit__(self, *_: object) -> None:
+        self._connections._give_back(self._handle)
+
+
 def _clean(connection: Connection) -> None:
     """Leave no transaction open; close a connection that cannot be left so."""
-    if connection.closed or connection.pgconn.transaction_status == TransactionStatus.IDLE:
+    if connection.closed or connection.pgconn.transaction_status == _READY:
         return
     try:
         if connection.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):

@@ -114,7 +114,7 @@ _IS_THERE = """
 _FORMAT = "SELECT format FROM {s}.meta"
 _META = "CREATE TABLE {s}.meta (one boolean PRIMARY KEY DEFAULT true CHECK (one), format integer NOT NULL)"
 _SET_FORMAT = "INSERT INTO {s}.meta (format) VALUES (%s) ON CONFLICT (one) DO UPDATE SET format = EXCLUDED.format"
-_HAS_INDEX = "SELECT to_regclass(%s) IS NOT NULL"
+_HAS_INDEXES = "SELECT to_regclass(%s) IS NOT NULL AND to_regclass(%s) IS NOT NULL"
 _INDEXES = (
     f"CREATE INDEX IF NOT EXISTS messages_not_read_{WALK} ON {{s}}.messages (session, position) WHERE walk IS DISTINCT FROM {WALK}",
     f"CREATE INDEX IF NOT EXISTS messages_by_grams_{WALK} ON {{s}}.messages USING gin (grams) WHERE walk = {WALK}",
@@ -175,7 +175,7 @@ def _create(handle: Handle) -> None:
 def create_index(handle: Handle) -> None:
     """Create the indexes for search if they are missing. Writers wait meanwhile."""
     names = [f"{handle.schema}.messages_{name}_{WALK}" for name in ("not_read", "by_grams")]
-    if all(handle.run(_HAS_INDEX, (name,)).fetchone() == (True,) for name in names):
+    if handle.run(_HAS_INDEXES, names).fetchone() == (True,):
         return
     with handle.transaction():
         handle.run(_LOCK, (handle.schema,))
