@@ -20,6 +20,7 @@ if _typing.TYPE_CHECKING:
     from session_manager.history.search import SearchHit as SearchHit
     from session_manager.manager.autosave import Autosave as Autosave
     from session_manager.manager.draft import LAST as LAST
+    from session_manager.manager.leases import Lease as Lease
     from session_manager.manager.manager import Health as Health
     from session_manager.manager.manager import SessionManager as SessionManager
     from session_manager.manager.summaries import Summarized as Summarized
@@ -58,6 +59,7 @@ _HOMES = {
     "Health": "manager",
     "Item": "model",
     "LAST": "manager.draft",
+    "Lease": "manager.leases",
     "Message": "model",
     "SearchHit": "history.search",
     "Session": "model",

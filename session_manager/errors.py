@@ -19,6 +19,7 @@
     ├── SessionBusyError (RuntimeError)
     ├── WouldWaitError (RuntimeError)
     ├── ConflictError
+    │   └── LeaseLostError
     └── StorageError
         ├── StorageLockedError
         │   └── StoreInUseError
@@ -48,6 +49,7 @@ __all__ = [
     "InvalidKeyError",
     "InvalidMessageError",
     "InvalidStorageError",
+    "LeaseLostError",
     "MessageNotFoundError",
     "ReadOnlyError",
     "ReentrantCallError",
@@ -310,6 +312,20 @@ class ConflictError(SessionManagerError):
     def _sentence(self) -> str:
         why = f": {self.reason}" if self.reason else ""
         return f"session {_shown(self.key)} is at {self.actual}, not at {self.expected}{why}"
+
+
+class LeaseLostError(ConflictError):
+    """The lease of a turn ran out, and another turn took it: nothing of the turn was written. Take the turn again."""
+
+    def __init__(self, key: str) -> None:
+        SessionManagerError.__init__(self, key)
+        self.key: str = key
+        self.expected: Any = None
+        self.actual: Any = None
+        self.reason: str = "another turn took its lease"
+
+    def _sentence(self) -> str:
+        return f"session {_shown(self.key)}: the lease of this turn ran out, and another turn took it"
 
 
 class StorageError(SessionManagerError):

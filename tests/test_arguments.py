@@ -64,6 +64,7 @@ MANAGER = {
     "expire_every": {TypeError: [5, 5.0, True, "5s"], ValueError: [timedelta(0), timedelta(days=-1), timedelta.max]},
     "on_event": {TypeError: [5, "print", [], _later]},
     "slow_save": {TypeError: ["5", True, [5]], ValueError: [-1, float("nan"), float("inf")]},
+    "lease": {TypeError: [5, 60.0, "60s", True, {}]},
     "rules": {TypeError: [5, "ANTHROPIC", None, {}, [ANTHROPIC]]},
     "roles": {TypeError: ["narrator", b"narrator", 5, None, [5], [None], {"narrator": 1}], ValueError: [[""]]},
 }

@@ -46,6 +46,7 @@ TREE = {
     "WouldWaitError": ("SessionManagerError", "RuntimeError"),
     "SessionBusyError": ("SessionManagerError", "RuntimeError"),
     "ConflictError": ("SessionManagerError",),
+    "LeaseLostError": ("ConflictError",),
     "StorageError": ("SessionManagerError",),
     "StorageLockedError": ("StorageError",),
     "StoreInUseError": ("StorageLockedError",),

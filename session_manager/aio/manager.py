@@ -31,6 +31,7 @@ from session_manager.keywords import Unpack, keyword_defaults, showing, unexpect
 from session_manager.manager.autosave import Autosave
 from session_manager.manager.draft import Last
 from session_manager.manager.events import OnEvent
+from session_manager.manager.leases import Lease
 from session_manager.manager.manager import Health, SessionManager
 from session_manager.manager.options import MAX_MESSAGE_BYTES, ManagerOptions, check_options, warn_if_unset
 from session_manager.manager.summaries import Summarized, Summarizer, SummaryPolicy
@@ -147,6 +148,7 @@ class AsyncSessionManager(Resource):
         archive: bool = False,
         roles: Collection[str] = (),
         rules: Rules = BY_SHAPE,
+        lease: Lease | None = None,
         on_event: OnEvent | None = None,
         slow_save: float | None = 1.0,
         threads: int = THREADS,
@@ -165,6 +167,7 @@ class AsyncSessionManager(Resource):
             archive=archive,
             roles=roles,
             rules=rules,
+            lease=lease,
             on_event=on_event,
             slow_save=slow_save,
         )
@@ -181,6 +184,7 @@ class AsyncSessionManager(Resource):
             archive=archive,
             roles=roles,
             rules=rules,
+            lease=lease,
             on_event=on_event,
             slow_save=slow_save,
         )
@@ -624,7 +628,7 @@ class AsyncSessionManager(Resource):
         """
         manager = await self._manager()
         checked, new = manager._check_rename(key, new_key, timeout)
-        async with held(manager._turn_locks, (checked, new), timeout):
+        async with held(manager._turn_locks, (checked, new), timeout, self._workers):
             return await self._workers.writing.soon(checked, partial(manager._renaming.rename, checked, new))
 
     # The storage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from session_manager.history.context import OPTIONS, ContextOptions, context
 from session_manager.history.tokens import estimate_tokens
 from session_manager.keywords import Unpack, showing, unexpected
 from session_manager.manager.cache.fair_lock import PATIENCE, Claim
+from session_manager.manager.pauses import between_polls
 from session_manager.manager.turn import Turn, shown, stage
 from session_manager.manager.turn_locks import TurnLocks, late
 from session_manager.model.message import PARTS, Message, MessageParts
@@ -99,7 +101,7 @@ class AsyncTurn(Resource):
 
     async def _entered(self) -> Turn:
         turn = await self._make()
-        claim = await _acquired(turn)
+        claim = await _acquired(turn, self._workers)
         try:
             await self._workers.writing.soon(turn.key, turn._begin)
         except BaseException:
@@ -188,36 +190,46 @@ class AsyncTurn(Resource):
         return await self._workers.computing.run(build) if in_a_thread else build()
 
 
-async def _acquired(turn: Turn) -> Claim:
+async def _acquired(turn: Turn, workers: Workers) -> Claim:
     """Wait for the lock of a turn, as `TurnLocks.acquire` does, while other tasks go on."""
-    return await _claimed(turn._locks, turn.key, turn._options.timeout, turn._options.max_waiting)
+    return await _claimed(turn._locks, turn.key, turn._options.timeout, turn._options.max_waiting, workers)
 
 
 @asynccontextmanager
-async def held(locks: TurnLocks, keys: Iterable[str], seconds: float | None) -> AsyncIterator[None]:
+async def held(locks: TurnLocks, keys: Iterable[str], seconds: float | None, workers: Workers) -> AsyncIterator[None]:
     """Hold the locks of several sessions' turns: wait for them as `TurnLocks.held` does, while other tasks go on."""
     end = None if seconds is None else anyio.current_time() + seconds
     claims: list[Claim] = []
     try:
         for key in sorted(set(keys)):
             left = None if end is None else max(end - anyio.current_time(), 0)
-            claims.append(await _claimed(locks, key, left, None))
+            claims.append(await _claimed(locks, key, left, None, workers))
         yield
     finally:
         for claim in claims:
             claim.give_back()
 
 
-async def _claimed(locks: TurnLocks, key: str, seconds: float | None, max_waiting: int | None) -> Claim:
+async def _claimed(
+    locks: TurnLocks, key: str, seconds: float | None, max_waiting: int | None, workers: Workers
+) -> Claim:
     claim = Claim(("task", anyio.get_current_task().id))
+    end = math.inf if seconds is None else anyio.current_time() + seconds
     try:
-        with anyio.move_on_after(seconds):
+        with anyio.move_on_after(seconds) as waiting:
             await _until_first(locks, key, claim, max_waiting)
-            return claim
-        raise late(key, seconds)
+        if waiting.cancelled_caught:
+            raise late(key, seconds)
+        take = None if locks.leases is None else partial(locks.leases.take, key, claim)
+        while take is not None and not await workers.writing.run(take, key):
+            left = end - anyio.current_time()
+            locks.check_may_poll(key, claim, seconds, left, max_waiting)
+            await anyio.sleep(min(between_polls(), left))
     except BaseException:
         claim.give_back()
         raise
+    claim.is_polling = False
+    return claim
 
 
 async def _until_first(locks: TurnLocks, key: str, claim: Claim, max_waiting: int | None) -> None:

@@ -7,6 +7,7 @@
     ├── Saved
     ├── SaveFailed
     ├── Conflict
+    ├── LeaseLost
     ├── WentBack
     ├── Evicted
     ├── Summarized
@@ -36,6 +37,7 @@ __all__ = [
     "Event",
     "Evicted",
     "Expired",
+    "LeaseLost",
     "Loaded",
     "OnEvent",
     "Reports",
@@ -96,6 +98,11 @@ class Conflict(Event):
 
     #: What it raised.
     error: ConflictError
+
+
+@attrs.frozen(kw_only=True)
+class LeaseLost(Event):
+    """The lease of a turn ran out, and a turn of another process took it. The turn was refused: `LeaseLostError`."""
 
 
 @attrs.frozen(kw_only=True)

@@ -41,11 +41,13 @@ from session_manager.manager.edits import (
 from session_manager.manager.ending import Ending
 from session_manager.manager.events import OnEvent, Reports
 from session_manager.manager.forking import Forking
+from session_manager.manager.leases import Lease, Leases
 from session_manager.manager.lookups import Lookups
 from session_manager.manager.options import (
     MAX_MESSAGE_BYTES,
     OPTIONS_OF_MANAGER,
     ManagerOptions,
+    check_leases,
     check_options,
     is_ram_only,
     warn_if_unset,
@@ -140,13 +142,16 @@ class SessionManager(Resource):
     :param roles: roles that `add_message` takes besides those that providers and frameworks know, such as ``["narrator"]``.
         Mappings and `Message.from_dict` take any.
     :param rules: what your model's provider accepts: the default of `get_context`. See `session_manager.history.rules`.
+    :param lease: one turn at a time for a session in all processes and machines that give a lease, in PostgreSQL and SQLite; see `Lease`.
+        `None`: in this manager alone.
     :param on_event: called with what happens to sessions: the values of `session_manager.manager.events`. The thread that made a
         call calls it before the call returns, outside of all locks; it may call the manager. What it raises is logged, and
         harms no call. With `AsyncSessionManager` it is called in the event loop's thread or in a worker thread. Keep it short.
     :param slow_save: a save that takes more seconds is a ``WARNING`` in the log; `None`: none is.
     :raises TypeError: if an argument is of another type than it says; like every error, before anything is opened or locked.
     :raises ValueError: if a limit is less than 1, or there is no storage that sessions could leave RAM for; if `read_only` is
-        given with `autosave` or `expire_every`; or if the `Store` keeps no archive, and `archive` asks for one.
+        given with `autosave`, `expire_every` or `lease`; if the `Store` keeps no archive, and `archive` asks for one; or if the storage keeps no
+        leases, and there is a `lease`.
     :raises InvalidStorageError: if the URL or path cannot be what it says.
     :raises StorageLockedError: if another process, or another manager, has the storage open.
     :raises StoreInUseError: if another manager has the `Store` that was given, which is not `shared`.
@@ -175,6 +180,7 @@ class SessionManager(Resource):
         archive: bool = False,
         roles: Collection[str] = (),
         rules: Rules = BY_SHAPE,
+        lease: Lease | None = None,
         on_event: OnEvent | None = None,
         slow_save: float | None = 1.0,
     ) -> None:
@@ -191,6 +197,7 @@ class SessionManager(Resource):
             archive=archive,
             roles=roles,
             rules=rules,
+            lease=lease,
             on_event=on_event,
             slow_save=slow_save,
         )
@@ -211,7 +218,7 @@ class SessionManager(Resource):
         done = False
         try:
             self._residents.attach()
-            self._assemble()
+            self._assemble(lease)
             rule = autosave if self._residents.is_stored else None
             if rule is not None or expire_every is not None:
                 saving, expire = self._saving, self._retention.expire_in_the_background
@@ -227,13 +234,14 @@ class SessionManager(Resource):
             if not done:
                 self._residents.let_go()
 
-    def _assemble(self) -> None:
+    def _assemble(self, lease: Lease | None = None) -> None:
         """Make the parts of the manager, which work on its sessions in RAM."""
         self._saving = Saving(self._residents)
         self._write_through = WriteThrough(self._residents, self._saving)
         turns = Claims(self._residents.lock)
         self._removal = Removal(self._residents, turns)
-        self._turn_locks = TurnLocks(turns)
+        self._leases = None if lease is None else self._leasing(lease)
+        self._turn_locks = TurnLocks(turns, self._leases)
         self._summaries = Summaries(self._residents, self._saving, self._write_through, self._incoming)
         self._overview = Overview(self._residents)
         self._lookups = Lookups(self._residents)
@@ -298,11 +306,21 @@ class SessionManager(Resource):
 
     def _kill(self) -> SessionManager:
         """Close the manager without saving, for all of its users: see `session_manager.testing.crash`."""
+        if self._leases is not None:
+            self._leases.abandon()
         if self._share is not None:
             self._residents.lock.check_process()
             self._share.kill()
         self.close(save=False)
         return self
+
+    def _leasing(self, lease: Lease) -> Leases:
+        """Return what takes leases for turns, in a store that keeps them."""
+        store = self._residents.store
+        check_leases(store)
+        leases = Leases(store, self._residents.new_id(), lease)
+        self._residents.is_leased, self._residents.last = True, leases.close
+        return leases
 
     # Reading
 
@@ -604,6 +622,8 @@ class SessionManager(Resource):
         :raises TurnNotFoundError: entering the block: the turn to replace is not there.
         :raises RuntimeError: entering it: this thread has a turn of the session already, or would have to wait for
             another one inside of a running event loop.
+        :raises LeaseLostError: leaving it, with a `Lease`: it ran out, and another turn took it. Nothing of this turn is written or in RAM.
+        :raises StorageError: entering it: the session cannot be read, or its lease cannot be asked for.
         :raises ConflictError: entering or leaving it: the session has another version than `expected`, which nothing
             changes; or leaving it: a message that the turn edits or removes was edited meanwhile, or one that it replaces
             was removed.

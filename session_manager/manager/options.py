@@ -22,10 +22,19 @@ from session_manager.history.problems import ruled
 from session_manager.history.rules import Rules
 from session_manager.manager.autosave import Autosave
 from session_manager.manager.events import OnEvent
+from session_manager.manager.leases import Lease
 from session_manager.model.times import Clock
 from session_manager.stores.contract import Store
 
-__all__ = ["MAX_MESSAGE_BYTES", "OPTIONS_OF_MANAGER", "ManagerOptions", "check_options", "is_ram_only", "warn_if_unset"]
+__all__ = [
+    "MAX_MESSAGE_BYTES",
+    "OPTIONS_OF_MANAGER",
+    "ManagerOptions",
+    "check_leases",
+    "check_options",
+    "is_ram_only",
+    "warn_if_unset",
+]
 
 #: The largest `slow_save`, in seconds.
 _LONGEST = 1_000_000.0
@@ -49,6 +58,7 @@ class ManagerOptions(TypedDict, total=False):
     archive: bool
     roles: Collection[str]
     rules: Rules
+    lease: Lease | None
     on_event: OnEvent | None
     slow_save: float | None
 
@@ -70,6 +80,7 @@ def check_options(
     archive: object,
     roles: object,
     rules: object,
+    lease: object,
     on_event: object,
     slow_save: object,
 ) -> None:
@@ -97,12 +108,31 @@ def check_options(
         _check_interval(expire_every)
         if read_only:
             raise ValueError("read_only and expire_every exclude each other")
+    _check_lease(lease, storage, read_only)
     if max_resident_bytes is not None:
         check_int(max_resident_bytes, "max_resident_bytes", least=1)
         if is_ram_only(storage):
             raise ValueError("max_resident_bytes needs a storage, from which a forgotten session comes back")
     if archive and isinstance(storage, Store) and not storage.archives:
         raise ValueError(f"archive=True needs a store that keeps archives (Store.archives), which {storage!r} does not")
+
+
+def _check_lease(lease: object, storage: object, read_only: object) -> None:
+    if lease is None:
+        return
+    check_type(lease, (Lease,), "lease must be a Lease")
+    if read_only:
+        raise ValueError("read_only and lease exclude each other")
+    if is_ram_only(storage):
+        raise ValueError("lease needs a storage that other processes share")
+    if isinstance(storage, Store):
+        check_leases(storage)
+
+
+def check_leases(store: Store) -> None:
+    """Raise `ValueError` if a store keeps no leases."""
+    if not store.leases:
+        raise ValueError(f"lease needs a store that keeps leases (Store.leases), which {store!r} does not")
 
 
 def _check_interval(expire_every: object) -> None:

@@ -1,11 +1,11 @@
-"""Pauses between attempts, so that writers that met in a conflict do not meet again."""
+"""Pauses between attempts, so that writers that met in a conflict, or wait for a lease, do not meet again."""
 
 from __future__ import annotations
 
 import random
 import time
 
-__all__ = ["ATTEMPTS", "pause"]
+__all__ = ["ATTEMPTS", "between_polls", "pause"]
 
 #: How often a call tries again after a conflict with another writer, before it raises.
 ATTEMPTS = 100
@@ -25,3 +25,8 @@ def pause(attempt: int) -> None:
     if attempt >= _QUIET:
         longest = min(_FIRST * 2.0 ** min(attempt - _QUIET, 10), _LONGEST)
         time.sleep(random.uniform(0, longest))  # noqa: S311 - not for secrets
+
+
+def between_polls() -> float:
+    """Return how many seconds to wait before another process's lease is asked for again: 20 to 80 ms."""
+    return random.uniform(0.02, 0.08)  # noqa: S311 - not for secrets

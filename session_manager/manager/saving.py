@@ -12,15 +12,16 @@ import attrs
 from session_manager.errors import (
     ConflictError,
     CorruptSessionError,
+    LeaseLostError,
     SaveFailedError,
     SaveOutcomeUnknownError,
     SessionManagerError,
     UnsupportedFormatError,
 )
 from session_manager.manager.cache.residents import Residents
-from session_manager.manager.events import Conflict
+from session_manager.manager.events import Conflict, LeaseLost
 from session_manager.manager.pauses import ATTEMPTS, pause
-from session_manager.model.changes import Change
+from session_manager.model.changes import Change, Witness
 from session_manager.resource import Resource
 from session_manager.stores.contract import Commit, Store
 
@@ -170,8 +171,12 @@ class Saving(Resource):
                 conflict = self._write(store, commit)
                 if conflict is None:
                     return True
-                pause(attempt)
-                self._residents.rebase(key)
+                if isinstance(conflict, LeaseLostError):
+                    if not self._give_up(key, commit):
+                        return False
+                else:
+                    pause(attempt)
+                    self._residents.rebase(key)
             assert conflict is not None
             raise conflict
         except ConflictError as error:
@@ -196,8 +201,28 @@ class Saving(Resource):
                 return _Unknown(entry.unknown)
             entry = entry.thinned()
             commit = entry.commit(token, archive=residents.archive)
+            if residents.is_leased:
+                commit = _under_a_lease(commit)
             residents.put(key, entry.writing(commit))
             return commit
+
+    def _give_up(self, key: str, commit: Commit) -> bool:
+        """Take a turn back whose lease another turn took; say whether other calls are left to save. Requires the keyed lock.
+
+        Its own thread raises the error. A session that the turn has created stays for it to take back.
+        """
+        residents = self._residents
+        with residents.lock.checked:
+            witness = _fenced(commit)
+            if witness is None:  # the save of its own thread has failed meanwhile: it stays, and is bound to no lease
+                return True
+            witness.is_fenced_off = True
+            entry = residents.by_key[key].without(witness)
+            residents.put(key, entry)
+            if not entry.dirty:
+                residents.note_failure(key, None)
+        residents.reports.note(LeaseLost(key=key))
+        return bool(entry.pending)
 
     def is_dirty(self, key: str) -> bool:
         """Say whether a session has something to save."""
@@ -297,6 +322,20 @@ class Saving(Resource):
                 before = residents.reloaded(key, session, size)
         residents.reports.deliver()
         return [] if before is None else before.pending.to_list()
+
+
+def _fenced(commit: Commit) -> Witness | None:
+    """Return the witness of the change that must be written under a lease; `None` if there is none."""
+    for change in commit.changes:
+        if change.witness is not None and change.witness.fence is not None:
+            return change.witness
+    return None
+
+
+def _under_a_lease(commit: Commit) -> Commit:
+    """Return a commit with the fence of the lease that it must be written under, if there is one."""
+    witness = _fenced(commit)
+    return commit if witness is None else attrs.evolve(commit, fence=witness.fence)
 
 
 def _testify(commit: Commit) -> None:

@@ -429,6 +429,8 @@ class Turn(Resource):
             if blank is not None and not applied:
                 self._residents.uncreate(self.key, blank)
         self.applied = bool(applied)
+        if applied and self._claim is not None and self._claim.fence is not None:
+            self._locks.landed(self.key, self._claim)
         if applied is False and self.ref is not None:
             self._settle()
 
@@ -457,7 +459,8 @@ class Turn(Resource):
         resolving = self._absentees.resolving(self.key, append) if append.absent else None
         change = resolving or append if only_adds else self._batching(at, append, resolving, blank)
         blind = blank is not None or (only_adds and resolving is None)
-        outcome = self._write_through.carry_out(self.key, change, blind=blind, keep=self._options.keep)
+        fence = None if self._claim is None else self._claim.fence
+        outcome = self._write_through.carry_out(self.key, change, blind=blind, keep=self._options.keep, fence=fence)
         if resolving is not None and resolving.is_stale:
             return self._carry_out(at, blank)
         if outcome is None:

@@ -7,12 +7,19 @@ from typing import NamedTuple
 
 import attrs
 
-from session_manager.errors import ConflictError, SaveFailedError, SaveOutcomeUnknownError, SessionManagerError
+from session_manager.errors import (
+    ConflictError,
+    LeaseLostError,
+    SaveFailedError,
+    SaveOutcomeUnknownError,
+    SessionManagerError,
+)
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.residents import Make, Residents
 from session_manager.manager.saving import Saving
 from session_manager.model.batch import Batch
 from session_manager.model.changes import Change, Witness
+from session_manager.model.fence import Fence
 from session_manager.model.session import ANY, Anything, Session, Version
 from session_manager.resource import Resource
 
@@ -37,18 +44,22 @@ class WriteThrough(Resource):
     _residents: Residents
     _saving: Saving
 
-    def carry_out(self, key: str, change: Change | Make, *, blind: bool = False, keep: bool = True) -> Outcome | None:
+    def carry_out(
+        self, key: str, change: Change | Make, *, blind: bool = False, keep: bool = True, fence: Fence | None = None
+    ) -> Outcome | None:
         """Make a change and save it; `None` if there is no such session.
 
         :param change: the change, or a function that makes it, as for `Residents.change`.
         :param blind: as for `Residents.change`.
         :param keep: whether the change stays in RAM, unsaved, if the save fails. If not, it is taken back once it is certain
             that it was not written.
+        :param fence: of the lease that it must be written under. A change that stays, unsaved, is not bound to it any more.
+        :raises LeaseLostError: if another turn took that lease; the change is taken back.
         :raises ReentrantCallError: where the save would be refused; nothing has changed.
         """
         if self._residents.is_stored:
             self._residents.keyed.check_none_is_mine()
-        witness = Witness()
+        witness = Witness(fence=fence)
         made = attrs.evolve(change, witness=witness) if isinstance(change, Change) else _witnessed(change, witness)
         changed = self._residents.change(key, made, blind=blind)
         if changed is None or changed[0] is changed[1]:
@@ -58,14 +69,24 @@ class WriteThrough(Resource):
         try:
             self._saving.save(key)
         except BaseException as error:  # an interrupt, or an error of the store's own, must not leave it behind either
-            if keep:
+            if keep and not self._is_fenced_off(witness):
                 raise
+            if witness.is_fenced_off:
+                raise LeaseLostError(key) from error
             is_certain = self._take_back(key, witness)
             if witness.saved is None and is_certain and isinstance(error, SaveOutcomeUnknownError):
                 raise SaveFailedError(key, error.reason) from error
             if witness.saved is None or not isinstance(error, SessionManagerError):
                 raise
+        if witness.is_fenced_off:
+            raise LeaseLostError(key)
         return Outcome(*changed, witness.saved)
+
+    def _is_fenced_off(self, witness: Witness) -> bool:
+        """Bind a change to its lease no longer; say whether it was given up before, because another turn had taken the lease."""
+        with self._residents.lock.checked:
+            witness.fence = None
+            return witness.is_fenced_off
 
     def _take_back(self, key: str, witness: Witness) -> bool:
         """Take a call back whose save failed, as if it had not been made. Say whether its outcome is certain.

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import attrs
 
+from session_manager.model.fence import Fence
 from session_manager.model.json_value import EMPTY_OBJECT, JsonObject, copy_value, json_object, same
 from session_manager.model.message import Message
 from session_manager.model.session import MAX_REFS, Session
@@ -73,6 +74,10 @@ class Witness:
 
     #: The session that the first commit with the change made durable; `None` until then.
     saved: Session | None = None
+    #: The fence of the lease that the change must be written under; `None`: under none.
+    fence: Fence | None = None
+    #: Whether the change was given up, because another turn had taken the lease.
+    is_fenced_off: bool = False
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)

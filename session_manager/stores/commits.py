@@ -10,9 +10,10 @@ import attrs
 
 from session_manager.model.archive import NOTHING, Dropped, kept
 from session_manager.model.changes import Append, Change, Spare
+from session_manager.model.fence import Fence
 from session_manager.model.session import MAX_REFS, Session, Version
 
-__all__ = ["MAX_TOKENS", "TOKEN_BYTES", "Commit", "Doubt", "has_parted", "token_digest"]
+__all__ = ["FORGOTTEN", "MAX_TOKENS", "TOKEN_BYTES", "Commit", "Doubt", "has_parted", "token_digest"]
 
 #: How many of a session's last writes a shared store can still tell apart.
 MAX_TOKENS = 64
@@ -35,6 +36,10 @@ def has_parted(known: Session, kept: Iterable[tuple[int, bytes]]) -> bool | None
     if not known._token or known._token in there.values():
         return False if known._token else None
     return True if there.get(known.revision) else None
+
+
+#: So many seconds after its last renewal a lease may be forgotten, by `Store.compact`: a turn that has stood still for longer is not refused.
+FORGOTTEN = 172_800.0
 
 
 @attrs.define(eq=False, repr=False)
@@ -60,6 +65,9 @@ class Commit:
     archived: Dropped = attrs.field(default=(), repr=lambda pairs: f"<{len(pairs)}>")
     #: A random id of this write. By it, a shared store tells whether the write landed.
     token: str = ""
+    #: The fence of the lease that the write is made under: refused if another lease of the session was taken since; if it lands, the lease
+    #: is released. `None`: whoever has the lease, it is not looked at.
+    fence: Fence | None = attrs.field(default=None, kw_only=True)
     #: A shared store sets it right before the write may land. A thread that is interrupted earlier has written nothing.
     #: A wrapper's copy of the commit (`attrs.evolve`) shares it.
     doubt: Doubt = attrs.field(factory=Doubt, kw_only=True, eq=False, repr=False)

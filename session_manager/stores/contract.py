@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import chain
@@ -27,6 +27,7 @@ from session_manager.errors import (
     raise_alone,
 )
 from session_manager.history.search import SearchHit, best
+from session_manager.model.fence import Fence
 from session_manager.model.message import Message
 from session_manager.model.session import Session, Version, agree
 from session_manager.model.window import window
@@ -92,6 +93,12 @@ class Store(Resource, abc.ABC):
     takes all of it. A commit that archives nothing leaves the archive alone. `verify` reports an archive with fewer messages than
     the session says were archived; a store that does not keep that number with the session cannot tell.
 
+    **Leases.** A store that says so by `leases` keeps a lease for each session, which one turn at a time holds, in however many processes.
+    A lease is a lock that runs out, not a lock of the session: only writes that name its fence look at it. It runs out by the
+    storage's own clock. A clock that jumps, in either direction, may let a lease run out early, and a lease that ran out may be taken.
+    It is lost only then: `write` compares the fence in its own atomic step, and the answer of `take_lease` comes after each write that it
+    was too late to refuse. Leases need not survive a crash of the storage: a lease that is not there was not taken.
+
     Keys are checked by the caller (`session_manager.model.key.check_key`).
     """
 
@@ -107,6 +114,8 @@ class Store(Resource, abc.ABC):
     windowed: bool = False
     #: Whether `compact` of one session reclaims what all of them waste.
     compacts_all: bool = False
+    #: Whether it keeps leases, so that turns of several processes may wait for each other.
+    leases: bool = False
     #: The manager that has the store, and its process.
     _holder: tuple[weakref.ref[object], int] | None = None
 
@@ -123,6 +132,9 @@ class Store(Resource, abc.ABC):
     def write(self, commit: Commit) -> None:
         """Make a commit durable.
 
+        A commit with a `Commit.fence` releases that lease.
+
+        :raises LeaseLostError: if a lease of the session was taken behind `Commit.fence`; nothing has changed.
         :raises ConflictError: if the store does not hold `Commit.base`, or `landed` has said that this write did not
             happen; nothing has changed. So does a shared store that holds a state at `Commit.base` that another write made.
         :raises CorruptSessionError: if what it holds is damaged; nothing has changed.
@@ -513,6 +525,37 @@ class Store(Resource, abc.ABC):
         :raises StorageError: if the storage cannot be read.
         """
         return []
+
+    def take_lease(self, key: str, owner: str, seconds: float) -> Fence | None:  # noqa: ARG002 - it keeps none
+        """Take the lease of a session, which need not be there, unless another owner has it. Never wait for it.
+
+        A lease that is not renewed in time may be taken by anyone. An owner takes its own lease again at any time: its turn before has ended.
+        Taken at once by several owners, one gets it.
+
+        :param owner: the random id of a manager.
+        :param seconds: how long the lease is held, unless it is renewed; more than 0.
+        :returns: a fence whose number is higher than that of each lease of the session before; `None` if another owner has it.
+        :raises StorageError: if it cannot be told whether the lease was taken: take it again. By default, always.
+        """
+        raise StorageError(repr(self), "keeps no leases")
+
+    def renew_leases(self, held: Mapping[str, Fence], seconds: float) -> None:  # noqa: ARG002 - it keeps none
+        """Hold leases for some seconds more, from now on. A lease that was released, or taken by another owner, stays as it is.
+
+        A lease that is not there, because the storage crashed, is there again.
+
+        :param held: the fences by the keys of the sessions.
+        :raises StorageError: if they cannot be renewed; some may be. By default, if there are any.
+        """
+        if held:
+            raise StorageError(repr(self), "keeps no leases")
+
+    def release_lease(self, key: str, fence: Fence) -> None:  # noqa: ARG002 - it keeps none
+        """Let others take a lease at once. A lease that was released, or taken by another owner, stays as it is.
+
+        :raises StorageError: if it cannot be released; it runs out. By default, always.
+        """
+        raise StorageError(repr(self), "keeps no leases")
 
     def now(self) -> datetime | None:
         """Return the time of the storage's own clock, aware, UTC; `None`, by default, if it has none.

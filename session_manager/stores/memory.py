@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
-from session_manager.errors import ConflictError, SessionExistsError
+from session_manager.errors import ConflictError, LeaseLostError, SessionExistsError
 from session_manager.model.archive import archived
+from session_manager.model.fence import Fence
 from session_manager.model.message import Message
 from session_manager.model.session import Session, Version, agree
 from session_manager.stores.commits import MAX_TOKENS, Commit, has_parted
@@ -29,6 +31,19 @@ class Stored:
     writes: tuple[tuple[int, bytes], ...] = ()
 
 
+@attrs.frozen
+class _Lease:
+    """A lease, held or not."""
+
+    fence: Fence
+    #: Until when it is held, by `time.monotonic`.
+    until: float
+
+    @property
+    def is_held(self) -> bool:
+        return time.monotonic() < self.until
+
+
 class MemoryStore(Store):
     """Keeps sessions in a dict. For tests, and as the specification of a store in code.
 
@@ -38,6 +53,7 @@ class MemoryStore(Store):
     shared = True
     archives = True
     windowed = True
+    leases = True
 
     def __init__(self) -> None:
         self._sessions: dict[str, Stored] = {}
@@ -46,6 +62,8 @@ class MemoryStore(Store):
         self._tokens: dict[str, tuple[str, ...]] = {}
         #: The tokens of writes that were said not to have landed: they must not land any more.
         self._voided: set[str] = set()
+        #: The last lease of each session.
+        self._leases: dict[str, _Lease] = {}
 
     def load(self, key: str) -> Session | None:
         stored = self._sessions.get(key)
@@ -71,6 +89,8 @@ class MemoryStore(Store):
         with self._writing:
             key = commit.session.key
             stored = self._sessions.get(key)
+            if commit.fence is not None and self._is_taken(key, commit.fence):
+                raise LeaseLostError(key)
             if not agree(self.version(key), commit.base) or commit.token in self._voided:
                 raise ConflictError(key, commit.base, self.version(key))
             archive = () if stored is None else stored.archive
@@ -81,6 +101,8 @@ class MemoryStore(Store):
             writes = (*(() if stored is None else stored.writes), (session.revision, session._token))[-MAX_TOKENS:]
             commit.doubt.exists = True
             self._sessions[key] = Stored(session, archive, tokens, writes)
+            if commit.fence is not None:
+                self.release_lease(key, commit.fence)
 
     def _tokens_of(self, key: str) -> tuple[str, ...]:
         stored = self._sessions.get(key)
@@ -119,6 +141,32 @@ class MemoryStore(Store):
             del sessions[key]
             self._tokens[key] = tokens
             self._sessions = sessions
+
+    def take_lease(self, key: str, owner: str, seconds: float) -> Fence | None:
+        with self._writing:
+            last = self._leases.get(key)
+            if last is not None and last.is_held and last.fence.owner != owner:
+                return None
+            fence = Fence(owner, 1 if last is None else last.fence.number + 1)
+            self._leases[key] = _Lease(fence, time.monotonic() + seconds)
+            return fence
+
+    def renew_leases(self, held: Mapping[str, Fence], seconds: float) -> None:
+        with self._writing:
+            for key, fence in held.items():
+                last = self._leases.get(key)
+                if last is not None and last.fence == fence and last.until:
+                    self._leases[key] = _Lease(fence, time.monotonic() + seconds)
+
+    def release_lease(self, key: str, fence: Fence) -> None:
+        with self._writing:
+            if not self._is_taken(key, fence):
+                self._leases[key] = _Lease(fence, 0.0)
+
+    def _is_taken(self, key: str, fence: Fence) -> bool:
+        """Say whether a lease was taken behind this one."""
+        last = self._leases.get(key)
+        return last is not None and last.fence != fence
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         return iter([key for key in list(self._sessions) if key.startswith(prefix)])

@@ -12,8 +12,9 @@ from itertools import chain
 import attrs
 
 from session_manager.arguments import check_type
-from session_manager.errors import InvalidStorageError
+from session_manager.errors import InvalidStorageError, StorageError
 from session_manager.history.search import SearchHit, merged
+from session_manager.model.fence import Fence
 from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
@@ -86,6 +87,7 @@ class ShardedStore(Store):
         self.ordered = all(store.ordered for store in stores)
         self.archives = all(store.archives for store in stores)
         self.windowed = all(store.windowed for store in stores)
+        self.leases = all(store.leases for store in stores)
 
     def shard(self, key: str) -> Store:
         """Return the store in which a session lives, whether or not it is there."""
@@ -151,6 +153,12 @@ class ShardedStore(Store):
     def accept_edits(self, key: str) -> list[str]:
         return self._named(key, self.shard(key).accept_edits(key))
 
+    def take_lease(self, key: str, owner: str, seconds: float) -> Fence | None:
+        return self.shard(key).take_lease(key, owner, seconds)
+
+    def release_lease(self, key: str, fence: Fence) -> None:
+        self.shard(key).release_lease(key, fence)
+
     # Several sessions
 
     def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
@@ -160,6 +168,16 @@ class ShardedStore(Store):
             for number, error in zip(numbers, found, strict=True):
                 errors[number] = error
         return errors
+
+    def renew_leases(self, held: Mapping[str, Fence], seconds: float) -> None:
+        keys, error = list(held), None
+        for name, numbers in self._by_shard(keys).items():
+            try:
+                self.shards[name].renew_leases({keys[number]: held[keys[number]] for number in numbers}, seconds)
+            except StorageError as failed:  # the other shards' leases are renewed all the same
+                error = failed
+        if error is not None:
+            raise error
 
     def erase(self, keys: Sequence[str], tell: Callable[[str], object] = str) -> Erasure:
         done = [

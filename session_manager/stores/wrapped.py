@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from session_manager.arguments import check_type
 from session_manager.history.search import SearchHit
+from session_manager.model.fence import Fence
 from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
@@ -48,6 +49,7 @@ class WrappedStore(Store):
         self.archives = store.archives
         self.windowed = store.windowed
         self.compacts_all = store.compacts_all
+        self.leases = store.leases
 
     def write(self, commit: Commit) -> None:
         self.store.write(commit)
@@ -156,6 +158,15 @@ class WrappedStore(Store):
 
     def copies_of(self, keys: Sequence[str]) -> list[Finding]:
         return self.store.copies_of(keys)
+
+    def take_lease(self, key: str, owner: str, seconds: float) -> Fence | None:
+        return self.store.take_lease(key, owner, seconds)
+
+    def renew_leases(self, held: Mapping[str, Fence], seconds: float) -> None:
+        self.store.renew_leases(held, seconds)
+
+    def release_lease(self, key: str, fence: Fence) -> None:
+        self.store.release_lease(key, fence)
 
     def now(self) -> datetime | None:
         return self.store.now()

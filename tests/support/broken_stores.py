@@ -8,7 +8,7 @@ import unicodedata
 
 import attrs
 
-from session_manager import ConflictError, Session, SessionInfo, Version
+from session_manager import ConflictError, LeaseLostError, Session, SessionInfo, Version
 from session_manager.history.search import best, searched_text
 from session_manager.model import Item, Message
 from session_manager.model.changes import Append, Clear, Edit, Replace, Truncate, fold
@@ -868,3 +868,123 @@ class RenamesToANewGeneration(Base):
         super().rename(key, new_key, expected)
         there = self._sessions[new_key]
         self._sessions[new_key] = attrs.evolve(there, session=attrs.evolve(there.session, generation="new"))
+
+
+# Leases
+
+
+@noticed_by("test_a_lease_is_taken_by_one_owner_until_it_is_released")
+class GivesALeaseToAnyone(Base):
+    def take_lease(self, key, owner, seconds):
+        self._leases.pop(key, None)
+        return super().take_lease(key, owner, seconds)
+
+
+@noticed_by("test_of_owners_that_take_a_lease_at_once_one_gets_it")
+class LooksAndThenTakes(Base):
+    def take_lease(self, key, owner, seconds):
+        last = self._leases.get(key)
+        if last is not None and last.is_held and last.fence.owner != owner:
+            return None
+        time.sleep(0.001)
+        with self._writing:
+            self._leases.pop(key, None)
+            return super().take_lease(key, owner, seconds)
+
+
+@noticed_by("test_a_lease_that_has_run_out_is_taken")
+class NeverLetsALeaseRunOut(Base):
+    def take_lease(self, key, owner, seconds):
+        return super().take_lease(key, owner, 1_000_000)
+
+
+@noticed_by("test_an_owner_takes_its_own_lease_again")
+class GivesOneFenceForAll(Base):
+    def take_lease(self, key, owner, seconds):
+        fence = super().take_lease(key, owner, seconds)
+        return fence and attrs.evolve(fence, number=1)
+
+
+@noticed_by("test_a_lease_that_is_renewed_does_not_run_out")
+class RenewsNothing(Base):
+    def renew_leases(self, held, seconds):
+        pass
+
+
+@noticed_by("test_a_lease_that_was_taken_is_neither_renewed_nor_released")
+class TakesBackByARenewal(Base):
+    def renew_leases(self, held, seconds):
+        for key, fence in held.items():
+            super().take_lease(key, self._leases[key].fence.owner, 0)
+            self._leases[key] = attrs.evolve(self._leases[key], fence=fence, until=time.monotonic() + seconds)
+
+
+@noticed_by("test_a_lease_that_was_released_is_not_renewed")
+class RenewsWhatWasReleased(Base):
+    def renew_leases(self, held, seconds):
+        for key, fence in held.items():
+            if self._leases[key].fence == fence:
+                self._leases[key] = attrs.evolve(self._leases[key], until=time.monotonic() + seconds)
+
+
+@noticed_by("test_a_lease_that_was_taken_is_neither_renewed_nor_released")
+class ReleasesTheLeaseOfAnyone(Base):
+    def release_lease(self, key, fence):
+        super().release_lease(key, self._leases[key].fence)
+
+
+@noticed_by("test_a_lease_that_was_taken_is_lost")
+class IgnoresFences(Base):
+    def write(self, commit):
+        super().write(attrs.evolve(commit, fence=None))
+
+
+@noticed_by("test_a_lease_that_was_taken_is_lost")
+class ForgetsWhatWasReleased(Base):
+    """A turn that was taken and ended meanwhile leaves no trace."""
+
+    def release_lease(self, key, fence):
+        super().release_lease(key, fence)
+        if self._leases[key].fence == fence:
+            del self._leases[key]
+
+
+@noticed_by("test_a_lease_that_has_run_out_is_not_lost")
+class LosesWhatHasRunOut(Base):
+    def write(self, commit):
+        if commit.fence is not None and not self._leases[commit.session.key].is_held:
+            raise LeaseLostError(commit.session.key)
+        super().write(commit)
+
+
+@noticed_by("test_a_write_under_a_lease_lands_and_releases_it")
+class ReleasesNothing(Base):
+    def release_lease(self, key, fence):
+        pass
+
+
+@noticed_by("test_a_write_that_is_refused_does_not_release_its_lease")
+class ReleasesBeforeItWrites(Base):
+    def write(self, commit):
+        if commit.fence is not None:
+            self.release_lease(commit.session.key, commit.fence)
+        super().write(commit)
+
+
+@noticed_by("test_a_write_without_a_fence_does_not_look_at_leases")
+class LocksTheSession(Base):
+    def write(self, commit):
+        key = commit.session.key
+        last = self._leases.get(key)
+        if last is not None and last.is_held and last.fence != commit.fence:
+            raise LeaseLostError(key)
+        super().write(commit)
+
+
+@noticed_by("test_of_a_write_and_a_taking_one_comes_first")
+class LooksAtTheLeaseAndThenWrites(Base):
+    def write(self, commit):
+        if commit.fence is not None and self._is_taken(commit.session.key, commit.fence):
+            raise LeaseLostError(commit.session.key)
+        time.sleep(0.001)
+        super().write(attrs.evolve(commit, fence=None))

@@ -12,6 +12,7 @@ from session_manager.errors import (
     InvalidKeyError,
     InvalidMessageError,
     InvalidStorageError,
+    LeaseLostError,
     MessageNotFoundError,
     ReadOnlyError,
     ReentrantCallError,
@@ -97,6 +98,11 @@ EXAMPLES = [
         ConflictError("a:1", None, V2, "both edited it"),
         {"key": "a:1", "expected": None, "actual": V2, "reason": "both edited it"},
         f"session 'a:1' is at {V2}, not at None: both edited it",
+    ),
+    (
+        LeaseLostError("a:1"),
+        {"key": "a:1", "expected": None, "actual": None, "reason": "another turn took its lease"},
+        "session 'a:1': the lease of this turn ran out, and another turn took it",
     ),
     (StorageError("/c", "is full"), {"path": "/c", "reason": "is full"}, "/c: is full"),
     (

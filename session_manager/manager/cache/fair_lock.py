@@ -14,6 +14,7 @@ import attrs
 
 from session_manager.errors import SessionBusyError
 from session_manager.manager.cache.locks import RamLock
+from session_manager.model.fence import Fence
 from session_manager.resource import Resource
 
 __all__ = ["PATIENCE", "Claim", "Claims"]
@@ -31,6 +32,10 @@ class Claim(Resource):
     owner: object = attrs.field(factory=threading.get_ident)
     #: Whether it was given back.
     is_over: bool = False
+    #: Whether it is the first one, and waits for a lease that another process has.
+    is_polling: bool = False
+    #: The fence of the lease that is held for it.
+    fence: Fence | None = None
     _over: threading.Event = attrs.field(factory=threading.Event)
     _watchers: list[Callable[[], object]] = attrs.field(factory=list)
 
@@ -88,8 +93,9 @@ class Claims(Resource):
             if one is not None and not one.is_over:
                 before = one
         alive = self._alive(key)
-        if max_waiting is not None and len(alive) > max_waiting:
-            raise SessionBusyError(key, len(alive) - 1)
+        ahead = len(alive) + (bool(alive) and alive[0].is_polling)
+        if max_waiting is not None and ahead > max_waiting:
+            raise SessionBusyError(key, ahead - 1)
         self._queues[key] = [*map(weakref.ref, alive), weakref.ref(claim)]
         if len(self._queues) > self._sweep_at:
             self._queues = {one: queue for one, queue in self._queues.items() if self._alive(one)}

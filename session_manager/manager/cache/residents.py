@@ -92,6 +92,10 @@ class Residents(Resource):
         self._phase = _Phase.OPEN
         #: Called with every entry that a change made, by a thread that holds the lock.
         self.watch: Callable[[str, Entry], None] | None = None
+        #: Whether turns are written under leases.
+        self.is_leased = False
+        #: Called before the store is given back.
+        self.last: Callable[[], object] | None = None
 
     def attach(self) -> None:
         """Take the store, until `let_go`.
@@ -537,6 +541,8 @@ class Residents(Resource):
     def let_go(self) -> None:
         """Give the store back, and close it if it is ours to close. No call may be using it."""
         if self.lock.is_of_this_process:
+            if self.last is not None:
+                self.last()
             self.store.detach(self)
             if self._owns_store:
                 self.store.close()

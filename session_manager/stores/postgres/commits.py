@@ -16,6 +16,7 @@ from session_manager.model.session import MAX_REFS, Session
 from session_manager.stores.commits import MAX_TOKENS, Commit
 from session_manager.stores.order import recency, recent_first
 from session_manager.stores.postgres.handle import Handle, Statement
+from session_manager.stores.postgres.leases import fenced, is_taken, release
 from session_manager.stores.postgres.reads import encoded_refs, row_of
 from session_manager.stores.rows.decoding import DamageError
 from session_manager.stores.rows.encoding import Line, token_digest, tombstone_key
@@ -140,7 +141,11 @@ class Prepared:
         return (*self.row, edited, name, base.generation.encode(), Int8(base.revision), base._token or None, token)
 
     def statement(self) -> Statement:
-        """Return the whole commit as one statement, which returns a row if the base was there."""
+        """Return the whole commit as one statement, which returns a row if the base was there, and its lease was not taken."""
+        fence = self.commit.fence
+        return self._statement() if fence is None else fenced(self._statement(), self.key, fence)
+
+    def _statement(self) -> Statement:
         lines = self.plan.lines
         if self.commit.base is None:
             return _CREATE, (*self._bound, *self.noted, *_bound_lines(lines, self.plan.archived))
@@ -156,11 +161,13 @@ class Prepared:
         return _APPEND_ONLY[which], values
 
     def run(self, handle: Handle) -> bool:
-        """Write the rows in a transaction that is open; return whether the base was there. If not, nothing has changed.
+        """Write the rows in a transaction that is open; return whether the base was there, and its lease was not taken. If not, nothing has changed.
 
         :raises DamageError: if the rows are not those of the base.
         """
-        found = handle.run(_UPDATE, self._bound).fetchone()
+        fence = self.commit.fence
+        is_refused = fence is not None and is_taken(handle, self.key, fence)
+        found = None if is_refused else handle.run(_UPDATE, self._bound).fetchone()
         if found is None:
             return False
         number, plan, spared = Int8(found[0]), self.plan, self.commit.spared
@@ -173,6 +180,8 @@ class Prepared:
             dropped = [handle.run(_DROP, (number, first, stop)) for first, stop, _ in plan.dropped]
             if plan.lines:
                 handle.run(_BY_ID + _LINES, (number, *_bound_lines(plan.lines, ())))
+            if fence is not None:
+                release(handle, self.key, fence)
             archived = [handle.run(_ARCHIVE, (number, first, stop)) for first, stop, _ in plan.archived]
         for (first, stop, count), cursor in zip([*plan.dropped, *plan.archived], [*dropped, *archived], strict=True):
             if cursor.rowcount != count:

@@ -22,6 +22,10 @@ index. No table refers to another one by a foreign key: the row of a session is 
     (`session_manager.stores.postgres.search`), ``walk`` the number of the rules by which they were read; null, as long as they were not.
 ``tombstones``
     The tokens of deleted sessions, and voided ones, by the 16 byte BLAKE2b of the key. They stay when a session of the key is begun anew.
+``leases``
+    A row for each session of which a turn was taken under a lease (`session_manager.stores.postgres.leases`): the 16 byte BLAKE2b of the ``key``; the
+    ``owner`` and the ``number`` of its fence; for how many ``seconds`` it is held from when it was ``renewed``, in seconds since 1970; 0: it was
+    released. The table is missing if no turn ever was. It is not logged, so a crash of the server empties it.
 ``quarantine``
     The rows of damaged sessions that were deleted, as they were: that of the session (``position`` is null, ``content`` its
     state) and those of its messages. Nothing reads them again.
@@ -35,7 +39,7 @@ from session_manager.errors import InvalidStorageError, StorageError, Unsupporte
 from session_manager.history.search import WALK
 from session_manager.stores.postgres.handle import Handle
 
-__all__ = ["FORMAT", "MIGRATIONS", "create_index", "open_schema"]
+__all__ = ["FORMAT", "MIGRATIONS", "create_index", "lock_schema", "open_schema"]
 
 _FIRST = (
     """
@@ -121,6 +125,11 @@ _INDEXES = (
 )
 
 
+def lock_schema(handle: Handle) -> None:
+    """Keep others from changing tables, until the end of the transaction that is open."""
+    handle.run(_LOCK, (handle.schema,))
+
+
 def open_schema(handle: Handle, path: str, *, read_only: bool) -> None:
     """Check the format of a schema; create it, or bring it up to date, unless it is only read.
 
@@ -133,7 +142,7 @@ def open_schema(handle: Handle, path: str, *, read_only: bool) -> None:
     if read_only:
         raise StorageError(path, "is not there, or of an older format, and read-only changes nothing")
     with handle.transaction():
-        handle.run(_LOCK, (handle.schema,))
+        lock_schema(handle)
         found = _found(handle, path)
         if found is None:
             _create(handle)
@@ -178,6 +187,6 @@ def create_index(handle: Handle) -> None:
     if handle.run(_HAS_INDEXES, names).fetchone() == (True,):
         return
     with handle.transaction():
-        handle.run(_LOCK, (handle.schema,))
+        lock_schema(handle)
         for statement in _INDEXES:
             handle.run(statement)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TypeVar
@@ -23,6 +23,7 @@ from session_manager.errors import (
     raise_alone,
 )
 from session_manager.history.search import SearchHit, best
+from session_manager.model.fence import Fence
 from session_manager.model.ids import random_id
 from session_manager.model.message import Message
 from session_manager.model.session import Session, Version, agree
@@ -34,6 +35,7 @@ from session_manager.stores.postgres.commits import Prepared
 from session_manager.stores.postgres.connecting import Connect, Connections, Limits, Pool, connecting_to, place_of
 from session_manager.stores.postgres.failures import is_lost, storage_error
 from session_manager.stores.postgres.handle import Handle
+from session_manager.stores.postgres.leases import forget_leases, release, renew, take
 from session_manager.stores.postgres.listing import page_of, sizes, total_bytes
 from session_manager.stores.postgres.reads import (
     damages,
@@ -154,6 +156,7 @@ class PostgresStore(Store):
         self._connections = Connections(self.server, schema, limits, opener, pool)
         self._writing = Writing(self._connections)
         self.shared = not exclusive
+        self.leases = not (exclusive or read_only)
         self.indexed = search
         is_open = False
         try:
@@ -246,6 +249,18 @@ class PostgresStore(Store):
         self._check_writable()
         return self._writing.alone(commit.session.key, partial(settle, commit=commit))
 
+    def take_lease(self, key: str, owner: str, seconds: float) -> Fence | None:
+        self._check_writable()
+        return self._call(partial(take, key=key, owner=owner, seconds=seconds))
+
+    def renew_leases(self, held: Mapping[str, Fence], seconds: float) -> None:
+        self._check_writable()
+        self._call(partial(renew, held=held, seconds=seconds))
+
+    def release_lease(self, key: str, fence: Fence) -> None:
+        self._check_writable()
+        self._call(partial(release, key=key, fence=fence))
+
     def delete(self, key: str, expected: Version | None = None) -> bool:
         self._check_writable()
 
@@ -277,6 +292,7 @@ class PostgresStore(Store):
 
     def compact(self, key: str) -> None:  # noqa: ARG002 - the space is that of all sessions
         self._check_writable()
+        self._call(forget_leases)
         self._vacuum()
 
     def _vacuum(self) -> None:

@@ -15,6 +15,7 @@ import psycopg
 from session_manager.errors import (
     ConflictError,
     CorruptSessionError,
+    LeaseLostError,
     SaveError,
     SaveFailedError,
     SaveOutcomeUnknownError,
@@ -30,6 +31,7 @@ from session_manager.stores.postgres.commits import LOCK_KEY, Prepared, key_lock
 from session_manager.stores.postgres.connecting import Connections
 from session_manager.stores.postgres.failures import is_lost, is_retried, save_error
 from session_manager.stores.postgres.handle import Handle
+from session_manager.stores.postgres.leases import is_taken
 from session_manager.stores.postgres.reads import load, read_checked_version
 from session_manager.stores.rows.decoding import DamageError
 from session_manager.stores.rows.plans import Plan
@@ -113,6 +115,8 @@ class Writing(Resource):
         :raises DamageError: if the session is damaged.
         """
         key = commit.session.key
+        if commit.fence is not None and is_taken(handle, key, commit.fence):
+            return LeaseLostError(key)
         actual = read_checked_version(handle, key)
         reason = "the storage holds something else at this version" if actual == commit.base else ""
         if actual is not None and agree(actual, commit.base):

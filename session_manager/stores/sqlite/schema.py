@@ -33,6 +33,10 @@ through. A database of a higher number is refused; one of a lower number is brou
     One row, changed by every commit. ``latest`` is the random id of the newest commit, ``earlier`` that of the one before it,
     ``schema`` SQLite's ``schema_version`` as eight hexadecimal digits. The row is in the database and in its log, and tells
     whether the two belong together (`session_manager.stores.sqlite.leftovers`). Commits of older versions, and of other programs, leave it as it is.
+``leases``
+    A row for each session of which a turn was taken under a lease (`session_manager.stores.sqlite.leases`): the 16 byte BLAKE2b of the ``key``; the
+    ``owner``; the ``number`` of its fence; for how many ``seconds`` it is held from when it was ``renewed``, in seconds since 1970; 0: it was released.
+    The table is missing if no turn ever was.
 ``quarantine``
     The rows of damaged sessions that were deleted, as they were: that of the session (``position`` is null,
     ``content`` its state) and those of its messages, archived ones too. Nothing reads them again.
@@ -56,6 +60,8 @@ __all__ = [
     "create_erasures",
     "create_index",
     "create_last_commit",
+    "create_leases",
+    "has_leases",
     "has_trigrams",
     "indexed_until",
     "is_marked",
@@ -146,6 +152,14 @@ _MARK = "UPDATE last_commit SET earlier = latest, latest = randomblob(16), schem
 #: The sessions whose erasure was begun: there only if one ever was.
 _ERASURES = "CREATE TABLE erasures (key TEXT PRIMARY KEY, stage INTEGER NOT NULL) WITHOUT ROWID"
 
+#: The leases of sessions: there only if a turn was ever taken under one.
+_LEASES = """
+    CREATE TABLE leases (
+        key BLOB PRIMARY KEY, owner TEXT NOT NULL, number INTEGER NOT NULL, seconds REAL NOT NULL, renewed REAL NOT NULL
+    ) WITHOUT ROWID
+"""
+_HAS_LEASES = "SELECT 1 FROM sqlite_master WHERE name = 'leases'"
+
 _INDEX = "CREATE VIRTUAL TABLE {} USING fts5(text, tokenize='trigram case_sensitive 1')"
 
 
@@ -180,6 +194,7 @@ def strange_table(connection: sqlite3.Connection, migrations: Sequence[Sequence[
         "search": _words(_INDEX.format("search")),
         "last_commit": _words(_LAST_COMMIT),
         "erasures": _words(_ERASURES),
+        "leases": _words(_LEASES),
     }
     expected |= optional
     rows = "SELECT CAST(type AS BLOB), CAST(name AS BLOB), CAST(tbl_name AS BLOB), CAST(sql AS BLOB) FROM sqlite_master"
@@ -223,6 +238,17 @@ def create_erasures(connection: sqlite3.Connection) -> None:
     """Create the table ``erasures`` if it is missing, in a transaction."""
     if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'erasures'").fetchone() is None:
         connection.execute(_ERASURES)
+
+
+def has_leases(connection: sqlite3.Connection) -> bool:
+    """Say whether the table ``leases`` is there."""
+    return connection.execute(_HAS_LEASES).fetchone() is not None
+
+
+def create_leases(connection: sqlite3.Connection) -> None:
+    """Create the table ``leases`` if it is missing, in a transaction."""
+    if not has_leases(connection):
+        connection.execute(_LEASES)
 
 
 def mark(connection: sqlite3.Connection) -> None:

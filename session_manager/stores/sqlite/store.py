@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from session_manager.errors import (
     raise_alone,
 )
 from session_manager.history.search import SearchHit, best
+from session_manager.model.fence import Fence
 from session_manager.model.ids import random_id
 from session_manager.model.message import Message
 from session_manager.model.session import Session, Version, agree
@@ -40,6 +41,7 @@ from session_manager.stores.sqlite.connecting import Connect
 from session_manager.stores.sqlite.database import Database
 from session_manager.stores.sqlite.erasing import Erasures
 from session_manager.stores.sqlite.group_commit import GroupCommit, Request
+from session_manager.stores.sqlite.leases import check_lease, forget_leases, is_leased, release, renew, take
 from session_manager.stores.sqlite.listing import page_by_key, put_in_place, recent_page, sizes
 from session_manager.stores.sqlite.page_copy import Counts, copy_pages
 from session_manager.stores.sqlite.quarantine import purge as purge_quarantined
@@ -126,6 +128,7 @@ class SQLiteStore(Store):
         #: The version of a session that was loaded, and up to which row messages had been written then, by its key.
         self._marks: dict[str, tuple[Version, int]] = {}
         self.shared = not exclusive
+        self.leases = not (exclusive or read_only)
         self.indexed = self._database.has_index
         self._erasures = Erasures(self._database, self._group)
 
@@ -265,11 +268,15 @@ class SQLiteStore(Store):
         def work(connection: sqlite3.Connection) -> None:
             if commit.token in self._voided:
                 raise ConflictError(key, commit.base, read_version(connection, key), "it was said not to have landed")
+            if commit.fence is not None:
+                check_lease(connection, commit)
             try:
                 plan = planned or Plan.over(commit, load_base(connection, commit))
                 write_plan(plan, state, connection, indexed=self.indexed)
             except DamageError as error:
                 raise_alone(CorruptSessionError(key, self.path, None, str(error)))
+            if commit.fence is not None:
+                release(connection, key, commit.fence)
 
         return Request(key, work, has_landed, clears, commit.doubt)
 
@@ -292,6 +299,29 @@ class SQLiteStore(Store):
         look.has_landed = lambda _: False
         landed: bool | None = self._run(look)
         return landed
+
+    def take_lease(self, key: str, owner: str, seconds: float) -> Fence | None:
+        self._check_writable()
+        if self._database.read(is_leased, key, owner):  # to be asked again and again, and no writer waits for it
+            return None
+        fence: Fence | None = self._leasing(partial(take, key=key, owner=owner, seconds=seconds))
+        return fence
+
+    def renew_leases(self, held: Mapping[str, Fence], seconds: float) -> None:
+        self._check_writable()
+        self._leasing(partial(renew, held=held, seconds=seconds))
+
+    def release_lease(self, key: str, fence: Fence) -> None:
+        self._check_writable()
+        self._leasing(partial(release, key=key, fence=fence))
+
+    def _leasing(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do something about leases in a transaction. Doing it twice does no harm.
+
+        :raises StorageError: if it failed, or that is unknown.
+        """
+        result: T = self._run(Request(None, work, has_landed=lambda _: False))
+        return result
 
     def delete(self, key: str, expected: Version | None = None) -> bool:
         self._check_writable()
@@ -343,6 +373,7 @@ class SQLiteStore(Store):
     def compact(self, key: str) -> None:
         self._check_writable()
         self._run(Request(key, partial(purge, indexed=self.indexed)))
+        self._leasing(forget_leases)
         try:
             self._group.alone(self._compact)
         except sqlite3.Error as error:

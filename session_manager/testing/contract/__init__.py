@@ -8,6 +8,7 @@ from session_manager.testing.contract.deletes import DeleteContract
 from session_manager.testing.contract.erasures import EraseContract
 from session_manager.testing.contract.going_back import GoingBackContract
 from session_manager.testing.contract.keys import KeyContract
+from session_manager.testing.contract.leases import LeaseContract
 from session_manager.testing.contract.life import LifeContract
 from session_manager.testing.contract.listings import ListingContract
 from session_manager.testing.contract.races import RaceContract
@@ -27,6 +28,7 @@ class StoreContract(
     DeleteContract,
     RaceContract,
     GoingBackContract,
+    LeaseContract,
     EraseContract,
     RefreshContract,
     RenameContract,

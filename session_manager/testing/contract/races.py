@@ -15,13 +15,13 @@ from session_manager.testing.contract.base import ContractBase, Storage, check_h
 from session_manager.testing.contract.chats import KEY, Chat
 from session_manager.testing.faults import FaultyStore
 
-__all__ = ["RaceContract"]
+__all__ = ["RaceContract", "race"]
 
 _WRITERS = 4
 _ROUNDS = 25
 
 
-def _race(threads: ThreadPoolExecutor, calls: Sequence[Callable[[], object]]) -> list[bool]:
+def race(threads: ThreadPoolExecutor, calls: Sequence[Callable[[], object]]) -> list[bool]:
     """Make calls at the same time; return which of them won, and were not refused by a conflict."""
     start = threading.Barrier(len(calls))
 
@@ -59,7 +59,7 @@ class RaceContract(ContractBase):
                     rival.entry = base
                     rivals.append(rival.add(f"{turn} of {number}"))
                 commits = [rival.commit(f"{turn}-{number}") for number, rival in enumerate(rivals)]
-                won = _race(threads, [partial(store.write, one) for store, one in zip(stores, commits, strict=True)])
+                won = race(threads, [partial(store.write, one) for store, one in zip(stores, commits, strict=True)])
                 assert won.count(True) == 1
                 chat = rivals[won.index(True)]
                 chat.written(commits[won.index(True)])
@@ -72,7 +72,7 @@ class RaceContract(ContractBase):
             for turn in range(_ROUNDS):
                 rivals = [Chat(f"chat:{turn}", f"of-{number}").add(f"{number}") for number in range(_WRITERS)]
                 commits = [rival.commit() for rival in rivals]
-                won = _race(threads, [partial(store.write, one) for store, one in zip(stores, commits, strict=True)])
+                won = race(threads, [partial(store.write, one) for store, one in zip(stores, commits, strict=True)])
                 assert won.count(True) == 1
                 check_holds(storage.store, commits[won.index(True)].session)
 
@@ -87,7 +87,7 @@ class RaceContract(ContractBase):
                     partial(stores[0].write, commit),
                     partial(stores[1].delete, chat.key, version),
                 ]
-                wrote, deleted = _race(threads, calls)
+                wrote, deleted = race(threads, calls)
                 assert wrote is not deleted
                 if wrote:
                     check_holds(storage.store, chat.written(commit))
