@@ -100,21 +100,13 @@ def best(text: str, messages: Iterable[tuple[str, Message]], limit: int) -> list
     return [_hit(len(text), *one) for one in found]
 
 
-#: In the order in which they come: score, time (both negative), key, position, place of the match; message and text.
-_Found = tuple[float, float, str, int, int, "_Match"]
-
-
-@attrs.frozen(eq=False, repr=False)
-class _Match:
-    message: Message
-    text: str
-
-    def __lt__(self, other: object) -> bool:
-        return False
+#: In the order in which they come: score, time (both negative), key, position, place of the match; then a number of its own, so
+#: that nothing behind it is compared; message and text.
+_Found = tuple[float, float, str, int, int, int, Message, str]
 
 
 def _scored(needle: str, messages: Iterable[tuple[str, Message]]) -> Iterator[_Found]:
-    for key, message in giving_way(messages):
+    for number, (key, message) in enumerate(giving_way(messages)):
         text = searched_text(message)
         folded = case_fold(text)
         place = folded.find(needle)
@@ -124,18 +116,20 @@ def _scored(needle: str, messages: Iterable[tuple[str, Message]]) -> Iterator[_F
         length = 1 - _LENGTH_WEIGHT + _LENGTH_WEIGHT * len(text) / _MEAN_LENGTH
         score = count / (count + _SATURATION * length)
         assert message.position is not None
-        yield -score, -message.created_at.timestamp(), key, message.position, place, _Match(message, text)
+        yield -score, -message.created_at.timestamp(), key, message.position, place, number, message, text
 
 
-def _hit(length: int, score: float, _: float, key: str, position: int, place: int, match: _Match) -> SearchHit:
-    text, end = match.text, place + length
+def _hit(
+    length: int, score: float, _: float, key: str, position: int, place: int, __: int, message: Message, text: str
+) -> SearchHit:
+    end = place + length
     start, stop = max(0, place - _CONTEXT), min(len(text), end + _CONTEXT)
     before, after = "…" * (start > 0) + text[start:place], text[end:stop] + "…" * (stop < len(text))
     return SearchHit(
         key=key,
         position=position,
-        role=match.message.role,
-        created_at=match.message.created_at,
+        role=message.role,
+        created_at=message.created_at,
         snippet=f"{before}{_MARK}{text[place:end]}{_MARK}{after}",
         score=-score,
     )

@@ -62,6 +62,7 @@ __all__ = [
     "UnknownShape",
     "Where",
     "calls",
+    "reads_as_written",
     "register_shape",
     "results",
     "role_of",
@@ -129,6 +130,11 @@ def shape_of(message: Message) -> Shape:
         if shape.owns(value):
             return shape
     return UNKNOWN
+
+
+def reads_as_written() -> bool:
+    """Say whether each text that `texts_of` yields stands in its message. A shape of yours may yield any other."""
+    return not _registered
 
 
 def texts_of(message: Message) -> Iterator[Part]:

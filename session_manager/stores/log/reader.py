@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from functools import partial
 
 from session_manager.codec.json import DecodeError
 from session_manager.errors import ConflictError, CorruptSessionError, StorageError, UnsupportedFormatError
+from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
 from session_manager.resource import Resource
 from session_manager.stores.contract import Finding
 from session_manager.stores.files.atomic import NotRegularError, Signature, read_whole, signature
+from session_manager.stores.files.needles import may_hold
 from session_manager.stores.files.quarantine import keep_copy
 from session_manager.stores.files.session_directory import SessionDirectory, reading
 from session_manager.stores.log.clean_shutdown import CleanMark
@@ -19,6 +22,7 @@ from session_manager.stores.log.format import (
     MAX_STATE,
     LogState,
     check_format,
+    damaged,
     encode_metadata,
     is_whole,
     start_of,
@@ -92,6 +96,26 @@ class LogReader(Resource):
             self._repairs[self.torn(file, log.torn)] = None
         encoded = encode_metadata(session._metadata)
         return session, Facts(read, session.version, log.fingerprint, session._metadata, encoded, log.torn)
+
+    def searched(self, file: LogFile, text: str) -> Sequence[Message] | None:
+        """Return the messages of a file if one of them may contain a text, otherwise none.
+
+        :returns: `None` if the file is anything but whole and durable: `read` tells what it is.
+        """
+        name = file.name
+        if file.status not in WHOLE or (self.mark is not None and name in self.mark.unsynced):
+            return None
+        try:
+            data, _ = read_whole(self._files, name, judge=partial(check_format, path=name))
+            if not data.startswith(start_of(file.key)):
+                return None
+            if may_hold(data, text):
+                log = decode(data, name)
+                return log.session.messages if log.torn is None else None
+        except (OSError, NotRegularError, UnsupportedFormatError, DecodeError):
+            return None
+        *lines, rest = data.split(b"\n")
+        return () if not rest and damaged(lines) is None else None
 
     def current(self, file: LogFile, bases: tuple[Version | None, ...]) -> Facts:
         """Read a file again, and note the facts.

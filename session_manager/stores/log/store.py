@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
 from session_manager.arguments import check_bool, check_callable, check_path
@@ -35,6 +35,7 @@ from session_manager.errors import (
     StorageError,
     UnsupportedFormatError,
 )
+from session_manager.history.search import SearchHit, best
 from session_manager.model.changes import Clear
 from session_manager.model.json_value import JsonObject
 from session_manager.model.message import Message
@@ -141,6 +142,17 @@ class LogStore(Store):
         if found is None:
             self._directory.names.discard(file.name)
         return found
+
+    def search(
+        self, text: str, *, key: str | None = None, prefix: str = "", limit: int = 20, skip: Collection[str] = ()
+    ) -> list[SearchHit]:
+        found = None
+        if key is not None and key not in skip and not self.has_archive(key):
+            self._directory.check_open()
+            found = self._reader.searched(self._file(key), text)
+        if key is None or found is None:
+            return super().search(text, key=key, prefix=prefix, limit=limit, skip=skip)
+        return best(text, ((key, one) for one in found), limit)
 
     def has_archive(self, key: str) -> bool:
         return self._archives.may_have(key)

@@ -120,6 +120,32 @@ def fingerprint(head: bytes, crc: int) -> Fingerprint:
     return zlib.crc32(head), crc
 
 
+def is_intact(data: bytes, key: str) -> bool:
+    """Say whether a file is a key's, and not a single bit of it has changed. Its messages are not decoded.
+
+    :raises UnsupportedFormatError: if it is of another format.
+    :raises DecodeError: if it is damaged.
+    """
+    start = data.find(b"\n") + 1 or len(data)
+    state = decode_header(data[:start], "")
+    _checked_body(data, start)
+    return state.key == key
+
+
+def _checked_body(data: bytes, start: int) -> tuple[int, int]:
+    """Return where the footer of a file begins, and the CRC of its messages.
+
+    :param start: where the messages begin.
+    :raises DecodeError: if the CRC in the footer is another one.
+    """
+    footer = len(data) - len(FOOTER % 0)
+    stop = footer - 1 if footer > start else start
+    crc = zlib.crc32(memoryview(data)[start:stop])
+    if data[stop:] != (b"\n" if footer > start else b"") + FOOTER % crc:
+        raise DecodeError(stop, "the messages are damaged or cut off")
+    return footer, crc
+
+
 def decode(data: bytes, path: str) -> tuple[Session, Fingerprint]:
     """Return the session of a file, and its fingerprint.
 
@@ -130,13 +156,7 @@ def decode(data: bytes, path: str) -> tuple[Session, Fingerprint]:
     """
     start = data.find(b"\n") + 1 or len(data)
     state = decode_header(data[:start], path)
-    footer = len(data) - len(FOOTER % 0)
-    stop = footer - 1 if footer > start else start
-    body = memoryview(data)[start:stop]
-    crc = zlib.crc32(body)
-    expected = (b"\n" if footer > start else b"") + FOOTER % crc
-    if data[stop:] != expected:
-        raise DecodeError(stop, "the messages are damaged or cut off")
+    footer, crc = _checked_body(data, start)
     try:
         return session_of(state, decode_messages(memoryview(data)[start - 2 : footer + 1])), fingerprint(
             data[:start], crc

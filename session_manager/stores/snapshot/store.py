@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -27,6 +27,7 @@ from session_manager.errors import (
     UnsupportedFormatError,
     raise_alone,
 )
+from session_manager.history.search import SearchHit, best
 from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
 from session_manager.stores.archive.files import ArchiveFiles
@@ -38,6 +39,7 @@ from session_manager.stores.erasure import Erasure
 from session_manager.stores.files.atomic import (
     AT_ONCE,
     CROWDED,
+    NotRegularError,
     OutcomeUnknownError,
     Replacement,
     Signature,
@@ -50,6 +52,7 @@ from session_manager.stores.files.atomic import (
 from session_manager.stores.files.erasing import Erasures
 from session_manager.stores.files.filesystem import Files
 from session_manager.stores.files.kinds import ARCHIVE_SUFFIX
+from session_manager.stores.files.needles import may_hold
 from session_manager.stores.files.renames import Renames
 from session_manager.stores.files.session_directory import SessionDirectory, reading
 from session_manager.stores.salvaged import Salvaged
@@ -63,6 +66,7 @@ from session_manager.stores.snapshot.format import (
     decode_header,
     encode,
     fingerprint,
+    is_intact,
 )
 from session_manager.stores.snapshot.line_cache import LineCache
 from session_manager.stores.snapshot.pairs import read_snapshot
@@ -175,6 +179,32 @@ class SnapshotStore(Store):
             return session.key, (session, _Facts(signature(status), session.version, fingerprint))
 
         return reading(self._files, key, name, decoded)
+
+    def search(
+        self, text: str, *, key: str | None = None, prefix: str = "", limit: int = 20, skip: Collection[str] = ()
+    ) -> list[SearchHit]:
+        found = None
+        if key is not None and key not in skip and key not in self._doubtful and not self.has_archive(key):
+            self._directory.check_open()
+            found = self._searched(key, text)
+        if key is None or found is None:
+            return super().search(text, key=key, prefix=prefix, limit=limit, skip=skip)
+        return best(text, ((key, one) for one in found), limit)
+
+    def _searched(self, key: str, text: str) -> Sequence[Message] | None:
+        """Return the messages of a file if one of them may contain a text, otherwise none.
+
+        :returns: `None` if the file is anything but whole: `load` tells what it is.
+        """
+        name = self._directory.name(key)
+        try:
+            data, _ = read_whole(self._files, name, judge=partial(check_format, path=name))
+            if not may_hold(data, text):
+                return () if is_intact(data, key) else None
+            session, _ = decode(data, name)
+        except (OSError, NotRegularError, UnsupportedFormatError, DecodeError):
+            return None
+        return session.messages if session.key == key else None
 
     def has_archive(self, key: str) -> bool:
         return self._archives.may_have(key)
