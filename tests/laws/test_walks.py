@@ -31,9 +31,10 @@ from session_manager.stores.contract import Store
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.sqlite import SQLiteStore
 from tests.support.evicting import evict
+from tests.support.postgres import Place, shared_url
 
 KEY = "telegram:42"
-CHUNKS, DATABASE_CHUNKS = 10, 5
+CHUNKS, DATABASE_CHUNKS, SERVER_WALKS = 10, 5, 2
 
 
 class Flaky:
@@ -495,6 +496,33 @@ def test_nor_in_a_database(request, tmp_path, chunk):
         if failure(steps, shared=shared, open_store=open_store) is not None:
             steps = shrunk(steps, shared=shared, open_store=open_store)
             pytest.fail(f"walk {seed}: {failure(steps, shared=shared, open_store=open_store)}: {steps}")
+
+
+@pytest.mark.once
+def test_nor_on_a_server(request):
+    """Each walk has a schema of its own in PostgreSQL."""
+    url = shared_url()
+    from session_manager.stores.postgres import PostgresStore
+
+    class FlakyServer(Flaky, PostgresStore):
+        pass
+
+    places = []
+
+    def open_store():
+        places.append(Place(url))
+        return FlakyServer(url, schema=places[-1].schema)
+
+    first, walks = (request.config.getoption(name) for name in ("--first-walk", "--walks"))
+    try:
+        for seed in range(first, first + max(walks // 200, SERVER_WALKS)):
+            steps, shared = plan(seed), seed % 2 == 1
+            if failure(steps, shared=shared, open_store=open_store) is not None:
+                steps = shrunk(steps, shared=shared, open_store=open_store)
+                pytest.fail(f"walk {seed}: {failure(steps, shared=shared, open_store=open_store)}: {steps}")
+    finally:
+        for place in places:
+            place.remove()
 
 
 def spare_nothing(monkeypatch):
