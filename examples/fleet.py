@@ -39,7 +39,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from session_manager import Message, SessionManager, SessionManagerError, StorageError, Turn
+from session_manager import SessionManager, SessionManagerError, StorageError, Turn
 
 #: How many deliveries each worker has in hand at most, each in a thread.
 THREADS = 4
@@ -280,24 +280,26 @@ ANSWER = re.compile(r"answer \w+ to (\d+), after (\d+) turns")
 def check(storage: str, chats: Sequence[str], tally: Tally) -> None:
     """Read all chats, and count what is lost, doubled, torn, or blind."""
     with SessionManager(storage) as manager:
-        histories = [manager.get_history(chat) for chat in chats]
-    questions = Counter(message.content for history in histories for message in history if message.role == "user")
-    answers = {message.content for history in histories for message in history if message.role == "assistant"}
-    tally.doubled = questions.total() - len(questions)
-    for number, texts in tally.answers.items():
-        tally.lost += f"question {number}" not in questions or not texts <= answers
+        judge([[message.content for message in manager.get_history(chat)] for chat in chats], tally)
+
+
+def judge(histories: Sequence[Sequence[str]], tally: Tally) -> None:
+    """Count what is lost, doubled, torn, or blind in the texts of some chats."""
+    times = Counter(text for history in histories for text in history)
+    questions = [text for text in times if text.startswith("question")]
+    tally.doubled = sum(times[question] - 1 for question in questions)
+    for number, answers in tally.answers.items():
+        tally.lost += not all(times[text] for text in (f"question {number}", *answers))
     for history in histories:
-        whole = [turn for turn in map(read_turn, history[::2], [*history[1::2], None]) if turn is not None]
-        tally.torn += (len(history) + 1) // 2 - len(whole)
+        whole = [turn for turn in map(read_turn, history, [*history[1:], ""]) if turn is not None]
+        tally.torn += sum(text.startswith("question") for text in history) - len(whole)
         tally.blind += sum(shown < place for place, shown in enumerate(whole))
 
 
-def read_turn(question: Message, answered: Message | None) -> int | None:
-    """Return how many turns the model of an answer was shown; `None` if it is not the answer to this question."""
-    found = answered and answered.role == "assistant" and ANSWER.fullmatch(answered.content)
-    if not found or question.content != f"question {found[1]}":
-        return None
-    return int(found[2])
+def read_turn(question: str, text: str) -> int | None:
+    """Return how many turns the model was shown, if a text is its answer to a question."""
+    found = ANSWER.fullmatch(text)
+    return int(found[2]) if found and question == f"question {found[1]}" else None
 
 
 # The command line

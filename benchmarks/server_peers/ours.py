@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from benchmarks.server_peers.conversation import Conversation
 from session_manager import Message, SessionManager, Turn
@@ -43,6 +43,12 @@ class Shared(Conversation):
             found = len(turn.get_context(max_messages=self.recent))
             _add(turn, question, answer)
         return found
+
+    def answer(self, question: str, ask: Callable[[int], str]) -> str:
+        with self._manager.turn(self._key, ref=question) as turn:
+            if not turn.done:
+                _add(turn, question, ask(len(turn.get_context())))
+        return str(turn.messages[-1].content)
 
     def close(self) -> None:
         self._manager.close()
