@@ -4,6 +4,7 @@ Try ``python fleet.py --demo`` first, then a server of yours::
 
     python fleet.py --store postgresql://bot@db.internal/chats    # without --store: a temporary database of SQLite
     python fleet.py --store URL --routing chat                    # all deliveries of a chat to one worker
+    python fleet.py --store URL --leases                          # one turn of a chat at a time, in the whole fleet
 
 Each worker is a process with a manager of its own, as if it were on a machine of its own. This process stands for the
 platform and its balancer: it gives each delivery to a worker, some of them to two at once, and kills workers with SIGKILL. A
@@ -14,7 +15,8 @@ delivery that no worker has acknowledged is delivered again. At the end it reads
 * how many model calls were paid twice, and how many of these a kill had cut short;
 * how many answers were blind: their model had not been shown all turns before.
 
-Blind answers, and calls that are paid twice, are the price of workers that do not know each other.
+Blind answers, and calls that are paid twice, are the price of workers that do not know each other. Routing by chat avoids
+them for free; leases avoid them, too, wherever a delivery goes. What a kill has cut short is paid twice in any case.
 """
 
 from __future__ import annotations
@@ -31,15 +33,16 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import zlib
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from session_manager import SessionManager, SessionManagerError, StorageError, Turn
+from session_manager import Lease, LeaseLostError, SessionManager, SessionManagerError, StorageError, Turn
 
 #: How many deliveries each worker has in hand at most, each in a thread.
 THREADS = 4
@@ -47,6 +50,8 @@ THREADS = 4
 TWICE = 20
 #: How long a worker waits before it gives up a delivery that it could not save, in seconds.
 PAUSE = 0.05
+#: How long the chat of a killed worker waits with ``--leases``, in seconds. In earnest it is a minute.
+LEASE = 1.0
 #: How long nothing may happen, in seconds.
 PATIENCE = 60
 
@@ -65,11 +70,20 @@ class FleetError(Exception):
 # A worker, which is killed
 
 
-def work(storage: str, thinking: float) -> None:
+def work(storage: str, thinking: float, *, leases: bool) -> None:
     """Answer deliveries that come in as lines of JSON, several at once, until no more come."""
-    with SessionManager(storage) as manager, ThreadPoolExecutor(THREADS) as pool:
+    lease = Lease(seconds=LEASE) if leases else None
+    with SessionManager(storage, lease=lease) as manager, ThreadPoolExecutor(THREADS) as pool:
         for line in sys.stdin:
-            pool.submit(answer, manager, Delivery(*json.loads(line)), thinking)
+            pool.submit(answer, manager, Delivery(*json.loads(line)), thinking).add_done_callback(end_if_broken)
+
+
+def end_if_broken(done: Future[None]) -> None:
+    """End the worker if answering has failed in a way that nobody expects: the platform notices that."""
+    error = done.exception()
+    if error is not None:
+        traceback.print_exception(error)
+        os._exit(1)
 
 
 def answer(manager: SessionManager, delivery: Delivery, thinking: float) -> None:
@@ -82,8 +96,10 @@ def answer(manager: SessionManager, delivery: Delivery, thinking: float) -> None
                 turn.add_message("assistant", ask_model(turn, delivery.number, thinking))
         # Another worker may have answered it meanwhile: then these are its messages.
         report("answered", delivery, turn.messages[-1].content)
-    except StorageError:
+    except StorageError:  # such as a server that cannot be reached: the delivery comes again
         time.sleep(PAUSE)
+        report("failed", delivery)
+    except LeaseLostError:  # this worker stood still for too long, and another one has the chat now
         report("failed", delivery)
 
 
@@ -214,12 +230,18 @@ class Fleet:
         moments = sorted(self._chance.choices(range(1, len({*deliveries})), k=kills))
         while self._waiting or any(worker.open for worker in self._workers):
             self._give()
-            self._take_in(*self._reports.get(timeout=PATIENCE))
+            self._take_in(*self._next())
             alive = [worker for worker in self._workers if not worker.is_killed]
             if alive and self._tally.kills < kills and moments[self._tally.kills] <= len(self._tally.answers):
                 self._chance.choice(alive).kill()
                 self._tally.kills += 1
         return self._tally
+
+    def _next(self) -> tuple[Worker, list[Any] | None]:
+        try:
+            return self._reports.get(timeout=PATIENCE)
+        except queue.Empty:
+            raise FleetError(f"no worker has done anything for {PATIENCE} seconds") from None
 
     @contextmanager
     def ending(self) -> Iterator[None]:
@@ -305,7 +327,7 @@ def read_turn(question: str, text: str) -> int | None:
 # The command line
 
 
-def run(options: argparse.Namespace, storage: str, routing: str) -> bool:
+def run(options: argparse.Namespace, storage: str, routing: str, *, leases: bool) -> bool:
     """Run a fleet, print what came of it, and return whether all is well."""
     chance = random.Random(options.seed)
     chats = [f"fleet-{secrets.token_hex(4)}:{number}" for number in range(options.chats)]
@@ -313,11 +335,13 @@ def run(options: argparse.Namespace, storage: str, routing: str) -> bool:
     twice = chance.sample(deliveries, len(deliveries) * TWICE // 100)
     coming = [one for delivery in deliveries for one in [delivery] * (1 + (delivery in twice))]
     command = [sys.executable, __file__, "--worker", "--store", storage, "--thinking", str(options.thinking)]
+    command += ["--leases"] if leases else []
     fleet = Fleet(command, options.workers, chance, by_chat=routing == "chat")
     with fleet.ending():
         tally = fleet.run(coming, options.kills)
     check(storage, chats, tally)
-    print(f"{options.workers} workers, {tally.kills} kills, routing {routing}, {len(twice)} delivered twice at once")
+    told = f"routing {routing}{', leases' if leases else ''}, {len(twice)} delivered twice at once"
+    print(f"{options.workers} workers, {tally.kills} kills, {told}")
     print(tally, flush=True)
     if tally.good:
         with SessionManager(storage) as manager:
@@ -329,13 +353,14 @@ def run(options: argparse.Namespace, storage: str, routing: str) -> bool:
 def arguments() -> argparse.Namespace:
     """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(description="Run workers that share chats, and are killed.")
-    parser.add_argument("--demo", action="store_true", help="a small fleet, with each routing")
+    parser.add_argument("--demo", action="store_true", help="a small fleet, with each routing, and with leases")
     parser.add_argument("--store", metavar="URL", help="where the chats are (default: a temporary database of SQLite)")
     parser.add_argument("--workers", type=int, default=4, help="how many workers there are (default: 4)")
     parser.add_argument("--chats", type=int, default=6, help="how many chats there are (default: 6)")
     parser.add_argument("--deliveries", type=int, default=400, help="how many messages come in (default: 400)")
     parser.add_argument("--kills", type=int, default=10, help="how often a worker is killed (default: 10)")
     parser.add_argument("--routing", choices=["any", "chat"], default="any", help="who gets a delivery (default: any)")
+    parser.add_argument("--leases", action="store_true", help="one turn of a chat at a time, in all workers")
     parser.add_argument("--thinking", type=float, default=0.05, help="how long the model takes (default: 0.05 s)")
     parser.add_argument("--seed", type=int, help="what decides where deliveries go (default: a new one each time)")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
@@ -354,12 +379,13 @@ def main() -> None:
     options = arguments()
     try:
         if options.worker:
-            work(options.store, options.thinking)
+            work(options.store, options.thinking, leases=options.leases)
             return
         with tempfile.TemporaryDirectory(prefix="fleet-") as directory:
             storage = options.store or f"sqlite:{os.path.join(directory, 'chats.db')}"
-            routings = ["any", "chat"] if options.demo else [options.routing]
-            done = [run(options, storage, routing) for routing in routings]
+            ways = [("any", False), ("chat", False), ("any", True)]
+            chosen = ways if options.demo else [(options.routing, options.leases)]
+            done = [run(options, storage, routing, leases=leases) for routing, leases in chosen]
         sys.exit(0 if all(done) else 1)
     except (FleetError, SessionManagerError) as error:
         sys.exit(f"fleet: {error}")

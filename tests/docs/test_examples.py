@@ -900,13 +900,24 @@ def test_fleet_loses_nothing_and_answers_once(tmp_path, monkeypatch):
 
 @pytest.mark.long
 @pytest.mark.parametrize("storage", ["sqlite", "postgresql"])
-def test_fleet_of_several_sizes(storage):
-    """With all deliveries of a chat to one worker, each model is shown all that was said; the chats of a good run are removed."""
+@pytest.mark.parametrize("way", ["--routing=chat", "--leases"])
+def test_fleet_with_one_turn_of_a_chat_at_a_time(storage, way):
+    """Each model is shown all that was said, and only what a kill has cut short is paid twice. Good chats are removed."""
     url = shared_url() if storage == "postgresql" else "sqlite:kept.db"
-    output = run("fleet.py", f"--store={url}", "--routing=chat", "--deliveries=100", "--kills=8", "--thinking=0.01")
+    output = run("fleet.py", f"--store={url}", way, "--deliveries=100", "--kills=5", "--thinking=0.01")
     assert last_line(output).startswith(f"100 {KEPT}; ")
     assert last_line(output).endswith(" 0 answers blind")
-    assert run("fleet.py", f"--store={url}", "--demo").count(f"60 {KEPT}; ") >= 2
+    paid, cut_short = map(int, re.search(r"(\d+) model calls paid twice \((\d+) cut short", output).groups())
+    assert paid <= cut_short
+    with SessionManager(url) as manager:
+        assert manager.list_sessions("fleet-") == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("storage", ["sqlite", "postgresql"])
+def test_the_demo_of_the_fleet(storage):
+    url = shared_url() if storage == "postgresql" else "sqlite:kept.db"
+    assert run("fleet.py", f"--store={url}", "--demo").count(f"60 {KEPT}; ") == 3
     with SessionManager(url) as manager:
         assert manager.list_sessions("fleet-") == []
 
@@ -964,3 +975,18 @@ def test_fleet_says_why_its_workers_do_not_start(tmp_path):
     process = execute_apart("fleet.py", "--store=sqlite:other.db", "--deliveries=2", "--kills=0")
     assert process.returncode == 1
     assert process.stderr.splitlines()[-1] == "fleet: a worker has failed: see above"
+
+
+def test_a_worker_of_the_fleet_that_is_broken_ends(monkeypatch, capsys):
+    """Its pool would keep the error for itself, and the delivery would never be answered."""
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    probe_examples(
+        "import concurrent.futures, fleet\n"
+        "for error in (None, ValueError('broken')):\n"
+        "    done = concurrent.futures.Future()\n"
+        "    done.set_exception(error) if error else done.set_result(None)\n"
+        "    fleet.end_if_broken(done)\n"
+    )
+    assert ended == [1]
+    assert "ValueError: broken" in capsys.readouterr().err
