@@ -25,6 +25,7 @@ if _typing.TYPE_CHECKING:
     from session_manager.manager.manager import SessionManager as SessionManager
     from session_manager.manager.summaries import Summarized as Summarized
     from session_manager.manager.summaries import SummaryPolicy as SummaryPolicy
+    from session_manager.manager.together import Write as Write
     from session_manager.manager.turn import Turn as Turn
     from session_manager.model.key import join_key as join_key
     from session_manager.model.key import key_prefix as key_prefix
@@ -70,6 +71,7 @@ _HOMES = {
     "SummaryPolicy": "manager.summaries",
     "Turn": "manager.turn",
     "Version": "model",
+    "Write": "manager.together",
     "converter": "codec.converter",
     "join_key": "model.key",
     "key_prefix": "model.key",

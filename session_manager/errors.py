@@ -27,7 +27,8 @@
         │   ├── SaveFailedError
         │   └── SaveOutcomeUnknownError
         ├── CorruptSessionError
-        └── UnsupportedFormatError
+        ├── UnsupportedFormatError
+        └── CannotCommitTogetherError
 
 An error carries its evidence as attributes and can be pickled. None of them, and nothing in their
 ``__context__``, holds the text of a message, a summary or metadata: they name places and lengths.
@@ -40,6 +41,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 __all__ = [
+    "CannotCommitTogetherError",
     "ClosedError",
     "ConflictError",
     "ContextTooSmallError",
@@ -454,3 +456,10 @@ def raise_alone(error: BaseException) -> NoReturn:
     finally:
         error.__context__ = None
         del error  # its traceback holds this frame
+
+
+class CannotCommitTogetherError(StorageError):
+    """The storage cannot make changes of several sessions durable together. Nothing has changed."""
+
+    def _sentence(self) -> str:
+        return f"{self.path} cannot commit several sessions together: {self.reason}; SQLite and PostgreSQL can"

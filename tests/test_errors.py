@@ -55,6 +55,7 @@ TREE = {
     "SaveOutcomeUnknownError": ("SaveError",),
     "CorruptSessionError": ("StorageError",),
     "UnsupportedFormatError": ("StorageError",),
+    "CannotCommitTogetherError": ("StorageError",),
 }
 
 IDS = [f"{type(error).__name__}-{number}" for number, (error, _, _) in enumerate(EXAMPLES)]

@@ -35,6 +35,7 @@ from session_manager.manager.leases import Lease
 from session_manager.manager.manager import Health, SessionManager
 from session_manager.manager.options import MAX_MESSAGE_BYTES, ManagerOptions, check_options, warn_if_unset
 from session_manager.manager.summaries import Summarized, Summarizer, SummaryPolicy
+from session_manager.manager.together import Write
 from session_manager.manager.turn import Turn
 from session_manager.model.changes import Change
 from session_manager.model.ids import random_id
@@ -563,6 +564,13 @@ class AsyncSessionManager(Resource):
         """Drop all messages, the summary and the archive: `SessionManager.clear`."""
         manager = await self._manager()
         return await self._workers.writing.soon(key, partial(manager.clear, key, ref=ref))
+
+    async def commit_together(self, writes: Iterable[Write]) -> list[Session]:
+        """Change several sessions in one commit, all or none: `SessionManager.commit_together`."""
+        manager = await self._manager()
+        given = several(writes, "writes", "Writes")
+        keys = sorted({one.key for one in given if isinstance(one, Write) and isinstance(one.key, str)})
+        return await self._workers.writing.run_for(keys, partial(manager.commit_together, given))
 
     # Saving
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -95,16 +95,23 @@ class Threads(Resource):
         :param key: the session that it works for, if there is one.
         :raises ClosedError: after `stop`.
         """
-        if key is None:
+        return await self.run_for(() if key is None else (key,), function)
+
+    async def run_for(self, keys: Sequence[str], function: Callable[[], R]) -> R:
+        """Call a function that works for several sessions, behind the calls for each of them: see `run`.
+
+        :param keys: the sessions, in the order in which to wait for them: sorted.
+        """
+        if not keys:
             return await self._run(function)
         locks = self._locks()
-        lock = locks.setdefault(key, anyio.Lock(fast_acquire=True))
+        lock = locks.setdefault(keys[0], anyio.Lock(fast_acquire=True))
         try:
             async with lock:
-                return await self._run(function)
+                return await self.run_for(keys[1:], function)
         finally:
             if not lock.locked():
-                locks.pop(key, None)
+                locks.pop(keys[0], None)
 
     def _locks(self) -> dict[str, anyio.Lock]:
         """Return the locks of the sessions that the tasks of this loop call for."""

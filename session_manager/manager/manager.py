@@ -58,6 +58,7 @@ from session_manager.manager.retention import Retention, checked_expiry
 from session_manager.manager.saving import Saving
 from session_manager.manager.sharing import Share, joined
 from session_manager.manager.summaries import Summaries, Summarized, Summarizer, SummaryPolicy
+from session_manager.manager.together import Plan, Together, Write
 from session_manager.manager.turn import Turn, TurnOptions
 from session_manager.manager.turn_locks import TurnLocks
 from session_manager.manager.validation import Incoming
@@ -246,6 +247,7 @@ class SessionManager(Resource):
         self._overview = Overview(self._residents)
         self._lookups = Lookups(self._residents)
         self._absentees = Absentees(self._residents, self._lookups, self._overview)
+        self._together = Together(self._residents, self._saving, self._absentees)
         self._forking = Forking(self._residents)
         self._renaming = Renaming(self._residents, self._saving)
         self._retention = Retention(self._overview, self._removal, self._incoming, self._residents.store)
@@ -878,6 +880,45 @@ class SessionManager(Resource):
             while self._residents.change(checked, remember, blind=True) is None:
                 self._residents.create(checked, at)
         return _dropped(changed)
+
+    def commit_together(self, writes: Iterable[Write]) -> list[Session]:
+        """Append messages to several sessions, and set their metadata, in one commit: all of it is durable, or none.
+
+        SQLite, PostgreSQL and RAM can; a directory of files cannot, nor can several shards: that raises, and there is no
+        order in which the sessions would be written one by one. One session works in every storage. What other calls have left
+        unsaved of these sessions is saved, too. A conflict with another writer is resolved as for `save`, and all is tried again.
+        Readers in this process may see the changes while they are written. It does not wait for turns.
+
+        :param writes: a `Write` for each session, each of another key.
+        :returns: the sessions as they were saved, in this order.
+        :raises TypeError, ValueError: if they are something else, or two have one key.
+        :raises InvalidMessageError: with the place of what is not JSON. Nothing has changed, as after every error but the last.
+        :raises CannotCommitTogetherError: if the storage cannot do it.
+        :raises ConflictError: if a session has another version than is expected, or an unsaved change of another call is in conflict.
+        :raises CorruptSessionError: if one of the sessions is damaged.
+        :raises SaveFailedError: it could not be saved.
+        :raises SaveOutcomeUnknownError: it is in RAM, and may be durable. The next save of each of these sessions settles that; if it
+            did not happen, it is taken back in all of them.
+        """
+        self._residents.check_writable()
+        plans = [self._planned(one) for one in several(writes, "writes", "Writes")]
+        if len({plan.key for plan in plans}) < len(plans):
+            raise ValueError("writes must be of different sessions: two have one key")
+        return self._together.commit(plans) if plans else []
+
+    def _planned(self, write: object) -> Plan:
+        check_type(write, (Write,), "writes must be Write values")
+        assert isinstance(write, Write)
+        key, at = self._writable(write.key), self._incoming.now()
+        check_bool(write.if_absent, "if_absent")
+        check_type(write.items, (Mapping,), "items must be a mapping, such as a dict")
+        messages = self._incoming.messages(several(write.messages, "messages", "messages"), at)
+        if write.if_absent:
+            check_refs(messages)
+        absent = frozenset(one.ref for one in messages if one.ref is not None) if write.if_absent else frozenset()
+        append = Append(at=at, messages=messages, absent=absent) if messages else None
+        packed = {name: pack_bytes(value) for name, value in write.items.items()}
+        return Plan(key, at, append, updating(at, packed, write.removed), _checked_version(write.expected))
 
     # Saving
 

@@ -18,6 +18,7 @@ from session_manager.errors import (
     SessionManagerError,
     UnsupportedFormatError,
 )
+from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.residents import Residents
 from session_manager.manager.events import Conflict, LeaseLost
 from session_manager.manager.pauses import ATTEMPTS, pause
@@ -172,7 +173,7 @@ class Saving(Resource):
                 if conflict is None:
                     return True
                 if isinstance(conflict, LeaseLostError):
-                    if not self._give_up(key, commit):
+                    if not self.give_up(key, commit):
                         return False
                 else:
                     pause(attempt)
@@ -200,13 +201,16 @@ class Saving(Resource):
             if entry.unknown is not None:
                 return _Unknown(entry.unknown)
             entry = entry.thinned()
-            commit = entry.commit(token, archive=residents.archive)
-            if residents.is_leased:
-                commit = _under_a_lease(commit)
+            commit = self.commit_of(entry, token)
             residents.put(key, entry.writing(commit))
             return commit
 
-    def _give_up(self, key: str, commit: Commit) -> bool:
+    def commit_of(self, entry: Entry, token: str) -> Commit:
+        """Return the commit that writes what is pending of a session, under the lease that a turn of it has."""
+        commit = entry.commit(token, archive=self._residents.archive)
+        return _under_a_lease(commit) if self._residents.is_leased else commit
+
+    def give_up(self, key: str, commit: Commit) -> bool:
         """Take a turn back whose lease another turn took; say whether other calls are left to save. Requires the keyed lock.
 
         Its own thread raises the error. A session that the turn has created stays for it to take back.
@@ -235,18 +239,18 @@ class Saving(Resource):
         try:
             store.write(commit)
         except ConflictError as error:
-            self._note(commit, error)
+            self.note(commit, error)
             reports.failed(commit, error, perf_counter() - began)
             return error
         except SessionManagerError as error:
-            self._note(commit, error)
+            self.note(commit, error)
             reports.failed(commit, error, perf_counter() - began)
             raise
         except Exception as broken:
             self._note_broken([commit], broken)
             reports.failed(commit, broken, perf_counter() - began)
             raise
-        self._note(commit, None)
+        self.note(commit, None)
         reports.saved(commit, perf_counter() - began)
         return None
 
@@ -260,11 +264,11 @@ class Saving(Resource):
             reports.saved_many(commits, [broken] * len(commits), perf_counter() - began)
             raise
         for commit, error in zip(commits, errors, strict=True):
-            self._note(commit, error)
+            self.note(commit, error)
         reports.saved_many(commits, errors, perf_counter() - began)
         return errors
 
-    def _note(self, commit: Commit, error: Exception | None) -> None:
+    def note(self, commit: Commit, error: Exception | None) -> None:
         """Note the outcome of a write, by the error that the store gave for it."""
         key, residents = commit.session.key, self._residents
         if error is None:
@@ -276,6 +280,20 @@ class Saving(Resource):
                 residents.put(key, residents.by_key[key].landed(commit))
             elif not isinstance(error, SaveOutcomeUnknownError):
                 residents.put(key, residents.by_key[key].not_landed())
+
+    def take_back(self, commit: Commit) -> None:
+        """Note that a write did not happen. What it did together with other sessions is taken back, as if it had not been called.
+
+        Requires the lock.
+        """
+        residents, key = self._residents, commit.session.key
+        entry = residents.by_key[key].not_landed()
+        if commit.joint is not None:
+            entry = entry.without(commit.joint.witness)
+            if commit.joint.created and not entry.pending and not entry.durable.revision:
+                residents.forget(key)
+                return
+        residents.put(key, entry)
 
     def _note_broken(self, commits: list[Commit], broken: Exception) -> None:
         """Note that the store failed in a way of its own: the outcome of the writes stays unknown."""
@@ -298,8 +316,10 @@ class Saving(Resource):
             _testify(commit)
         with residents.lock.checked:
             residents.note_failure(key, None)
-            entry = residents.by_key[key]
-            residents.put(key, entry.landed(commit) if landed else entry.not_landed())
+            if landed:
+                residents.put(key, residents.by_key[key].landed(commit))
+            else:
+                self.take_back(commit)
         if landed:
             residents.reports.saved(commit, 0.0)
         return bool(landed)

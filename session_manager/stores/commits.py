@@ -9,11 +9,11 @@ from functools import lru_cache
 import attrs
 
 from session_manager.model.archive import NOTHING, Dropped, kept
-from session_manager.model.changes import Append, Change, Spare
+from session_manager.model.changes import Append, Change, Spare, Witness
 from session_manager.model.fence import Fence
 from session_manager.model.session import MAX_REFS, Session, Version
 
-__all__ = ["FORGOTTEN", "MAX_TOKENS", "TOKEN_BYTES", "Commit", "Doubt", "has_parted", "token_digest"]
+__all__ = ["FORGOTTEN", "MAX_TOKENS", "TOKEN_BYTES", "Commit", "Doubt", "Joint", "has_parted", "token_digest"]
 
 #: How many of a session's last writes a shared store can still tell apart.
 MAX_TOKENS = 64
@@ -49,6 +49,16 @@ class Doubt:
     exists: bool = False
 
 
+@attrs.frozen(eq=False, repr=False)
+class Joint:
+    """A mark of a commit that is written together with those of other sessions (`Store.write_together`)."""
+
+    #: That of the change that is taken back if the write did not happen.
+    witness: Witness
+    #: Whether the session was created for it.
+    created: bool
+
+
 @attrs.frozen
 class Commit:
     """The unit of a write: a session, the changes that lead to it, and the version that they are based on."""
@@ -71,6 +81,8 @@ class Commit:
     #: A shared store sets it right before the write may land. A thread that is interrupted earlier has written nothing.
     #: A wrapper's copy of the commit (`attrs.evolve`) shares it.
     doubt: Doubt = attrs.field(factory=Doubt, kw_only=True, eq=False, repr=False)
+    #: Set for the manager's own use, if several sessions are written together. A store need not look at it.
+    joint: Joint | None = attrs.field(default=None, kw_only=True, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         digest = token_digest(self.token) if self.token else b""

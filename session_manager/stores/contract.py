@@ -14,6 +14,7 @@ from itertools import chain
 from typing import TypeVar
 
 from session_manager.errors import (
+    CannotCommitTogetherError,
     ConflictError,
     CorruptSessionError,
     ForkedError,
@@ -112,6 +113,8 @@ class Store(Resource, abc.ABC):
     archives: bool = False
     #: Whether `window` reads no more than it returns, so that a manager need not load a session to show a page of it.
     windowed: bool = False
+    #: Whether `write_together` makes commits of several sessions durable together, or none.
+    together: bool = False
     #: Whether `compact` of one session reclaims what all of them waste.
     compacts_all: bool = False
     #: Whether it keeps leases, so that turns of several processes may wait for each other.
@@ -227,6 +230,24 @@ class Store(Resource, abc.ABC):
         except SessionManagerError as error:
             return error
         return None
+
+    def write_together(self, commits: Sequence[Commit]) -> None:
+        """Make commits of different sessions durable: all of them, or none. A reader sees none of them before all are there.
+
+        A store that does so says it by `together`. By default one commit is written as by `write`, and more are refused.
+        If the outcome is unknown, `landed` gives the same answer for each of the commits: after `False` for one of them, the store
+        refuses all of them, whenever they arrive.
+
+        :raises CannotCommitTogetherError: if it cannot, or not for these sessions; nothing has changed.
+        :raises ConflictError: as `write` does, with the key of a session whose base is not there; no session has changed.
+        :raises CorruptSessionError: if what it holds of one of them is damaged; no session has changed.
+        :raises SaveFailedError: no session has changed.
+        :raises SaveOutcomeUnknownError: ask `landed` before the next write of each of these sessions.
+        """
+        if len(commits) > 1:
+            raise CannotCommitTogetherError(repr(self), "it writes one session after the other")
+        for commit in commits:
+            self.write(commit)
 
     def newer(self, known: Session) -> Session | None:
         """Return a session as it is now, by a picture of it that this store has given, or was given by a write.

@@ -54,6 +54,7 @@ class MemoryStore(Store):
     archives = True
     windowed = True
     leases = True
+    together = True
 
     def __init__(self) -> None:
         self._sessions: dict[str, Stored] = {}
@@ -87,22 +88,47 @@ class MemoryStore(Store):
 
     def write(self, commit: Commit) -> None:
         with self._writing:
-            key = commit.session.key
-            stored = self._sessions.get(key)
-            if commit.fence is not None and self._is_taken(key, commit.fence):
-                raise LeaseLostError(key)
-            if not agree(self.version(key), commit.base) or commit.token in self._voided:
-                raise ConflictError(key, commit.base, self.version(key))
-            archive = () if stored is None else stored.archive
-            if commit.archived or commit.spared is not None:
-                archive = archived(archive, commit.changes, commit.archived)
-            tokens = (*self._tokens_of(key), commit.token)[-MAX_TOKENS:]
-            session = commit.session
-            writes = (*(() if stored is None else stored.writes), (session.revision, session._token))[-MAX_TOKENS:]
+            stored = self._after(commit)
             commit.doubt.exists = True
-            self._sessions[key] = Stored(session, archive, tokens, writes)
-            if commit.fence is not None:
-                self.release_lease(key, commit.fence)
+            self._sessions[commit.session.key] = stored
+            self._release(commit)
+
+    def write_together(self, commits: Sequence[Commit]) -> None:
+        with self._writing:
+            self._sessions = self._with(commits)
+            for commit in commits:
+                self._release(commit)
+
+    def _release(self, commit: Commit) -> None:
+        if commit.fence is not None:
+            self.release_lease(commit.session.key, commit.fence)
+
+    def _with(self, commits: Sequence[Commit]) -> dict[str, Stored]:
+        """Return the sessions after some commits."""
+        sessions = self._sessions | {commit.session.key: self._after(commit) for commit in commits}
+        for commit in commits:
+            commit.doubt.exists = True
+        return sessions
+
+    def _after(self, commit: Commit) -> Stored:
+        """Return what a commit makes of a session.
+
+        :raises LeaseLostError: if its lease was taken.
+        :raises ConflictError: if its base is not there, or it was said not to have landed.
+        """
+        key = commit.session.key
+        stored = self._sessions.get(key)
+        if commit.fence is not None and self._is_taken(key, commit.fence):
+            raise LeaseLostError(key)
+        if not agree(self.version(key), commit.base) or commit.token in self._voided:
+            raise ConflictError(key, commit.base, self.version(key))
+        archive = () if stored is None else stored.archive
+        if commit.archived or commit.spared is not None:
+            archive = archived(archive, commit.changes, commit.archived)
+        tokens = (*self._tokens_of(key), commit.token)[-MAX_TOKENS:]
+        session = commit.session
+        writes = (*(() if stored is None else stored.writes), (session.revision, session._token))[-MAX_TOKENS:]
+        return Stored(session, archive, tokens, writes)
 
     def _tokens_of(self, key: str) -> tuple[str, ...]:
         stored = self._sessions.get(key)

@@ -12,7 +12,7 @@ from itertools import chain
 import attrs
 
 from session_manager.arguments import check_type
-from session_manager.errors import InvalidStorageError, StorageError
+from session_manager.errors import CannotCommitTogetherError, InvalidStorageError, StorageError
 from session_manager.history.search import SearchHit, merged
 from session_manager.model.fence import Fence
 from session_manager.model.message import Message
@@ -88,6 +88,7 @@ class ShardedStore(Store):
         self.archives = all(store.archives for store in stores)
         self.windowed = all(store.windowed for store in stores)
         self.leases = all(store.leases for store in stores)
+        self.together = all(store.together for store in stores)
 
     def shard(self, key: str) -> Store:
         """Return the store in which a session lives, whether or not it is there."""
@@ -178,6 +179,17 @@ class ShardedStore(Store):
                 error = failed
         if error is not None:
             raise error
+
+    def write_together(self, commits: Sequence[Commit]) -> None:
+        """Make commits durable, all or none: of sessions that live in one shard.
+
+        :raises CannotCommitTogetherError: if they live in several; nothing has changed.
+        """
+        names = sorted(self._by_shard([commit.session.key for commit in commits]))
+        if len(names) > 1:
+            raise CannotCommitTogetherError(repr(self), f"they live in the shards {', '.join(names)}")
+        for name in names:
+            self.shards[name].write_together(commits)
 
     def erase(self, keys: Sequence[str], tell: Callable[[str], object] = str) -> Erasure:
         done = [

@@ -48,6 +48,7 @@ class WrappedStore(Store):
         self.ordered = store.ordered
         self.archives = store.archives
         self.windowed = store.windowed
+        self.together = store.together
         self.compacts_all = store.compacts_all
         self.leases = store.leases
 
@@ -57,6 +58,10 @@ class WrappedStore(Store):
     def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
         """Call the wrapped store: its `write_many`, not `write` of this one."""
         return self.store.write_many(commits)
+
+    def write_together(self, commits: Sequence[Commit]) -> None:
+        """Call the wrapped store: its `write_together`, not `write` of this one."""
+        self.store.write_together(commits)
 
     def load(self, key: str) -> Session | None:
         return self.store.load(key)

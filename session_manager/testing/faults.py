@@ -6,8 +6,8 @@ import enum
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import attrs
 
@@ -102,28 +102,39 @@ class FaultyStore(WrappedStore):
 
     def write(self, commit: Commit) -> None:
         """Make a commit durable, unless a fault is due."""
+        self._write([commit], self.store.write, commit)
+
+    def write_together(self, commits: Sequence[Commit]) -> None:
+        """Make commits durable together, unless a fault is due, which hits all of them."""
+        self._write(commits, self.store.write_together, commits)
+
+    def _write(self, commits: Sequence[Commit], write: Callable[[Any], None], given: object) -> None:
         if self.delay > 0:
             time.sleep(self.delay)
         try:
             fault = self._faults.popleft()
         except IndexError:
-            self.store.write(commit)
+            write(given)
             return
+        key = commits[0].session.key if commits else ""
         if isinstance(fault, _Late):
-            self._deliver_late(commit, fault.seconds)
-            raise SaveOutcomeUnknownError(commit.session.key, "it is held up, on purpose")
+            self._deliver_late(commits, write, given, fault.seconds)
+            raise SaveOutcomeUnknownError(key, "it is held up, on purpose")
         if isinstance(fault, _Lost):
-            self.store.write(commit)
-            raise SaveOutcomeUnknownError(commit.session.key, "its acknowledgement was lost, on purpose")
+            write(given)
+            raise SaveOutcomeUnknownError(key, "its acknowledgement was lost, on purpose")
         if isinstance(fault, SessionManagerError) or not isinstance(fault, Exception):
             raise fault
-        raise SaveFailedError(commit.session.key, str(fault)) from fault
+        raise SaveFailedError(key, str(fault)) from fault
 
-    def _deliver_late(self, commit: Commit, seconds: float) -> None:
-        """Start the thread that writes a commit after some seconds."""
+    def _deliver_late(
+        self, commits: Sequence[Commit], write: Callable[[Any], None], given: object, seconds: float
+    ) -> None:
+        """Start the thread that writes commits after some seconds."""
         outcome: list[Exception | None] = []
-        thread = threading.Timer(seconds, lambda: outcome.append(self.store._attempt(commit)))
-        commit.doubt.exists = True
+        thread = threading.Timer(seconds, lambda: outcome.append(_error_of(write, given)))
+        for commit in commits:
+            commit.doubt.exists = True
         self._late.append((thread, outcome))
         thread.start()
 
@@ -137,6 +148,15 @@ class FaultyStore(WrappedStore):
         """Wait for late writes, and close the wrapped store."""
         self.settle_late()
         super().close()
+
+
+def _error_of(write: Callable[[Any], None], given: object) -> Exception | None:
+    """Write, and return the error."""
+    try:
+        write(given)
+    except SessionManagerError as error:
+        return error
+    return None
 
 
 class _AsyncManager(Protocol):

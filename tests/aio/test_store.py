@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from session_manager import AsyncSessionManager, Store, WouldWaitError
+from session_manager import AsyncSessionManager, Store, WouldWaitError, Write
 from session_manager.aio import workers
 from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
@@ -48,6 +48,7 @@ CALLS = {
     "update_metadata": lambda m, key: m.update_metadata(key, {"a": 1}),
     "get_state": lambda m, key: m.get_state(key),
     "put_state": lambda m, key: m.put_state(key, {"a": b"1"}),
+    "commit_together": lambda m, key: m.commit_together([Write(key, [MESSAGE]), Write("other", items={"a": 1})][:1]),
     "set_expiry": lambda m, key: m.set_expiry(key, timedelta(days=90)),
     "clear": lambda m, key: m.clear(key),
     "save": lambda m, key: m.save(key),

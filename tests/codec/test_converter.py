@@ -150,7 +150,7 @@ def test_a_value_comes_back_from_its_json(kind, data):
 
 def test_every_public_value_is_tested_here():
     """A public attrs class that is neither a rule for a call nor a commit of a store."""
-    settings = {"Autosave", "Commit", "SummaryPolicy"}
+    settings = {"Autosave", "Commit", "Lease", "SummaryPolicy", "Write"}
     public = {
         name for name in session_manager.__all__ if attrs.has(getattr(session_manager, name)) and name not in settings
     }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 
+from session_manager import Message, Write
 from tests.faults.promises import KEYS
 
 KEY, OTHER, LONG, OLD = KEYS
@@ -19,6 +20,13 @@ def turn(m):
 
 def summarize(m):
     return m.summarize(KEY, lambda summary, messages: f"{summary} and {len(messages)}", keep_last=1)
+
+
+def together(m):
+    """Two sessions where the store can, else one. It does not matter whether it is called twice."""
+    keys = (KEY, "new")[: 2 if m._residents.store.together else 1]
+    said = [Message("user", "together", ref="together", created_at=datetime(2026, 1, 1, tzinfo=timezone.utc))]
+    return m.commit_together([Write(key, said, items={"n": 1}, if_absent=True) for key in keys])
 
 
 def with_block(m):
@@ -56,6 +64,7 @@ CALLS = {
     "update_metadata": lambda m: m.update_metadata(KEY, {"new": True}),
     "get_state": lambda m: m.get_state(KEY),
     "put_state": lambda m: m.put_state(KEY, {"new": b"state"}),
+    "commit_together": together,
     "set_expiry": lambda m: m.set_expiry(KEY, timedelta(days=90)),
     "clear": lambda m: m.clear(KEY),
     "save": lambda m: m.save(KEY),

@@ -18,7 +18,7 @@ from random import Random
 
 import pytest
 
-from session_manager import Message, SessionManager, SessionManagerError
+from session_manager import Message, SessionManager, SessionManagerError, Write
 from session_manager.stores.files.names import file_name
 from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
@@ -87,6 +87,7 @@ CALLS = {
     "update_metadata": lambda m: m.update_metadata(KEY, {"tier": CANARY, "list": [CANARY]}, ["nothing"]),
     "put_state": lambda m: m.put_state(KEY, {"tier": CANARY, "bytes": CANARY.encode()}),
     "get_state": lambda m: len(m.get_state(KEY)),
+    "commit_together": lambda m: m.commit_together([Write(KEY, [said()], items={"tier": CANARY})]),
     "update_last": lambda m: m.update_last(KEY, said("assistant")),
     "update_message": lambda m: m.update_message(KEY, CANARY, said()),
     "turn": turn,
@@ -126,6 +127,7 @@ CALLS = {
     "a ref of half a pair": lambda m: m.add_message(KEY, "user", "x", ref=HALF),
     "odd metadata": lambda m: m.update_metadata(KEY, {"a": Odd(), "b": CANARY}),
     "an odd state": lambda m: m.put_state(KEY, {"a": Odd(), "b": CANARY}),
+    "an odd write": lambda m: m.commit_together([Write(KEY, [said(), Odd()], items={"b": CANARY})]),
     "an odd summary": lambda m: m.set_summary(KEY, [CANARY]),
     "a summary of half a pair": lambda m: m.set_summary(KEY, HALF),
     "an odd history": lambda m: m.set_history(KEY, [said(), Odd()]),

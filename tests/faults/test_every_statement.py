@@ -20,7 +20,7 @@ from tests.faults.injection import in_another_thread, shown
 from tests.faults.promises import ids
 from tests.support.faulty_files import open_descriptors
 
-NAMES = ("save", "save_all", "turn", "summarize", "fork", "delete", "compact", "reload")
+NAMES = ("save", "save_all", "turn", "summarize", "fork", "delete", "compact", "reload", "put_state", "commit_together")
 MOST = 80
 SEEN = (KEY, "new")
 
@@ -106,6 +106,8 @@ def inject(tmp_path, name, situation, how, number):
                 CALLS[name](m)
             m.save_all()
 
+        if name == "commit_together":
+            assert len({any("together" in texts for texts in after_failure[key][0]) for key in SEEN}) == 1
         in_another_thread(again)
         after = {key: content(m, key) for key in SEEN}
         for key in SEEN:

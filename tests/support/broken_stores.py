@@ -172,6 +172,45 @@ class RenamesTheVersionAlone(Base):
         return super().rename(key, new_key, plain(expected))
 
 
+@noticed_by("test_if_one_is_refused_none_is_there")
+class WritesTogetherOneByOne(Base):
+    def write_together(self, commits):
+        for commit in commits:
+            self.write(commit)
+
+
+@noticed_by("test_if_one_is_refused_none_is_there")
+class UndoesTogetherByDeleting(Base):
+    def write_together(self, commits):
+        done = []
+        try:
+            for commit in commits:
+                self.write(commit)
+                done.append(commit)
+        except ConflictError:
+            for commit in done:
+                self.delete(commit.session.key)
+            raise
+
+
+@noticed_by("test_a_reader_never_sees_a_part")
+class ShowsTogetherOneByOne(Base):
+    def write_together(self, commits):
+        with self._writing:
+            self._with(commits)
+            for commit in commits:
+                self.write(commit)
+                time.sleep(0.005)
+
+
+@noticed_by("test_what_is_said_not_to_have_landed_lands_in_no_session")
+class StopsOneOfAGroup(Base):
+    def write_together(self, commits):
+        with self._writing:
+            left = [commit for commit in commits if commit.token not in self._voided]
+            self._sessions = self._with(left)
+
+
 @noticed_by("test_a_write_on_another_base_is_a_conflict")
 class AcceptsAnyBase(Base):
     def accepts(self, there, base):

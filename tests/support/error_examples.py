@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from session_manager.errors import (
+    CannotCommitTogetherError,
     ClosedError,
     ConflictError,
     ContextTooSmallError,
@@ -57,6 +58,11 @@ EXAMPLES = [
         "messages[0].ref: is missing",
     ),
     (InvalidDataError("", "is no object"), {"path": "", "reason": "is no object"}, "data: is no object"),
+    (
+        CannotCommitTogetherError("<LogStore '/srv/chats'>", "it has one file for each session"),
+        {"path": "<LogStore '/srv/chats'>", "reason": "it has one file for each session"},
+        "<LogStore '/srv/chats'> cannot commit several sessions together: it has one file for each session; SQLite and PostgreSQL can",
+    ),
     (SessionNotFoundError("a:1"), {"key": "a:1"}, "no session 'a:1'"),
     (
         MessageNotFoundError("a:1", "before"),

@@ -74,7 +74,12 @@ class TestSQLiteStore(StoreContract):
         return overwrite
 
 
+#: Sessions that live in one of the shards a, b and c.
+IN_ONE_SHARD = ("chat:0", "chat:2", "chat:3")
+
+
 class TestShardedStore(StoreContract):
+    together_keys = IN_ONE_SHARD
     durable = False
     refuses_when_closed = False
 
@@ -85,6 +90,8 @@ class TestShardedStore(StoreContract):
 
 @pytest.mark.long
 class TestShardsOfDatabases(StoreContract):
+    together_keys = IN_ONE_SHARD
+
     @pytest.fixture
     def open_store(self, tmp_path):
         return lambda: ShardedStore({name: SQLiteStore(tmp_path / f"{name}.db") for name in "abc"})

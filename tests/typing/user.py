@@ -31,6 +31,7 @@ from session_manager import (
     SessionManagerError,
     Store,
     Version,
+    Write,
     converter,
     open_store,
 )
@@ -88,6 +89,10 @@ def use(path: Path) -> None:
         assert_type(m.update_metadata("k", {"a": 1}, removed=["b"]), bool)
         assert_type(m.get_state("k"), dict[str, Any])
         m.put_state("k", {"a": b"1"}, removed=["b"])
+        assert_type(
+            m.commit_together([Write("k", [Message("user", "x")], items={"a": b"1"}), Write("l", expected=None)]),
+            list[Session],
+        )
         assert_type(m.clear("k"), int)
         assert_type(m.delete("k"), bool)
         assert_type(m.fork("k", "l"), Session)

@@ -117,6 +117,7 @@ class PostgresStore(Store):
 
     archives = True
     windowed = True
+    together = True
     ordered = True
     compacts_all = True
 
@@ -244,6 +245,10 @@ class PostgresStore(Store):
     def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
         self._check_writable()
         return self._writing.write_many(commits)
+
+    def write_together(self, commits: Sequence[Commit]) -> None:
+        self._check_writable()
+        self._writing.write_together(commits)
 
     def landed(self, commit: Commit) -> bool | None:
         self._check_writable()

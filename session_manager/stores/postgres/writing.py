@@ -123,6 +123,33 @@ class Writing(Resource):
             reason = "it was said not to have landed"
         return ConflictError(key, commit.base, actual, reason)
 
+    def write_together(self, commits: Sequence[Commit]) -> None:
+        """Make commits of different sessions durable, all or none, as `Store.write_together` says.
+
+        The rows are locked in the order of the keys, as `write_many` does.
+        """
+        ordered = sorted(commits, key=lambda one: one.session.key.encode())
+
+        def work(handle: Handle, sent: _Sent) -> None:
+            prepared = [self._prepared(handle, commit) for commit in ordered]
+            handle.run("BEGIN", prepare=False)
+            for number in sorted(key_lock(handle.schema, one.key) for one in prepared if one.commit.base is None):
+                handle.run(LOCK_KEY, (number,))
+            for one in prepared:
+                is_there = (
+                    handle.run(*one.statement()).fetchone() is not None if one.is_one_statement else one.run(handle)
+                )
+                if not is_there:
+                    handle.run("ROLLBACK", prepare=False)
+                    raise self._refusal(handle, one.commit)
+            for commit in ordered:
+                commit.doubt.exists = True
+            sent.commit = True
+            handle.run("COMMIT", prepare=False)
+
+        if ordered:
+            self._retried(ordered[0].session.key, work)
+
     def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
         """Make commits of different sessions durable, as `Store.write_many` says.
 

@@ -61,14 +61,14 @@ class Request(Resource):
     :param work: does it, given the connection. Called again if the transaction is undone because of another request.
     :param has_landed: says whether it was done before; `None` if that cannot be told.
     :param erases: whether the log must not keep the old text, unless the work returns `False`.
-    :param doubt: set before the write may land, for a question after an interrupt.
+    :param doubts: set before the write may land, for questions after an interrupt.
     """
 
     key: str | None
     work: Callable[[sqlite3.Connection], Any]
     has_landed: Callable[[sqlite3.Connection], bool] | None = None
     erases: bool = False
-    doubt: Doubt = attrs.field(factory=Doubt)
+    doubts: Sequence[Doubt] = ()
     #: Whether its COMMIT was begun.
     doubtful: bool = False
     #: Whether the other attributes are final.
@@ -78,6 +78,12 @@ class Request(Resource):
     #: The error, if it was not done.
     error: Exception | None = None
     _gate: threading.Lock = attrs.field(factory=_gate, init=False)
+
+    def set_doubtful(self, doubtful: bool) -> None:  # noqa: FBT001 - a setter
+        """Note whether its COMMIT was begun."""
+        self.doubtful = doubtful
+        for doubt in self.doubts:
+            doubt.exists = doubtful
 
     def wait(self) -> None:
         """Wait until the request is done, or its thread must lead, or the patience ends."""
@@ -265,14 +271,14 @@ class GroupCommit(Resource):
         new = [request for request in batch if not request.doubtful]
         try:
             for request in new:
-                request.doubtful = request.doubt.exists = request.error is None
+                request.set_doubtful(request.error is None)
             writer.execute("COMMIT")
         except sqlite3.Error as error:
             return error
         except BaseException:
             if writer.in_transaction:
                 for request in new:
-                    request.doubtful = request.doubt.exists = False
+                    request.set_doubtful(False)
             raise
         return None
 

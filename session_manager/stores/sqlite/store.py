@@ -100,6 +100,7 @@ class SQLiteStore(Store):
 
     archives = True
     windowed = True
+    together = True
     ordered = True
     compacts_all = True
 
@@ -258,6 +259,20 @@ class SQLiteStore(Store):
         self._group.run(requests)
         return [request.error for request in requests]
 
+    def write_together(self, commits: Sequence[Commit]) -> None:
+        self._check_writable()
+        requests = [self._writing(commit) for commit in commits]
+        if not requests:
+            return
+
+        def work(connection: sqlite3.Connection) -> None:
+            for request in requests:
+                request.work(connection)
+
+        erases = any(request.erases for request in requests)
+        doubts = tuple(commit.doubt for commit in commits)
+        self._run(Request(requests[0].key, work, requests[0].has_landed, erases, doubts))
+
     def _writing(self, commit: Commit) -> Request:
         """Return the request that writes a commit, encoded as far as possible."""
         self._check_writable()
@@ -278,7 +293,7 @@ class SQLiteStore(Store):
             if commit.fence is not None:
                 release(connection, key, commit.fence)
 
-        return Request(key, work, has_landed, clears, commit.doubt)
+        return Request(key, work, has_landed, clears, (commit.doubt,))
 
     def landed(self, commit: Commit) -> bool | None:
         key, digest = commit.session.key, token_digest(commit.token)

@@ -15,6 +15,7 @@ from session_manager.testing.contract.races import RaceContract
 from session_manager.testing.contract.refreshes import RefreshContract
 from session_manager.testing.contract.renames import RenameContract
 from session_manager.testing.contract.searches import SearchContract
+from session_manager.testing.contract.together import TogetherContract
 from session_manager.testing.contract.windows import WindowContract
 from session_manager.testing.contract.writes import WriteContract
 
@@ -23,6 +24,7 @@ __all__ = ["OpenStore", "StoreContract"]
 
 class StoreContract(
     WriteContract,
+    TogetherContract,
     KeyContract,
     ListingContract,
     DeleteContract,
@@ -61,3 +63,5 @@ class StoreContract(
     refuses_when_closed = True
     #: Whether `landed` tells writes apart by their tokens. A store of one process that writes the session once more does not.
     tokens = True
+    #: Three keys of sessions that a store that is `Store.together` can write together; of a store with shards, of one shard.
+    together_keys = ("chat:a", "chat:b", "chat:c")
