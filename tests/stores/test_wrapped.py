@@ -12,7 +12,18 @@ from session_manager.stores.wrapped import WrappedStore
 from session_manager.testing import FaultyStore
 
 CALLS = sorted(name for name, one in vars(Store).items() if not name.startswith("_") and inspect.isfunction(one))
-WITHOUT_RESULT = ("write", "release", "attach", "detach", "close", "compact", "rename", "renew_leases", "release_lease")
+WITHOUT_RESULT = (
+    "write",
+    "write_together",
+    "release",
+    "attach",
+    "detach",
+    "close",
+    "compact",
+    "rename",
+    "renew_leases",
+    "release_lease",
+)
 FLAGS = sorted(name for name, one in vars(Store).items() if not name.startswith("_") and isinstance(one, bool))
 
 
