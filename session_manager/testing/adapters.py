@@ -163,6 +163,8 @@ class AdapterContract:
                     await asyncio.gather(_adding(one, "one", range(1, 6)), _adding(other, "other", range(1, 6)))
                     _check_merged(await one.texts("chat"), {"one": 6, "other": 6})
                 _check_merged(await other.texts("chat"), {"one": 6, "other": 6})
+            async with self._open(url) as later:
+                _check_merged(await later.texts("chat"), {"one": 6, "other": 6})
 
         _finish(run())
 

@@ -25,6 +25,12 @@ class TestClaudeAgent(AdapterContract):
     adapted = driven.AdaptedClaudeAgent
 
 
+@pytest.mark.faults
+class TestClaudeAgentKilledOften(AdapterContract):
+    adapted = driven.AdaptedClaudeAgent
+    kills = 20
+
+
 @pytest.fixture(params=["log", "sqlite"])
 def url(request, tmp_path):
     return f"{request.param}:{tmp_path / 'chats'}"

@@ -24,6 +24,7 @@ from agents import OpenAIResponsesCompactionSession, RunConfig, Runner, SessionS
 from agents.extensions.memory import EncryptedSession
 from agents.memory import Session
 
+from benchmarks.adapters import openai_agents as benchmark
 from examples.adapters import openai_agents as example
 from session_manager.adapters.openai_agents import OpenAIAgentsSession
 from tests.support import adapted_openai_agents as driven
@@ -31,6 +32,12 @@ from tests.support import adapted_openai_agents as driven
 
 class TestOpenAIAgents(AdapterContract):
     adapted = driven.AdaptedOpenAIAgents
+
+
+@pytest.mark.faults
+class TestOpenAIAgentsKilledOften(AdapterContract):
+    adapted = driven.AdaptedOpenAIAgents
+    kills = 20
 
 
 class TestOpenAIAgentsInThreads(AdapterContract):
@@ -263,6 +270,11 @@ def test_encrypted_sessions_keep_envelopes_as_items(url):
             assert "time" not in str([message.to_dict() for message in history])
 
     finish(run())
+
+
+def test_the_benchmark_times_each_session(tmp_path, capsys):
+    asyncio.run(benchmark(str(tmp_path), 1))
+    assert capsys.readouterr().out.count("ours, log") == 8
 
 
 class Compacting:

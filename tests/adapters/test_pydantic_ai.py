@@ -34,6 +34,12 @@ class TestPydanticAI(AdapterContract):
     adapted = driven.AdaptedPydanticAI
 
 
+@pytest.mark.faults
+class TestPydanticAIKilledOften(AdapterContract):
+    adapted = driven.AdaptedPydanticAI
+    kills = 20
+
+
 class TestPydanticAIInThreads(AdapterContract):
     """By `Agent.run_sync`. Another process does the same as above."""
 

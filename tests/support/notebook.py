@@ -10,11 +10,8 @@ class Notebook(Adapted):
     """Notes what the user says, what a tool returned, and an answer."""
 
     def __init__(self, storage):
-        self.owns = isinstance(storage, str)
-        self.manager = self.opened(storage)
-
-    def opened(self, storage):
-        return AsyncSessionManager(storage) if self.owns else AsyncSessionManager.wrap(storage)
+        is_url = isinstance(storage, str)
+        self.manager = AsyncSessionManager.shared(storage) if is_url else AsyncSessionManager.wrap(storage)
 
     def key(self, conversation):
         return f"notes:{conversation}"

@@ -12,10 +12,6 @@ from tests.support import notebook
 class TestNotebook(AdapterContract):
     adapted = notebook.Notebook
 
-    @pytest.fixture
-    def url(self, tmp_path):
-        return f"sqlite:{tmp_path / 'chats.db'}"
-
 
 @pytest.mark.parametrize(
     ("broken", "clause"),

@@ -42,6 +42,8 @@ from session_manager.model.changes import Change
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.testing import (
+    Adapted,
+    AdapterContract,
     Clock,
     FaultyStore,
     SessionMachine,
@@ -197,6 +199,26 @@ def stores(commit: Commit) -> list[Store]:
     SessionManager("snapshot:chats")
     SessionManager()
     return opened
+
+
+class MyAdapted(Adapted):
+    def __init__(self, storage: str | SessionManager) -> None:
+        self.storage = storage
+
+    async def run(self, conversation: str, text: str) -> tuple[int, int]:
+        return 1, 1
+
+    async def add(self, conversation: str, text: str) -> None: ...
+
+    async def texts(self, conversation: str) -> list[str]:
+        return []
+
+    async def close(self) -> None: ...
+
+
+class TestMyAdapter(AdapterContract):
+    adapted = MyAdapted
+    kills = 2
 
 
 class TestMyStore(StoreContract):
