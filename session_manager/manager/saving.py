@@ -172,12 +172,9 @@ class Saving(Resource):
                 conflict = self._write(store, commit)
                 if conflict is None:
                     return True
-                if isinstance(conflict, LeaseLostError):
-                    if not self.give_up(key, commit):
-                        return False
-                else:
-                    pause(attempt)
-                    self._residents.rebase(key)
+                if isinstance(conflict, LeaseLostError) and not self.give_up(key, commit):
+                    return False
+                self._get_over(key, conflict, attempt)
             assert conflict is not None
             raise conflict
         except ConflictError as error:
@@ -209,6 +206,12 @@ class Saving(Resource):
         """Return the commit that writes what is pending of a session, under the lease that a turn of it has."""
         commit = entry.commit(token, archive=self._residents.archive)
         return _under_a_lease(commit) if self._residents.is_leased else commit
+
+    def _get_over(self, key: str, conflict: ConflictError, attempt: int) -> None:
+        """Take over what another writer has saved, before the next attempt. Requires the keyed lock."""
+        if not isinstance(conflict, LeaseLostError):
+            pause(attempt)
+            self._residents.rebase(key)
 
     def give_up(self, key: str, commit: Commit) -> bool:
         """Take a turn back whose lease another turn took; say whether other calls are left to save. Requires the keyed lock.

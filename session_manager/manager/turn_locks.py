@@ -42,23 +42,28 @@ class TurnLocks(Resource):
         """
         claim = Claim()
         try:
-            before = self.claims.queue(key, claim, max_waiting)
-            if before is not None:
-                self._check_may_wait(key, claim, timeout)
-            end = None if timeout is None else time.monotonic() + timeout
-            while before is not None:
-                left = PATIENCE if end is None else end - time.monotonic()
-                if left <= 0:
-                    raise late(key, timeout)
-                over, before = before.over, None  # to hold on to one that is dropped would keep it
-                over.wait(min(left, PATIENCE))
-                before = self.claims.queue(key, claim)
+            end = self._queue_up(key, claim, timeout, max_waiting)
             if self.leases is not None:
                 self._lease(self.leases, key, claim, timeout, end, max_waiting)
         except BaseException:
             claim.give_back()
             raise
         return claim
+
+    def _queue_up(self, key: str, claim: Claim, timeout: float | None, max_waiting: int | None) -> float | None:
+        """Wait until a claim is the first one of a session; return until when it may wait, by `time.monotonic`."""
+        before = self.claims.queue(key, claim, max_waiting)
+        if before is not None:
+            self._check_may_wait(key, claim, timeout)
+        end = None if timeout is None else time.monotonic() + timeout
+        while before is not None:
+            left = PATIENCE if end is None else end - time.monotonic()
+            if left <= 0:
+                raise late(key, timeout)
+            over, before = before.over, None  # to hold on to one that is dropped would keep it
+            over.wait(min(left, PATIENCE))
+            before = self.claims.queue(key, claim)
+        return end
 
     def _lease(
         self, leases: Leases, key: str, claim: Claim, timeout: float | None, end: float | None, max_waiting: int | None

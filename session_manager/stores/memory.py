@@ -178,11 +178,14 @@ class MemoryStore(Store):
             return fence
 
     def renew_leases(self, held: Mapping[str, Fence], seconds: float) -> None:
+        for key, fence in held.items():
+            self._renew(key, fence, seconds)
+
+    def _renew(self, key: str, fence: Fence, seconds: float) -> None:
         with self._writing:
-            for key, fence in held.items():
-                last = self._leases.get(key)
-                if last is not None and last.fence == fence and last.until:
-                    self._leases[key] = _Lease(fence, time.monotonic() + seconds)
+            last = self._leases.get(key)
+            if last is not None and last.fence == fence and last.until:
+                self._leases[key] = _Lease(fence, time.monotonic() + seconds)
 
     def release_lease(self, key: str, fence: Fence) -> None:
         with self._writing:
