@@ -2,6 +2,8 @@
 
 A worker always finishes what it has begun. A task that is cancelled meanwhile gets its cancellation afterwards. asyncio's own
 ``task.cancel()`` ignores anyio's shields, so this module holds it back, and raises it afterwards.
+
+A call in a thread sees the context variables of the task that made it. So a tracing system knows what an event belongs to.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -124,7 +127,7 @@ class Threads(Resource):
         await anyio.lowlevel.checkpoint()
         signal = Signal()
         try:
-            future = self._pool.submit(beside_a_loop, function)
+            future = self._pool.submit(copy_context().run, beside_a_loop, function)
         except RuntimeError as error:
             raise (ClosedError() if self._is_stopped else error) from None
         future.add_done_callback(lambda _: signal.set())
@@ -210,7 +213,7 @@ async def to_the_end(function: Callable[[], R]) -> R:
 
 
 def _start(call: Callable[[], object], *, daemon: bool) -> None:
-    threading.Thread(target=call, name="session-manager-call", daemon=daemon).start()
+    threading.Thread(target=copy_context().run, args=(call,), name="session-manager-call", daemon=daemon).start()
 
 
 def _settle(future: Future[R], function: Callable[[], R], signal: Signal) -> None:

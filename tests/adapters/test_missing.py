@@ -13,6 +13,9 @@ FRAMEWORKS = {
     "openai_agents": ("agents", "openai-agents"),
     "claude_agent": ("claude_agent_sdk", "claude-agent"),
     "pydantic_ai": ("pydantic_ai", "pydantic-ai"),
+    "google_adk": ("google.adk", "google-adk"),
+    "langgraph": ("langgraph", "langgraph"),
+    "opentelemetry": ("opentelemetry", "otel"),
 }
 
 

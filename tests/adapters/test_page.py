@@ -34,5 +34,5 @@ def _packages(code):
 def test_the_code_of_a_section_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for package in _packages(code):
-        pytest.importorskip(package.partition(".")[0], reason=f"{package} is not installed")
+        pytest.importorskip(package, reason=f"{package} is not installed", exc_type=ImportError)
     exec(compile(code, str(PAGE), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), {})
