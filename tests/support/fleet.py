@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -21,11 +22,13 @@ class Worker:
 
     :param output: what it acknowledges is appended to this file.
     :param command: makes of a command line the one that runs it, such as on another machine.
+    :param options: of `fleet_worker.main`.
     """
 
-    def __init__(self, url, schema, who, output, *arguments, command=lambda *one: one):
+    def __init__(self, who, schema, *urls, output, command=lambda *one: one, **options):
+        program = [sys.executable, "-m", "tests.support.fleet_worker", json.dumps(options)]
         self.process = subprocess.Popen(
-            command(sys.executable, "-m", "tests.support.fleet_worker", url, schema, who, *arguments),
+            command(*program, who, schema, *urls),
             stdin=subprocess.PIPE,
             stdout=output,
             cwd=ROOT,
@@ -61,10 +64,10 @@ class Said:
         return sum(ref.startswith(by) for ref in self.refs())
 
 
-def check(place, told):
-    """Assert that no acknowledged turn is lost, and none is doubled or torn."""
+def check(store, told):
+    """Assert that no acknowledged turn is lost, and none is doubled or torn; close the store."""
     assert len(set(told)) == len(told)
-    with closing(place.open()) as store:
+    with closing(store):
         there = Counter()
         for key in list(store.keys()):
             messages = [*store.archive(key), *store.load(key).messages]

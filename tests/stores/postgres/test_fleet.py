@@ -25,7 +25,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_torn_or_doubled(server, siz
     chance = random.Random(7)
     said = Said(tmp_path / "acknowledged")
     with open(said.path, "ab") as output:
-        workers = [Worker(place.url, place.schema, f"w{number}", output) for number in range(4)]
+        workers = [Worker(f"w{number}", place.schema, place.url, output=output) for number in range(4)]
         try:
             for number in range(size.of(2, 20, 400)):
                 said.wait_for(chance.randrange(10, 60))
@@ -35,11 +35,11 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_torn_or_doubled(server, siz
                 else:
                     which = chance.randrange(4)
                     workers[which].kill()
-                    workers[which] = Worker(place.url, place.schema, f"again{number}", output)
+                    workers[which] = Worker(f"again{number}", place.schema, place.url, output=output)
             said.wait_for(40)
             while workers:
                 workers.pop().end()
         finally:
             for one in workers:
                 one.kill()
-    check(place, said.refs())
+    check(place.open(), said.refs())

@@ -56,13 +56,19 @@ def said(tmp_path):
 
 
 @pytest.fixture
-def workers(network, server, place, said):
+def options(request):
+    """Options of the workers."""
+    return {"statement_timeout": LOCKS, "chats": CHATS, **getattr(request, "param", {})}
+
+
+@pytest.fixture
+def workers(network, server, place, said, options):
     """One worker on each machine, ended at the end."""
     url = f"postgresql://tester@{network.address}:{server.port}/postgres?{QUICK}"
     with ExitStack() as stack, open(said.path, "ab") as output:
         started = []
         for number, machine in enumerate(network.machines):
-            worker = Worker(url, place.schema, f"w{number}:", output, str(LOCKS), str(CHATS), command=machine.command)
+            worker = Worker(f"w{number}:", place.schema, url, output=output, command=machine.command, **options)
             stack.callback(worker.kill)
             started.append(worker)
         yield started
@@ -96,7 +102,7 @@ def test_a_machine_is_cut_off_before_the_answer_arrives(network, server, place, 
     machine.heal()
     said.wait_for(5, by="w0:")
     worker.end()
-    check(place, said.refs())
+    check(place.open(), said.refs())
 
 
 def test_a_machine_is_cut_off_before_its_request_arrives(network, server, place, said, workers):
@@ -115,9 +121,10 @@ def test_a_machine_is_cut_off_before_its_request_arrives(network, server, place,
     said.wait_for(5, by="w0:")
     for one in workers:
         one.end()
-    check(place, said.refs())
+    check(place.open(), said.refs())
 
 
+@pytest.mark.parametrize("options", [{}, {"lease": 0.5}], indirect=True, ids=["without leases", "with leases"])
 def test_machines_are_cut_off_at_random_and_heal(network, server, place, said, workers, size):
     """Sometimes before they notice it, sometimes long after; the others go on all the time."""
     chance = random.Random(11)
@@ -133,4 +140,4 @@ def test_machines_are_cut_off_at_random_and_heal(network, server, place, said, w
         said.wait_for(5, by=f"w{number}:")
     for one in workers:
         one.end()
-    check(place, said.refs())
+    check(place.open(), said.refs())
