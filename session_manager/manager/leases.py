@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from session_manager.errors import SessionManagerError
+from session_manager.errors import ClosedError, SessionManagerError
 from session_manager.manager.cache.fair_lock import Claim
 from session_manager.model.fence import Fence
 from session_manager.resource import Resource
@@ -72,6 +72,7 @@ class Leases(Resource):
         # Its `put` may be called in a signal handler, under a lock, in an event loop, anywhere.
         self._ended: queue.SimpleQueue[tuple[str, Fence] | None] = queue.SimpleQueue()
         self._starting = threading.Lock()
+        self._is_closed = False
         self._thread: threading.Thread | None = None
 
     def take(self, key: str, claim: Claim) -> bool:
@@ -79,8 +80,11 @@ class Leases(Resource):
 
         When the claim is given back, the lease is released soon after.
 
+        :raises ClosedError: after `close`.
         :raises StorageError: as `Store.take_lease` does.
         """
+        if self._is_closed:
+            raise ClosedError
         fence = self._store.take_lease(key, self._owner, self._seconds)
         if fence is None:
             return False
@@ -101,13 +105,15 @@ class Leases(Resource):
             self._ended.put((key, fence))
 
     def close(self) -> None:
-        """Release all leases, and end the thread; idempotent. It waits for some seconds at most."""
+        """Take no more leases, release all, and end the thread; idempotent. It waits for some seconds at most."""
+        self._is_closed = True
         for held in list(self._held):
             self._end(*held)
         self._stop()
 
     def abandon(self) -> None:
         """End the thread, and leave the leases to run out, as the end of the process does."""
+        self._is_closed = True
         self._held.clear()
         self._stop()
 

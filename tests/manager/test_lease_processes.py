@@ -148,6 +148,7 @@ def test_deliveries_that_two_processes_get_cost_one_model_call_each(place, store
     assert sorted(order) == list(range(deliveries)), "lost, or doubled"
     assert set(asked) >= set(order.items()), "a model did not see a turn that came before its own"
     lost = sum(line.startswith("lost") for line in said)
+    print(f"{deliveries} deliveries to two processes, {kills} kills: {len(asked)} model calls, {lost} turns refused")
     assert len(asked) - deliveries <= kills + lost, "paid twice"
     assert kills or not lost
 

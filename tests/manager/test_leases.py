@@ -11,6 +11,7 @@ import pytest
 
 from session_manager import (
     AsyncSessionManager,
+    ClosedError,
     Lease,
     LeaseLostError,
     SaveFailedError,
@@ -420,6 +421,29 @@ def test_close_releases_what_is_held_and_a_crash_does_not(opened):
     assert not thread.is_alive()
     with SessionManager(opened(), lease=Lease()) as third:
         assert not is_free(third, "held")
+
+
+def test_a_manager_that_is_closed_takes_no_lease(two):
+    """A turn that waited for one, and a turn that is entered too late."""
+    one, other = two
+    late, raised = other.turn("late"), []
+
+    def wait():
+        try:
+            say(other, "waited")
+        except ClosedError as error:
+            raised.append(error)
+
+    with one.turn(KEY):
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        until(lambda: is_polling(other))
+        other.close()
+        waiting.join(DEADLINE)
+    assert len(raised) == 1
+    with pytest.raises(ClosedError):
+        late.__enter__()
+    assert is_free(one, "late")
 
 
 def test_a_manager_that_is_collected_ends_its_thread(ram):
