@@ -6,6 +6,7 @@ They need matplotlib, and figures of a run with ``--peers``; a plot whose figure
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,10 @@ __all__ = ["draw"]
 _OURS = "session_manager "
 #: What only syncs besides is drawn where that matters.
 _SYNCED = (" + fsync", ", fsync=True")
+#: Those of our lines, and that of all other libraries.
+_COLORS, _GREY = ("C0", "C1", "C2"), "0.6"
+#: How many names find room one above the other.
+_LABELS = 24
 _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "session_manager",
@@ -64,7 +69,7 @@ def draw(found: Mapping[str, Any], directory: str) -> list[str]:
 
 def _save(figures: Figures, durable: Mapping[str, bool], axes: Axes) -> bool:
     """Draw what saving one more message costs, against the length of the conversation."""
-    axes.set_title("Saving one more message of 1 KB")
+    axes.set_title("Saving one more message of 1 KB (dotted: not durable)")
     return _by_size(figures, durable, axes, "peers", "1 of ")
 
 
@@ -76,7 +81,6 @@ def _turn(figures: Figures, durable: Mapping[str, bool], axes: Axes) -> bool:
 
 def _by_size(figures: Figures, durable: Mapping[str, bool], axes: Axes, workload: str, start: str) -> bool:
     """Draw a line for each contender, by the number of messages that a case is named with."""
-    axes.set_prop_cycle(color=[*mpl.color_sequences["tab10"], *mpl.color_sequences["Dark2"]])
     lines: dict[str, list[tuple[int, float]]] = {}
     floor = ""
     for one in figures:
@@ -87,18 +91,43 @@ def _by_size(figures: Figures, durable: Mapping[str, bool], axes: Axes, workload
             lines.setdefault(floor, []).append((count, one["floor"]["median"] * 1000))
     if not lines:
         return False
-    for name, points in lines.items():
-        counts, times = zip(*sorted(set(points)), strict=True)
-        ours, weak = name.startswith(_OURS), not durable.get(name, True)
-        style = "--" if name == floor else ":" if weak else "-"
-        label = f"{name} (not durable)" if weak else name
-        color = "black" if name == floor else None
-        axes.plot(
-            counts, times, style, marker="o" if ours else None, lw=2.5 if ours else 1.2, ms=4, label=label, c=color
-        )
+    ends: dict[str, tuple[float, float]] = {}
+    colors: dict[str, str] = {}
+    for name in sorted(lines, key=lambda name: name.startswith(_OURS)):  # ours above the others
+        counts, times = zip(*sorted(set(lines[name])), strict=True)
+        ours, style = name.startswith(_OURS), "-" if durable.get(name, True) else ":"
+        colors[name] = "black" if name == floor else _COLORS[len(colors) % len(_COLORS)] if ours else _GREY
+        style = "--" if name == floor else style
+        axes.plot(counts, times, style, marker="o" if ours else None, lw=2.5 if ours else 1.2, ms=4, c=colors[name])
+        ends[name] = counts[-1], times[-1]
     axes.set(xscale="log", yscale="log", xlabel="messages in the conversation", ylabel="ms, median")
-    axes.figure.legend(loc="outside right upper", fontsize=7)
+    _label(axes, ends, colors)
     return True
+
+
+def _label(axes: Axes, ends: Mapping[str, tuple[float, float]], colors: Mapping[str, str]) -> None:
+    """Name each line at its end, in its colour; names that would overlap are moved apart, up and down."""
+    low, high = (math.log10(end) for end in axes.get_ylim())
+    apart = (high - low) / _LABELS
+    names = sorted(ends, key=lambda name: ends[name][1])
+    places: list[float] = []
+    for name in names:
+        place = math.log10(ends[name][1])
+        places.append(max(place, places[-1] + apart) if places else place)
+    over = max((places[-1] if places else high) - high, 0)
+    for name, place in zip(names, places, strict=True):
+        x, y = ends[name]
+        axes.annotate(
+            name,
+            (x, y),
+            (x * 1.6, 10 ** (place - over)),
+            va="center",
+            fontsize=8,
+            color="0.3" if colors[name] == _GREY else colors[name],
+            weight="bold" if name.startswith(_OURS) else "normal",
+            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": "0.75", "shrinkA": 0, "shrinkB": 2},
+            annotation_clip=False,
+        )
 
 
 def _reopen(figures: Figures, _durable: Mapping[str, bool], axes: Axes) -> bool:

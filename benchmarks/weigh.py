@@ -1,14 +1,17 @@
 """How much RAM things take, each weighed in a process of its own by what Python allocates for it (`tracemalloc`).
 
 What the imports and the manager itself take is not counted: each is weighed against the same with nothing in it.
+Many chats are weighed as the system sees the process: by the pages that it has in RAM, all of them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import sys
 import tracemalloc
+from collections.abc import Callable, Iterator
 
 from benchmarks.material import fill, texts
 from session_manager import SessionManager
@@ -104,7 +107,77 @@ def _saved(path: str, budget: int, messages: int) -> int:
     return taken
 
 
-_SCALES = {"read": _read, "added": _added, "evicted": _evicted, "unread": _unread, "keys": _keys, "cache": _cache}
+#: How long each message of many chats is, and how many a chat has.
+_LENGTH, _MESSAGES = 100, 200
+
+
+def _chats(kind: str, count: str) -> float:
+    """Weigh the whole process with so many chats, in bytes of RAM for each message.
+
+    :param kind: what keeps them: a manager in RAM only, lists of dicts, or OpenAI's session in a SQLite database in RAM.
+    """
+    source = texts(_LENGTH)
+    made = (
+        "".join([*next(source)]) for _ in range(int(count) * _MESSAGES)
+    )  # each of its own: as if it had come from outside
+    kept = _KEEPERS[kind](int(count), made)
+    gc.collect()
+    pages = _pages()
+    del kept
+    return pages * os.sysconf("SC_PAGE_SIZE") / int(count) / _MESSAGES
+
+
+def _pages() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1])
+
+
+def _in_a_manager(count: int, made: Iterator[str]) -> object:
+    manager = SessionManager()
+    for number in range(count):
+        fill(manager, f"chat:{number}", _MESSAGES, made)
+    return manager
+
+
+def _in_dicts(count: int, made: Iterator[str]) -> object:
+    roles = ("user", "assistant")
+    return {
+        f"chat:{number}": [{"role": roles[one % 2], "content": next(made)} for one in range(_MESSAGES)]
+        for number in range(count)
+    }
+
+
+def _in_openai(count: int, made: Iterator[str]) -> object:
+    from agents import SQLiteSession  # noqa: PLC0415 - extra [bench]
+
+    roles = ("user", "assistant")
+
+    async def keep() -> list[object]:
+        sessions = []
+        for number in range(count):
+            session = SQLiteSession(f"chat:{number}")
+            await session.add_items([{"role": roles[one % 2], "content": next(made)} for one in range(_MESSAGES)])
+            sessions.append(session)
+        return sessions
+
+    return asyncio.run(keep())
+
+
+_KEEPERS: dict[str, Callable[[int, Iterator[str]], object]] = {
+    "manager": _in_a_manager,
+    "dicts": _in_dicts,
+    "openai": _in_openai,
+}
+
+_SCALES = {
+    "chats": _chats,
+    "read": _read,
+    "added": _added,
+    "evicted": _evicted,
+    "unread": _unread,
+    "keys": _keys,
+    "cache": _cache,
+}
 
 if __name__ == "__main__":
     main(*sys.argv[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ _MESSAGES = 100
 _LENGTHS = (1000, 100)
 _BUDGET = 4 * 1024 * 1024
 _EVICTED = 10_000
+#: What a small machine holds.
+_CHATS = 30_000
 _RESIDENT = Target(3)
 #: An evicted session is nothing but its key: what a session is that was never read.
 _KEY_ONLY = Target(1.05)
@@ -46,6 +49,7 @@ def sizes(place: Place) -> Iterator[Case]:
                 )
     for scheme in SCHEMES:
         yield from _evicted(place, scheme)
+    yield _chats(place)
     with place.directory() as path:
         step = lambda: _weigh(place, "cache", os.path.join(path, "chats"), _BUDGET)  # noqa: E731 - a step
         yield _case("RAM of the cache of lines", step, lambda: _BUDGET, _CACHE)
@@ -64,6 +68,21 @@ def _evicted(place: Place, scheme: str) -> Iterator[Case]:
             Figure(f"{what}, not read", "unread", "keys", unit="bytes"),
         ]
         yield Case(what, contestants, figures, 1, warm_up=False)
+
+
+def _chats(place: Place) -> Case:
+    """Weigh whole processes with many chats of 200 messages of 100 characters: a manager, lists of dicts, and OpenAI's session."""
+    count = len(place.keys(_CHATS))
+    kinds = ["manager", "dicts", *(["openai"] if importlib.util.find_spec("agents") else [])]
+    contestants = {kind: lambda kind=kind: [_weigh(place, "chats", kind, count)] for kind in kinds}
+    contestants["JSON"] = lambda: [_json(100)]
+    what = f"RAM of a process with {count:,} chats, a message"
+    figures = [
+        Figure(what, "manager", "dicts", unit="bytes"),
+        Figure(f"{what}, to its JSON", "manager", "JSON", unit="bytes"),
+        *(Figure(f"{what}, of OpenAI's session", kind, "JSON", unit="bytes") for kind in kinds if kind == "openai"),
+    ]
+    return Case(what, contestants, figures, 1, warm_up=False)
 
 
 def _case(name: str, subject: Callable[[], float], floor: Callable[[], float], target: Target | None = None) -> Case:

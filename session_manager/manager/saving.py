@@ -18,6 +18,7 @@ from session_manager.errors import (
     SessionManagerError,
     UnsupportedFormatError,
 )
+from session_manager.frozen import Frozen
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.residents import Residents
 from session_manager.manager.events import Conflict, LeaseLost
@@ -33,8 +34,7 @@ _BATCH = 64
 _NOT_UNASKED = (ConflictError, CorruptSessionError, UnsupportedFormatError)
 
 
-@attrs.frozen(eq=False, repr=False)
-class _Unknown:
+class _Unknown(Frozen, frozen=True):
     """A write that was begun before, and whose outcome was not noted."""
 
     commit: Commit

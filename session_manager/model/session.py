@@ -113,7 +113,13 @@ class Session(AsDict):
     @property
     def version(self) -> Version | None:
         """The saved version that this is, or was made from; `None` if it was never saved."""
-        return Version(self.generation, self.revision)._of(self._token) if self.revision else None
+        if not self.revision:
+            return None
+        version = _new_version(Version)
+        _set_version_generation(version, self.generation)
+        _set_version_revision(version, self.revision)
+        _set_version_token(version, self._token)
+        return version
 
     @property
     def start(self) -> int:
@@ -192,4 +198,7 @@ _WRITERS = {field.name: getattr(Session, field.name).__set__ for field in attrs.
     _set_token,
     _set_parted,
 ) = _WRITERS.values()
-_new_session = object.__new__
+_new_session = _new_version = object.__new__
+_set_version_generation, _set_version_revision, _set_version_token = (
+    getattr(Version, field.name).__set__ for field in attrs.fields(Version)
+)

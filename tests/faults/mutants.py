@@ -269,7 +269,7 @@ MUTANTS = (
     Mutant(
         "no CRC check of a snapshot",
         "flipped bits (snapshot)",
-        edited(snapshot_format, "decode", ("if data[stop:] != expected:", "if False:")),
+        edited(snapshot_format, "_checked_body", ("if data[stop:] != (b", "if False and data[stop:] != (b")),
     ),
     Mutant(
         "appended without looking at the torn end",

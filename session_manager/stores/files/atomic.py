@@ -26,8 +26,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-import attrs
-
+from session_manager.frozen import Frozen
 from session_manager.stores.files.filesystem import Files
 
 __all__ = [
@@ -176,8 +175,7 @@ def replace(files: Files, name: str, buffers: Sequence[bytes], check: Callable[[
     return new
 
 
-@attrs.frozen
-class Replacement:
+class Replacement(Frozen, frozen=True):
     """The arguments of `replace` for one file."""
 
     name: str

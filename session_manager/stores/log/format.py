@@ -32,7 +32,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import reduce
 
-import attrs
 import msgspec
 
 from session_manager.codec.changes import AnyChange
@@ -40,6 +39,7 @@ from session_manager.codec.format_name import FormatName
 from session_manager.codec.json import DecodeError, decoder_of, encode_json
 from session_manager.codec.lines import Line, encode_messages
 from session_manager.codec.state import LogState, Texts, check_state
+from session_manager.frozen import Frozen
 from session_manager.model.json_value import JsonObject
 from session_manager.model.session import Session
 from session_manager.stores.files.kinds import SUFFIXES
@@ -130,8 +130,7 @@ class First(Texts):
         return f"<first line of {self.key[:80]!a}>"
 
 
-@attrs.frozen(eq=False, repr=False)
-class Encoded:
+class Encoded(Frozen, frozen=True):
     """The first line of a session."""
 
     buffers: tuple[bytes, ...]

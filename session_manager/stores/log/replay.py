@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 
-import attrs
 import msgspec
 
 from session_manager.codec.changes import AnyChange, AppendStruct, NewMessage, change_of
@@ -22,6 +21,7 @@ from session_manager.codec.json import DecodeError, decode_json, decoder_of
 from session_manager.codec.lines import are_plain, checked_messages, decode_lines, flaw_of
 from session_manager.codec.state import check_state, session_of
 from session_manager.errors import raise_alone
+from session_manager.frozen import Frozen
 from session_manager.model.changes import Edit, Summarize, UpdateMetadata, apply
 from session_manager.model.json_value import MAX_LEVELS, JsonObject, within_levels
 from session_manager.model.message import Message
@@ -58,8 +58,7 @@ _UTC = timezone.utc
 _fast_record = msgspec.json.Decoder(Record).decode
 
 
-@attrs.frozen(eq=False, repr=False)
-class Log:
+class Log(Frozen, frozen=True):
     """The content of a log."""
 
     session: Session

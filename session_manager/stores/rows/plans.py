@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import chain
 
-import attrs
-
 from session_manager.codec.lines import encode_message
+from session_manager.frozen import Frozen
 from session_manager.model.changes import Append, Change, Clear, Edit, Remove, SetSummary, Truncate, UpdateMetadata
 from session_manager.model.message import Message
 from session_manager.model.session import Session
@@ -23,8 +22,7 @@ Range = tuple[int, int, int]
 _ADDING = frozenset((Append, SetSummary, UpdateMetadata))
 
 
-@attrs.frozen(repr=False)
-class Plan:
+class Plan(Frozen, frozen=True):
     """The rows of messages that a commit writes. Each kind of database has a row of its own for the session."""
 
     commit: Commit

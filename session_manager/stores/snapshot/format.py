@@ -28,13 +28,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 
-import attrs
-
 from session_manager.codec.format_name import FormatName
 from session_manager.codec.json import DecodeError, encode_json
 from session_manager.codec.lines import decode_messages, encode_messages
 from session_manager.codec.state import State, decode_state, encode_state, session_of
 from session_manager.errors import raise_alone
+from session_manager.frozen import Frozen
 from session_manager.model.message import Message
 from session_manager.model.session import Session
 from session_manager.stores.files.kinds import SUFFIXES
@@ -67,8 +66,7 @@ FOOTER = b'],"crc32":"%08x"}\n'
 _SEGMENT = 64 * 1024
 
 
-@attrs.frozen(repr=False)
-class Lines:
+class Lines(Frozen, frozen=True, eq=True):
     """The encoded messages of a session: finished segments, an open tail, and the CRC of both.
 
     Immutable: `appended` encodes the new messages and copies, at most, the tail (64 KiB).

@@ -17,6 +17,9 @@ _EMPTY = Lines()
 #: How many bytes of RAM a session's lines take besides their own, measured by `tracemalloc` on CPython 3.11.
 _ENTRY = 500
 
+#: Changes after which the old lines are the beginning of the new ones.
+_ADDING = frozenset((Append, SetSummary, UpdateMetadata))
+
 
 class LineCache(Resource):
     """An LRU cache of sessions' lines, within a budget. Safe to use from several threads.
@@ -36,7 +39,7 @@ class LineCache(Resource):
         session = commit.session
         with self._lock:
             version, lines = self._lines.get(session.key, (None, _EMPTY))
-        extends = all(isinstance(change, Append | SetSummary | UpdateMetadata) for change in commit.changes)
+        extends = _ADDING.issuperset(map(type, commit.changes))
         if commit.base is None or version != commit.base or not extends:
             lines = _EMPTY
         return lines.appended(session.messages[session.index(lines.end) :], session.end)

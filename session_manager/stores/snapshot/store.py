@@ -12,8 +12,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
-import attrs
-
 from session_manager.arguments import check_bool, check_callable, check_int, check_path
 from session_manager.codec.json import DecodeError
 from session_manager.codec.state import State
@@ -27,6 +25,7 @@ from session_manager.errors import (
     UnsupportedFormatError,
     raise_alone,
 )
+from session_manager.frozen import Frozen
 from session_manager.history.search import SearchHit, best
 from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
@@ -79,8 +78,7 @@ T = TypeVar("T")
 _CACHE_BYTES = 64 * 1024 * 1024
 
 
-@attrs.frozen
-class _Facts:
+class _Facts(Frozen, frozen=True):
     """The file of a session as it was last read or written."""
 
     signature: Signature
@@ -88,8 +86,7 @@ class _Facts:
     fingerprint: Fingerprint
 
 
-@attrs.frozen
-class _Begun:
+class _Begun(Frozen, frozen=True):
     """A write of a session that has begun, and the versions that the file may have."""
 
     commit: Commit

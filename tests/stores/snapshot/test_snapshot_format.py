@@ -12,6 +12,7 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from session_manager import CorruptSessionError, Message, Session, SessionManager, UnsupportedFormatError
 from session_manager.codec.json import DecodeError
@@ -366,7 +367,7 @@ def test_a_sealed_segment_is_never_copied_again():
 def test_appending_nothing_changes_no_byte():
     lines = lines_of(SESSIONS["plain"])
     for same in (lines.appended([], 9), lines.appended(View(), 9)):
-        assert attrs.evolve(same, end=lines.end) == lines
+        assert replace(same, end=lines.end) == lines
         assert same.end == 9
     assert Lines().appended([], 0) == Lines()
 
