@@ -228,7 +228,7 @@ class Reports(Resource):
         :param began: `time.perf_counter` before.
         """
         seconds = perf_counter() - began
-        if session is not None:
+        if session is not None and session.revision:
             self.note(Loaded(key=key, messages=len(session.messages), seconds=seconds))
             _log.debug("loaded %s: %d messages, in %.2f ms", _shown(key), len(session.messages), seconds * 1000)
 

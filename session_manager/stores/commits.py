@@ -13,12 +13,28 @@ from session_manager.model.changes import Append, Change, Spare, Witness
 from session_manager.model.fence import Fence
 from session_manager.model.session import MAX_REFS, Session, Version
 
-__all__ = ["FORGOTTEN", "MAX_TOKENS", "TOKEN_BYTES", "Commit", "Doubt", "Joint", "has_parted", "token_digest"]
+__all__ = [
+    "FORGOTTEN",
+    "MAX_TOKENS",
+    "TOKEN_BYTES",
+    "Commit",
+    "Doubt",
+    "Joint",
+    "has_parted",
+    "never_stored",
+    "token_digest",
+]
 
 #: How many of a session's last writes a shared store can still tell apart.
 MAX_TOKENS = 64
 #: How many bytes of a write's token are kept.
 TOKEN_BYTES = 8
+
+
+def never_stored(known: Session) -> Session:
+    """Return what `Store.newer` gives for a picture of which no write has ever been in the store: a session at revision 0."""
+    blank = Session(key=known.key, generation=known.generation, created=known.created, updated=known.created)
+    return blank._with(_parted=True)
 
 
 @lru_cache(maxsize=256)

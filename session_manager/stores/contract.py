@@ -258,7 +258,8 @@ class Store(Resource, abc.ABC):
         :param known: the picture; at revision 0 it stands for a session that was not there.
         :returns: `known` itself if the store holds that version, by that write; `None` if there is no such session (any more).
             A shared store marks a session, by `Session._parted`, if it can tell that the picture is none of the states that led
-            to it. Otherwise that cannot be told from another writer's work.
+            to it. Otherwise that cannot be told from another writer's work. If it can tell that there never was such a session,
+            for it knows of no deletion, it gives `session_manager.stores.commits.never_stored`: it went back to before the session's creation.
         :raises StorageError: as `load` does.
         """
         return known if agree(self.version(known.key), known.version) else self.load(known.key)

@@ -282,6 +282,91 @@ def test_a_delivery_that_is_missing_tells_of_an_older_state(store):
         assert said(m) == said(other)
 
 
+@pytest.fixture
+def server():
+    """A store that can tell a session that it never had from a deleted one. Of a file that was restored, that is not asked."""
+    return MemoryStore()
+
+
+def test_a_chat_that_the_standby_never_had_is_written_again(server, caplog):
+    """It was taken for a deleted one, and what was acknowledged was dropped from RAM without a word."""
+    events = []
+    with SessionManager(server, on_event=events.append) as m, SessionManager(server) as other:
+        fail_over(server, lambda: [turn(m, "u1", "a", "b"), turn(m, "u2", "c"), said(other)])
+        with caplog.at_level(logging.ERROR, "session_manager"):
+            assert said(m) == ["a", "b", "c"]
+        assert [one.levelname for one in caplog.records] == ["ERROR"]
+        assert [one for one in events if isinstance(one, WentBack)] == [
+            WentBack(key=KEY, revision=2, found=0, regained=True)
+        ]
+        assert m.save(KEY)
+        assert said(other) == ["a", "b", "c"]
+        turn(other, "u2", "again")
+        turn(other, "u3", "d")
+        assert said(m) == said(other) == ["a", "b", "c", "d"]
+        assert server.load(KEY).revision == 4
+
+
+def test_two_managers_that_miss_a_chat_write_it_once(server):
+    with SessionManager(server) as m, SessionManager(server) as other:
+        fail_over(server, lambda: [turn(m, "u1", "a"), said(other)])
+        m.add_message(KEY, "user", "mine")
+        other.add_message(KEY, "user", "theirs")
+        assert m.save(KEY)
+        assert other.save(KEY)
+        assert said(m) == said(other) == ["a", "mine", "theirs"]
+
+
+def test_a_chat_that_another_writer_began_in_its_place_wins(server):
+    """Nobody can tell whether it is another chat: it has a new generation, as after a deletion."""
+    with SessionManager(server) as m, SessionManager(server) as other:
+        fail_over(server, lambda: turn(m, "u1", "a"))
+        turn(other, "v1", "theirs")
+        m.add_message(KEY, "user", "mine")
+        m.save(KEY)
+        assert said(m) == said(other) == ["theirs", "mine"]
+
+
+def test_a_deleted_chat_stays_deleted(server):
+    with SessionManager(server) as m, SessionManager(server) as other:
+        turn(m, "u1", "a")
+        other.delete(KEY)
+        assert said(m) == []
+        assert m.health().went_back == ()
+        assert m.save_all() == 0
+        assert server.load(KEY) is None
+
+
+def test_a_missing_chat_that_was_cut_short_is_a_conflict(server):
+    """Its first messages are in no program's RAM."""
+    with SessionManager(server) as m:
+        fail_over(server, lambda: [turn(m, "u1", "a", "b"), m.truncate_history(KEY, 1), m.save(KEY)])
+        assert said(m) == ["b"]
+        m.add_message(KEY, "user", "c")
+        with pytest.raises(ConflictError, match="went back"):
+            m.save(KEY)
+        assert said(m) == ["b", "c"]
+        m.reload(KEY)
+        assert said(m) == []
+
+
+def test_a_clear_of_a_missing_chat_wins(server):
+    with SessionManager(server) as m:
+        fail_over(server, lambda: [turn(m, "u1", "a", "b"), m.truncate_history(KEY, 1), m.save(KEY)])
+        m.clear(KEY)
+        m.add_message(KEY, "user", "new")
+        m.save(KEY)
+        assert [one.content for one in server.load(KEY).messages] == said(m) == ["new"]
+
+
+def test_a_reader_shows_that_a_chat_is_missing(server):
+    with SessionManager(server) as m, SessionManager(server, read_only=True) as reader:
+        fail_over(server, lambda: [turn(m, "u1", "a"), said(reader)])
+        assert said(reader) == []
+        assert reader.get(KEY) is None
+        assert reader.health().went_back == (KEY,)
+
+
 CHANGES = {
     "summary": lambda manager, text: manager.set_summary(KEY, text),
     "metadata": lambda manager, text: manager.update_metadata(KEY, {"a": text}),

@@ -381,6 +381,8 @@ class Residents(Resource):
         if entry is not None:
             blank = self.blank(key, entry.pending[0].at if entry.pending else entry.session.updated)
             changes = None if newer is None else self._lost(entry, newer, has_parted=has_parted)
+        if newer is not None and not newer.revision and changes is None:
+            newer = None  # it was never there, and is not written again
         archived = self._archived(entry, newer)
         with self.lock.checked:
             before = self.by_key.get(key)

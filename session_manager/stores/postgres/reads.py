@@ -16,7 +16,7 @@ from session_manager.errors import raise_alone
 from session_manager.model.message import Message
 from session_manager.model.session import MAX_REFS, Session, Version, agree
 from session_manager.model.view import View
-from session_manager.stores.commits import has_parted
+from session_manager.stores.commits import has_parted, never_stored
 from session_manager.stores.contract import SessionInfo, missing
 from session_manager.stores.postgres.handle import Cursor, Handle, Statement
 from session_manager.stores.rows.decoding import (
@@ -29,7 +29,7 @@ from session_manager.stores.rows.decoding import (
     session_of_rows,
     version_of,
 )
-from session_manager.stores.rows.encoding import seed_of
+from session_manager.stores.rows.encoding import seed_of, tombstone_key
 
 __all__ = [
     "Row",
@@ -75,6 +75,7 @@ _SELECT_WINDOW = f"""
 _SELECT_FIRST, _SELECT_NEWEST = (_SELECT_WINDOW.replace("{order}", order) for order in ("ASC", "DESC"))
 _SELECT_VERSION = "SELECT generation, revision, token FROM {s}.sessions WHERE key = %b"
 _SELECT_WRITES = f"SELECT revision, token FROM {{s}}.commits WHERE session = {_ID} AND (revision = %s OR token = %b)"  # noqa: S608 - of constants
+_SELECT_DELETED = "SELECT 1 FROM {s}.tombstones WHERE key = %b AND tokens <> '{}'"
 _SELECT_KEYS = "SELECT key FROM {s}.sessions WHERE key {above} %b AND key < %b ORDER BY key LIMIT %s"
 _SELECT_FIRST_KEYS, _SELECT_NEXT_KEYS = (_SELECT_KEYS.replace("{above}", above) for above in (">=", ">"))
 _STRAYS = "SELECT count(*) FROM {s}.messages WHERE session NOT IN (SELECT id FROM {s}.sessions)"
@@ -129,7 +130,7 @@ def load_newer(handle: Handle, key: str, known: Session) -> Session | None:
     )
     row = found.fetchone()
     if row is None:
-        return None if known.revision else known
+        return _missing(handle, known)
     state = state_in(key, *row[1:5])
     if agree(Version(state.generation, state.revision)._of(row[7] or b""), known.version):
         return known
@@ -144,6 +145,14 @@ def load_newer(handle: Handle, key: str, known: Session) -> Session | None:
         session = load(handle, key)
         return None if session is None else session._with(_parted=bool(parted))
     return session._with(_token=row[7] or b"")
+
+
+def _missing(handle: Handle, known: Session) -> Session | None:
+    """Return what `load_newer` does if there is no such session: each deletion leaves the tokens of the session's last writes."""
+    if not known.revision:
+        return known
+    row = handle.run(_SELECT_DELETED, (tombstone_key(known.key),)).fetchone()
+    return never_stored(known) if row is None else None
 
 
 def load_with_archive(handle: Handle, key: str) -> tuple[Session, View[Message]] | None:

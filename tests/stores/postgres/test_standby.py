@@ -118,7 +118,7 @@ def fail_over(primary, standby):
 
 def test_what_an_asynchronous_standby_lacks_is_written_again_or_a_conflict(primary, standby, size):
     """Two machines have it in RAM; a third one, which has not, has gone on in every third chat before they look."""
-    count = size.of(12, 60, 600)
+    count = size.of(12, 60, 200)
     keys = [f"chat:{number}" for number in range(count)]
     both = f"postgresql://tester@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/postgres?target_session_attrs=read-write"
     place, events = Place(both), []
@@ -136,6 +136,9 @@ def test_what_an_asynchronous_standby_lacks_is_written_again_or_a_conflict(prima
         ((flushed,),) = execute(primary, there)
         wait_for(lambda: execute(standby, f"SELECT pg_last_wal_replay_lsn() >= '{flushed}'") == [(True,)])
         standby.stop()
+        new = [f"new:{number}" for number in range(count // 4)]
+        for key in new:
+            take_turn(one, key, f"{key}/lost")
         for number, key in enumerate(keys):
             for turn in range(number % 4):
                 take_turn((one, other)[turn % 2], key, f"{key}/lost{turn}")
@@ -145,10 +148,15 @@ def test_what_an_asynchronous_standby_lacks_is_written_again_or_a_conflict(prima
         overtaken = set(keys[::3])
         with closing(place.open()) as third, SessionManager(third) as fresh:
             lost = {key for key in keys if turns(fresh.get_history(key)) != acknowledged[key]}
+            assert [key for key in new if fresh.get_history(key)] == []
             assert lost == {key for number, key in enumerate(keys) if number % 4}
             for key in overtaken:
                 for turn in range(4):
                     take_turn(fresh, key, f"{key}/fresh{turn}")
+        for key in new:
+            take_turn(one, key, f"{key}/one")
+            take_turn(other, key, f"{key}/other")
+            assert turns(first.load(key).messages) == [f"{key}/{name}" for name in ("lost", "one", "other")]
         conflicts = set()
         for key in keys:
             for manager, name in (one, "one"), (other, "other"):
@@ -159,8 +167,10 @@ def test_what_an_asynchronous_standby_lacks_is_written_again_or_a_conflict(prima
                     assert turns(manager.get_history(key))[: len(acknowledged[key])] == acknowledged[key]
                     manager.reload(key)
         assert conflicts == lost & overtaken
-        assert set(one.health().went_back) == lost
-        assert {event.key for event in events if isinstance(event, WentBack) and event.regained} == lost - overtaken
+        assert set(one.health().went_back) == lost | {*new}
+        assert {event.key for event in events if isinstance(event, WentBack) and event.regained} == lost - overtaken | {
+            *new
+        }
         for key in keys:
             found = turns(first.load(key).messages)
             expected = acknowledged[key] if key not in conflicts else acknowledged[key][:1]
@@ -168,9 +178,9 @@ def test_what_an_asynchronous_standby_lacks_is_written_again_or_a_conflict(prima
             fresh_ones = [f"{key}/fresh{turn}" for turn in range(4)] if key in overtaken else []
             assert found[len(expected) :][: len(fresh_ones)] == fresh_ones
             assert turns(one.get_history(key)) == turns(other.get_history(key)) == found
-        missing = sum(len(acknowledged[key]) - 1 for key in lost)
-        again = sum(len(acknowledged[key]) - 1 for key in lost - overtaken)
+        missing = sum(len(acknowledged[key]) - 1 for key in lost) + len(new)
+        again = sum(len(acknowledged[key]) - 1 for key in lost - overtaken) + len(new)
         print(
-            f"{count} chats, {sum(map(len, acknowledged.values()))} acknowledged turns, {missing} of them lost by the server: "
+            f"{count + len(new)} chats, {sum(map(len, acknowledged.values())) + len(new)} acknowledged turns, {missing} of them lost by the server: "
             f"{again} written again, {missing - again} reported as conflicts; 0 doubled, 0 torn"
         )
