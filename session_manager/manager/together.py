@@ -31,7 +31,7 @@ from session_manager.manager.events import Conflict
 from session_manager.manager.pauses import ATTEMPTS, pause
 from session_manager.manager.saving import Saving
 from session_manager.model.batch import Batch
-from session_manager.model.changes import Append, Change, UpdateMetadata, Witness, apply
+from session_manager.model.changes import Append, Change, UpdateMetadata, Witness
 from session_manager.model.session import ANY, Anything, Session, Version
 from session_manager.resource import Resource
 from session_manager.stores.commits import Commit, Joint
@@ -76,7 +76,7 @@ class Plan:
     key: str
     at: datetime
     append: Append | None
-    update: UpdateMetadata | None
+    update: UpdateMetadata
     expected: Version | Anything | None
 
 
@@ -86,6 +86,7 @@ class _Made:
 
     before: Entry
     after: Entry
+    change: Change | None
     joint: Joint
 
 
@@ -150,19 +151,20 @@ class Together(Resource):
     def _attempt(self, plans: Sequence[Plan], looks: Mapping[str, Resolving]) -> list[Session] | ConflictError | None:
         """Try once; return the sessions, the conflict after which to try again, or `None`: look again. Requires the keyed locks."""
         residents, store = self._residents, self._residents.store
+        fetched: dict[str, Entry | None] = {}
         for plan in plans:
             entry = residents.peek(plan.key)
             if entry is not None and entry.unknown is not None:
                 self._saving.settle(store, entry.unknown)
-            residents.fetch(plan.key)
+            fetched[plan.key] = residents.fetch(plan.key)
         blanks = {plan.key: residents.blank(plan.key, plan.at) for plan in plans}
         tokens = {plan.key: residents.new_id() for plan in plans}
         commits: list[Commit] = []
         with residents.lock.checked:
-            made = self._made(plans, looks, blanks)
+            made = self._made(plans, looks, fetched, blanks)
             if made is None:
                 return None
-            self._begin(made, tokens, commits)
+            self._begun(made, tokens, commits)
         if commits:
             try:
                 conflict = self._write(commits)
@@ -179,15 +181,21 @@ class Together(Resource):
         return self._sessions(plans, commits, made)
 
     def _made(
-        self, plans: Sequence[Plan], looks: Mapping[str, Resolving], blanks: Mapping[str, Session]
+        self,
+        plans: Sequence[Plan],
+        looks: Mapping[str, Resolving],
+        fetched: Mapping[str, Entry | None],
+        blanks: Mapping[str, Session],
     ) -> dict[str, _Made] | None:
         """Return what the plans mean, by key; `None` if a look at an archive is stale. Requires the lock; nothing is changed.
 
+        :param fetched: the entries under the keyed locks. One that has left RAM since was clean, and is as it was.
+        :param blanks: new sessions, for those that are missing.
         :raises ConflictError: if a session has another version than is expected.
         """
         residents, made = self._residents, {}
         for plan in plans:
-            there = residents.by_key.get(plan.key)
+            there = residents.by_key.get(plan.key) or fetched[plan.key]
             self._check_expected(plan, there)
             before = Entry.of(blanks[plan.key]) if there is None else there
             look = looks.get(plan.key)
@@ -195,11 +203,11 @@ class Together(Resource):
             if look is not None and look.is_stale:
                 return None
             witness = Witness()
-            change = _change(plan.at, before.session, (append, plan.update), witness)
+            change = _change(plan, before.session, append, witness)
             after = before
             if change is not None:
                 after = before.changed(change, keep=residents.is_stored, archive=residents.archive)
-            made[plan.key] = _Made(before, after, Joint(witness, created=there is None))
+            made[plan.key] = _Made(before, after, change, Joint(witness, created=there is None))
         return made
 
     def _check_expected(self, plan: Plan, entry: Entry | None) -> None:
@@ -213,6 +221,25 @@ class Together(Resource):
         if there != expected:
             raise ConflictError(plan.key, expected, there, "there is such a session" if expected is None else "")
 
+    def _begun(self, made: Mapping[str, _Made], tokens: Mapping[str, str], commits: list[Commit]) -> None:
+        """Do what `_begin` does, or, after an interrupt, nothing: a write that was begun and not sent is settled as one that failed.
+
+        In RAM only, the sessions are put back here. Requires the lock.
+        """
+        try:
+            self._begin(made, tokens, commits)
+        except BaseException:
+            if not self._residents.is_stored:
+                self._put_back(made)
+            raise
+
+    def _put_back(self, made: Mapping[str, _Made]) -> None:
+        for key, one in made.items():
+            if one.joint.created:
+                self._residents.forget(key)
+            else:
+                self._residents.put(key, one.before)
+
     def _begin(self, made: Mapping[str, _Made], tokens: Mapping[str, str], commits: list[Commit]) -> None:
         """Put the entries into RAM, each with its write under way, and append the commits to `commits`. Requires the lock."""
         residents = self._residents
@@ -224,7 +251,7 @@ class Together(Resource):
                 commits.append(attrs.evolve(commit, joint=one.joint))
                 after = thinned.writing(commits[-1])
             if after is not one.before or one.joint.created:
-                residents.put(key, after)
+                residents.put(key, after, one.change)
             if after.dirty and residents.watch is not None:
                 residents.watch(key, after)
 
@@ -289,14 +316,11 @@ class Together(Resource):
         return [saved.get(plan.key) or made[plan.key].after.session for plan in plans]
 
 
-def _change(at: datetime, session: Session, changes: Sequence[Change | None], witness: Witness) -> Change | None:
-    """Return what some changes are together, without those that have no effect; `None` if none has."""
-    left: list[Change] = []
-    for change in changes:
-        after = session if change is None else apply(session, change)
-        if change is not None and after is not session:
-            left.append(change)
-            session = after
-    if len(left) > 1:
-        return Batch(at=at, changes=tuple(left), witness=witness)
-    return attrs.evolve(left[0], witness=witness) if left else None
+def _change(plan: Plan, session: Session, append: Append | None, witness: Witness) -> Change | None:
+    """Return what a plan does to a session; `None` if that is nothing. It is not applied: twice would copy the history."""
+    adds = append is not None and bool(append.messages)
+    updates = plan.update.changes(session._metadata)
+    if append is not None and adds and updates:
+        return Batch(at=plan.at, changes=(append, plan.update), witness=witness)
+    change = append if adds else plan.update if updates else None
+    return None if change is None else attrs.evolve(change, witness=witness)

@@ -120,7 +120,8 @@ def parts(value: Any) -> Any:
     if isinstance(value, Exception):
         return [type(value), str(value), [parts(argument) for argument in value.args]]
     if attrs.has(type(value)):
-        return [type(value), [(field.name, parts(getattr(value, field.name))) for field in attrs.fields(type(value))]]
+        fields = [field.name for field in attrs.fields(type(value)) if field.init]  # a token stays in the process
+        return [type(value), [(name, parts(getattr(value, name))) for name in fields]]
     if isinstance(value, dict):
         return [type(value), [(key, parts(one)) for key, one in value.items()]]
     if isinstance(value, View | tuple | list):

@@ -16,7 +16,7 @@ import traceback
 
 import attrs
 
-from session_manager import Autosave, SessionManager, SummaryPolicy
+from session_manager import Autosave, SessionManager, SummaryPolicy, Write
 from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
 from tests.faults.expected import Chat, digest, shown
@@ -197,6 +197,22 @@ class Hand:
         assert turn.applied, "a turn of which nobody else knew was not applied"
         self.done(number)
 
+    def do_together(self, number, key):
+        """Two sessions in one commit; one, where the store cannot."""
+        others = [one for one in self.mine if one != number] if self.m._residents.store.together else []
+        both, writes = [number, *self.chance.sample(others, min(len(others), 1))], []
+        for one in both:
+            if self.chats[one] is None:
+                self.chats[one] = Chat()
+            said = ("user", self.text(), None)
+            self.chats[one].append([said])
+            self.chats[one].metadata["a"] = self.said
+            self.about(one, "together", saved=True)
+            writes.append(Write(KEYS[one], [_message(*said)], items={"a": self.said}))
+        self.m.commit_together(writes)
+        for one in both:
+            self.done(one)
+
     def do_deliver(self, number, key):
         """The same delivery again: it is durable, so it is done."""
         if self.chats[number].refs:
@@ -303,6 +319,7 @@ class Hand:
 
 #: How often each call is made.
 WEIGHTS = {
+    "together": 5,
     "add": 30,
     "save": 25,
     "turn": 12,

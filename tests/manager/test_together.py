@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import signal
+import sys
 import threading
 from itertools import chain
 
@@ -29,6 +30,24 @@ from session_manager.stores.sharded import ShardedStore, shard_of
 from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import FaultyStore
 from tests.support.processes import start
+
+
+def calls(work):
+    """How many functions of Python some work calls."""
+    count = 0
+
+    def note(_frame, event, _argument):
+        nonlocal count
+        count += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return count
+
 
 HI = {"role": "user", "content": "hi"}
 EVENT = [
@@ -315,6 +334,62 @@ def test_threads_that_name_sessions_in_other_orders_do_not_block_each_other(stor
             thread.join(120)
         assert errors == []
         assert [len(one.get_history(key)) for key in keys] == [4 * rounds] * 3
+
+
+def test_sessions_that_leave_ram_in_the_middle_of_the_call_are_no_new_ones(tmp_path):
+    """To load the second one evicts the first. It was taken for missing, and a hundred conflicts later the call failed."""
+    with SessionManager(f"sqlite:{tmp_path / 'chats.db'}", max_resident_bytes=1) as m:
+        for number in range(3):
+            m.commit_together([Write(key, [HI], items={"n": number}) for key in "abc"])
+        assert [(len(m.get_history(key)), m.get(key).revision) for key in "abc"] == [(3, 3)] * 3
+
+
+@pytest.mark.parametrize("at", range(3))
+def test_an_interrupt_in_ram_leaves_nothing_in_any_session(monkeypatch, at):
+    """It comes between two sessions: the first ones were changed, and are put back."""
+    with SessionManager() as m:
+        m.commit_together(EVENT[:2])
+        before, put, count = shown(m), m._residents.put, iter(range(100))
+
+        def interrupted(*arguments):
+            if next(count) == at:
+                raise KeyboardInterrupt
+            put(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(m._residents, "put", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                m.commit_together([Write("chat", [HI]), Write("app", items={"a": 1}), Write("user", [HI])])
+        assert shown(m) == before
+
+
+@pytest.mark.parametrize("call", ["together", "if absent", "state"])
+def test_the_cost_does_not_grow_with_the_history(call):
+    """No walk through the history, no copy of it, and no map of its refs that is made anew."""
+    costs = []
+    for length in (100, 5000):
+        with SessionManager(MemoryStore()) as m:
+            m.add("chat", *(Message("user", "x", ref=f"r{number}") for number in range(length)))
+            m.save("chat")
+
+            numbers = iter(range(100))
+
+            def work(m=m, number=numbers):
+                new = Message("user", "y", ref=f"new {next(number)}")
+                if call == "state":
+                    m.put_state("chat", {"n": next(number)})
+                elif call == "if absent":
+                    m.add("chat", new, if_absent=True)
+                    m.save("chat")
+                else:
+                    m.commit_together([Write("chat", [new], if_absent=True, items={"n": new.ref}), Write("app", [HI])])
+
+            work()
+            work()
+            items = m.get("chat").messages._items
+            costs.append(calls(work))
+            assert m.get("chat").messages._items is items
+    assert costs[1] <= costs[0] + 5
 
 
 @pytest.mark.anyio

@@ -12,7 +12,8 @@ import attrs
 
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.eviction import Budget
-from session_manager.model.changes import Append, Change, Edit, Remove, Truncate
+from session_manager.model.batch import Batch
+from session_manager.model.changes import Append, Change, Edit, Remove, SetSummary, Truncate, UpdateMetadata
 from session_manager.model.message import Message
 from session_manager.model.session import Session
 
@@ -126,6 +127,8 @@ def _stays_right(old: Session, new: Session, change: Change | None) -> bool:
     match change:
         case Append() | Truncate(spare=None):
             return True
+        case Batch(changes=changes):
+            return all(isinstance(one, Append | SetSummary | UpdateMetadata) for one in changes)
         case Edit(position=position, message=message):
             there = old.at(position)
             return there is None or message.ref in (None, there.ref)
