@@ -320,7 +320,7 @@ class SessionManager(Resource):
         """Return what takes leases for turns, in a store that keeps them."""
         store = self._residents.store
         check_leases(store)
-        leases = Leases(store, self._residents.new_id(), lease)
+        leases = Leases(store, random_id(), lease)  # not the caller's ids: two processes may have been given the same
         self._residents.is_leased, self._residents.last = True, leases.close
         return leases
 

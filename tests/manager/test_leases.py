@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+from functools import partial
 
 import anyio
 import pytest
@@ -157,6 +158,16 @@ def test_a_turn_waits_no_longer_than_it_is_told(managers):
             pass
     with other.turn(KEY, timeout=DEADLINE):
         pass
+
+
+def test_managers_that_were_given_the_same_ids_wait_for_each_other(ram):
+    """As a test gives them, or a program that counts."""
+    ids = [iter([f"{number}" for number in range(100)]) for _ in range(2)]
+    one, other = (SessionManager(ram.opened(), lease=Lease(), random_id=partial(next, ids[who])) for who in range(2))
+    with one.turn(KEY):
+        assert not is_free(other)
+    one.close()
+    other.close()
 
 
 def is_polling(m):
