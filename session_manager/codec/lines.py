@@ -41,6 +41,7 @@ __all__ = [
     "encode_messages",
     "encoded_size",
     "flaw_of",
+    "plain_messages",
     "size_bound",
 ]
 
@@ -206,6 +207,18 @@ def _are_plain(lines: Sequence[Any]) -> bool:
         and _CONTAINERS.isdisjoint(map(type, chain.from_iterable(map(dict.values, objects))))
         and not any(map(_metadata_of, lines))
     )
+
+
+def plain_messages(lines: Sequence[bytes]) -> list[Message] | None:
+    """Return the messages of some lines, in any order, if all are plain (`are_plain`); otherwise `None`: look at each alone."""
+    try:
+        decoded = _decode_lines(b"[" + b",".join(lines) + b"]")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
+        return None
+    if not are_plain(decoded):
+        return None
+    restore = Message._restore
+    return [restore(one.message, one.created_at, one.metadata, one.ref, one.position, one.turn) for one in decoded]
 
 
 def _check(lines: Sequence[Line]) -> None:

@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from session_manager.codec.json import DecodeError
-from session_manager.codec.lines import decode_messages
+from session_manager.codec.lines import decode_messages, plain_messages
 from session_manager.codec.state import Described, State, decode_state, session_of
 from session_manager.errors import raise_alone
 from session_manager.model.message import Message
@@ -25,6 +25,7 @@ __all__ = [
     "decode_line",
     "decoded_state",
     "messages_of",
+    "plain_messages_of",
     "refreshed",
     "session_of_rows",
     "version_of",
@@ -137,6 +138,21 @@ def messages_of(rows: Sequence[Any], seed: int) -> View[Message]:
     :raises DamageError: if one is damaged.
     """
     return View(chain.from_iterable(_decoded(piece, seed) for piece in pieces(rows, _CHUNK)))
+
+
+def plain_messages_of(rows: Sequence[Any]) -> list[Message] | None:
+    """Return the messages in rows of key, position, line and checksum, of any sessions; `None` if one needs a closer look.
+
+    `decode_line` takes that look. Of a hundred rows at once, each takes half the time.
+    """
+    if not all(type(key) is type(data) is bytes for key, _, data, _ in rows):
+        return None
+    if [zlib.crc32(data, zlib.crc32(key)) for key, _, data, _ in rows] != [checksum for _, _, _, checksum in rows]:
+        return None
+    messages = plain_messages([data for _, _, data, _ in rows])
+    if messages is None or [one.position for one in messages] != [position for _, position, _, _ in rows]:
+        return None
+    return messages
 
 
 def _decoded(rows: Sequence[Any], seed: int) -> View[Message]:

@@ -11,16 +11,17 @@ import logging
 import re
 import sqlite3
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 import attrs
 
 from session_manager.history.search import case_fold, searched_text
 from session_manager.model.message import Message
-from session_manager.stores.rows.decoding import DamageError, decode_line
+from session_manager.stores.rows.decoding import DamageError, decode_line, plain_messages_of
 from session_manager.stores.sqlite.schema import indexed_until, set_indexed
 from session_manager.stores.sqlite.writes import purge
-from session_manager.threads import giving_way
+from session_manager.threads import give_way, giving_way
 
 __all__ = ["Missing", "candidates", "missing"]
 
@@ -29,6 +30,8 @@ _log = logging.getLogger("session_manager")
 _BATCH_MESSAGES = 1000
 #: Writers wait while a batch is indexed: some 50 ms.
 _BATCH_CHARACTERS = 300_000
+#: How many rows are decoded at once.
+_AT_ONCE = 100
 _UNSEARCHABLE = re.compile("[\0\ud800-\udfff]")
 #: The shortest text that trigrams find, and the longest start of a text that is looked for.
 _SHORTEST, _LONGEST = 3, 64
@@ -138,8 +141,20 @@ def candidates(
     asked: list[tuple[str, tuple[object, ...]]] = [(statement, (sought, until, *bounds)) for statement in indexed]
     asked += [(statement, (until, *bounds)) for statement in _NOT_INDEXED]
     for statement, values in asked:
-        for row in giving_way(connection.execute(statement, values)):
-            key = row[0].decode(errors="replace")
-            message = None if key in skip else _message(*row)
-            if message is not None:
-                yield key, message
+        cursor = connection.execute(statement, values)
+        while rows := cursor.fetchmany(_AT_ONCE):
+            yield from _messages([row for row in rows if _name(row[0]) not in skip])
+            give_way()
+
+
+def _messages(rows: Sequence[Any]) -> Iterator[tuple[str, Message]]:
+    """Give the messages in rows, without damaged ones, with the keys of their sessions."""
+    messages = plain_messages_of(rows)
+    found = messages if messages is not None else [_message(*row) for row in giving_way(rows)]
+    for row, message in zip(rows, found, strict=True):
+        if message is not None:
+            yield _name(row[0]), message
+
+
+def _name(key: bytes | None) -> str:
+    return "" if key is None else key.decode(errors="replace")
