@@ -1,19 +1,16 @@
-"""A chat that survives: run this twice, and the second run goes on where the first one was."""
+"""A chat that survives: run it twice, kill it anywhere, and each delivery is answered once."""
 
 from session_manager import SessionManager
 
-KEY = "telegram:42"
+
+def ask_model(messages: list[dict[str, object]]) -> str:
+    return f"I have read {len(messages)} messages."  # put the call of your model here
 
 
-def reply(context: list[dict[str, object]]) -> str:  # your model's answer to these messages
-    return "Welcome back!" if len(context) > 2 else "Nice to meet you!"
-
-
-with SessionManager("chats") as manager:  # the directory ./chats, created if it is not there
-    visit = len(manager.get_history(KEY)) // 2 + 1
-    with manager.turn(KEY) as turn:  # all of it is written when the block is left, or nothing
-        turn.add_message("user", f"Hello, this is visit {visit}.")
-        turn.add_message("assistant", reply(turn.get_context(system="Be kind.", max_messages=50)))
-    # from here on, neither kill -9 nor a power cut can take the turn away
-    for message in manager.get_history(KEY):
-        print(f"{message.role}: {message.content}")
+with SessionManager("quickstart-chats") as manager:  # a directory, which is created if it is not there
+    for delivery in ("tg:1", "tg:1", "tg:2"):  # the first message is delivered twice
+        with manager.turn("telegram:42", ref=delivery) as turn:  # the block is written whole, or not at all
+            if not turn.done:  # it was not answered before
+                turn.add_message("user", "Hello!")
+                turn.add_message("assistant", ask_model(turn.get_context(system="Be kind.")))
+        print(delivery, turn.messages[-1].content)  # it is durable: send it, and acknowledge

@@ -1,7 +1,8 @@
 """A hook of MkDocs: what pages link to outside of ``docs/`` is on the site, too.
 
 Links in the pages are those of the repository, so that they work there. Each file that they name outside of ``docs/`` becomes
-a page of the site: a Markdown file as it is, any other as code. The lists of navigation get the decisions, which nobody types.
+a page of the site: a Markdown file as it is, any other as code. The lists of navigation get the decisions, which nobody types; the
+reference gets the public names that no page of it has.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mkdocs.structure.files import File, InclusionLevel
+
+import session_manager.importers
+import session_manager.operations
+import session_manager.testing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +59,8 @@ def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
     """Turn links of the repository into those of the site. A folder is no page, and keeps its name alone."""
     if page.file.src_uri == _DECISIONS:
         return markdown + "\n" + "\n".join(_list_of_decisions())
+    if page.file.src_uri == _OTHERS:
+        markdown += "".join(f"\n::: session_manager.{name}\n" for name in _names_without_a_page())
     outside = page.file.generated_by is not None
     name = page.file.src_uri if not outside else _NAMES[page.file.src_uri]
     source = name if outside else f"{DOCS}/{name}"
@@ -73,6 +80,19 @@ def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
 
 
 _DECISIONS = "adr/README.md"
+
+
+#: The page of the reference that gets all names which no other page has.
+_OTHERS = "reference/values.md"
+
+
+def _names_without_a_page() -> list[str]:
+    pages = (page.read_text("utf-8") for page in (ROOT / DOCS / "reference").glob("*.md"))
+    shown = {name.rpartition(".")[2] for page in pages for name in re.findall(r"^::: (\S+)$", page, re.MULTILINE)}
+    public = {*session_manager.__all__} - {*session_manager.errors.__all__}
+    modules = (session_manager.testing, session_manager.operations, session_manager.importers)
+    inside = {f"{module.__name__.partition('.')[2]}.{name}" for module in modules for name in module.__all__}
+    return sorted(name for name in public | inside if name.rpartition(".")[2] not in shown)
 
 
 def _decisions() -> list[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
+from xml.etree import ElementTree as ET
 
 import pytest
 
 import session_manager.testing
-from session_manager import SessionManager
+from session_manager import SessionManager, errors
 from tests.support.places import ROOT
 
 pytestmark = pytest.mark.once
@@ -115,3 +116,46 @@ def test_the_map_of_modules_names_each():
                 "contract" if place == "testing/contract" else file.stem
             )
     assert {room: there.get(room) for room in wanted} == wanted
+
+
+PICTURES = sorted((ROOT / "docs" / "img").glob("*.svg"))
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.name)
+def test_a_picture_says_what_it_shows_and_a_page_has_it(picture):
+    root = ET.parse(picture).getroot()
+    assert root.get("aria-label") or "matplotlib" in picture.read_text() or picture.name == "command.svg"
+    assert any(re.search(rf"\]\([\w./]*{picture.name}\)", page.read_text()) for page in PAGES)
+
+
+def test_the_picture_of_errors_has_each_below_its_base():
+    svg = "{http://www.w3.org/2000/svg}"
+    root = ET.parse(ROOT / "docs" / "img" / "errors.svg").getroot()
+    drawn = {
+        text.text: (text.get("data-parent"), int(text.get("x")))
+        for text in root.iter(f"{svg}text")
+        if text.get("data-parent") is not None
+    }
+    depth = {"": -10}  # the root stands at 24, each below its base 34 further right
+    for name in (one.split(" ")[0] for one in drawn):
+        depth[name] = next(x for text, (_, x) in drawn.items() if text.split(" ")[0] == name)
+    wanted = {}
+    for name in errors.__all__:
+        error = getattr(errors, name)
+        ours = [base.__name__ for base in error.__bases__ if base.__name__ in errors.__all__]
+        others = [
+            base.__name__ for base in error.__bases__ if base.__name__ not in errors.__all__ and base is not Exception
+        ]
+        wanted[f"{name} ({others[0]})" if others else name] = ours[0] if ours else ""
+    assert {text: parent for text, (parent, _) in drawn.items()} == wanted
+    assert all(x == depth[parent] + 34 for parent, x in drawn.values())
+
+
+def test_the_screen_of_reliability_has_the_numbers_of_the_sections_below():
+    """Who runs an attack again, and changes its figures, changes both."""
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    screen, _, rest = page.partition("\n## ")
+    rows = [row.split("|")[3] for row in screen.splitlines() if row.startswith("| [")]
+    numbers = {number for row in rows for number in re.findall(r"\d[\d,]*\d", row)}
+    assert len(rows) >= 7
+    assert {number for number in numbers if not re.search(rf"(?<![\d,]){number}(?![\d,])", rest)} == set()

@@ -177,14 +177,14 @@ def test_quickstart_is_short():
     assert len((EXAMPLES / "quickstart.py").read_text("utf-8").splitlines()) <= 20
 
 
-def test_quickstart_goes_on_where_it_was(tmp_path):
+def test_quickstart_answers_each_delivery_once(tmp_path):
+    """Also when it runs again: the first run's answers are sent again."""
     first = run("quickstart.py", by=execute_apart).splitlines()
-    second = run("quickstart.py", by=execute_apart).splitlines()
-    assert len(first) == 2
-    assert second[:2] == first
-    assert len(second) == 4
-    assert os.listdir(tmp_path) == ["chats"]
-    assert re.match(r"user: .*\bvisit 2\b", second[2])
+    assert first == ["tg:1 I have read 2 messages.", "tg:1 I have read 2 messages.", "tg:2 I have read 4 messages."]
+    assert run("quickstart.py", by=execute_apart).splitlines() == first
+    assert os.listdir(tmp_path) == ["quickstart-chats"]
+    with SessionManager("quickstart-chats") as manager:
+        assert len(manager.get_history("telegram:42")) == 4
 
 
 # The bot
