@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import re
 import unicodedata
 from xml.etree import ElementTree as ET
@@ -159,3 +160,24 @@ def test_the_screen_of_reliability_has_the_numbers_of_the_sections_below():
     numbers = {number for row in rows for number in re.findall(r"\d[\d,]*\d", row)}
     assert len(rows) >= 7
     assert {number for number in numbers if not re.search(rf"(?<![\d,]){number}(?![\d,])", rest)} == set()
+
+
+COMMAND = re.compile(r"(?:\.venv/bin/)?python3? -m ((?:benchmarks|pytest|tests|session_manager)[\w.]*)([^`\n|]*)")
+
+
+def parts(command):
+    """Return the modules and paths that a command names."""
+    module, arguments = command
+    return [module.rstrip("."), *re.findall(r"(?:tests|benchmarks|examples|docs)/[\w./-]+", arguments)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_each_command_that_gives_a_figure_can_be_started(page):
+    """The module is there, and so is each file, directory and test that its command line names."""
+    named = [part for command in COMMAND.findall(page.read_text()) for part in parts(command)]
+    missing = [
+        part
+        for part in named
+        if not ((ROOT / part.rstrip(".")).exists() if "/" in part else importlib.util.find_spec(part))
+    ]
+    assert missing == []

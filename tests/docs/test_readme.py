@@ -9,6 +9,8 @@ import pytest
 
 from benchmarks.promises.bots import BOTS
 from benchmarks.promises.situations import SITUATIONS, examine
+from session_manager import SessionManager
+from tests.support.command import run
 from tests.support.places import ROOT
 
 pytestmark = pytest.mark.once
@@ -25,6 +27,17 @@ def test_the_readmes_code_is_the_quickstart_and_runs_twice(tmp_path, monkeypatch
     exec(compile(code, "README.md", "exec"), {})
     assert capsys.readouterr().out.splitlines() == first
     assert len(first) == 3
+
+
+def test_the_readmes_command_shows_a_list(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with SessionManager("log:chats") as manager, manager.turn("telegram:42") as turn:
+        turn.add_message("user", "Hello!")
+    lines = re.findall(r"^session-manager (.*)$", README, re.MULTILINE)
+    assert lines
+    for line in lines:
+        done = run(*line.split())
+        assert (done.code, "telegram:42" in done.out) == (0, True)
 
 
 def test_the_readme_and_the_tutorial_share_no_storage():
