@@ -137,7 +137,7 @@ class Store(Resource, abc.ABC):
 
         A commit with a `Commit.fence` releases that lease.
 
-        :raises LeaseLostError: if a lease of the session was taken behind `Commit.fence`; nothing has changed.
+        :raises LeaseLostError: if another owner took the lease of the session behind `Commit.fence`; nothing has changed.
         :raises ConflictError: if the store does not hold `Commit.base`, or `landed` has said that this write did not
             happen; nothing has changed. So does a shared store that holds a state at `Commit.base` that another write made.
         :raises CorruptSessionError: if what it holds is damaged; nothing has changed.
@@ -552,6 +552,7 @@ class Store(Resource, abc.ABC):
         """Take the lease of a session, which need not be there, unless another owner has it. Never wait for it.
 
         A lease that is not renewed in time may be taken by anyone. An owner takes its own lease again at any time: its turn before has ended.
+        It loses nothing by that, for a request that it has given up may arrive late.
         Taken at once by several owners, one gets it.
 
         :param owner: the random id of a manager.

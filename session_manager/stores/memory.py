@@ -36,6 +36,8 @@ class _Lease:
     """A lease, held or not."""
 
     fence: Fence
+    #: The first number that its owner has had since another one had the lease.
+    first: int
     #: Until when it is held, by `time.monotonic`.
     until: float
 
@@ -176,7 +178,8 @@ class MemoryStore(Store):
             if last is not None and last.is_held and last.fence.owner != owner:
                 return None
             fence = Fence(owner, 1 if last is None else last.fence.number + 1)
-            self._leases[key] = _Lease(fence, time.monotonic() + seconds)
+            first = last.first if last is not None and last.fence.owner == owner else fence.number
+            self._leases[key] = _Lease(fence, first, time.monotonic() + seconds)
             return fence
 
     def renew_leases(self, held: Mapping[str, Fence], seconds: float) -> None:
@@ -186,18 +189,19 @@ class MemoryStore(Store):
     def _renew(self, key: str, fence: Fence, seconds: float) -> None:
         with self._writing:
             last = self._leases.get(key)
-            if last is not None and last.fence == fence and last.until:
-                self._leases[key] = _Lease(fence, time.monotonic() + seconds)
+            if last is not None and not self._is_taken(key, fence) and last.until:
+                self._leases[key] = attrs.evolve(last, until=time.monotonic() + seconds)
 
     def release_lease(self, key: str, fence: Fence) -> None:
         with self._writing:
-            if not self._is_taken(key, fence):
-                self._leases[key] = _Lease(fence, 0.0)
+            last = self._leases.get(key)
+            if last is not None and last.fence == fence:
+                self._leases[key] = attrs.evolve(last, until=0.0)
 
     def _is_taken(self, key: str, fence: Fence) -> bool:
-        """Say whether a lease was taken behind this one."""
+        """Say whether another owner took a lease behind this one."""
         last = self._leases.get(key)
-        return last is not None and last.fence != fence
+        return last is not None and (last.fence.owner != fence.owner or last.first > fence.number)
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         return iter([key for key in list(self._sessions) if key.startswith(prefix)])

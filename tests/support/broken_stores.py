@@ -972,6 +972,18 @@ class ReleasesTheLeaseOfAnyone(Base):
         super().release_lease(key, self._leases[key].fence)
 
 
+@noticed_by("test_an_owner_that_takes_its_lease_once_more_does_not_lose_it")
+class LosesItsOwnLease(Base):
+    def _is_taken(self, key, fence):
+        return self._leases[key].fence != fence
+
+
+@noticed_by("test_an_owner_that_takes_its_lease_once_more_does_not_lose_it")
+class ComparesOwnersAlone(Base):
+    def _is_taken(self, key, fence):
+        return self._leases[key].fence.owner != fence.owner
+
+
 @noticed_by("test_a_lease_that_was_taken_is_lost")
 class IgnoresFences(Base):
     def write(self, commit):

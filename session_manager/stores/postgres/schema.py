@@ -24,7 +24,7 @@ index. No table refers to another one by a foreign key: the row of a session is 
     The tokens of deleted sessions, and voided ones, by the 16 byte BLAKE2b of the key. They stay when a session of the key is begun anew.
 ``leases``
     A row for each session of which a turn was taken under a lease (`session_manager.stores.postgres.leases`): the 16 byte BLAKE2b of the ``key``; the
-    ``owner`` and the ``number`` of its fence; for how many ``seconds`` it is held from when it was ``renewed``, in seconds since 1970; 0: it was
+    ``owner`` and the ``number`` of its fence; the ``first`` number since which no other owner has had the lease; for how many ``seconds`` it is held from when it was ``renewed``, in seconds since 1970; 0: it was
     released. The table is missing if no turn ever was. It is not logged, so a crash of the server empties it.
 ``quarantine``
     The rows of damaged sessions that were deleted, as they were: that of the session (``position`` is null, ``content`` its

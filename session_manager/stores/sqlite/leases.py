@@ -3,7 +3,8 @@
 The time is the machine's own, by SQLite: all processes that have the database open share it. A row is held while its last renewal is less
 than its seconds away from now, in either direction. So a clock that is set back by days keeps no lease for days.
 
-Rows of leases that were released stay, with the time 0: a write under an older fence is known by them.
+Rows of leases that were released stay, with the time 0: a write under an older fence is known by them. An owner may take its lease again:
+so the row has the first number that its owner has had since another one had it.
 """
 
 from __future__ import annotations
@@ -25,13 +26,18 @@ _NOW = "((julianday('now') - 2440587.5) * 86400.0)"
 _IS_HELD = f"abs({_NOW} - renewed) < seconds"
 _OTHER = f"SELECT 1 FROM leases WHERE key = ? AND owner <> ? AND {_IS_HELD}"  # noqa: S608 - of constants
 #: The first number is the time in milliseconds: it is higher than that of a row that is not there any more.
+_INSERT = f"""
+    INSERT INTO leases (key, owner, number, first, seconds, renewed)
+    SELECT ?, ?, CAST({_NOW} * 1000 AS INTEGER), CAST({_NOW} * 1000 AS INTEGER), ?, {_NOW}
+"""  # noqa: S608 - of constants
 _TAKE = f"""
-    INSERT OR REPLACE INTO leases (key, owner, number, seconds, renewed)
-    VALUES (?1, ?2, coalesce((SELECT number FROM leases WHERE key = ?1) + 1, CAST({_NOW} * 1000 AS INTEGER)), ?3, {_NOW})
+    UPDATE leases SET number = number + 1, first = CASE WHEN owner = ?1 THEN first ELSE number + 1 END, owner = ?1,
+        seconds = ?2, renewed = {_NOW}
+    WHERE key = ?3
 """  # noqa: S608 - of constants
 _NUMBER = "SELECT number FROM leases WHERE key = ?"
-_LAST = "SELECT owner, number FROM leases WHERE key = ?"
-_RENEW = f"UPDATE leases SET seconds = ?, renewed = {_NOW} WHERE key = ? AND owner = ? AND number = ? AND renewed > 0"  # noqa: S608
+_LAST = "SELECT owner, first FROM leases WHERE key = ?"
+_RENEW = f"UPDATE leases SET seconds = ?, renewed = {_NOW} WHERE key = ? AND owner = ? AND first <= ? AND renewed > 0"  # noqa: S608
 _RELEASE = "UPDATE leases SET renewed = 0 WHERE key = ? AND owner = ? AND number = ?"
 _FORGET = f"DELETE FROM leases WHERE abs({_NOW} - renewed) > {FORGOTTEN}"  # noqa: S608 - of constants
 
@@ -47,7 +53,8 @@ def take(connection: sqlite3.Connection, key: str, owner: str, seconds: float) -
     if is_leased(connection, key, owner):
         return None
     name = tombstone_key(key)
-    connection.execute(_TAKE, (name, owner, float(seconds)))
+    if not connection.execute(_TAKE, (owner, float(seconds), name)).rowcount:
+        connection.execute(_INSERT, (name, owner, float(seconds)))
     return Fence(owner, connection.execute(_NUMBER, (name,)).fetchone()[0])
 
 
@@ -73,7 +80,7 @@ def check_lease(connection: sqlite3.Connection, commit: Commit) -> None:
         return
     key = commit.session.key
     last = connection.execute(_LAST, (tombstone_key(key),)).fetchone()
-    if last is not None and last != (commit.fence.owner.encode(), commit.fence.number):
+    if last is not None and (last[0] != commit.fence.owner.encode() or last[1] > commit.fence.number):
         raise LeaseLostError(key)
 
 

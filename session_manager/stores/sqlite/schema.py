@@ -35,7 +35,7 @@ through. A database of a higher number is refused; one of a lower number is brou
     whether the two belong together (`session_manager.stores.sqlite.leftovers`). Commits of older versions, and of other programs, leave it as it is.
 ``leases``
     A row for each session of which a turn was taken under a lease (`session_manager.stores.sqlite.leases`): the 16 byte BLAKE2b of the ``key``; the
-    ``owner``; the ``number`` of its fence; for how many ``seconds`` it is held from when it was ``renewed``, in seconds since 1970; 0: it was released.
+    ``owner``; the ``number`` of its fence; the ``first`` number since which no other owner has had the lease; for how many ``seconds`` it is held from when it was ``renewed``, in seconds since 1970; 0: it was released.
     The table is missing if no turn ever was.
 ``quarantine``
     The rows of damaged sessions that were deleted, as they were: that of the session (``position`` is null,
@@ -155,7 +155,12 @@ _ERASURES = "CREATE TABLE erasures (key TEXT PRIMARY KEY, stage INTEGER NOT NULL
 #: The leases of sessions: there only if a turn was ever taken under one.
 _LEASES = """
     CREATE TABLE leases (
-        key BLOB PRIMARY KEY, owner TEXT NOT NULL, number INTEGER NOT NULL, seconds REAL NOT NULL, renewed REAL NOT NULL
+        key BLOB PRIMARY KEY,
+        owner TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        first INTEGER NOT NULL,
+        seconds REAL NOT NULL,
+        renewed REAL NOT NULL
     ) WITHOUT ROWID
 """
 _HAS_LEASES = "SELECT 1 FROM sqlite_master WHERE name = 'leases'"

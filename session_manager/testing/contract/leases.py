@@ -151,6 +151,23 @@ class LeaseContract(ContractBase):
         two[0].write(_under(fence, commit))
         check_holds(two[0], chat.written(commit))
 
+    def test_an_owner_that_takes_its_lease_once_more_does_not_lose_it(self, two: tuple[Store, Store]) -> None:
+        """A request for a lease that was given up, and asked for again, arrives late."""
+        one, other = two
+        chat = Chat().add("a")
+        fence = _taken(one, seconds=_SHORT)
+        late = _taken(one, seconds=_SHORT)
+        one.renew_leases({KEY: fence}, _LONG)
+        assert other.take_lease(KEY, "other", _LONG) is None
+        commit = chat.commit()
+        one.write(_under(fence, commit))
+        check_holds(one, chat.written(commit))
+        one.release_lease(KEY, late)
+        _taken(other, "other", _SHORT)
+        _taken(one)
+        with pytest.raises(LeaseLostError):
+            one.write(_under(late, chat.add("b").commit()))
+
     @pytest.mark.parametrize("is_there", [True, False], ids=["a session that is there", "a new session"])
     @pytest.mark.parametrize("is_over", [True, False], ids=["by a turn that is over", "by a turn that is open"])
     def test_a_lease_that_was_taken_is_lost(self, two: tuple[Store, Store], *, is_there: bool, is_over: bool) -> None:

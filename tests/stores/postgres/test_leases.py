@@ -15,6 +15,7 @@ from session_manager.stores.commits import FORGOTTEN, MAX_TOKENS
 from session_manager.stores.rows.encoding import tombstone_key
 from session_manager.testing.contract.chats import KEY, Chat
 from tests.support.postgres import Place, Server, needs_driver, needs_programs
+from tests.support.proxy import Proxy
 
 psycopg = needs_driver()
 
@@ -92,6 +93,32 @@ def _ref(session, at):
     from session_manager.model.changes import Append
 
     return Append(at=at, turn=f"tg:{session.revision}")
+
+
+@pytest.mark.parametrize("fault", ["drop request", "drop answer", "late"])
+def test_a_turn_does_not_lose_its_lease_to_its_own_request_that_arrives_late(place, fault):
+    """The connection was cut while the lease was asked for, and the store asked again."""
+    told = psycopg.conninfo.conninfo_to_dict(place.url)
+    if told["host"] != "127.0.0.1":
+        pytest.skip("the server is elsewhere")
+    with closing(Proxy(int(told["port"]))) as proxy, closing(place.open()) as direct:
+        url = psycopg.conninfo.make_conninfo(**{**told, "port": str(proxy.port)})
+        with (
+            closing(place.open(connect=lambda: psycopg.connect(url, connect_timeout=5))) as store,
+            SessionManager(store, lease=Lease()) as m,
+            SessionManager(direct, lease=Lease()) as other,
+        ):
+            with m.turn(KEY) as turn:
+                turn.add_message("user", "before")
+            proxy.arm(fault, passes=0)
+            with m.turn(KEY) as turn:
+                proxy.arm("")
+                proxy.deliver()
+                with pytest.raises(TimeoutError), other.turn(KEY, timeout=0):
+                    pass
+                turn.add_message("user", "kept")
+            assert turn.applied
+            assert [message.content for message in other.get_history(KEY)] == ["before", "kept"]
 
 
 def test_compact_forgets_leases_that_ran_out_days_ago(place):
