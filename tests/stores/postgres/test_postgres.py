@@ -493,3 +493,50 @@ def test_its_clock_is_the_servers(store):
     before, now, after = utc_now(), store.now(), utc_now()
     assert now.tzinfo is timezone.utc
     assert before - timedelta(seconds=5) < now < after + timedelta(seconds=5)
+
+
+# A server that went back
+
+TABLES = ("sessions", "commits", "messages")
+
+
+def test_a_session_that_was_never_there_is_told_from_a_deleted_one(place, store):
+    """A failover loses its rows, and leaves no tombstone. A tombstone that only stops a write tells of no deletion."""
+    before = write_new(store)
+    for table in TABLES:
+        place.run(f"DELETE FROM {{s}}.{table}")
+    voided = Commit(before, (), None, token="late")
+    voided.doubt.exists = True
+    for _ in "without a tombstone", "with one of a write that was stopped":
+        found = store.newer(before)
+        assert (found.revision, found._parted, found.generation) == (0, True, before.generation)
+        assert store.landed(voided) is False
+    write_new(store, before)
+    store.delete("k")
+    assert store.newer(before) is None
+
+
+def test_a_turn_that_the_server_lost_is_written_again_once(place):
+    """As after a failover: rows of before, and two machines that have seen more."""
+    with (
+        closing(place.open()) as store,
+        closing(place.open()) as beside,
+        SessionManager(store) as one,
+        SessionManager(beside) as other,
+    ):
+        for text in "ab":
+            one.add_message("k", "user", text)
+            one.save("k")
+            if text == "a":
+                kept = {name: place.run(f"SELECT one::text FROM {{s}}.{name} AS one") for name in TABLES}
+        assert [message.content for message in other.get_history("k")] == ["a", "b"]
+        for name, rows in kept.items():
+            place.run(f"DELETE FROM {{s}}.{name}")
+            for (row,) in rows:
+                place.run(f"INSERT INTO {{s}}.{name} OVERRIDING SYSTEM VALUE SELECT (%s::{{s}}.{name}).*", row)
+        one.add_message("k", "user", "mine")
+        other.add_message("k", "user", "theirs")
+        assert one.save("k")
+        assert other.save("k")
+        assert [message.content for message in store.load("k").messages] == ["a", "b", "mine", "theirs"]
+        assert one.health().went_back == ("k",)
