@@ -184,6 +184,10 @@ def _many(place: Place, url: str) -> Iterator[Case]:
         yield _listing(place, stack, url, manager, keys)
 
 
+def _pages(manager: SessionManager, after: SessionInfo | None) -> Contestant:
+    return lambda: [timed(lambda: manager.list_sessions(limit=_PAGE, after=after))]
+
+
 def _settle(url: str) -> None:
     """Let the server do what it puts off, as it has done some time after sessions came in."""
     import psycopg  # noqa: PLC0415 - most workloads need no server
@@ -220,10 +224,13 @@ def _listing(place: Place, stack: ExitStack, url: str, manager: SessionManager, 
     figures = [
         Figure(f"a page of {size:,} of {len(keys):,}", "page", "select", _LISTING),
         Figure("one from the middle", "in the middle", "select", _LISTING),
+        Figure("the first one, with all sessions in RAM", "all in RAM", "select"),
     ]
+    other = _manager(stack, url, exclusive=False)
     contestants: dict[str, Contestant] = {
-        "page": lambda: [timed(lambda: manager.list_sessions(limit=_PAGE))],
-        "in the middle": lambda: [timed(lambda: manager.list_sessions(limit=_PAGE, after=middle[0]))],
+        "page": _pages(other, None),
+        "in the middle": _pages(other, middle[0]),
+        "all in RAM": _pages(manager, None),
         "select": lambda: [timed(lambda: connection.execute(select, (_PAGE,)).fetchall())],
     }
     return Case("a page", contestants, figures, place.rounds(50))

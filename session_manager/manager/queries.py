@@ -107,9 +107,7 @@ class Overview(Resource):
     def _dirty(self, store: Store, prefix: str) -> dict[str, Entry]:
         """Return the sessions that a store does not have as they are."""
         dirty = {
-            key: entry
-            for key, entry in self._residents.entries().items()
-            if (entry.pending or entry.dirty) and key.startswith(prefix)
+            key: entry for key, entry in self._residents.entries().items() if entry.dirty and key.startswith(prefix)
         }
         if not store.shared:
             return dirty

@@ -65,7 +65,9 @@ class Entry(Frozen, frozen=True):
     @property
     def dirty(self) -> bool:
         """Whether there is something to save."""
-        return bool(self.pending) or self.unknown is not None or self.durable.revision == 0
+        # First by identity: whoever looks for dirty sessions looks at all that are in RAM.
+        has_pending = self.pending is not EMPTY and bool(self.pending)
+        return has_pending or self.unknown is not None or self.durable.revision == 0
 
     def changed(self, change: Change, *, keep: bool, archive: bool = False) -> Entry:
         """Return the entry after a call: itself if the call has no effect.
