@@ -38,6 +38,8 @@ from benchmarks.workloads import GOALS, WORKLOADS
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _JSON = os.path.join(_ROOT, "benchmarks", "figures.json")
+#: With ``--peers``: nothing but the other libraries on a server.
+_SERVER_ALONE = "server"
 _PLOTS = os.path.join(_ROOT, "docs", "img")
 
 
@@ -47,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks",
         description="Measure session_manager, each figure as a ratio to a floor measured in the same run.",
         epilog="python -m benchmarks counts --help tells how calls and frames are counted.\n\n"
-        f"workloads (all of them by default; with --peers, none is one, too):\n  none      Nothing.\n{described}",
+        f"workloads (all of them by default; with --peers, none and server, too):\n  none      Nothing.\n  server    Nothing; the other libraries on PostgreSQL alone.\n{described}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--peers", action="store_true", help="compare with other libraries, too (extra [bench])")
@@ -153,7 +155,7 @@ def _print_machine(machine: Mapping[str, Any]) -> None:
 
 def _names(parser: argparse.ArgumentParser, given: argparse.Namespace) -> list[str]:
     """Return the workloads to run, in their order."""
-    others = {"none", ON_SERVER} if given.peers else set()
+    others = {"none", _SERVER_ALONE, ON_SERVER} if given.peers else set()
     unknown = [name for name in given.workloads if name not in WORKLOADS and name not in others]
     if unknown:
         parser.error(f"no such workload: {', '.join(unknown)} (there are: {', '.join(WORKLOADS)})")
@@ -198,10 +200,11 @@ def _run_all(names: Iterable[str], place: Place, given: argparse.Namespace, prog
     on_server: list[TakingPart] = []
     for name in names:
         measured += _run(name, WORKLOADS[name](place), progress)
-    if given.peers and given.workloads != [ON_SERVER]:
+    on_servers = {_SERVER_ALONE, ON_SERVER}
+    if given.peers and (not given.workloads or not on_servers.issuperset(given.workloads)):
         compared, contenders = _run_peers(place, progress)
         measured += compared
-    if given.peers and (not given.workloads or ON_SERVER in given.workloads):
+    if given.peers and (not given.workloads or on_servers.intersection(given.workloads)):
         compared, on_server = _run_server_peers(place, progress)
         measured += compared
     progress.done()

@@ -100,7 +100,7 @@ def test_without_a_server_the_command_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv(server.VARIABLE, raising=False)
     monkeypatch.setattr(server, "_programs", programs)
     pytest.importorskip("psycopg")
-    main(["postgres", "--peers", "--quick", "--dir", str(tmp_path)])
+    main(["server", "--peers", "--quick", "--dir", str(tmp_path)])
     assert "no peers on PostgreSQL: there is no pg_ctl\n" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
 

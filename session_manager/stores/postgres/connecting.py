@@ -37,8 +37,10 @@ _READY = TransactionStatus.IDLE
 _SETTINGS = """
     SELECT current_setting('synchronous_commit'), current_setting('fsync'), pg_is_in_recovery(), current_setting('server_version')
 """
+#: A loser waits for the row of a session, and looks at it again. At other levels, which a database may have as its default, it fails.
+_SET_ISOLATION = f"{_SETTINGS}, set_config('default_transaction_isolation', 'read committed', false)"
 #: A transaction whose client has vanished keeps its locks until the second one is over.
-_SET_TIMEOUTS = f"""{_SETTINGS},
+_SET_TIMEOUTS = f"""{_SET_ISOLATION},
     set_config('statement_timeout', %s, false), set_config('idle_in_transaction_session_timeout', %s, false)
 """
 #: The oldest server with `sha256` and generated identities.
@@ -91,7 +93,8 @@ def place_of(url: str) -> str:
 def connecting_to(url: str, limits: Limits) -> Connect:
     """Return a function that opens a connection to a URL."""
     told = conninfo_to_dict(url)
-    defaults = {**_NETWORK, "connect_timeout": max(2, round(limits.connect_timeout))}
+    # A database without an encoding would have its connections without one.
+    defaults = {**_NETWORK, "client_encoding": "UTF8", "connect_timeout": max(2, round(limits.connect_timeout))}
     conninfo = make_conninfo(url, **{name: value for name, value in defaults.items() if name not in told})
     return lambda: psycopg.connect(conninfo, autocommit=True)
 
@@ -210,8 +213,11 @@ class Connections(Resource):
         limits = self._limits
         if limits.pooled:
             handle.connection.prepare_threshold = None
-        statement: Statement = (_SETTINGS, ())
-        if self._pool is None and limits.statement_timeout is not None and not limits.pooled:
+        if self._pool is not None or limits.pooled:
+            statement: Statement = (_SETTINGS, ())
+        elif limits.statement_timeout is None:
+            statement = (_SET_ISOLATION, ())
+        else:
             statement = (_SET_TIMEOUTS, (f"{round(limits.statement_timeout * 1000)}",) * 2)
         try:
             row = handle.run(*statement, prepare=False).fetchone()
@@ -219,6 +225,10 @@ class Connections(Resource):
             raise storage_error(self.path, error) from error
         assert row is not None
         synchronous, fsync, is_standby, version = row[:4]
+        if isinstance(version, bytes):
+            raise StorageError(
+                self.path, "needs connections with client_encoding=UTF8: with SQL_ASCII a text has no meaning"
+            )
         if int(str(version).partition(".")[0].partition("rc")[0].partition("beta")[0]) < _OLDEST:
             raise StorageError(self.path, f"is PostgreSQL {version}: {_OLDEST} is the oldest that works")
         if is_standby and not limits.read_only:
