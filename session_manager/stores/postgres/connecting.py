@@ -94,7 +94,11 @@ def connecting_to(url: str, limits: Limits) -> Connect:
     """Return a function that opens a connection to a URL."""
     told = conninfo_to_dict(url)
     # A database without an encoding would have its connections without one.
-    defaults = {**_NETWORK, "client_encoding": "UTF8", "connect_timeout": max(2, round(limits.connect_timeout))}
+    defaults: dict[str, str | int] = {
+        **_NETWORK,
+        "client_encoding": "UTF8",
+        "connect_timeout": max(2, round(limits.connect_timeout)),
+    }
     conninfo = make_conninfo(url, **{name: value for name, value in defaults.items() if name not in told})
     return lambda: psycopg.connect(conninfo, autocommit=True)
 
