@@ -60,7 +60,7 @@ class TurnLocks(Resource):
             left = PATIENCE if end is None else end - time.monotonic()
             if left <= 0:
                 raise late(key, timeout)
-            over, before = before.over, None  # to hold on to one that is dropped would keep it
+            over, before = before.over(), None  # to hold on to one that is dropped would keep it
             over.wait(min(left, PATIENCE))
             before = self.claims.queue(key, claim)
         return end

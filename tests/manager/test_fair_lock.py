@@ -24,7 +24,7 @@ def test_the_first_claim_holds_the_key_until_it_is_given_back(claims):
     assert claims.queue("other", other) is None
     one.give_back()
     one.give_back()
-    assert one.over.is_set()
+    assert one.over().is_set()
     assert claims.queue("k", two) is None
 
 

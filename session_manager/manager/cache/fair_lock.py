@@ -36,13 +36,13 @@ class Claim(Resource):
     is_polling: bool = False
     #: The fence of the lease that is held for it.
     fence: Fence | None = None
-    _over: threading.Event = attrs.field(factory=threading.Event)
+    #: Made for the first thread that waits: most turns wait for none.
+    _over: threading.Event | None = None
     _watchers: list[Callable[[], object]] = attrs.field(factory=list)
 
     def give_back(self) -> None:
         """Let go of the key; idempotent."""
         self.is_over = True  # an interrupt from here on only delays the threads that wait
-        self._over.set()
         while True:
             try:
                 watcher = self._watchers.pop()
@@ -50,9 +50,12 @@ class Claim(Resource):
                 return
             watcher()
 
-    @property
     def over(self) -> threading.Event:
-        """An event that is set when the claim is given back; of a claim that was dropped, never."""
+        """Return an event that is set when the claim is given back; of a claim that was dropped, never."""
+        if self._over is None:  # two threads may each make one: both are set
+            event = threading.Event()
+            self.watch(event.set)
+            self._over = event
         return self._over
 
     def watch(self, watcher: Callable[[], object]) -> None:
