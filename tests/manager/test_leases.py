@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import gc
 import threading
 import time
@@ -202,6 +203,24 @@ def test_a_turn_that_would_stop_an_event_loop_is_refused(two):
     anyio.run(main)
 
 
+def test_an_interrupt_of_a_turn_that_waits_leaves_nothing(two):
+    one, other = two
+
+    def interrupt():
+        until(lambda: is_polling(other))
+        _thread.interrupt_main()
+
+    with one.turn(KEY):
+        interrupting = threading.Thread(target=interrupt)
+        interrupting.start()
+        with pytest.raises(KeyboardInterrupt):
+            say(other, "never")
+        interrupting.join(DEADLINE)
+    until(lambda: is_free(other))
+    with other.turn(KEY, max_waiting=0):
+        pass
+
+
 def test_other_calls_neither_wait_for_a_lease_nor_end_it(managers):
     one, other = managers
     with one.turn(KEY) as turn:
@@ -259,10 +278,17 @@ def add(turn):
 
 @pytest.mark.parametrize("jump", [3600, -3600], ids=["forward", "back"])
 @pytest.mark.parametrize("is_there", [True, False], ids=["a session", "a new session"])
-def test_a_turn_whose_lease_was_taken_is_refused(place, managers, jump, is_there):
-    one, other = managers
-    told = one._residents.reports
-    told.is_used = True
+def test_a_turn_whose_lease_was_taken_is_refused(place, opened, jump, is_there):
+    told = []
+    with (
+        SessionManager(opened(), lease=Lease(), on_event=told.append) as one,
+        SessionManager(opened(), lease=Lease()) as other,
+    ):
+        check_refusal(place, one, other, jump, is_there)
+    assert told.count(LeaseLost(key=KEY)) == 1
+
+
+def check_refusal(place, one, other, jump, is_there):
     if is_there:
         say(one, "before")
     one.add_message("another", "user", "unsaved")
@@ -275,7 +301,6 @@ def test_a_turn_whose_lease_was_taken_is_refused(place, managers, jump, is_there
     assert one.health().failures == {}
     before = ["before"] if is_there else []
     assert texts(one) == texts(other) == [*before, "theirs"]
-    assert list(told.waiting).count(LeaseLost(key=KEY)) == 1
     with one.turn(KEY, "tg:1") as turn:  # the delivery comes again
         assert not turn.done
         turn.add_message("user", "again")

@@ -23,6 +23,8 @@ from session_manager import (
     Finding,
     Health,
     Item,
+    Lease,
+    LeaseLostError,
     Message,
     SaveFailedError,
     Session,
@@ -197,6 +199,10 @@ def stores(commit: Commit) -> list[Store]:
         assert_type(store.load("k"), Session | None)
     SessionManager(opened[0])
     SessionManager("snapshot:chats")
+    try:
+        SessionManager("sqlite:chats.db", lease=Lease(seconds=30))
+    except LeaseLostError as error:
+        assert_type(error.key, str)
     SessionManager()
     return opened
 

@@ -31,9 +31,9 @@ _INSERT = f"""
     SELECT ?, ?, CAST({_NOW} * 1000 AS INTEGER), CAST({_NOW} * 1000 AS INTEGER), ?, {_NOW}
 """  # noqa: S608 - of constants
 _TAKE = f"""
-    UPDATE leases SET number = number + 1, first = CASE WHEN owner = ?1 THEN first ELSE number + 1 END, owner = ?1,
-        seconds = ?2, renewed = {_NOW}
-    WHERE key = ?3
+    UPDATE leases SET number = number + 1, first = CASE WHEN owner = ? THEN first ELSE number + 1 END, owner = ?,
+        seconds = ?, renewed = {_NOW}
+    WHERE key = ?
 """  # noqa: S608 - of constants
 _NUMBER = "SELECT number FROM leases WHERE key = ?"
 _LAST = "SELECT owner, first FROM leases WHERE key = ?"
@@ -53,7 +53,7 @@ def take(connection: sqlite3.Connection, key: str, owner: str, seconds: float) -
     if is_leased(connection, key, owner):
         return None
     name = tombstone_key(key)
-    if not connection.execute(_TAKE, (owner, float(seconds), name)).rowcount:
+    if not connection.execute(_TAKE, (owner, owner, float(seconds), name)).rowcount:
         connection.execute(_INSERT, (name, owner, float(seconds)))
     return Fence(owner, connection.execute(_NUMBER, (name,)).fetchone()[0])
 
