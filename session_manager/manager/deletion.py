@@ -22,7 +22,7 @@ from session_manager.manager.events import Deleted, Expired
 from session_manager.manager.pauses import ATTEMPTS, pause
 from session_manager.model.session import ANY, Anything, Version, agree
 from session_manager.resource import Resource
-from session_manager.stores.contract import SessionInfo, Store
+from session_manager.stores.contract import Commit, SessionInfo, Store
 
 __all__ = ["IsOld", "Removal"]
 
@@ -104,7 +104,7 @@ class Removal(Resource):
         for attempt in range(ATTEMPTS):
             try:
                 self._stop_write(key)
-                seen = store.version(key)
+                seen = store.version(key) or self._put_back(store, key)
                 if seen is not None:
                     return self._delete(key, seen)
             except (CorruptSessionError, UnsupportedFormatError):
@@ -117,6 +117,20 @@ class Removal(Resource):
                     return self._residents.deleted(key, stored=False)
             pause(attempt)
         raise AssertionError("the last attempt raises")
+
+    def _put_back(self, store: Store, key: str) -> Version | None:
+        """Write a session that a store has lost whole, and return its version; `None` if it was deleted, or never saved.
+
+        Its deletion then leaves a trace. Otherwise another program that has it in RAM would write it again.
+        """
+        entry = self._residents.peek(key)
+        known = None if entry is None else entry.acknowledged
+        found = None if known is None or not known.revision else store.newer(known)
+        if known is None or found is None or found.revision:
+            return None
+        commit = Commit(known, (), None, token=self._residents.new_id())
+        store.write(commit)
+        return commit.session.version
 
     def _stop_write(self, key: str) -> None:
         """Ask the store for a write whose outcome is unknown: if it has not landed, it never will."""

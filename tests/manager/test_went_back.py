@@ -337,6 +337,19 @@ def test_a_deleted_chat_stays_deleted(server):
         assert server.load(KEY) is None
 
 
+@pytest.mark.parametrize("has_looked", [False, True])
+def test_a_missing_chat_that_is_deleted_does_not_come_back(server, has_looked):
+    """The other program still has it in RAM, and the server knew of no deletion."""
+    with SessionManager(server) as m, SessionManager(server) as other:
+        fail_over(server, lambda: [turn(m, "u1", "a"), said(other)])
+        if has_looked:
+            assert said(other) == ["a"]
+        assert other.delete(KEY)
+        assert said(m) == said(other) == []
+        assert m.save_all() == other.save_all() == 0
+        assert server.load(KEY) is None
+
+
 def test_a_missing_chat_that_was_cut_short_is_a_conflict(server):
     """Its first messages are in no program's RAM."""
     with SessionManager(server) as m:

@@ -540,3 +540,16 @@ def test_a_turn_that_the_server_lost_is_written_again_once(place):
         assert other.save("k")
         assert [message.content for message in store.load("k").messages] == ["a", "b", "mine", "theirs"]
         assert one.health().went_back == ("k",)
+
+
+def test_a_session_that_the_server_lost_and_that_is_deleted_stays_deleted(place, store):
+    with SessionManager(store) as one, SessionManager(store) as other:
+        one.add_message("k", "user", "a")
+        one.save("k")
+        assert len(other.get_history("k")) == 1
+        for table in TABLES:
+            place.run(f"DELETE FROM {{s}}.{table}")
+        assert other.delete("k")
+        assert one.get_history("k") == other.get_history("k") == []
+        assert one.save_all() == 0
+        assert store.load("k") is None
