@@ -38,10 +38,14 @@ class Resolving:
     there: dict[str, Message]
     is_stale: bool = False
 
+    def look(self, session: Session) -> Append | None:
+        """Return the change without archived messages; `None` if this is stale. The history is not looked at: `rebase` does so."""
+        self.is_stale = _left(session) != self._seen and not (self._seen is None and _left(session)[1] == 0)
+        return None if self.is_stale else self._append.without(self.there)
+
     def __call__(self, session: Session) -> Append | None:
         """Return the change that the session means; `None` if it means none, or if this is stale."""
-        self.is_stale = _left(session) != self._seen and not (self._seen is None and _left(session)[1] == 0)
-        if self.is_stale:
+        if self.look(session) is None:
             return None
         left: dict[str | None, Message] = {}
         others: list[Message] = []

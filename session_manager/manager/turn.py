@@ -482,7 +482,7 @@ class Turn(Resource):
                 checked = self._write_through.check_expected(self.key, expected, blank)
             if session.generation != generation or (self.ref is not None and self.ref in session.refs):
                 return None
-            added = append if resolving is None else resolving(session)
+            added = append if resolving is None else resolving.look(session)
             if resolving is not None and resolving.is_stale:
                 return None
             adds = added is not None and (added.messages or self.ref is not None)

@@ -165,19 +165,19 @@ class _Rebase:
     def _single(self, change: Change, *, moot: bool) -> Change | None:
         """Make a change on both sides, and return what is left of it; `None`: it has lost its effect."""
         rebased = None if self._is_taken_back(change) else self._rebased(change, moot=moot)
-        old_end, new_end = self.before.end, self.after.end
-        self.before = apply(self.before, change)
+        before, old_end, new_end = self.before, self.before.end, self.after.end
+        self.before = apply(before, change)
         after = self.after if rebased is None else apply(self.after, rebased)
         if rebased is None or after is self.after:
             return None
         self.after = after
-        olds = range(old_end, self.before.end)
-        if isinstance(change, Append) and isinstance(rebased, Append) and rebased.messages is not change.messages:
-            kept = set(map(id, rebased.messages))
-            olds_left = [old for old, one in zip(olds, change.messages, strict=True) if id(one) in kept]
+        olds, news = range(old_end, self.before.end), range(new_end, after.end)
+        if isinstance(change, Append) and isinstance(rebased, Append) and change.absent:
+            places = dict(zip(map(id, rebased.messages), news, strict=True))
+            given = () if self.before is before else change.missing(before)
+            self.own.update((old, places[id(one)]) for old, one in zip(olds, given, strict=True) if id(one) in places)
         else:
-            olds_left = list(olds)
-        self.own.update(zip(olds_left, range(new_end, after.end), strict=True))
+            self.own.update(zip(olds, news, strict=True))
         return rebased
 
     def _is_taken_back(self, change: Change) -> bool:

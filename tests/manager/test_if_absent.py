@@ -183,6 +183,32 @@ def test_a_turn_adds_what_is_not_there_when_it_ends(url):
         assert refs(m, "new") == ["a"]
 
 
+def test_a_turn_may_add_again_what_it_takes_away():
+    """An answer that is made anew has the ref of the old one, which is gone when the turn ends."""
+    with SessionManager(MemoryStore()) as m:
+        m.add(KEY, said("old"))
+        with m.turn(KEY, "t1") as turn:
+            turn.add(said("a"), said("b"))
+        with m.turn(KEY, replacing="t1") as turn:
+            turn.add(said("a", "new"), said("old", "new"), said("c"), if_absent=True)
+        assert [one.content for one in m.get_history(KEY)] == ["old", "new", "c"]
+        with m.turn(KEY) as turn:
+            turn.remove("c")
+            turn.add(said("c", "again"), if_absent=True)
+        assert [one.content for one in m.get_history(KEY)] == ["old", "new", "again"]
+
+
+def test_a_turn_adds_what_others_have_removed_since_it_looked():
+    """It was there in what the turn has seen, and is not there now."""
+    with SessionManager(MemoryStore()) as m:
+        m.add(KEY, said("a"), said("b"))
+        with m.turn(KEY) as turn:
+            turn.set_summary("it looks")
+            m.remove_message(KEY, "a")
+            turn.add(said("a", "again"), said("b", "again"), said("c"), if_absent=True)
+        assert [one.content for one in m.get_history(KEY)] == ["b", "again", "c"]
+
+
 def test_a_turn_tells_its_own_messages_apart():
     with SessionManager() as m:
         with m.turn(KEY) as turn:

@@ -64,6 +64,23 @@ def test_of_two_writers_each_ref_is_there_once(mine, others, archived):
     assert all(apply(newer, one) is not newer for one in result.pending[:1])
 
 
+@given(refs, st.lists(refs, max_size=2), refs, st.data())
+def test_whatever_each_side_has_the_positions_of_own_messages_are_right(seen, others, names, data):
+    """What was seen may have refs that are gone now, and the other way round. Each later edit hits its message, or nothing."""
+    old = attrs.evolve(fold(BLANK, [Append(at=AT, messages=tuple(map(said, seen)))]), revision=1)
+    gone = [Remove(at=AT, position=number) for number in range(len(seen)) if data.draw(st.booleans())]
+    newer = attrs.evolve(fold(old, [*gone, *(add(*some) for some in others)]), revision=2)
+    made = [add(*names)]
+    end = fold(old, made).end
+    made += [Edit(at=AT, position=number, message=said(None, f"edit {number}")) for number in range(old.end, end)]
+    result = rebase(old, newer, made)
+    there = [one.ref for one in newer.messages]
+    assert refs_in(result.session) == [*there, *(name for name in names if name not in there)]
+    mine = {one.ref: one.content for one in result.session.messages if one.content.startswith("edit")}
+    added = [one.ref for one in fold(old, made[:1]).messages if one.position >= old.end]
+    assert mine == {ref: f"edit {old.end + number}" for number, ref in enumerate(added) if ref not in there}
+
+
 def test_later_changes_of_a_message_that_stays_follow_it():
     """The one before it went, so that it is one place nearer to the beginning than it was."""
     made = [add("a", "b", plain=["c"]), Edit(at=AT, position=1, message=said("b", "edited")), Remove(at=AT, position=2)]
