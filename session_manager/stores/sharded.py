@@ -53,7 +53,8 @@ class ShardedStore(Store):
     learns of other writers from the conflict of its next save.
 
     To add a shard, stop the programs, and `copy` from the old `ShardedStore` into the new one; then `delete` what moved from its old
-    shard. A name stays with its store for ever, for the sessions are found by it.
+    shard. A name stays with its store for ever, for the sessions are found by it. Every program needs the same names: with others, it looks for
+    some sessions elsewhere, finds none, and begins them anew.
 
     :param shards: the stores by their names, at least one; `close` closes them.
     :raises TypeError: if they are something else.
