@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from session_manager.adapters.opening import Storage, UsesStorage, missing
 from session_manager.errors import ConflictError
@@ -38,17 +38,24 @@ class OpenAIAgentsSession(UsesStorage):
 
     :param session_id: the key of the session: 1 to 1,024 bytes of UTF-8.
     :param storage: a URL or path, as for `SessionManager.shared`; or a manager of yours.
-    :param session_settings: the SDK's settings: ``limit``, how many of the newest items the runner gets; by default all.
+    :param session_settings: the SDK's settings, or a dict of them: ``limit``, how many of the newest items the runner gets; by
+        default all.
     :raises InvalidKeyError: if the id cannot be a key.
     :raises TypeError: if the storage is something else.
     :raises InvalidStorageError: if the URL or path cannot be what it says.
     """
 
-    def __init__(self, session_id: str, storage: Storage, session_settings: SessionSettings | None = None) -> None:
+    def __init__(
+        self, session_id: str, storage: Storage, session_settings: SessionSettings | dict[str, Any] | None = None
+    ) -> None:
         #: The key of the session.
         self.session_id: str = check_key(session_id)
         #: The SDK's settings for this conversation; may be set at any time.
-        self.session_settings: SessionSettings | None = session_settings or SessionSettings()
+        self.session_settings: SessionSettings | None = (
+            session_settings
+            if isinstance(session_settings, SessionSettings)
+            else SessionSettings(**session_settings or {})
+        )
         super().__init__(storage)
 
     async def get_items(self, limit: int | None = None) -> list[TResponseInputItem]:

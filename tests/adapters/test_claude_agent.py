@@ -26,9 +26,10 @@ class TestClaudeAgent(AdapterContract):
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(600)
 class TestClaudeAgentKilledOften(AdapterContract):
     adapted = driven.AdaptedClaudeAgent
-    kills = 20
+    kills = 5
 
 
 @pytest.fixture(params=["log", "sqlite"])

@@ -35,9 +35,10 @@ class TestOpenAIAgents(AdapterContract):
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(600)
 class TestOpenAIAgentsKilledOften(AdapterContract):
     adapted = driven.AdaptedOpenAIAgents
-    kills = 20
+    kills = 5
 
 
 class TestOpenAIAgentsInThreads(AdapterContract):
@@ -222,6 +223,15 @@ def test_a_cancelled_call_has_happened_or_has_not():
 def test_an_id_that_is_no_key_is_refused(session_id):
     with pytest.raises(InvalidKeyError):
         OpenAIAgentsSession(session_id, "memory:")
+
+
+def test_settings_may_be_a_dict(url):
+    async def run():
+        async with OpenAIAgentsSession("chat", url, {"limit": 1}) as session:
+            await session.add_items(user("one", "two"))
+            assert await session.get_items() == user("two")
+
+    finish(run())
 
 
 @pytest.mark.parametrize("storage", [None, 42, MemoryStore()])

@@ -35,9 +35,10 @@ class TestPydanticAI(AdapterContract):
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(600)
 class TestPydanticAIKilledOften(AdapterContract):
     adapted = driven.AdaptedPydanticAI
-    kills = 20
+    kills = 5
 
 
 class TestPydanticAIInThreads(AdapterContract):

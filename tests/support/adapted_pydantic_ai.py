@@ -9,9 +9,13 @@ from pydantic_ai.conversation import Conversation
 from pydantic_ai.conversation_store import ConversationConflict
 from pydantic_ai.messages import ModelRequest, ModelResponse, TextPart, ToolCallPart, ToolReturnPart, UserPromptPart
 from pydantic_ai.models.function import FunctionModel
+from pydantic_ai.usage import UsageLimits
 
 from session_manager.adapters.pydantic_ai import PydanticAIStore
 from session_manager.testing import Adapted
+
+#: A conversation of more than 25 turns is over Pydantic AI's default.
+ENDLESS = UsageLimits(request_limit=None)
 
 
 class Script:
@@ -67,7 +71,7 @@ class AdaptedPydanticAI(Adapted):
         return script.counts()
 
     async def ran(self, one, text, conversation):
-        return await one.run(text, conversation=conversation)
+        return await one.run(text, conversation=conversation, usage_limits=ENDLESS)
 
     async def add(self, conversation, text):
         while True:
@@ -97,7 +101,7 @@ def in_a_loop_of_its_own(one, text, conversation):
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
-        return one.run_sync(text, conversation=conversation)
+        return one.run_sync(text, conversation=conversation, usage_limits=ENDLESS)
     finally:
         loop.close()
         asyncio.set_event_loop(None)
