@@ -51,12 +51,12 @@ class Plan(Frozen, frozen=True):
         dropped: Sequence[Range] = ()
         new: Sequence[Message] = ()
         if _ADDING.issuperset(map(type, commit.changes)):
-            new = session.messages[session.index(before.end) :]
+            new = session.messages.last(len(session.messages) - session.index(before.end))
         elif not commit.archived and all(_is_local(change) for change in commit.changes):
             dropped, new = _touched(before, session, commit.changes)
         else:
             dropped, new = _difference(before, session, dict(commit.archived))
-        archived = _ranges([message for _, message in commit.archived])
+        archived = _ranges([message for _, message in commit.archived]) if commit.archived else ()
         return cls(commit, dropped, archived, encode_lines(session.key, new))
 
     @property
