@@ -16,7 +16,7 @@ from tests.faults.forgetful import Disk, ForgetfulFiles, StubbornFiles
 from tests.faults.worker import FILES, KEYS, WEIGHTS, Hand
 
 #: How many walks of calls there are, each with a power cut at its end.
-WALKS = (10, 100, 5000)
+WALKS = (10, 200, 5000)
 #: How many it may take until a mistake is seen.
 PATIENCE = 100
 CALLS = 60
