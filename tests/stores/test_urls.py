@@ -24,6 +24,7 @@ from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore
+from session_manager.stores.urls import place_of
 
 OURS = "telegram~3a42.session.json"
 
@@ -470,3 +471,22 @@ def test_a_json_file_is_called_what_it_is(name, reason, size, home):
             make(name)
     with open(name) as file:
         assert file.read() == content
+
+
+@pytest.mark.parametrize(
+    ("url", "name", "scheme"),
+    [
+        ("memory:", "memory:", "memory"),
+        ("postgres://bot@db/chats", "postgresql://bot@db/chats", "postgresql"),
+        ("postgresql://bot@db/chats", "postgresql://bot@db/chats", "postgresql"),
+        ("log:there/../chats", "{0}/chats", "log"),
+        ("chats", "{0}/chats", ""),
+        ("sqlite:link/chats.db", "{0}/chats.db", "sqlite"),
+    ],
+)
+def test_a_place_is_what_all_spellings_of_a_storage_have_in_common(tmp_path, monkeypatch, url, name, scheme):
+    """It need not be there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(".")
+    assert place_of(url) == (name.format(os.path.realpath(tmp_path)), scheme)

@@ -121,6 +121,44 @@ def test_a_write_that_is_cut_off_is_what_its_error_says(store, direct, proxy, fa
 
 
 @pytest.mark.parametrize("fault", FAULTS)
+def test_writes_together_that_are_cut_off_are_all_there_or_none(store, direct, proxy, fault):
+    """At each message: three sessions, one that grows, one that is changed, one that is new. `landed` says the same for each."""
+    unknown = 0
+    for passes in count():
+        keys = [f"{name}{passes}" for name in WRITES]
+        befores = [
+            write_new(direct, key=key) if make else None for key, make in zip(keys, WRITES.values(), strict=True)
+        ]
+        assert [store.version(key) for key in keys] == [one.version if one else None for one in befores]
+        writes = zip(keys, befores, WRITES.values(), strict=True)
+        commits = [make(before) if make else create(key) for key, before, make in writes]
+        proxy.arm(fault, passes=passes)
+        seen, error = proxy.count, None
+        try:
+            store.write_together(commits)
+        except StorageError as raised:
+            error = raised
+        proxy.arm("")
+        landed = error is None
+        if isinstance(error, SaveOutcomeUnknownError):
+            unknown += 1
+            landed = settled(direct, proxy, commits[passes % 3])
+            assert landed is not None
+            assert fault == "late" or landed is (fault == "drop answer")
+        else:
+            assert error is None or isinstance(error, SaveFailedError)
+        expected = [commit.session for commit in commits] if landed else befores
+        assert [stored(direct, key) for key in keys] == [shown(one) for one in expected]
+        proxy.deliver()
+        assert [stored(direct, key) for key in keys] == [shown(one) for one in expected]
+        assert unknown == 0 or {direct.landed(commit) for commit in commits} == {landed}
+        if proxy.count == seen:
+            break
+    assert unknown == 1
+    assert passes > 3
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 def test_a_write_that_arrives_after_the_answer_is_refused(store, direct, proxy, fault):
     """It was stored twice: once when it was written again, and once when it arrived."""
     before = write_new(direct)
