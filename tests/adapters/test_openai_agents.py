@@ -258,6 +258,36 @@ def test_a_bot_and_an_agent_share_a_conversation(url):
     finish(run())
 
 
+def test_a_run_inside_of_a_turn_of_the_session_is_refused(url):
+    """It would wait for its own caller."""
+
+    async def run():
+        async with AsyncSessionManager.shared(url) as manager, OpenAIAgentsSession("chat", manager) as session:
+            async with manager.turn("chat") as turn:
+                turn.add_message("user", "Hello!")
+                with pytest.raises(RuntimeError, match="turn"):
+                    await session.add_items(user("one"))
+            assert await session.get_items() == user("Hello!")
+
+    finish(run())
+
+
+def test_a_call_whose_result_a_kill_took_is_not_sent_again(url):
+    """The SDK leaves it out of what the model is given; it stays in the history."""
+    call = {"type": "function_call", "call_id": "lost", "name": "clock", "arguments": "{}"}
+
+    async def run():
+        async with OpenAIAgentsSession("chat", url) as session:
+            await session.add_items([*user("one"), call])
+            agent, model = driven.agent(0)
+            await Runner.run(agent, "two", session=session, run_config=driven.QUIET)
+            assert driven.given(model) == (2, 1)
+            assert call not in model.last_call.input
+            assert (await session.get_items())[1] == call
+
+    finish(run())
+
+
 def test_encrypted_sessions_keep_envelopes_as_items(url):
     async def run():
         inner = OpenAIAgentsSession("chat", url)
