@@ -25,7 +25,8 @@ try:
 except ModuleNotFoundError as error:
     raise missing("google-adk", error) from error
 
-from session_manager.errors import ConflictError
+from session_manager.errors import CannotCommitTogetherError, ConflictError
+from session_manager.manager.together import Write
 from session_manager.model.ids import random_id
 from session_manager.model.key import join_key, quote_part
 from session_manager.model.message import Item, Message
@@ -73,12 +74,11 @@ class AdkSessionService(UsesStorage, BaseSessionService):
         scopes = _scopes(to_jsonable_python(state or {}))
         owner = {"app": app_name, "user": user_id, "id": new_id}
         key = self._key(app_name, user_id, new_id)
+        write = Write(key, items={_OWNER: owner, **scopes.session}, expected=None)
         try:
-            async with self._manager.turn(key, expected=None) as turn:
-                await turn.set_metadata({_OWNER: owner, **scopes.session})
+            await self._commit(write, app_name, user_id, scopes)
         except ConflictError:
             raise AlreadyExistsError(f"there is a session {new_id[:80]!a}") from None
-        await self._share(app_name, user_id, scopes)
         created = await self.get_session(app_name=app_name, user_id=user_id, session_id=new_id)
         if created is None:
             raise SessionNotFoundError(f"session {new_id[:80]!a} was deleted meanwhile")
@@ -144,24 +144,28 @@ class AdkSessionService(UsesStorage, BaseSessionService):
             raise SessionNotFoundError(f"there is no session {session.id[:80]!a}")
         _check_is_current(session, found)
         item, scopes = _written(event)
+        write = Write(key, [item], items=scopes.session, expected=found.version)
         try:
-            async with self._manager.turn(key, expected=found.version) as turn:
-                turn.add(item)
-                if scopes.session:
-                    await turn.set_metadata(scopes.session)
+            await self._commit(write, session.app_name, session.user_id, scopes)
         except ConflictError:
             raise StaleSessionError(_STALE) from None
-        await self._share(session.app_name, session.user_id, scopes)
         await super().append_event(session, event)
         session.last_update_time = event.timestamp
         return event
 
-    async def _share(self, app_name: str, user_id: str, scopes: _Scopes) -> None:
-        """Store what is state of the app, and of the user."""
-        if scopes.app:
-            await self._manager.put_state(self._app_key(app_name), scopes.app)
-        if scopes.user:
-            await self._manager.put_state(self._user_key(app_name, user_id), scopes.user)
+    async def _commit(self, write: Write, app_name: str, user_id: str, scopes: _Scopes) -> None:
+        """Write to a session, and to the state of its app and user: in one commit where the storage can.
+
+        Where it cannot, the session comes first, so that a refused write leaves nothing.
+        """
+        app = Write(self._app_key(app_name), items=scopes.app)
+        user = Write(self._user_key(app_name, user_id), items=scopes.user)
+        shared = [one for one in (app, user) if one.items]
+        try:
+            await self._manager.commit_together([write, *shared])
+        except CannotCommitTogetherError:
+            for one in (write, *shared):
+                await self._manager.commit_together([one])
 
     async def _shared_state(self, app_name: str, user_id: str) -> dict[str, Any]:
         """Return the state of an app and a user, with ``app:`` and ``user:`` before the names."""

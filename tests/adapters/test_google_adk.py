@@ -8,7 +8,9 @@ import datetime as dt
 import pytest
 
 from session_manager import AsyncSessionManager, InvalidKeyError, SaveFailedError, SessionManager
+from session_manager.stores import open_store
 from session_manager.stores.memory import MemoryStore
+from session_manager.stores.wrapped import WrappedStore
 from session_manager.testing import AdapterContract, FaultyStore
 
 pytest.importorskip("google.adk", reason="google-adk is not installed")
@@ -257,3 +259,35 @@ def test_the_example_answers_and_remembers(url):
     for count in (1, 2):
         assert asyncio.run(example.answer("42", "What time is it?", agent, url)) == "It is noon."
         assert sum(part.function_response is not None for part in model.given) == count
+
+
+class Noting(WrappedStore):
+    """A store that notes which sessions are written together."""
+
+    def __init__(self, store):
+        super().__init__(store)
+        self.noted = []
+
+    def write_together(self, commits):
+        self.noted.append([commit.session.key for commit in commits])
+        super().write_together(commits)
+
+
+def test_an_event_and_the_state_that_it_changes_are_one_commit(tmp_path):
+    """In a directory of files it is three, the event first: a refused event leaves nothing there either."""
+
+    async def run(manager):
+        service = AdkSessionService(manager)
+        session = await service.create_session(**named("s"), state={"app:a": 0})
+        await service.append_event(session, said("hi", **{"app:a": 1, "user:u": 1, "own": 1}))
+        assert (await service.get_session(**named("s"))).state == {"app:a": 1, "user:u": 1, "own": 1}
+
+    store = Noting(open_store(f"sqlite:{tmp_path / 'chats.db'}"))
+    with SessionManager(store) as manager:
+        finish(run(manager))
+    shared = ["adk-app:app", "adk-user:app:user"]
+    assert [sorted(keys) for keys in store.noted] == [[shared[0], "adk:app:user:s"], [*shared, "adk:app:user:s"]]
+    store.close()
+    with SessionManager(f"log:{tmp_path / 'log'}") as manager:
+        finish(run(manager))
+        assert list(manager) == [*shared, "adk:app:user:s"]

@@ -145,6 +145,22 @@ def test_a_failed_put_has_done_nothing():
         assert store.list_namespaces() == [("a",)]
 
 
+def test_several_namespaces_are_written_in_one_commit():
+    disk = FaultyStore(MemoryStore())
+    with SessionManager(disk) as manager:
+        store = LangGraphStore(manager)
+        ops = [PutOp((label,), "k", {"n": 1}) for label in "abc"]
+        disk.fail_next(OSError(28, "No space left on device"))
+        with pytest.raises(SaveFailedError):
+            store.batch(ops)
+        assert store.search(()) == []
+        with pytest.raises(InvalidMessageError):
+            store.batch([*ops, PutOp(("d",), "k", {"n": {1}})])
+        assert store.search(()) == []
+        store.batch(ops)
+        assert len(store.search(())) == 3
+
+
 def test_two_processes_write_to_one_namespace(tmp_path):
     """As two managers of one database do: each memory is there, whoever wrote it."""
     url = f"sqlite:{tmp_path / 'chats.db'}"

@@ -79,7 +79,7 @@ def _elsewhere(tmp_path, monkeypatch):
 
 def test_the_page_has_a_program_for_each_package():
     sections = re.findall(r"^## (.+)$", PAGE.read_text("utf-8"), re.MULTILINE)
-    assert sections == ["python-telegram-bot", "discord.py", "FastAPI"]
+    assert sections == ["python-telegram-bot", "aiogram", "discord.py", "FastAPI"]
 
 
 # python-telegram-bot

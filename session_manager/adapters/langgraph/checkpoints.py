@@ -17,7 +17,7 @@ from langgraph.checkpoint.base import (
 )
 
 from session_manager.adapters.langgraph.thread import Name, Thread, ValueName
-from session_manager.adapters.langgraph.values import Parts, decoded, held, in_common, kept, parts
+from session_manager.adapters.langgraph.values import beyond, held, is_parted, kept
 from session_manager.errors import CorruptSessionError
 from session_manager.model.message import Item, Message
 
@@ -65,27 +65,21 @@ def _is_there(thread: Thread, ns: str, channel: str, version: Any, before: Messa
     return before is not None and thread.value(ValueName(ns, channel, version), before) is not None
 
 
-def _value(thread: Thread, name: ValueName, value: object, serde: SerializerProtocol) -> Item:
+def _value(thread: Thread, name: ValueName, value: Any, serde: SerializerProtocol) -> Item:
     """Return the item of a value: of a list, what it has more than the checkpoint before."""
     about: dict[str, Any] = {"kind": "value", **name._asdict()}
-    elements = parts(value, serde)
-    if elements is None:
+    if not is_parted(value):
         return Item(kept([serde.dumps_typed(value)]), metadata=about)
-    base, keep = _base(thread, name, elements)
+    base = thread.newest(name.ns, name.channel)
+    if base is not None and ("keep" not in base.metadata or not thread.is_whole(base)):
+        base = None
+    keep, more = beyond(value, [] if base is None else thread.digests(base), serde)
+    while base is not None and keep <= base.metadata["keep"]:
+        base = thread.base(base)  # it has all of them, too
     about["keep"] = keep
     if base is not None:
         about["base"] = base.position
-    return Item(kept(elements[keep:]), metadata=about)
-
-
-def _base(thread: Thread, name: ValueName, elements: Parts) -> tuple[Message | None, int]:
-    """Return the value that a list is to be based on, and how many elements they have in common."""
-    base = thread.newest(name.ns, name.channel)
-    known = thread.elements(base) if base is not None and thread.is_whole(base) else None
-    keep = 0 if known is None else in_common(elements, known)
-    while base is not None and keep and keep <= base.metadata["keep"]:
-        base = thread.base(base)  # it has all of them, too
-    return (base, keep) if keep else (None, 0)
+    return Item(kept(more), metadata=about)
 
 
 def task_writes(
@@ -154,9 +148,14 @@ def _values(
             if not thread.is_whole(item):
                 reason = "what this value is based on was removed"
                 raise CorruptSessionError(thread.key, f"position {item.position}", None, reason)
-            elements = thread.elements(item)
-            values[channel] = serde.loads_typed(held(item)[0]) if elements is None else decoded(elements, serde)
+            values[channel] = _loaded(thread, item, serde)
     return values
+
+
+def _loaded(thread: Thread, value: Message, serde: SerializerProtocol) -> Any:
+    if "keep" not in value.metadata:
+        return serde.loads_typed(held(value)[0])
+    return [serde.loads_typed(piece) for item, count in thread.pieces(value) for piece in held(item)[:count]]
 
 
 def _pending(items: list[Message], serde: SerializerProtocol) -> list[PendingWrite]:

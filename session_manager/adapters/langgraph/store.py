@@ -27,6 +27,8 @@ from session_manager.adapters.langgraph.memories import (
     namespaces,
     stored,
 )
+from session_manager.errors import CannotCommitTogetherError
+from session_manager.manager.together import Write
 from session_manager.model.key import join_key
 from session_manager.model.session import Session
 from session_manager.model.times import utc_now
@@ -65,18 +67,25 @@ class LangGraphStore(BaseStore):
         self._prefix, self._clock = join_key(prefix), clock
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
-        """Carry out operations: all that read first, then all that write; each namespace in one commit.
+        """Carry out operations: all that read first, then all that write.
+
+        What is written is durable in one commit on SQLite and PostgreSQL, and in RAM; in a directory of files each namespace is a
+        commit of its own.
 
         :raises InvalidNamespaceError: for a label that LangGraph does not take.
-        :raises InvalidMessageError: with the place of a value that is not JSON. The namespaces before it are written.
-        :raises SaveError: if a namespace could not be saved. The namespaces before it are.
+        :raises InvalidMessageError: with the place of a value that is not JSON. In a directory the namespaces before it are written.
+        :raises SaveError: if it could not be saved. In a directory the namespaces before it are.
         """
         manager, checked = self._managers.sync, _checked(ops)
         named = {key: manager.get(key) for key in self._named(checked)}
         held = self._held(named, manager.list_sessions(self._prefix, order="key") if _lists(checked) else ())
         results = [self._result(op, held) for op in checked]
-        for key, (items, removed) in self._changes(checked, held).items():
-            manager.put_state(key, items, removed)
+        writes = self._writes(checked, held)
+        try:
+            manager.commit_together(writes)
+        except CannotCommitTogetherError:
+            for write in writes:
+                manager.commit_together([write])
         return results
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
@@ -85,8 +94,12 @@ class LangGraphStore(BaseStore):
         named = {key: await manager.get(key) for key in self._named(checked)}
         held = self._held(named, await manager.list_sessions(self._prefix, order="key") if _lists(checked) else ())
         results = [self._result(op, held) for op in checked]
-        for key, (items, removed) in self._changes(checked, held).items():
-            await manager.put_state(key, items, removed)
+        writes = self._writes(checked, held)
+        try:
+            await manager.commit_together(writes)
+        except CannotCommitTogetherError:
+            for write in writes:
+                await manager.commit_together([write])
         return results
 
     def _named(self, ops: Iterable[Op]) -> list[str]:
@@ -120,8 +133,8 @@ class LangGraphStore(BaseStore):
         items = [item for namespace in inside for item in found(namespace, there[namespace], op)]
         return items[op.offset : op.offset + op.limit]
 
-    def _changes(self, ops: Sequence[Op], held: _Held) -> dict[str, tuple[dict[str, Any], list[str]]]:
-        """Return what is set and removed in each session. Of two operations on one memory the last counts."""
+    def _writes(self, ops: Sequence[Op], held: _Held) -> list[Write]:
+        """Return what is written to each namespace. Of two operations on one memory the last counts."""
         now = self._clock().isoformat()
         puts = {(op.namespace, op.key): op.value for op in ops if isinstance(op, PutOp)}
         changes: dict[str, tuple[dict[str, Any], list[str]]] = {}
@@ -133,7 +146,9 @@ class LangGraphStore(BaseStore):
                 items[key] = stored(value, now if before is None else before["created_at"], now)
             elif before is not None:
                 removed.append(key)
-        return {place: change for place, change in changes.items() if any(change)}
+        return [
+            Write(key, items=items, removed=removed) for key, (items, removed) in changes.items() if items or removed
+        ]
 
     def close(self) -> None:
         """Let go of the storage, unless a manager was given. Idempotent."""

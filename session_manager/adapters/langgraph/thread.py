@@ -18,7 +18,7 @@ import threading
 from collections import OrderedDict
 from typing import NamedTuple
 
-from session_manager.adapters.langgraph.values import Parts, Typed, Version, held
+from session_manager.adapters.langgraph.values import Version, digest, held
 from session_manager.model.message import Message
 from session_manager.model.session import Session
 
@@ -58,8 +58,8 @@ class Thread:
         self._values: dict[ValueName, list[Message]] = {}
         self._by_position: dict[int, Message] = {}
         self._newest: dict[tuple[str, str], Message] = {}
-        #: The elements of the list that was asked for last, by its namespace and channel, with the position of its item.
-        self._joined: dict[tuple[str, str], tuple[int, Parts]] = {}
+        #: The digests of the list that was asked for last, by its namespace and channel, with the position of its item.
+        self._digests: dict[tuple[str, str], tuple[int, list[bytes]]] = {}
 
     def read(self, session: Session) -> bool:
         """Note what a session has more than the picture before; `False` if it is not a continuation of that picture."""
@@ -149,35 +149,43 @@ class Thread:
             item = self.base(item)
         return item is not None
 
-    def elements(self, value: Message) -> Parts | None:
-        """Return the elements of a list; `None` of a value that is kept whole."""
+    def pieces(self, value: Message) -> list[tuple[Message, int | None]]:
+        """Return the items that a list is made of, the oldest first, with how many elements of each are in it; `None`: all."""
+        return self._walk(value, None)[0]
+
+    def digests(self, value: Message) -> list[bytes]:
+        """Return a digest of each element of a list."""
         about = value.metadata
-        if "keep" not in about:
-            return None
         place = about["ns"], about["channel"]
         with self._lock:
-            found = self._joined.get(place)
-        elements = self._join(value, found)
+            position, known = self._digests.get(place, (None, []))
+        pieces, wanted = self._walk(value, position)
+        digests = known[:wanted] if wanted else []
+        for item, count in pieces:
+            digests += [digest(piece) for piece in held(item)[:count]]
         with self._lock:
-            self._joined[place] = _position(value), elements
-        return elements
+            self._digests[place] = _position(value), digests
+        return digests
 
-    def _join(self, value: Message, known: tuple[int, Parts] | None) -> Parts:
-        """Return the elements of a list: what it has in common with its base, and so on, and its own."""
-        pieces: list[list[Typed]] = []
+    def _walk(self, value: Message, stop: int | None) -> tuple[list[tuple[Message, int | None]], int]:
+        """Go from a list to what it is based on, and so on, until all of its elements are found.
+
+        :param stop: the position of the list at which to stop.
+        :returns: the items before that, the oldest first, and how many elements of that list are wanted.
+        """
+        found: list[tuple[Message, int | None]] = []
         wanted: int | None = None
         item: Message | None = value
-        while item is not None and wanted != 0:
+        while item is not None and wanted != 0 and _position(item) != stop:
             keep = item.metadata["keep"]
-            if known is not None and known[0] == _position(item):
-                pieces.append(list(known[1][:wanted]))
-                break
             if wanted is None or wanted > keep:
-                own = held(item)
-                pieces.append(own if wanted is None else own[: wanted - keep])
+                found.append((item, None if wanted is None else wanted - keep))
                 wanted = keep
             item = self.base(item)
-        return [part for piece in reversed(pieces) for part in piece]
+        is_stopped = item is not None and _position(item) == stop
+        if is_stopped and wanted is None:
+            wanted = value.metadata["keep"] + len(value.to_dict()["pieces"])
+        return found[::-1], wanted or 0 if is_stopped else 0
 
 
 class Threads:

@@ -2,12 +2,13 @@
 
 A list, such as a graph's messages, is kept as its elements. A new version of it names the version that it is based on, how
 many elements it has in common with that one, and the elements behind those. So a step that adds a message stores one message.
-Elements are compared as bytes. A list of numbers is kept whole, for each element costs more than it holds.
+Elements are compared by digests of their bytes. A list of numbers is kept whole, for each element costs more than it holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from session_manager.model.message import Message
@@ -16,39 +17,41 @@ from session_manager.model.packed import pack_bytes, unpack_bytes
 if TYPE_CHECKING:
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
-__all__ = ["Parts", "Typed", "Version", "decoded", "held", "in_common", "kept", "parts"]
+__all__ = ["Typed", "Version", "beyond", "digest", "held", "is_parted", "kept"]
 
 #: A value as LangGraph's serializers write it: the name of its form, and its bytes.
 Typed: TypeAlias = tuple[str, bytes]
 #: The version of a channel, in LangGraph's terms.
 Version: TypeAlias = str | int | float
-#: The elements of a list.
-Parts: TypeAlias = Sequence[Typed]
 
 _NUMBERS = (int, float, complex, type(None))
 
 
-def parts(value: object, serde: SerializerProtocol) -> Parts | None:
-    """Return the elements of a list, each as bytes; `None` for a value that is kept whole."""
-    if type(value) is not list or any(isinstance(element, _NUMBERS) for element in value):
-        return None
-    return [serde.dumps_typed(element) for element in value]
+def is_parted(value: object) -> bool:
+    """Say whether a value is kept as its elements."""
+    return type(value) is list and not any(isinstance(element, _NUMBERS) for element in value)
 
 
-def in_common(one: Parts, other: Parts) -> int:
-    """Return how many elements at the start of two lists are the same."""
-    count = 0
-    for mine, theirs in zip(one, other, strict=False):
-        if mine != theirs:
-            break
-        count += 1
-    return count
+def digest(piece: Typed) -> bytes:
+    """Return what tells an element from all others."""
+    form, data = piece
+    return blake2b(data, digest_size=16, key=form.encode()[:64]).digest()
 
 
-def decoded(elements: Parts, serde: SerializerProtocol) -> list[Any]:
-    """Return a list, of its elements as bytes."""
-    loads: Callable[[Typed], Any] = serde.loads_typed
-    return [loads(element) for element in elements]
+def beyond(value: list[Any], known: Sequence[bytes], serde: SerializerProtocol) -> tuple[int, list[Typed]]:
+    """Return how many elements a list has in common with the start of another one, and those behind them as bytes.
+
+    :param known: the digests of the other one's elements.
+    """
+    common = 0
+    more: list[Typed] = []
+    for element in value:
+        piece = serde.dumps_typed(element)
+        if not more and common < len(known) and digest(piece) == known[common]:
+            common += 1
+        else:
+            more.append(piece)
+    return common, more
 
 
 def kept(pieces: Sequence[Typed]) -> dict[str, Any]:
@@ -60,11 +63,11 @@ def kept(pieces: Sequence[Typed]) -> dict[str, Any]:
 
 def held(item: Message) -> list[Typed]:
     """Return what a serializer has made, of the item that holds it."""
-    kept = unpack_bytes(item.to_dict())
-    data: bytes = kept["data"]
+    held = item.to_dict()
+    data: bytes = unpack_bytes(held["data"])
     found: list[Typed] = []
     start = 0
-    for form, size in kept["pieces"]:
+    for form, size in held["pieces"]:
         found.append((form, data[start : start + size]))
         start += size
     return found
