@@ -131,7 +131,7 @@ def test_no_text_is_told_and_keys_only_if_asked_for(seen):
     assert KEY not in shown.reader.get_metrics_data().to_json()
 
 
-def test_every_event_is_counted_and_what_takes_no_time_is_an_event_of_the_span(seen):
+def test_every_event_is_counted_and_instant_ones_are_events_of_the_span(seen):
     error = ConflictError(KEY, None, None, TEXT)
     told = [
         events.Loaded(key=KEY, messages=1, seconds=0.1),

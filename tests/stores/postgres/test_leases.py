@@ -96,7 +96,7 @@ def _ref(session, at):
 
 
 @pytest.mark.parametrize("fault", ["drop request", "drop answer", "late"])
-def test_a_turn_does_not_lose_its_lease_to_its_own_request_that_arrives_late(place, fault):
+def test_a_turn_does_not_lose_its_lease_to_its_own_late_request(place, fault):
     """The connection was cut while the lease was asked for, and the store asked again."""
     told = psycopg.conninfo.conninfo_to_dict(place.url)
     if told["host"] != "127.0.0.1":
