@@ -383,10 +383,14 @@ class Turn(Resource):
     def _settle(self) -> None:
         """Bind to the session, or find out that its delivery is answered.
 
-        An answer that is only in RAM is made durable first.
+        An answer that is only in RAM is made durable first. Beside a write that is under way, a read does not ask the store; so a turn
+        that has a lease settles it, for it must see what the turn before has written.
         """
         while True:
             entry = self._residents.touch(self.key)
+            if self._locks.leases is not None and entry is not None and entry.unknown is not None:
+                self._saving.save(self.key)
+                continue
             answered = entry is not None and self.ref is not None and self.ref in entry.session.refs
             if entry is None:
                 self._bind(None)

@@ -128,6 +128,41 @@ def test_the_second_model_sees_the_turn_of_the_first(managers):
     assert texts(one) == ["before", "first", "second"]
 
 
+def test_a_turn_beside_a_save_that_is_under_way_sees_the_turn_before(ram):
+    """A read does not ask the store then."""
+    writing, go_on, asked = threading.Event(), threading.Event(), []
+
+    class Slow(WrappedStore):
+        is_slow = False
+
+        def write(self, commit):
+            if self.is_slow:
+                self.is_slow = False
+                writing.set()
+                assert go_on.wait(DEADLINE)
+            super().write(commit)
+
+    def ask():
+        with one.turn(KEY) as turn:
+            asked.extend(message["content"] for message in turn.get_context())
+
+    slow = Slow(ram.opened())
+    with SessionManager(slow, lease=Lease()) as one, SessionManager(ram.opened(), lease=Lease()) as other:
+        say(one, "before")
+        one.add_message(KEY, "user", "plain")
+        slow.is_slow = True
+        threads = [threading.Thread(target=one.save, args=(KEY,)), threading.Thread(target=ask)]
+        threads[0].start()
+        assert writing.wait(DEADLINE)
+        say(other, "first")
+        threads[1].start()
+        threads[1].join(0.05)
+        go_on.set()
+        for thread in threads:
+            thread.join(DEADLINE)
+        assert asked == ["before", "first", "plain"]
+
+
 def test_a_delivery_that_two_got_is_answered_once(managers):
     calls = []
 
