@@ -312,7 +312,7 @@ def test_refs_that_are_there_are_left_out(store):
         assert len(m.get_history("app")) == 3
 
 
-def test_threads_that_name_sessions_in_other_orders_do_not_block_each_other(store):
+def test_threads_that_name_sessions_in_other_orders_do_not_block(store):
     keys, rounds, errors = ["a", "b", "c"], 15, []
     with SessionManager(store) as one, SessionManager(store) as other:
         go = threading.Barrier(4)

@@ -32,7 +32,7 @@ def take_turns(place, who, count):
 
 
 @pytest.mark.parametrize("level", ["serializable", "repeatable read"])
-def test_machines_wait_for_each_other_whatever_isolation_a_database_prefers(place, level):
+def test_machines_wait_for_each_other_whatever_isolation_is_preferred(place, level):
     """Two that created the schema at once, and a turn whose lease was just being taken, were told that it could not be serialized."""
     strict = at(place, options=f"-c default_transaction_isolation={level.replace(' ', chr(92) + ' ')}")
     with ThreadPoolExecutor(3) as threads, closing(strict.open()) as store:
