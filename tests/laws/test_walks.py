@@ -415,6 +415,7 @@ class Walk:
             for who, m in enumerate(self.writers):
                 self.save(who, m)
                 assert self.entry(who) is None or not self.entry(who).dirty
+            assert m.health().went_back == (), "another writer's work was taken for a storage that went back"
         final = self.stored()
         assert len(final) == len(set(final)), "a message is there twice"
         turns = self.bound.union(*self.answered.values())

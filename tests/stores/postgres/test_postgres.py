@@ -288,6 +288,21 @@ def test_a_commit_that_appends_is_one_statement(place, store):
     assert place.run("SELECT count(*) <= %s FROM {s}.commits", 2 * MAX_TOKENS) == [(True,)]
 
 
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_a_turn_is_one_look_and_one_statement(place, exclusive):
+    """On an exclusive store it is the statement alone."""
+    seen = []
+    with closing(place.open(exclusive=exclusive)) as store, SessionManager(store) as one:
+        one.add_message("k", "user", "first")
+        one.save("k")
+        connection = store._connections._idle[-1].connection
+        wait = connection.wait
+        connection.wait = lambda generator, *rest: seen.append(generator) or wait(generator, *rest)
+        with one.turn("k", "a") as turn:
+            turn.add({"role": "user", "content": "?"}, {"role": "assistant", "content": "!"})
+        assert len(seen) == (1 if exclusive else 2)
+
+
 def test_refs_are_kept_however_many_there_were(place, store):
     before = write_new(store)
     for number in range(0, 400, 7):
