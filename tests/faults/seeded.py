@@ -571,7 +571,7 @@ SQLITE = (
         "stores/sqlite/test_group_commit.py::test_an_interrupt_before_the_commit_is_known_to_have_written_nothing",
         group_commit.GroupCommit,
         "_commit",
-        ("request.doubtful = request.doubt.exists = False", "pass"),
+        ("request.set_doubtful(False)", "pass"),
     ),
     seeded(
         "a fork waits for the lock file that it holds",
@@ -700,7 +700,7 @@ MANAGER = (
         "manager/test_fair_lock.py::test_only_so_many_may_wait",
         claims.Claims,
         "_queue",
-        ("len(alive) > max_waiting", "len(alive) > max_waiting + 1"),
+        ("ahead > max_waiting", "ahead > max_waiting + 1"),
     ),
     seeded(
         "an answer that is in RAM only is done",
