@@ -57,6 +57,8 @@ class Thread:
         #: Two writers may give one version two values. So a name may have several items.
         self._values: dict[ValueName, list[Message]] = {}
         self._by_position: dict[int, Message] = {}
+        #: Of each list: the position of its base, and how many elements it has of that. Reading metadata costs more.
+        self._links: dict[int, tuple[int | None, int]] = {}
         self._newest: dict[tuple[str, str], Message] = {}
         #: The digests of the list that was asked for last, by its namespace and channel, with the position of its item.
         self._digests: dict[tuple[str, str], tuple[int, list[bytes]]] = {}
@@ -86,6 +88,8 @@ class Thread:
         elif kind == "value":
             self._values.setdefault(ValueName(about["ns"], about["channel"], about["version"]), []).append(item)
             self._by_position[_position(item)] = item
+            if "keep" in about:
+                self._links[_position(item)] = about.get("base"), about["keep"]
             self._newest[about["ns"], about["channel"]] = item
 
     def names(self, ns: str | None = None) -> list[Name]:
@@ -135,19 +139,18 @@ class Thread:
 
     def base(self, value: Message) -> Message | None:
         """Return the value that another one is based on; `None` if there is none, or it is gone."""
-        base = value.metadata.get("base")
-        with self._lock:
-            return None if base is None else self._by_position.get(base)
+        base, _ = self._links.get(_position(value), (None, 0))
+        return None if base is None else self._by_position.get(base)
 
     def is_whole(self, value: Message) -> bool:
         """Say whether all that a value is based on is there.
 
         A process that dies right after another one has removed the base may leave one of which it is not.
         """
-        item: Message | None = value
-        while item is not None and item.metadata.get("base") is not None:
-            item = self.base(item)
-        return item is not None
+        position: int | None = _position(value)
+        while position is not None and position in self._by_position:
+            position, _ = self._links.get(position, (None, 0))
+        return position is None
 
     def pieces(self, value: Message) -> list[tuple[Message, int | None]]:
         """Return the items that a list is made of, the oldest first, with how many elements of each are in it; `None`: all."""
@@ -177,7 +180,7 @@ class Thread:
         wanted: int | None = None
         item: Message | None = value
         while item is not None and wanted != 0 and _position(item) != stop:
-            keep = item.metadata["keep"]
+            _, keep = self._links[_position(item)]
             if wanted is None or wanted > keep:
                 found.append((item, None if wanted is None else wanted - keep))
                 wanted = keep
