@@ -557,8 +557,8 @@ class AsyncSessionManager(Resource):
     async def put_state(self, key: str, items: Mapping[str, Any], removed: Iterable[str] = ()) -> None:
         """Set keys of a session's metadata, and remove others, durably: `SessionManager.put_state`."""
         manager = await self._manager()
-        names = several(removed, "removed", "keys")
-        await self._workers.writing.run(partial(manager.put_state, key, items, names), key)
+        names, checked = several(removed, "removed", "keys"), manager._writable(key)
+        await self._workers.writing.run(partial(manager.put_state, checked, items, names), checked)
 
     async def clear(self, key: str, *, ref: str | None = None) -> int:
         """Drop all messages, the summary and the archive: `SessionManager.clear`."""

@@ -42,6 +42,7 @@ VALID = {
     "keep_last": 1,
     "prefix": "nothing-has-it",
     "manager": None,
+    "writes": (),
     "after": timedelta(days=1),
 }
 
@@ -97,6 +98,8 @@ REFUSED = {
     "timeout": ["5", True, float("nan"), [5], timedelta(seconds=5)],
     "max_waiting": NO_COUNT,
     "manager": [None, 5, "memory:"],
+    "if_absent": NO_BOOL,
+    "writes": [None, 5, "x", {}, [5], [("a", ())], [None], [{"key": "a"}]],
 }
 #: Where a parameter of this name is another one.
 ELSEWHERE = {
@@ -124,7 +127,8 @@ ELSEWHERE = {
 
 
 def calls(kind):
-    return [name for name, _ in inspect.getmembers(kind, callable) if not name.startswith("_")]
+    """The calls of a manager or turn; `shared` opens a storage, with the options of the constructor."""
+    return [name for name, _ in inspect.getmembers(kind, callable) if not name.startswith("_") and name != "shared"]
 
 
 def parameters(kind, name):

@@ -91,6 +91,9 @@ def use(path: Path) -> None:
         assert_type(m.update_message("k", "tg:1", {"role": "user"}), bool)
         assert_type(m.update_message("k", 0, Message("user", "x")), bool)
         assert_type(m.update_metadata("k", {"a": 1}, removed=["b"]), bool)
+        assert_type(SessionManager.shared("memory:", archive=True), SessionManager)
+        assert_type(AsyncSessionManager.shared("memory:", threads=4).sync, SessionManager)
+        assert_type(m.add("k", Message("user", "x", ref="tg:1"), if_absent=True), list[Message])
         assert_type(m.get_state("k"), dict[str, Any])
         m.put_state("k", {"a": b"1"}, removed=["b"])
         assert_type(
