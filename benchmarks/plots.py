@@ -27,7 +27,7 @@ _OURS = "session_manager "
 #: What only syncs besides is drawn where that matters.
 _SYNCED = (" + fsync", ", fsync=True")
 #: Those of our lines, and that of all other libraries.
-_COLORS, _GREY = ("C0", "C1", "C2"), "0.6"
+_COLORS, _GREY = ("C0", "C1", "C2", "C3"), "0.6"
 #: How many names find room one above the other.
 _LABELS = 24
 _STYLE = {
@@ -52,7 +52,7 @@ def draw(found: Mapping[str, Any], directory: str) -> list[str]:
         "save.svg": _save,
         "reopen.svg": _reopen,
         "memory.svg": _memory,
-        "turn.svg": _turn,
+        "postgres.svg": _turn,
     }
     os.makedirs(directory, exist_ok=True)
     drawn = []

@@ -135,7 +135,7 @@ def test_a_turn_on_a_server_is_drawn(tmp_path):
     cases = ["a turn at 10", "a turn at 1,000"]
     figures = [{"workload": "postgres", "case": c, "figure": c, "subject": subject, "floor": floor} for c in cases]
     (path,) = draw({"contenders": [], "figures": figures}, str(tmp_path))
-    assert os.path.basename(path) == "turn.svg"
+    assert os.path.basename(path) == "postgres.svg"
     assert "session_manager shared" in Path(path).read_text()
 
 
