@@ -75,7 +75,7 @@ class OpenAIAgentsSession(UsesStorage):
         :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
         :raises SaveError: if they could not be saved; nothing has changed.
         """
-        messages = [_message(cast("dict[str, object]", item)) for item in items]
+        messages = [_message(item) for item in items]
         async with self._manager.turn(self.session_id, keep=False) as turn:
             turn.add(*messages)
 
@@ -105,7 +105,9 @@ class OpenAIAgentsSession(UsesStorage):
         await self._manager.delete(self.session_id)
 
 
-def _message(item: dict[str, object]) -> Message:
+def _message(item: object) -> Message:
+    if not isinstance(item, dict):
+        return Message.of(item)
     kind = item["role"] if "role" in item else item.get("type")
     return Message.from_dict(item) if isinstance(kind, str) and kind else Item(item)
 

@@ -225,6 +225,17 @@ def test_an_id_that_is_no_key_is_refused(session_id):
         OpenAIAgentsSession(session_id, "memory:")
 
 
+@pytest.mark.parametrize("items", ["Hello!", [1], [None], ["Hello!"], {"role": "user"}, [{"role": "user", "x": {1}}]])
+def test_what_is_no_list_of_items_is_refused_at_the_call(items, tmp_path):
+    async def run():
+        async with OpenAIAgentsSession("chat", f"log:{tmp_path}") as session:
+            with pytest.raises(InvalidMessageError):
+                await session.add_items(items)
+            assert await session.get_items() == []
+
+    finish(run())
+
+
 def test_settings_may_be_a_dict(url):
     async def run():
         async with OpenAIAgentsSession("chat", url, {"limit": 1}) as session:
