@@ -24,7 +24,7 @@ from benchmarks.report import compared_document, compared_table
 from tests.support.places import ROOT
 
 #: Where a name may come from: these paths stay wherever the modules behind them move.
-PUBLIC = {"", "aio", "history", "manager", "model", "testing", "stores"} | {
+PUBLIC = {"", "aio", "history", "manager", "model", "testing", "stores", "adapters.openai_agents"} | {
     f"stores.{name}" for name in ("memory", "snapshot", "log", "sqlite", "postgres")
 }
 SLOWER = """

@@ -98,7 +98,8 @@ class Thread:
         :param ns: only those of this namespace.
         """
         with self._lock:
-            found = [name for name in self._checkpoints if ns is None or name.ns == ns]
+            there = list(self._checkpoints)
+        found = [name for name in there if ns is None or name.ns == ns]
         return sorted(found, key=lambda name: (name.id, name.ns), reverse=True)
 
     def latest(self, ns: str) -> Name | None:

@@ -50,6 +50,7 @@ __all__ = [
     "decode_header",
     "encode",
     "fingerprint",
+    "is_intact",
 ]
 
 #: How the name of a snapshot's file ends.
