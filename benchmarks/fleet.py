@@ -80,38 +80,37 @@ def measure_turns(server: Server, *, sessions: int, messages: int, length: int, 
     keys = [f"session-{number}" for number in range(sessions)]
     rounds = messages // 2
     source = texts(length)
-    with server.database("fleet") as url:
-        place = Server(url, server.pid)
-        with SessionManager(url) as manager:
-            for number in range(rounds // 2):
-                _take_turns(manager, keys, number, source)
-            place.run("CHECKPOINT")
-            first, few = _wal(place), keys[:: max(1, round(1 / share))]
-            _take_turns(manager, few, rounds // 2, source)
-            first = _wal(place) - first
-            _take_turns(manager, [key for key in keys if key not in few], rounds // 2, source)
-            wal, started, ran = _wal(place), time.process_time(), _processor_time(server.pid)
-            later = range(rounds // 2 + 1, rounds)
-            for number in later:
-                _take_turns(manager, keys, number, source)
-            turns = len(later) * sessions
-            worker, ran_since = time.process_time() - started, _processor_time(server.pid) - ran
-            wal_since = _wal(place) - wal
-        count = sessions * rounds * 2
-        disk = _size(place)
-        with SessionManager(url) as manager:
-            memory = _weigh(manager, keys)
-            manager.search("none of this is there")
-        return Cost(
-            turns,
-            worker / turns,
-            ran_since / turns,
-            wal_since / turns,
-            first / len(few),
-            disk / count,
-            _size(place) / count,
-            memory / count,
-        )
+    url = server.url
+    with SessionManager(url) as manager:
+        for number in range(rounds // 2):
+            _take_turns(manager, keys, number, source)
+        server.run("CHECKPOINT")
+        first, few = _wal(server), keys[:: max(1, round(1 / share))]
+        _take_turns(manager, few, rounds // 2, source)
+        first = _wal(server) - first
+        _take_turns(manager, [key for key in keys if key not in few], rounds // 2, source)
+        wal, started, ran = _wal(server), time.process_time(), _processor_time(server.pid)
+        later = range(rounds // 2 + 1, rounds)
+        for number in later:
+            _take_turns(manager, keys, number, source)
+        turns = len(later) * sessions
+        worker, ran_since = time.process_time() - started, _processor_time(server.pid) - ran
+        wal_since = _wal(server) - wal
+    count = sessions * rounds * 2
+    disk = _size(server)
+    with SessionManager(url) as manager:
+        memory = _weigh(manager, keys)
+        manager.search("none of this is there")
+    return Cost(
+        turns,
+        worker / turns,
+        ran_since / turns,
+        wal_since / turns,
+        first / len(few),
+        disk / count,
+        _size(server) / count,
+        memory / count,
+    )
 
 
 def _take_turns(manager: SessionManager, keys: Sequence[str], number: int, source: Iterator[str]) -> None:
