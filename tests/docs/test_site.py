@@ -31,3 +31,11 @@ def test_the_generated_reference_has_every_module():
     for module in PUBLIC:
         listed = importlib.import_module(f"session_manager.{module}").__all__
         assert module in named or any(f"{module}.{name}" in named for name in listed), module
+
+
+def test_the_generated_reference_has_every_adapter():
+    """By their pages: their frameworks are not on every machine."""
+    page = (DOCS / "reference" / "adapters.md").read_text()
+    modules = set(re.findall(r"`session_manager\.adapters\.(\w+)", (DOCS / "adapters.md").read_text()))
+    assert modules
+    assert {module for module in modules if f"::: session_manager.adapters.{module}." not in page} == set()
