@@ -493,7 +493,10 @@ class Store(Resource, abc.ABC):
         return []
 
     def count_quarantined(self) -> int:
-        """Return how many things are in quarantine, cheaply. What another process has moved there may not count."""
+        """Return how many things are in quarantine, from RAM: `SessionManager.health` asks while the storage may be out of reach.
+
+        What another process has moved there may not count.
+        """
         return len(self.quarantined())
 
     def read_quarantined(self, name: str) -> bytes | None:  # noqa: ARG002 - there is no quarantine

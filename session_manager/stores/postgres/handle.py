@@ -10,7 +10,8 @@ from typing import Any
 
 import attrs
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg.pq import Format, TransactionStatus
+from psycopg.rows import tuple_row
 
 __all__ = ["Cursor", "Handle", "Statement"]
 
@@ -25,6 +26,13 @@ _SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 def _named(text: str, schema: str) -> bytes:
     """Return a statement with the name of the schema, which is a plain identifier."""
     return text.replace("{s}", f'"{schema}"').encode()
+
+
+def _cursor_of(connection: psycopg.Connection[tuple[Any, ...]]) -> Cursor:
+    """Return a cursor whose rows are tuples, in the binary format. A connection that a caller opened may have others by default."""
+    cursor = psycopg.Cursor(connection, row_factory=tuple_row)
+    cursor.format = Format.BINARY
+    return cursor
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -45,7 +53,7 @@ class Handle:
 
     @_cursor.default
     def _new_cursor(self) -> Cursor:
-        return self.connection.cursor(binary=True)
+        return _cursor_of(self.connection)
 
     def __attrs_post_init__(self) -> None:
         self._poll.register(self.connection.fileno(), select.POLLIN)
@@ -71,20 +79,19 @@ class Handle:
         :param prepare: whether to prepare it; `None`: if it is repeated.
         :raises psycopg.Error: the driver's errors.
         """
-        return self.connection.execute(
-            _named(text, self.schema), values, prepare=prepare if self.prepared else False, binary=True
-        )
+        prepare = prepare if self.prepared else False
+        return _cursor_of(self.connection).execute(_named(text, self.schema), values, prepare=prepare)
 
     def run_many(self, text: str, values: Sequence[Sequence[Any]]) -> None:
         """Run a statement with many sets of values, in few round trips."""
-        with self.connection.cursor() as cursor:
+        with _cursor_of(self.connection) as cursor:
             cursor.executemany(_named(text, self.schema), values)
 
     def iterate(self, text: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
         """Iterate over the rows of a statement, a part of them in RAM at once, in a transaction that is open."""
-        with self.connection.cursor(name="rows", binary=True) as cursor:  # type: ignore[call-overload, unused-ignore]
+        with psycopg.ServerCursor(self.connection, "rows", row_factory=tuple_row) as cursor:
             cursor.itersize = 500
-            cursor.execute(_named(text, self.schema), values)
+            cursor.execute(_named(text, self.schema), values, binary=True)
             yield from cursor
 
     def pipeline(self) -> AbstractContextManager[object]:

@@ -159,11 +159,13 @@ class PostgresStore(Store):
         self.shared = not exclusive
         self.leases = not (exclusive or read_only)
         self.indexed = search
+        self._count_quarantined = 0
         is_open = False
         try:
             self._call(partial(open_schema, path=self.server, read_only=read_only))
             if search and not read_only:
                 self._call(create_index)
+            self._recount()
             is_open = True
         finally:
             if not is_open:
@@ -268,23 +270,26 @@ class PostgresStore(Store):
 
     def delete(self, key: str, expected: Version | None = None) -> bool:
         self._check_writable()
+        reasons: list[str] = []
 
         def delete(handle: Handle) -> bool:
-            version, damage = locked_row(handle, key), None
+            version = locked_row(handle, key)
             if version is None:
                 return False
             if expected is not None and not agree(version, expected):
                 return False
-            reasons = damages(handle, key)
+            reasons[:] = damages(handle, key)
             if reasons and expected is not None:
-                damage = reasons[0]
-                raise DamageError(damage)
+                raise DamageError(reasons[0])
             if reasons:
                 quarantine(handle, key)
             erase(handle, key)
             return True
 
-        return self._writing.alone(key, delete)
+        is_deleted = self._writing.alone(key, delete)
+        if reasons:
+            self._recount()
+        return is_deleted
 
     def rename(self, key: str, new_key: str, expected: Version) -> None:
         self._check_writable()
@@ -366,7 +371,9 @@ class PostgresStore(Store):
             handle.run(*Prepared.of(plan, None).statement())
             return [] if name is None else [name]
 
-        return self._writing.alone(key, work)
+        names = self._writing.alone(key, work)
+        self._recount()
+        return names
 
     def erase(self, keys: Sequence[str], tell: Callable[[str], object] = str) -> Erasure:
         done = super().erase(keys, tell)
@@ -383,7 +390,20 @@ class PostgresStore(Store):
 
     def purge_quarantined(self, name: str) -> bool:
         self._check_writable()
-        return self._call(partial(purge_quarantined, name=name))
+        is_purged = self._call(partial(purge_quarantined, name=name))
+        self._recount()
+        return is_purged
+
+    def count_quarantined(self) -> int:
+        """Return how many damaged sessions are in quarantine, from RAM: as this store has seen it when it last used it."""
+        self._connections.check()
+        return self._count_quarantined
+
+    def _recount(self) -> None:
+        try:
+            self._count_quarantined = len(self.quarantined())
+        except StorageError as error:
+            _log.warning("the quarantine cannot be read: %s", error)
 
     # Checking
 

@@ -18,6 +18,7 @@ from session_manager import (
     CorruptSessionError,
     ForkedError,
     InvalidStorageError,
+    Lease,
     ReadOnlyError,
     SaveFailedError,
     SessionManager,
@@ -28,6 +29,7 @@ from session_manager import (
 from session_manager.model.changes import Append, Clear, Edit, Truncate
 from session_manager.model.times import utc_now
 from session_manager.stores.contract import MAX_TOKENS, Commit
+from session_manager.stores.postgres.handle import Handle
 from tests.support.postgres import needs_driver
 from tests.support.small_sessions import AT, message, session_of
 from tests.support.sqlite_saves import commit_of, write, write_new
@@ -237,6 +239,57 @@ def test_a_pool_of_the_caller_is_used_and_stays_open(place):
             assert connection.execute("SHOW statement_timeout").fetchone() == ("0",)
 
 
+@pytest.mark.parametrize("options", [{"row_factory": "dict_row"}, {"cursor_factory": "ClientCursor"}])
+def test_connections_of_the_caller_may_have_rows_and_cursors_of_their_own(place, options):
+    """A team's pool often gives rows as dicts: the store failed with a `TypeError` when it was opened."""
+    from psycopg import rows
+
+    chosen = {name: getattr(rows, value, None) or getattr(psycopg, value) for name, value in options.items()}
+    with closing(place.open(connect=lambda: psycopg.connect(place.url, **chosen))) as store:
+        with SessionManager(store, lease=Lease(), archive=True) as m:
+            for number in range(3):
+                with m.turn("k", ref=f"{number}") as turn:
+                    turn.add_message("user", f"hi {number}")
+                    turn.truncate(1)
+            assert [hit.key for hit in m.search("hi")] == ["k"] * 3
+            m.rename("k", "j")
+            assert [info.key for info in m.list_sessions()] == ["j"]
+        session, archive = store.load("j"), list(store.archive("j"))
+        assert [one.content for one in (*archive, *session.messages)] == ["hi 0", "hi 1", "hi 2"]
+
+
+def test_health_does_not_ask_the_server(place):
+    """It is asked while the server is down, and in event loops."""
+    is_down = threading.Event()
+
+    def connect():
+        if is_down.is_set():
+            raise psycopg.OperationalError("the server is down")
+        return psycopg.connect(place.url, application_name=place.schema)
+
+    with closing(place.open(connect=connect)) as store:
+        with SessionManager(store) as m:
+            for key in "ab":
+                m.add_message(key, "user", "hi")
+            m.save_all()
+            place.run("UPDATE {s}.sessions SET state = 'x'")
+            m.delete("a")
+            is_down.set()
+            ended = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = %s"
+            place.run(ended, place.schema)
+            m.add_message("b", "user", "hi")
+            with pytest.raises(SaveFailedError):
+                m.save("b")
+            told = m.health()
+            assert (told.quarantined, set(told.failures), told.ok) == (1, {"b"}, False)
+            m.close(save=False)
+        is_down.clear()
+        with closing(place.open()) as other:
+            assert other.count_quarantined() == 1
+        assert store.purge_quarantined(store.quarantined()[0].name)
+        assert store.count_quarantined() == 0
+
+
 def test_a_statement_that_takes_too_long_is_ended(place):
     """A lock that somebody forgot to let go holds a save up for so long, and it has not happened then."""
     with closing(place.open(statement_timeout=0.2)) as store:
@@ -329,15 +382,14 @@ def test_rows_that_are_in_the_way_are_damage(place, store):
     assert store.version("k") == before.version
 
 
-def test_a_manager_on_another_machine_reads_only_what_is_new(place, store):
+def test_a_manager_on_another_machine_reads_only_what_is_new(place, store, monkeypatch):
     before = write_new(store)
     asked = []
     with closing(place.open()) as other:
         known = other.load("k")
         after = write(store, before, texts("three"))
-        connection = other._connections._idle[-1].connection
-        cursor_of = connection.execute
-        connection.execute = lambda *one, **options: asked.append(cursor_of(*one, **options)) or asked[-1]
+        run = Handle.run
+        monkeypatch.setattr(Handle, "run", lambda *one, **options: asked.append(run(*one, **options)) or asked[-1])
         newer = other.newer(known)
         assert facts(newer) == facts(after)
         assert sum(one.rowcount for one in asked if one.rowcount > 0 and b"messages" in one._query.query) == 1
