@@ -22,7 +22,7 @@ _NEW = {"log": Target(0.4)}
 
 def burst(place: Place) -> Iterator[Case]:
     """Save 1,000 dirty sessions by save_all, against saving them one by one, and against bare system calls."""
-    keys = place.keys(_SESSIONS)
+    keys = place.keys(place.rounds(_SESSIONS))
     for scheme in SCHEMES:
         with (
             place.directory() as one,

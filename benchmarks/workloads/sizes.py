@@ -72,7 +72,7 @@ def _evicted(place: Place, scheme: str) -> Iterator[Case]:
 
 def _chats(place: Place) -> Case:
     """Weigh whole processes with many chats of 200 messages of 100 characters: a manager, lists of dicts, and OpenAI's session."""
-    count = len(place.keys(_CHATS))
+    count = place.rounds(len(place.keys(_CHATS)))
     kinds = ["manager", "dicts", *(["openai"] if importlib.util.find_spec("agents") else [])]
     contestants = {kind: lambda kind=kind: [_weigh(place, "chats", kind, count)] for kind in kinds}
     contestants["JSON"] = lambda: [_json(100)]
