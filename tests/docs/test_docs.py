@@ -129,12 +129,31 @@ def test_a_picture_says_what_it_shows_and_a_page_has_it(picture):
     assert any(re.search(rf"\]\([\w./]*{picture.name}\)", page.read_text()) for page in PAGES)
 
 
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def test_the_picture_of_the_rooms_has_each():
+    """It lacked three rooms and a store, and was white in a dark page."""
+    package = ROOT / "session_manager"
+    places = (package, package / "stores", package / "manager")
+    wanted = {f"{room.name}/" for place in places for room in place.iterdir() if (room / "__init__.py").exists()}
+    root = ET.parse(ROOT / "docs" / "img" / "rooms.svg").getroot()
+    drawn = {text.text for text in root.iter(f"{SVG}text") if text.text.endswith("/")}
+    assert drawn == wanted
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.name)
+def test_a_drawing_has_colours_for_dark_pages(picture):
+    """A plot is white everywhere, and a terminal dark."""
+    text = picture.read_text()
+    assert "prefers-color-scheme:dark" in text or "matplotlib" in text or picture.name == "command.svg"
+
+
 def test_the_picture_of_errors_has_each_below_its_base():
-    svg = "{http://www.w3.org/2000/svg}"
     root = ET.parse(ROOT / "docs" / "img" / "errors.svg").getroot()
     drawn = {
         text.text: (text.get("data-parent"), int(text.get("x")))
-        for text in root.iter(f"{svg}text")
+        for text in root.iter(f"{SVG}text")
         if text.get("data-parent") is not None
     }
     depth = {"": -10}  # the root stands at 24, each below its base 34 further right
