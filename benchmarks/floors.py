@@ -79,6 +79,12 @@ def _written(directory: int, name: str, buffers: Sequence[bytes]) -> int:
     return fd
 
 
+#: Makes the write-ahead log as long as that of a database in use, which is written over, and not grown, by each commit.
+_LONG_LOG = """
+CREATE TABLE filler AS SELECT randomblob(4194304) AS data;
+DROP TABLE filler;
+PRAGMA wal_checkpoint(PASSIVE);
+"""
 #: As many bytes as the state of a session has.
 _STATE = "x" * 320
 
@@ -116,6 +122,7 @@ class BareDatabase:
         self._connection.executescript(_SETTINGS)
         if not syncs:
             self._connection.execute("PRAGMA synchronous = OFF")
+        self._connection.executescript(_LONG_LOG)
         self._position = 0
         self._texts = texts()
 
