@@ -11,8 +11,8 @@ from itertools import chain
 
 import attrs
 
-from session_manager.arguments import check_type
-from session_manager.errors import CannotCommitTogetherError, InvalidStorageError, StorageError
+from session_manager.arguments import check_callable, check_type
+from session_manager.errors import CannotCommitTogetherError, InvalidStorageError, SaveFailedError, StorageError
 from session_manager.history.search import SearchHit, merged
 from session_manager.model.fence import Fence
 from session_manager.model.message import Message
@@ -22,6 +22,7 @@ from session_manager.stores.descriptions import Quarantined
 from session_manager.stores.erasure import Erasure
 from session_manager.stores.order import Order, in_order
 from session_manager.stores.salvaged import Salvaged
+from session_manager.stores.shards import Shards
 
 __all__ = ["ShardedStore", "shard_of"]
 
@@ -56,9 +57,13 @@ class ShardedStore(Store):
     shard. A name stays with its store for ever, for the sessions are found by it. Every program needs the same names: with others, it looks for
     some sessions elsewhere, finds none, and begins them anew.
 
-    :param shards: the stores by their names, at least one; `close` closes them.
+    A program that starts while a shard is down needs a function that opens the shard, instead of a store: one that raises `StorageError`
+    is called again when a session of the shard is asked for. A store that it opens later must be of the kind of the others.
+
+    :param shards: the stores by their names, at least one, or functions that open them; `close` closes them.
     :raises TypeError: if they are something else.
     :raises InvalidStorageError: if there is none, or a name is empty or has a ``/`` in it.
+    :raises StorageError: if none can be opened.
 
     >>> from session_manager import SessionManager
     >>> from session_manager.stores.memory import MemoryStore
@@ -69,31 +74,42 @@ class ShardedStore(Store):
     <Session 'telegram:42': 1 messages, summary of 0 characters, revision 1>
     """
 
-    def __init__(self, shards: Mapping[str, Store]) -> None:
+    def __init__(self, shards: Mapping[str, Store | Callable[[], Store]]) -> None:
         check_type(shards, (Mapping,), "shards must be stores by their names, such as a dict")
         for name, store in shards.items():
             check_type(name, (str,), "the name of a shard must be a str")
-            check_type(store, (Store,), "a shard must be a Store")
+            if not isinstance(store, Store):
+                check_callable(store, "a shard that is no Store")
             if not name or "/" in name:
                 raise InvalidStorageError(
                     name, "is no name of a shard: it must not be empty, and must not have a / in it"
                 )
         if not shards:
             raise InvalidStorageError("", "needs a shard at least")
-        #: The stores by their names.
-        self.shards: Mapping[str, Store] = dict(shards)
-        stores = self.shards.values()
-        self.shared = all(store.shared for store in stores)
-        self.indexed = all(store.indexed for store in stores)
-        self.ordered = all(store.ordered for store in stores)
-        self.archives = all(store.archives for store in stores)
-        self.windowed = all(store.windowed for store in stores)
-        self.leases = all(store.leases for store in stores)
-        self.together = all(store.together for store in stores)
+        #: The stores by their names. To ask for one that could not be opened tries again.
+        self.shards: Mapping[str, Store] = (opened := Shards(shards))
+        self._shards = opened
+        self.shared = self._shards.says("shared")
+        self.indexed = self._shards.says("indexed")
+        self.ordered = self._shards.says("ordered")
+        self.archives = self._shards.says("archives")
+        self.windowed = self._shards.says("windowed")
+        self.leases = self._shards.says("leases")
+        self.together = self._shards.says("together")
 
     def shard(self, key: str) -> Store:
         """Return the store in which a session lives, whether or not it is there."""
         return self.shards[shard_of(key, self.shards)]
+
+    def _to_write(self, key: str) -> Store:
+        """Return the store in which a session lives, for a call that changes it.
+
+        :raises SaveFailedError: if it cannot be opened.
+        """
+        try:
+            return self.shard(key)
+        except StorageError as error:
+            raise SaveFailedError(key, error.reason) from error
 
     # One session
 
@@ -104,13 +120,13 @@ class ShardedStore(Store):
         return self.shard(known.key).newer(known)
 
     def write(self, commit: Commit) -> None:
-        self.shard(commit.session.key).write(commit)
+        self._to_write(commit.session.key).write(commit)
 
     def landed(self, commit: Commit) -> bool | None:
-        return self.shard(commit.session.key).landed(commit)
+        return self._to_write(commit.session.key).landed(commit)
 
     def delete(self, key: str, expected: Version | None = None) -> bool:
-        return self.shard(key).delete(key, expected)
+        return self._to_write(key).delete(key, expected)
 
     def version(self, key: str) -> Version | None:
         return self.shard(key).version(key)
@@ -133,7 +149,7 @@ class ShardedStore(Store):
         return self.shard(key).archive(key)
 
     def rename(self, key: str, new_key: str, expected: Version) -> None:
-        here, there = self.shard(key), self.shard(new_key)
+        here, there = self._to_write(key), self._to_write(new_key)
         if here is there:
             here.rename(key, new_key, expected)
         else:
@@ -150,10 +166,10 @@ class ShardedStore(Store):
 
     def put_salvaged(self, salvaged: Salvaged) -> list[str]:
         key = salvaged.session.key
-        return self._named(key, self.shard(key).put_salvaged(salvaged))
+        return self._named(key, self._to_write(key).put_salvaged(salvaged))
 
     def accept_edits(self, key: str) -> list[str]:
-        return self._named(key, self.shard(key).accept_edits(key))
+        return self._named(key, self._to_write(key).accept_edits(key))
 
     def take_lease(self, key: str, owner: str, seconds: float) -> Fence | None:
         return self.shard(key).take_lease(key, owner, seconds)
@@ -165,8 +181,14 @@ class ShardedStore(Store):
 
     def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
         errors: list[Exception | None] = [None] * len(commits)
-        for name, numbers in self._by_shard([commit.session.key for commit in commits]).items():
-            found = self.shards[name].write_many([commits[number] for number in numbers])
+        for numbers in self._by_shard([commit.session.key for commit in commits]).values():
+            mine = [commits[number] for number in numbers]
+            try:
+                store = self._to_write(mine[0].session.key)
+            except SaveFailedError as failed:
+                found: list[Exception | None] = [SaveFailedError(one.session.key, failed.reason) for one in mine]
+            else:
+                found = store.write_many(mine)
             for number, error in zip(numbers, found, strict=True):
                 errors[number] = error
         return errors
@@ -189,8 +211,8 @@ class ShardedStore(Store):
         names = sorted(self._by_shard([commit.session.key for commit in commits]))
         if len(names) > 1:
             raise CannotCommitTogetherError(repr(self), f"they live in the shards {', '.join(names)}")
-        for name in names:
-            self.shards[name].write_together(commits)
+        if names:
+            self._to_write(commits[0].session.key).write_together(commits)
 
     def erase(self, keys: Sequence[str], tell: Callable[[str], object] = str) -> Erasure:
         done = [
@@ -257,7 +279,7 @@ class ShardedStore(Store):
         return [_named(name, one) for one in self.shards[name].quarantined_of(key)]
 
     def count_quarantined(self) -> int:
-        return sum(store.count_quarantined() for store in self.shards.values())
+        return sum(store.count_quarantined() for store in self._shards.opened().values())
 
     def read_quarantined(self, name: str) -> bytes | None:
         shard, _, rest = name.partition("/")
@@ -276,29 +298,32 @@ class ShardedStore(Store):
         return next(iter(self.shards.values())).now()
 
     def repairs(self) -> list[Finding]:
-        return [one for store in self.shards.values() for one in store.repairs()]
+        return [one for store in self._shards.opened().values() for one in store.repairs()]
 
     def strays(self) -> list[Finding]:
         return [one for store in self.shards.values() for one in store.strays()]
 
     def attach(self, manager: object) -> None:
         with ExitStack() as stack:
-            for store in self.shards.values():
+            self._shards.note(manager)
+            stack.callback(self._shards.forget, manager)
+            for store in self._shards.opened().values():
                 store.attach(manager)
                 stack.callback(store.detach, manager)
             stack.pop_all()
 
     def detach(self, manager: object) -> None:
-        for store in self.shards.values():
+        self._shards.forget(manager)
+        for store in self._shards.opened().values():
             store.detach(manager)
 
     def close(self) -> None:
-        with ExitStack() as stack:
-            for store in self.shards.values():
-                stack.callback(store.close)
+        self._shards.close()
 
     def __repr__(self) -> str:
-        return f"<ShardedStore of {', '.join(f'{name}: {store!r}' for name, store in self.shards.items())}>"
+        opened = self._shards.opened()
+        told = (f"{name}: {opened[name]!r}" if name in opened else f"{name}: not open" for name in self.shards)
+        return f"<ShardedStore of {', '.join(told)}>"
 
 
 def _named(name: str, kept: Quarantined) -> Quarantined:

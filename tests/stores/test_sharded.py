@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from session_manager import InvalidStorageError, SessionManager, StorageError
+from session_manager import (
+    ClosedError,
+    InvalidStorageError,
+    SaveFailedError,
+    SessionManager,
+    StorageError,
+    StoreInUseError,
+    UnsupportedFormatError,
+)
 from session_manager.stores import copy
+from session_manager.stores.contract import Commit
 from session_manager.stores.files.names import file_name
 from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.sharded import ShardedStore, shard_of
+from session_manager.stores.shards import Shards
+from session_manager.stores.sqlite import SQLiteStore
 from session_manager.stores.wrapped import WrappedStore
 from session_manager.testing.strategies import keys
+from tests.support.small_sessions import session_of
 
 NAMES = st.sets(st.text("abcdefgh", min_size=1, max_size=3), min_size=1, max_size=6)
 
@@ -190,6 +205,143 @@ def test_quarantine_has_names_of_its_shard(tmp_path):
     assert store.purge_quarantined(kept.name) is True
     assert store.count_quarantined() == 0
     store.close()
+
+
+class Server:
+    """What a function opens: nothing, as long as the server is down."""
+
+    def __init__(self, make=MemoryStore):
+        self.is_down, self.make, self.opened, self.asked = True, make, [], 0
+
+    def __call__(self):
+        self.asked += 1
+        if self.is_down:
+            raise StorageError("server", "cannot be reached")
+        self.opened.append(self.make())
+        return self.opened[-1]
+
+
+def test_a_worker_starts_while_a_shard_is_down(caplog):
+    """Only a store that was open could be a shard: so no worker could start until the last server was up again."""
+    server = Server()
+    store = ShardedStore({"a": MemoryStore(), "b": server, "c": MemoryStore})
+    with SessionManager(store) as m:
+        there, away = (next(f"k{i}" for i in range(99) if shard_of(f"k{i}", "abc") == name) for name in "cb")
+        with m.turn(there) as turn:
+            turn.add_message("user", "hi")
+        for call in (
+            lambda: m.get_history(away),
+            lambda: m.turn(away).__enter__(),
+            m.list_sessions,
+            lambda: m.search("hi"),
+        ):
+            with pytest.raises(StorageError, match="cannot be reached"):
+                call()
+        assert m.health().ok
+        assert "b: not open" in m.health().store
+        assert "tried again" in caplog.text
+        server.is_down = False
+        with m.turn(away) as turn:
+            turn.add_message("user", "hi")
+        assert [info.key for info in m.list_sessions()] == [away, there]
+        assert len(server.opened) == 1
+    store.close()
+
+
+def test_a_write_to_a_shard_that_cannot_be_opened_has_failed():
+    """Nothing was sent, so it is no unknown outcome; and the others of many are written."""
+    server = Server()
+    store = ShardedStore({"a": MemoryStore(), "b": server})
+    commits = [Commit(session_of("hi")._with(key=f"k{number}"), (), None, token=f"t{number}") for number in range(20)]
+    away = [one for one in commits if shard_of(one.session.key, "ab") == "b"]
+    errors = store.write_many(commits)
+    assert [commit in away for commit in commits] == [isinstance(error, SaveFailedError) for error in errors]
+    key = away[0].session.key
+    for call in (
+        lambda: store.write(away[0]),
+        lambda: store.landed(away[0]),
+        lambda: store.write_together(away[:1]),
+        lambda: store.delete(key),
+        lambda: store.rename(key, "other", away[0].session.version),
+    ):
+        with pytest.raises(SaveFailedError, match="cannot be reached"):
+            call()
+    server.is_down = False
+    assert store.write_many(away) == [None] * len(away)
+
+
+class Counted:
+    """A lock that counts the threads that have asked for it."""
+
+    def __init__(self):
+        self.lock, self.asked, self.is_full = threading.Lock(), itertools.count(1), threading.Event()
+
+    def __enter__(self):
+        if next(self.asked) == 4:
+            self.is_full.set()
+        self.lock.acquire()
+
+    def __exit__(self, *_):
+        self.lock.release()
+
+
+def test_threads_that_wait_for_a_shard_share_its_failure():
+    """A server that does not answer costs ten seconds: one thread asks, and the others do not ask again one by one."""
+    server, may_answer = Server(), threading.Event()
+    may_answer.set()
+
+    def opens():
+        assert may_answer.wait(10)
+        return server()
+
+    shards = Shards({"a": MemoryStore(), "b": opens})
+    may_answer.clear()
+    lock = shards._late["b"].lock = Counted()
+    with ThreadPoolExecutor(4) as threads:
+        answers = [threads.submit(shards.__getitem__, "b") for _ in range(4)]
+        assert lock.is_full.wait(10)
+        may_answer.set()
+        for one in answers:
+            with pytest.raises(StorageError, match="cannot be reached"):
+                one.result(10)
+    assert server.asked == 2
+
+
+def test_a_shard_that_opens_later_is_of_the_kind_of_the_others(tmp_path):
+    server = Server(lambda: LogStore(tmp_path / "b"))
+    store = ShardedStore({"a": SQLiteStore(tmp_path / "a.db"), "b": server})
+    server.is_down = False
+    with pytest.raises(StorageError, match="differs from the other shards"):
+        store.shards["b"]
+    LogStore(tmp_path / "b").close()
+    store.close()
+
+
+def test_a_manager_holds_the_shards_that_open_later(tmp_path):
+    server = Server(lambda: LogStore(tmp_path / "b"))
+    store = ShardedStore({"a": LogStore(tmp_path / "a"), "b": server})
+    m = SessionManager(store)
+    server.is_down = False
+    with pytest.raises(StoreInUseError):
+        SessionManager(store.shards["b"])
+    m.close()
+    SessionManager(store.shards["b"]).close()
+    store.close()
+    LogStore(tmp_path / "b").close()
+    with pytest.raises(ClosedError):
+        store.shards["b"].load("k")
+
+
+def test_without_any_shard_there_is_no_store(tmp_path):
+    with pytest.raises(StorageError, match="cannot be reached"):
+        ShardedStore({"a": Server(), "b": Server()})
+
+    def newer():
+        raise UnsupportedFormatError("b", "9", "2")
+
+    with pytest.raises(UnsupportedFormatError):
+        ShardedStore({"a": lambda: LogStore(tmp_path / "a"), "b": newer})
+    LogStore(tmp_path / "a").close()
 
 
 @pytest.mark.parametrize("shards", [{}, {"": MemoryStore()}, {"a/b": MemoryStore()}])

@@ -78,7 +78,7 @@ def test_no_operation_shows_a_password(url, tmp_path):
 
 def test_the_code_of_the_page_on_several_machines_runs(url):
     page = (ROOT / "docs" / "scaling.md").read_text()
-    (block,) = re.findall(r"```py\n(.*?)```", page, re.DOTALL)
+    block, shards = re.findall(r"```py\n(.*?)```", page, re.DOTALL)
     given = ["postgresql://bot:secret@db.internal/chats?sslmode=verify-full&", "postgresql://bot@db.internal/chats"]
     for one, ours in zip(given, [f"{url}?", url], strict=True):
         assert one in block
@@ -89,6 +89,14 @@ def test_the_code_of_the_page_on_several_machines_runs(url):
     assert list(names["other"]) == []
     for one in ("manager", "other", "store"):
         names[one].close()
+    for number in (1, 2):
+        one = f"postgresql://bot@db{number}.internal/chats"
+        assert one in shards
+        shards = shards.replace(one, url if number == 1 else "postgresql://nobody@127.0.0.1:1/chats")
+    exec(shards, names)
+    assert list(names["store"].shards) == ["one", "two"]
+    assert "two: not open" in repr(names["store"])
+    names["store"].close()
 
 
 def test_an_erasure_says_what_a_server_keeps(url):
