@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from typing import TypeAlias
+from types import TracebackType
+from typing import TypeVar
 
+from session_manager.adapters.opening import Storage
 from session_manager.aio.manager import AsyncSessionManager
 from session_manager.manager.manager import SessionManager
 
-__all__ = ["Managers", "Storage"]
+__all__ = ["Managers", "UsesManagers"]
 
-#: Where an adapter keeps its sessions.
-Storage: TypeAlias = "str | os.PathLike[str] | SessionManager | AsyncSessionManager"
+U = TypeVar("U", bound="UsesManagers")
 
 
 class Managers:
@@ -49,3 +49,33 @@ class Managers:
         if self._is_ours:
             await self.asynchronous.close()
             self.sync.close()
+
+
+class UsesManagers:
+    """A part of an adapter that uses the managers of a storage: a context manager of both kinds, which lets go of it at its end."""
+
+    _managers: Managers
+
+    def close(self) -> None:
+        """Let go of the storage, unless a manager was given. Idempotent."""
+        self._managers.close()
+
+    async def aclose(self) -> None:
+        """Do what `close` does, when the calls that run have ended."""
+        await self._managers.aclose()
+
+    def __enter__(self: U) -> U:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self: U) -> U:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langgraph.checkpoint.base import (
     BaseCheckpointSaver,
@@ -17,10 +16,11 @@ from langgraph.checkpoint.base import (
 )
 
 from session_manager.adapters.langgraph.checkpoints import config_of, metadata_of, step, task_writes, to_tuple
-from session_manager.adapters.langgraph.managers import Managers, Storage
+from session_manager.adapters.langgraph.managers import Managers, UsesManagers
 from session_manager.adapters.langgraph.pruning import beyond, of_runs, unneeded
 from session_manager.adapters.langgraph.thread import Name, Thread, Threads
 from session_manager.adapters.langgraph.versions import next_version
+from session_manager.adapters.opening import Storage
 from session_manager.arguments import check_int
 from session_manager.errors import ConflictError, SessionNotFoundError
 from session_manager.model.key import key_prefix
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LangGraphSaver"]
 
-S = TypeVar("S", bound="LangGraphSaver")
 
 #: Makes the items to add to a thread, as it is then.
 _Make: TypeAlias = Callable[[Thread], Sequence[Item]]
@@ -44,7 +43,7 @@ _Find: TypeAlias = Callable[[Thread], Sequence[int]]
 _ATTEMPTS = 100
 
 
-class LangGraphSaver(BaseCheckpointSaver[str]):
+class LangGraphSaver(UsesManagers, BaseCheckpointSaver[str]):
     """Keeps the checkpoints of LangGraph's threads, one session for each thread.
 
     When a call returns, what it wrote survives a crash and a power cut. A call that raises has written nothing, or says that
@@ -381,32 +380,6 @@ class LangGraphSaver(BaseCheckpointSaver[str]):
 
     def _key(self, config: RunnableConfig) -> str:
         return self._prefix + _thread_id(config)
-
-    # The storage
-
-    def close(self) -> None:
-        """Let go of the storage, unless a manager was given. Idempotent."""
-        self._managers.close()
-
-    async def aclose(self) -> None:
-        """Do what `close` does, in a thread."""
-        await self._managers.aclose()
-
-    def __enter__(self: S) -> S:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self: S) -> S:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
 
 def _thread_id(config: RunnableConfig) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from types import TracebackType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from langgraph.store.base import (
     BaseStore,
@@ -18,7 +17,7 @@ from langgraph.store.base import (
     validate_op_namespace,
 )
 
-from session_manager.adapters.langgraph.managers import Managers, Storage
+from session_manager.adapters.langgraph.managers import Managers, UsesManagers
 from session_manager.adapters.langgraph.memories import (
     found,
     item_of,
@@ -27,6 +26,7 @@ from session_manager.adapters.langgraph.memories import (
     namespaces,
     stored,
 )
+from session_manager.adapters.opening import Storage
 from session_manager.errors import CannotCommitTogetherError
 from session_manager.manager.together import Write
 from session_manager.model.key import join_key
@@ -36,12 +36,11 @@ from session_manager.stores.contract import SessionInfo
 
 __all__ = ["LangGraphStore"]
 
-S = TypeVar("S", bound="LangGraphStore")
 #: What sessions hold, by their keys: the metadata of each.
 _Held: TypeAlias = Mapping[str, Mapping[str, Any]]
 
 
-class LangGraphStore(BaseStore):
+class LangGraphStore(UsesManagers, BaseStore):
     """Keeps LangGraph's memories, one session for each namespace, and in it one entry of the metadata for each memory.
 
     When a call returns, what it wrote survives a crash and a power cut. Two processes may write to one namespace: of two that
@@ -149,30 +148,6 @@ class LangGraphStore(BaseStore):
         return [
             Write(key, items=items, removed=removed) for key, (items, removed) in changes.items() if items or removed
         ]
-
-    def close(self) -> None:
-        """Let go of the storage, unless a manager was given. Idempotent."""
-        self._managers.close()
-
-    async def aclose(self) -> None:
-        """Do what `close` does, when the calls that run have ended."""
-        await self._managers.aclose()
-
-    def __enter__(self: S) -> S:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self: S) -> S:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
 
 def _checked(ops: Iterable[Op]) -> list[Op]:
