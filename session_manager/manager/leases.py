@@ -83,8 +83,7 @@ class Leases(Resource):
         :raises ClosedError: after `close`.
         :raises StorageError: as `Store.take_lease` does.
         """
-        if self._is_closed:
-            raise ClosedError
+        self._check_open()
         fence = self._store.take_lease(key, self._owner, self._seconds)
         if fence is None:
             return False
@@ -92,7 +91,15 @@ class Leases(Resource):
         claim.fence = fence
         claim.watch(partial(self._end, key, fence))
         self._start()
+        if self._is_closed:  # since the store was asked: if `close` has not seen the lease, its thread may have ended
+            if self._held.pop((key, fence), None) is not None:
+                self._release(key, fence)
+            raise ClosedError
         return True
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise ClosedError
 
     def landed(self, key: str, claim: Claim) -> None:
         """Note that a commit has released the lease of a claim."""
@@ -137,14 +144,17 @@ class Leases(Resource):
     def _run(self) -> None:
         due = time.monotonic() + self._seconds / _RENEWALS
         while True:
-            ended = None
-            try:
-                ended = self._ended.get(timeout=max(due - time.monotonic(), 0.0))
-                if ended is None:
-                    return
-                self._release(*ended)
-            except queue.Empty:
+            ended, left = None, due - time.monotonic()
+            if left <= 0:  # leases are renewed in time, however many turns end
                 due = time.monotonic() + self._seconds / (_RENEWALS if self._renew() else _RETRIES)
+                continue
+            try:
+                ended = self._ended.get(timeout=left)
+            except queue.Empty:
+                continue
+            if ended is None:
+                return
+            self._release(*ended)
 
     def _renew(self) -> bool:
         """Renew all leases, and release those of claims that were dropped; say whether that worked."""

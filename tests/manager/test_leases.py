@@ -517,6 +517,54 @@ def test_a_manager_that_is_closed_takes_no_lease(two):
     assert is_free(one, "late")
 
 
+def test_a_lease_that_is_taken_while_its_manager_is_closed_is_released(ram):
+    """A worker that was stopped while its turns waited left a lease behind, and the chat waited for a minute."""
+    managers = []
+
+    class Closing(WrappedStore):
+        def take_lease(self, key, owner, seconds):
+            fence = super().take_lease(key, owner, seconds)
+            managers[0].close()
+            return fence
+
+    for others in ([], [KEY]):  # whether its thread runs already
+        store = Closing(ram.opened())
+        managers[:] = [SessionManager(store, lease=Lease())]
+        leases = managers[0]._leases
+        if others:
+            leases._start()
+        with pytest.raises(ClosedError):
+            say(managers[0], "late")
+        leases._thread.join(DEADLINE)
+        with SessionManager(ram.opened(), lease=Lease()) as other:
+            assert is_free(other)
+
+
+def test_leases_are_renewed_however_many_turns_end(ram):
+    """A release came first each time: so a long turn lost its lease while many short ones ended."""
+    renewed = threading.Event()
+
+    class Busy(WrappedStore):
+        """Each release has another turn end."""
+
+        def renew_leases(self, held, seconds):
+            super().renew_leases(held, seconds)
+            renewed.set()
+
+        def release_lease(self, key, fence):
+            super().release_lease(key, fence)
+            if not renewed.is_set():
+                m._leases._ended.put((key, fence))
+
+    with SessionManager(Busy(ram.opened()), lease=Lease(0.1)) as m:
+        with m.turn("long"):
+            with m.turn("short"):
+                pass
+            is_renewed = renewed.wait(2)
+            renewed.set()
+        assert is_renewed
+
+
 def test_a_manager_that_is_collected_ends_its_thread(ram):
     m = SessionManager(ram.opened(), lease=Lease())
     turn = m.turn(KEY)
