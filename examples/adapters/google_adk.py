@@ -1,7 +1,4 @@
-"""An agent of Google's ADK whose sessions survive a kill.
-
-python examples/adapters/google_adk.py 42 "What time is it?"
-"""
+"""An agent of Google's ADK whose sessions survive a kill: ``python examples/adapters/google_adk.py 42 "Hello!"``."""
 
 import asyncio
 import sys
@@ -27,4 +24,5 @@ async def answer(user: str, text: str, agent: LlmAgent, storage: str = "sqlite:c
 
 
 if __name__ == "__main__":
-    print(asyncio.run(answer(sys.argv[1], sys.argv[2], LlmAgent(name="c", model="gemini-2.5-flash", tools=[clock]))))
+    said = sys.argv[1:3] or ("42", "Hello!")
+    print(asyncio.run(answer(*said, LlmAgent(name="c", model="gemini-2.5-flash", tools=[clock]))))

@@ -27,4 +27,4 @@ async def answer(chat: str, text: str, storage: str = "log:chats") -> str:
 
 
 if __name__ == "__main__":
-    print(asyncio.run(answer(sys.argv[1], sys.argv[2])))
+    print(asyncio.run(answer(*sys.argv[1:] or ("42", "What time is it?"))))

@@ -21,6 +21,12 @@ def test_an_example_is_short(example):
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
+def test_an_example_needs_no_arguments(example):
+    """Without them it ended in an `IndexError`."""
+    assert not re.search(r"sys\.argv\[\d+\]", example.read_text())
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
 def test_an_example_starts(example, tmp_path):
     """Its directory is the first one that Python looks in: an example must not have the name of its framework."""
     for package in re.findall(r"^(?:from|import) ([\w.]+)", example.read_text(), flags=re.MULTILINE):
