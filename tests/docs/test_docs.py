@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import inspect
 import re
 import unicodedata
 from xml.etree import ElementTree as ET
@@ -88,6 +89,18 @@ def test_the_reference_names_every_public_name_and_call():
     calls = [name for name in vars(SessionManager) if not name.startswith("_")]
     public = [*session_manager.__all__, *session_manager.testing.__all__, *calls]
     missing = [name for name in public if not re.search(rf"\b{name}\b", reference)]
+    assert missing == []
+
+
+def test_the_reference_names_every_argument_of_a_call():
+    """Its line for the constructor lacked `rules`."""
+    rows = (ROOT / "docs" / "api.md").read_text().splitlines()
+    calls = {"SessionManager": SessionManager}
+    calls |= {name: call for name, call in vars(SessionManager).items() if not name.startswith("_") and callable(call)}
+    missing = []
+    for name, call in calls.items():
+        row = next(row for row in rows if re.match(rf"(\| |## )`{name}\(", row))
+        missing += [(name, one) for one in inspect.signature(call).parameters if one != "self" and one not in row]
     assert missing == []
 
 
