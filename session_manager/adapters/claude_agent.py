@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
+from session_manager.adapters.attempts import ATTEMPTS, retried
 from session_manager.adapters.opening import Storage, UsesStorage, missing
-from session_manager.errors import ConflictError
 from session_manager.model.key import join_key, key_prefix, quote_part, split_key, unquote_part
 from session_manager.model.message import Item
 from session_manager.model.session import Session
@@ -63,20 +63,19 @@ class ClaudeSessionStore(UsesStorage):
         :raises InvalidKeyError: if the parts of the key are too long together, or no text that JSON can hold.
         :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
         :raises SaveError: if they could not be saved; nothing has changed.
+        :raises ConflictError: if other writers are in the way each time, or an unsaved change of yours is; nothing has changed.
         """
         name = _key(key)
         items = [Item(cast("Mapping[str, object]", entry), ref=entry.get("uuid") or None) for entry in entries]
-        while items:
+        for attempt in range(ATTEMPTS if items else 0):
             session = await self._manager.get(name)
-            try:
+            with retried(attempt):  # another task or process has added entries since
                 async with self._manager.turn(name, expected=None if session is None else session.version) as turn:
                     new = await self._absent(name, items)
                     turn.add(*new)
                     if new and key.get("subpath") is None:
                         await turn.set_metadata({_SUMMARY: _folded(session, key, [item.to_dict() for item in new])})
-            except ConflictError:  # another task or process has added entries since
-                continue
-            return
+                return
 
     async def _absent(self, name: str, items: list[Item]) -> list[Item]:
         """Return the items that are not there, each once. One without a ref is another one each time."""

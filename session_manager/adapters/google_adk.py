@@ -66,11 +66,11 @@ class AdkSessionService(UsesStorage, BaseSessionService):
         """Create a session, durably.
 
         :param state: JSON values, or what pydantic makes JSON of.
-        :param session_id: its id; a random one by default.
+        :param session_id: its id; a random one by default, and in place of an empty one.
         :raises AlreadyExistsError: if there is such a session.
         :raises SaveError: if it could not be saved.
         """
-        new_id = random_id() if session_id is None else session_id
+        new_id = session_id or random_id()
         scopes = _scopes(to_jsonable_python(state or {}))
         owner = {"app": app_name, "user": user_id, "id": new_id}
         key = self._key(app_name, user_id, new_id)

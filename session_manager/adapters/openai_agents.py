@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from session_manager.adapters.attempts import ATTEMPTS, retried
 from session_manager.adapters.opening import Storage, UsesStorage, missing
 from session_manager.errors import ConflictError
 from session_manager.model.key import check_key
@@ -83,19 +84,19 @@ class OpenAIAgentsSession(UsesStorage):
         """Remove the newest item, durably, and return it; `None` if there is none. Of several callers each gets another one.
 
         :raises SaveError: if it could not be saved; the item is still there.
+        :raises ConflictError: if other writers are in the way each time, or an unsaved change of yours is; the item is still there.
         """
-        while True:
-            try:
+        for attempt in range(ATTEMPTS):
+            with retried(attempt):  # another process has removed it
                 async with self._manager.turn(self.session_id, keep=False) as turn:
                     newest = await self._manager.get_history(self.session_id, limit=1)
                     where = newest[0].position if newest else None
                     removed = None if where is None else await turn.remove(where)
-            except ConflictError:  # another process has removed it
-                continue
-            if where is None:
-                return None
-            if removed is not None and turn.applied:
-                return _item(removed)
+                if where is None:
+                    return None
+                if removed is not None and turn.applied:
+                    return _item(removed)
+        raise ConflictError(self.session_id, None, None, "other writers remove the newest item all the time")
 
     async def clear_session(self) -> None:
         """Delete the conversation, durably: items, summary, archive and metadata.

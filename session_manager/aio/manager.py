@@ -45,7 +45,7 @@ from session_manager.model.times import Clock, utc_now
 from session_manager.resource import Resource
 from session_manager.stores.contract import Finding, SessionInfo, Store
 from session_manager.stores.order import Order
-from session_manager.stores.urls import place_of
+from session_manager.stores.urls import anchored, place_of
 
 __all__ = ["OPTIONS", "AsyncManagerOptions", "AsyncSessionManager", "AsyncSummarizer", "Listing"]
 
@@ -116,7 +116,9 @@ class AsyncSessionManager(Resource):
     failed, like any other. A call that is cancelled while it waits for its turn has not happened. Only `close` happens in
     any case.
 
-    The storage is opened by ``async with``, or by the first call. Tasks of several event loops may use it at once, and so may
+    The storage is opened by ``async with``, or by the first call. A relative path starts at the working directory in which you make
+    the manager.
+    Tasks of several event loops may use it at once, and so may
     threads, by the `SessionManager` that it wraps.
 
     :param storage: like all other arguments but `threads`, as for `SessionManager`. Arguments are checked at once. Errors of the
@@ -174,7 +176,7 @@ class AsyncSessionManager(Resource):
         )
         self._open: Callable[[], SessionManager] = partial(
             SessionManager,
-            "memory:" if storage is None or storage == "" else storage,
+            _anchored(storage),
             clock=clock,
             random_id=random_id,
             max_message_bytes=max_message_bytes,
@@ -224,7 +226,7 @@ class AsyncSessionManager(Resource):
         given = cast("ManagerOptions", {name: value for name, value in options.items() if name != "threads"})
         check_options(storage, **{**keyword_defaults(SessionManager.shared), **given})
         self = cls()
-        self._open = partial(SessionManager.shared, storage, **given)
+        self._open = partial(SessionManager.shared, anchored(storage), **given)
         self._crew = Crew.joined(place_of(storage).name, self, threads)
         self._workers = self._crew.workers
         return self
@@ -716,3 +718,10 @@ class AsyncSessionManager(Resource):
 
 def _is_async(function: Callable[..., object]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def _anchored(storage: str | os.PathLike[str] | Store | None) -> str | os.PathLike[str] | Store:
+    """Return what to open later: a relative path is meant from where the program is now."""
+    if storage is None or storage == "":
+        return "memory:"
+    return storage if isinstance(storage, Store) else anchored(storage)

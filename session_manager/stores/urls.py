@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 from session_manager.arguments import check_bool, check_path, expanded
@@ -21,7 +22,7 @@ from session_manager.stores.files.kinds import (
     sessions_in,
 )
 
-__all__ = ["Place", "open_store", "parts_of", "place_of", "settled_scheme"]
+__all__ = ["Place", "anchored", "open_store", "parts_of", "place_of", "settled_scheme"]
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):(.*)\Z", re.DOTALL)
 _DATABASE = (".db", ".sqlite", ".sqlite3")
@@ -117,6 +118,25 @@ def place_of(url: str | os.PathLike[str]) -> Place:
         return Place(os.path.realpath(path), scheme)
     name = str(url)
     return Place(text if scheme == "memory" else f"{scheme}:{name.partition(':')[2]}", scheme)
+
+
+def anchored(url: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """Return a URL or path that names the same storage whatever the working directory is when it is opened.
+
+    Symbolic links are not followed yet. What cannot be opened is returned as it is: the opening tells why.
+
+    :raises TypeError: if it is of another type.
+    """
+    try:
+        text, scheme, path = parts_of(url)
+        if scheme not in ("", *_PATHS) or (isinstance(url, str) and text in _WORDS):
+            return url
+        full = os.path.join(os.getcwd(), path)  # links and `..` are left to the opening
+    except (InvalidStorageError, OSError):
+        return url
+    if not scheme:
+        return full if isinstance(url, str) else Path(full)
+    return f"{scheme}:{full}"
 
 
 def settled_scheme(url: str | os.PathLike[str], *, read_only: bool) -> str:

@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from session_manager import AsyncSessionManager, Item, SaveFailedError, SessionManager
+from session_manager import AsyncSessionManager, ConflictError, Item, SaveFailedError, SessionManager
 from session_manager.stores.memory import MemoryStore
 from session_manager.testing import AdapterContract, FaultyStore
 
@@ -19,6 +19,7 @@ from claude_agent_sdk.testing import run_session_store_conformance
 from examples.adapters import claude_agent as example
 from session_manager.adapters.claude_agent import ClaudeSessionStore
 from tests.support import adapted_claude_agent as driven
+from tests.support.managers import put_in_conflict
 
 
 class TestClaudeAgent(AdapterContract):
@@ -153,6 +154,23 @@ def test_a_summary_has_the_entries_of_all_writers(tmp_path):
                 assert len(await store.load(KEY)) == len(fields)
 
     finish(run())
+
+
+def test_a_conflict_that_stays_is_raised(tmp_path):
+    """No try of an append gets over an unsaved edit of the program's own that another process has made impossible."""
+    url = f"sqlite:{tmp_path / 'chats.db'}"
+    manager = SessionManager(url)
+
+    async def run():
+        store = ClaudeSessionStore(manager)
+        await store.append(KEY, [entry("one")])
+        put_in_conflict(url, manager, next(iter(manager)))
+        with pytest.raises(ConflictError):
+            await asyncio.wait_for(store.append(KEY, [entry("two")]), 10)
+        assert len(await store.load(KEY)) == 1
+
+    finish(run())
+    manager.close(save=False)
 
 
 def test_the_sdk_lists_reads_names_tags_and_forks(url, tmp_path):

@@ -80,6 +80,18 @@ def test_events_come_back_exactly(url):
     finish(run())
 
 
+def test_an_empty_id_is_none_and_each_session_gets_its_own(url):
+    """As with ADK's own services in RAM and on SQLite."""
+
+    async def run():
+        async with AdkSessionService(url) as service:
+            made = [await service.create_session(**scoped(name)) for name in ("", None, "")]
+            assert len({one.id for one in made}) == 3
+            assert "" not in {one.id for one in made}
+
+    finish(run())
+
+
 def test_state_is_kept_by_whose_it_is(url):
     """Of the app, the user and the session; what is temporary is in the session that runs, and nowhere else."""
     at = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)

@@ -9,6 +9,7 @@ import pytest
 
 from session_manager import (
     AsyncSessionManager,
+    ConflictError,
     InvalidKeyError,
     InvalidMessageError,
     Item,
@@ -28,6 +29,7 @@ from benchmarks.adapters import openai_agents as benchmark
 from examples.adapters import openai_agents as example
 from session_manager.adapters.openai_agents import OpenAIAgentsSession
 from tests.support import adapted_openai_agents as driven
+from tests.support.managers import put_in_conflict
 
 
 class TestOpenAIAgents(AdapterContract):
@@ -155,6 +157,24 @@ def test_two_managers_of_a_database_pop_each_item_once(tmp_path):
             assert sorted(item["content"] for item in popped if item) == [str(number) for number in range(10)]
 
     finish(run())
+
+
+def test_a_conflict_that_stays_is_raised(tmp_path):
+    """No try of a call gets over an unsaved edit of the program's own that another process has made impossible."""
+    url = f"sqlite:{tmp_path / 'chats.db'}"
+    manager = SessionManager(url)
+
+    async def run():
+        session = OpenAIAgentsSession("chat", manager)
+        await session.add_items(user("one", "two"))
+        put_in_conflict(url, manager, "chat")
+        for call in (session.pop_item, lambda: session.add_items(user("three"))):
+            with pytest.raises(ConflictError):
+                await asyncio.wait_for(call(), 10)
+        assert await session.get_items() == [{"said": "mine"}, *user("two")]
+
+    finish(run())
+    manager.close(save=False)
 
 
 def test_a_failed_pop_has_done_nothing():

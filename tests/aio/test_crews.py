@@ -7,6 +7,7 @@ import gc
 import os
 import threading
 import time
+from pathlib import Path
 
 import anyio
 import pytest
@@ -34,6 +35,25 @@ def until_two_want_it(m):
     while len(m._turn_locks.claims._alive(KEY)) < 2:
         assert time.monotonic() < end
         time.sleep(0.001)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "alone"])
+@pytest.mark.parametrize("scheme", ["log:", "sqlite:", ""])
+async def test_a_relative_path_starts_where_the_manager_was_made(shared, scheme, tmp_path, monkeypatch):
+    """The first call opens the storage. A program may have gone to another directory by then, such as a daemon."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    (before / "inside").mkdir(parents=True, mode=0o700)
+    after.mkdir()
+    monkeypatch.chdir(before)
+    path = "inside/../chats" if scheme else Path("chats")
+    make = AsyncSessionManager.shared if shared else AsyncSessionManager
+    m = make(f"{scheme}{path}" if scheme else path)
+    monkeypatch.chdir(after)
+    await m.add_message(KEY, "user", "hi")
+    await m.close()
+    assert list(after.iterdir()) == []
+    assert (before / "chats").exists()
 
 
 @pytest.mark.anyio

@@ -15,6 +15,7 @@ from langgraph.checkpoint.base import (
     get_checkpoint_id,
 )
 
+from session_manager.adapters.attempts import ATTEMPTS, retried
 from session_manager.adapters.langgraph.checkpoints import config_of, metadata_of, step, task_writes, to_tuple
 from session_manager.adapters.langgraph.managers import Managers, UsesManagers
 from session_manager.adapters.langgraph.pruning import beyond, of_runs, unneeded
@@ -22,7 +23,7 @@ from session_manager.adapters.langgraph.thread import Name, Thread, Threads
 from session_manager.adapters.langgraph.versions import next_version
 from session_manager.adapters.opening import Storage
 from session_manager.arguments import check_int
-from session_manager.errors import ConflictError, SessionNotFoundError
+from session_manager.errors import SessionNotFoundError
 from session_manager.model.key import key_prefix
 from session_manager.model.message import Item, Message
 from session_manager.model.session import Session
@@ -38,9 +39,6 @@ __all__ = ["LangGraphSaver"]
 _Make: TypeAlias = Callable[[Thread], Sequence[Item]]
 #: Finds the positions of items to remove from a thread, as it is then.
 _Find: TypeAlias = Callable[[Thread], Sequence[int]]
-
-#: How often a removal is tried again, if other writers come between.
-_ATTEMPTS = 100
 
 
 class LangGraphSaver(UsesManagers, BaseCheckpointSaver[str]):
@@ -352,12 +350,12 @@ class LangGraphSaver(UsesManagers, BaseCheckpointSaver[str]):
 
     def _remove(self, key: str, find: _Find) -> None:
         """Remove items of a thread, in one commit, from the version in which they are not needed."""
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             session = self._sync.get(key)
             positions = find(self._threads.of(session))
             if session is None or not positions:
                 return
-            with _retried(attempt):
+            with retried(attempt):
                 with self._sync.turn(key, expected=session.version) as turn:
                     for position in positions:
                         turn.remove(position)
@@ -365,12 +363,12 @@ class LangGraphSaver(UsesManagers, BaseCheckpointSaver[str]):
 
     async def _aremove(self, key: str, find: _Find) -> None:
         """Do what `_remove` does."""
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             session = await self._managers.asynchronous.get(key)
             positions = find(self._threads.of(session))
             if session is None or not positions:
                 return
-            with _retried(attempt):
+            with retried(attempt):
                 async with self._managers.asynchronous.turn(key, expected=session.version) as turn:
                     for position in positions:
                         await turn.remove(position)
@@ -400,13 +398,3 @@ def _check_strategy(strategy: str, keep: int) -> None:
     if strategy not in ("keep_latest", "delete"):
         raise ValueError(f'strategy must be "keep_latest" or "delete", not {strategy[:40]!a}')
     check_int(keep, "keep", least=1)
-
-
-@contextlib.contextmanager
-def _retried(attempt: int) -> Iterator[None]:
-    """Have a conflict tried again, unless that was the last attempt."""
-    try:
-        yield
-    except ConflictError:
-        if attempt == _ATTEMPTS - 1:
-            raise
