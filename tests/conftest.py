@@ -37,6 +37,8 @@ gc.set_threshold(20_000, 20, 50)
 
 #: For type checkers, not for running.
 collect_ignore = ["typing"]
+#: They import frameworks, which need not be there, and have no doctests.
+collect_ignore_glob = ["support/adapted_*.py"]
 
 settings.register_profile("quick", deadline=None, max_examples=QUICK, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("many", parent=settings.get_profile("quick"), max_examples=150)
