@@ -75,7 +75,11 @@ _SHOWN_BITS = 128
 _PLAIN = (str, bytes, float, bool, type(None))
 
 
-_SERVER_URL = re.compile(r"(postgres(?:ql)?:)(.*)", re.DOTALL | re.IGNORECASE)
+#: Also URLs that name no storage, such as those of another library for the same server.
+_SERVER_URL = re.compile(
+    r"(postgres(?:ql)?(?:\+\w+)?:|(?!snapshot:|log:|sqlite:|memory:)[a-z][a-z0-9+.-]+:(?=//))(.*)",
+    re.DOTALL | re.IGNORECASE,
+)
 
 
 def without_password(storage: str) -> str:
@@ -83,6 +87,8 @@ def without_password(storage: str) -> str:
 
     >>> without_password("postgresql://bot:secret@db.internal/chats?sslmode=require")
     'postgresql://db.internal/chats'
+    >>> without_password("mysql://bot:secret@db.internal/chats")
+    'mysql://db.internal/chats'
     """
     match = _SERVER_URL.match(storage)
     if match is None:

@@ -24,7 +24,7 @@ from session_manager.stores.files.kinds import (
 
 __all__ = ["Place", "anchored", "open_store", "parts_of", "place_of", "settled_scheme"]
 
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):(.*)\Z", re.DOTALL)
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+|[A-Za-z][A-Za-z0-9+.-]+(?=://)):(.*)\Z", re.DOTALL)
 _DATABASE = (".db", ".sqlite", ".sqlite3")
 _PATHS = ("snapshot", "log", "sqlite")
 _SERVERS = ("postgresql", "postgres")
@@ -41,8 +41,8 @@ def open_store(url: str | os.PathLike[str], *, read_only: bool = False) -> Store
 
     ``"memory:"`` keeps sessions in RAM. ``"snapshot:PATH"`` keeps them as JSON files in a directory, and ``"log:PATH"`` as
     append-only logs. ``"sqlite:PATH"`` keeps them in a SQLite database, which several processes may write to,
-    ``"postgresql://USER@HOST/DATABASE"`` in the schema ``session_manager`` of a PostgreSQL database, which several machines
-    may write to (`session_manager.stores.postgres.PostgresStore` has more options). A bare path
+    ``"postgresql://USER@HOST/DATABASE"`` in the schema ``session_manager`` of a PostgreSQL database, or in another one by ``?schema=NAME``.
+    Several machines may write to it (`session_manager.stores.postgres.PostgresStore` has more options). A bare path
     opens the existing store, recognized by its content, or creates a directory of snapshots. A storage is refused if the
     store would not show its sessions: a directory of another kind, or of two kinds. Under a bare path, a directory with a
     database or with nothing but archives is refused as well.
@@ -83,8 +83,9 @@ def parts_of(url: str | os.PathLike[str]) -> tuple[str, str, str]:
     if scheme == "memory":
         return text, scheme, path
     if scheme not in ("", *_PATHS):
+        hint = "; for a PostgreSQL server write postgresql://" if scheme.lower().startswith("postgres") else ""
         raise InvalidStorageError(
-            text, "there is no such store: memory:, snapshot:PATH, log:PATH, sqlite:PATH and postgresql: are"
+            text, f"there is no such store: memory:, snapshot:PATH, log:PATH, sqlite:PATH and postgresql: are{hint}"
         )
     if not path:
         raise InvalidStorageError(text, f"needs a path, such as {scheme}:chats")

@@ -273,6 +273,8 @@ REFUSED = {
     "telegram:42": NO_SUCH_STORE,
     "mysql://host/db": NO_SUCH_STORE,
     "http://host": NO_SUCH_STORE,
+    "postgresql+psycopg://host/db": f"{NO_SUCH_STORE}; for a PostgreSQL server write postgresql://",
+    "POSTGRESQL://host/db": f"{NO_SUCH_STORE}; for a PostgreSQL server write postgresql://",
     "a\0b": "must be a path, or a URL such as snapshot:PATH",
     "snapshot:a\0b": "must be a path, or a URL such as snapshot:PATH",
     # New paths with the name of a database

@@ -21,7 +21,7 @@ from session_manager.resource import Resource
 from session_manager.stores.postgres.failures import reason_of, storage_error
 from session_manager.stores.postgres.handle import Handle, Statement
 
-__all__ = ["Connect", "Connection", "Connections", "Limits", "Pool", "connecting_to", "place_of"]
+__all__ = ["Connect", "Connection", "Connections", "Limits", "Pool", "connecting_to", "place_of", "split_schema"]
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 #: Opens a connection.
@@ -69,6 +69,21 @@ class Limits:
     durable: bool
     #: Whether nothing is written.
     read_only: bool
+
+
+def split_schema(url: str) -> tuple[str, str | None]:
+    """Return a URL without its parameter ``schema``, which libpq does not know, and the schema; `None` if it names none.
+
+    >>> split_schema("postgresql://db.internal/chats?sslmode=require&schema=bot")
+    ('postgresql://db.internal/chats?sslmode=require', 'bot')
+    """
+    start, _, query = url.rpartition("?")
+    if not start.startswith(("postgresql://", "postgres://")) or "@" in query:  # a password, which has a ? in it
+        return url, None
+    parts = query.split("&")
+    named = [part for part in parts if part.startswith("schema=")]
+    rest = "&".join(part for part in parts if part not in named)
+    return (f"{start}?{rest}" if rest else start), named[-1].partition("=")[2] if named else None
 
 
 def place_of(url: str) -> str:

@@ -18,6 +18,7 @@ from session_manager.arguments import check_bool, check_callable, check_seconds,
 from session_manager.errors import (
     ConflictError,
     CorruptSessionError,
+    InvalidStorageError,
     ReadOnlyError,
     StorageError,
     raise_alone,
@@ -32,7 +33,15 @@ from session_manager.stores.descriptions import Quarantined
 from session_manager.stores.erasure import Erasure
 from session_manager.stores.order import Order
 from session_manager.stores.postgres.commits import Prepared
-from session_manager.stores.postgres.connecting import Connect, Connections, Limits, Pool, connecting_to, place_of
+from session_manager.stores.postgres.connecting import (
+    Connect,
+    Connections,
+    Limits,
+    Pool,
+    connecting_to,
+    place_of,
+    split_schema,
+)
 from session_manager.stores.postgres.failures import is_lost, storage_error
 from session_manager.stores.postgres.handle import Handle
 from session_manager.stores.postgres.leases import forget_leases, release, renew, take
@@ -71,7 +80,7 @@ _log = logging.getLogger("session_manager")
 
 T = TypeVar("T")
 
-_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_SCHEMA, _PLAIN = re.compile(r"[a-z_][a-z0-9_]{0,62}"), "1 to 63 of a to z, 0 to 9 and _, without a digit at its start"
 #: So many connections of a row are tried for a call that only reads: one that has died unnoticed costs no error.
 _TRIES = 2
 _LONGEST = 2_000_000.0
@@ -92,9 +101,9 @@ class PostgresStore(Store):
 
     :param url: ``postgresql://USER:PASSWORD@HOST:PORT/DATABASE``, or any other connection string of libpq, with all of its
         parameters, such as ``sslmode``, ``tcp_user_timeout`` and ``target_session_attrs``. It says where the store is, also if
-        `connect` or `pool` is given.
+        `connect` or `pool` is given. A URL may name the schema: ``?schema=bot``.
     :param schema: the schema of the tables: lower-case letters, digits and ``_``. Created, if it is missing, and brought up to
-        date, if it is older.
+        date, if it is older. `None`: that of the URL, or ``session_manager``.
     :param read_only: only read it; it must exist. Calls that would write raise `ReadOnlyError`.
     :param exclusive: no other process writes to it. Sessions in RAM are then not compared with the server at each read.
         Writes are still refused over a version that they are not based on.
@@ -109,7 +118,7 @@ class PostgresStore(Store):
     :param pool: lends connections instead, such as a `psycopg_pool.ConnectionPool`, which stays open when the store is closed.
         Timeouts are those that you have given it.
     :raises TypeError: if an argument is of another type; like every error, before anything is created.
-    :raises ValueError: if a number of seconds, or the name of the schema, is out of range.
+    :raises ValueError: if a number of seconds, or the name of the schema, is out of range, or the URL names another schema.
     :raises InvalidStorageError: if `url` is no connection string, or the schema holds tables of something else.
     :raises UnsupportedFormatError: if a newer version wrote it.
     :raises StorageError: if the server cannot be reached, or may lose commits.
@@ -125,7 +134,7 @@ class PostgresStore(Store):
         self,
         url: str,
         *,
-        schema: str = "session_manager",
+        schema: str | None = None,
         read_only: bool = False,
         exclusive: bool = False,
         search: bool = True,
@@ -137,9 +146,15 @@ class PostgresStore(Store):
         pool: Pool | None = None,
     ) -> None:
         check_type(url, (str,), "url must be a str")
+        url, named = split_schema(url)
+        if named is not None and not _SCHEMA.fullmatch(named):
+            raise InvalidStorageError("postgresql:", f"needs a schema of {_PLAIN}")
+        schema = schema if schema is not None else named or "session_manager"
         check_type(schema, (str,), "schema must be a str")
         if not _SCHEMA.fullmatch(schema):
-            raise ValueError("schema must be 1 to 63 of a to z, 0 to 9 and _, and begin with no digit")
+            raise ValueError(f"schema must be {_PLAIN}")
+        if named not in (None, schema):
+            raise ValueError(f"the URL names the schema {named}, and schema= another one")
         for value, name in ((read_only, "read_only"), (exclusive, "exclusive"), (search, "search")):
             check_bool(value, name)
         for value, name in ((durable, "durable"), (pooled, "pooled")):

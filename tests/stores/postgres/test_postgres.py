@@ -29,7 +29,9 @@ from session_manager import (
 from session_manager.model.changes import Append, Clear, Edit, Truncate
 from session_manager.model.times import utc_now
 from session_manager.stores.contract import MAX_TOKENS, Commit
+from session_manager.stores.postgres.connecting import split_schema
 from session_manager.stores.postgres.handle import Handle
+from session_manager.stores.postgres.store import PostgresStore
 from tests.support.postgres import needs_driver
 from tests.support.small_sessions import AT, message, session_of
 from tests.support.sqlite_saves import commit_of, write, write_new
@@ -94,12 +96,43 @@ def test_no_error_shows_a_password(place, change):
         f"postgresql://u:pw@{SECRET}@h/d",
         f"postgresql://u:{SECRET}@h:not-a-port{SECRET}/d",
         f"postgresql://h/d?{SECRET}={SECRET}",
+        f"postgresql+psycopg://u:{SECRET}@h/d",
+        f"POSTGRESQL://u:{SECRET}@h/d",
+        f"mysql://u:{SECRET}@h/d",
     ],
 )
 def test_an_invalid_url_is_refused_and_not_shown(url):
     with pytest.raises(InvalidStorageError) as raised:
         open_store(url)
     assert SECRET not in repr(raised.value) + str(raised.value) + repr(raised.value.__context__)
+
+
+@pytest.mark.parametrize("given", ["?schema={}", "?application_name=bot&schema={}&connect_timeout=5"])
+def test_a_url_may_name_the_schema(place, given):
+    """Without it no command and no operation could reach the sessions of a store with a schema of its own."""
+    url = place.url + given.format(place.schema)
+    with closing(place.open()) as store:
+        write_new(store)
+    with closing(open_store(url, read_only=True)) as store:
+        assert list(store.keys()) == ["k"]
+        assert store.server.endswith(f"schema {place.schema}")
+    with SessionManager.shared(url) as m:
+        assert "k" in m
+    with closing(PostgresStore(url, schema=place.schema)) as store:
+        assert list(store.keys()) == ["k"]
+    with pytest.raises(ValueError, match="another one"):
+        PostgresStore(url, schema="session_manager")
+
+
+@pytest.mark.parametrize("schema", ["", "A", "a-b", "a%22b", "1a"])
+def test_a_url_with_a_schema_of_another_kind_is_refused(place, schema):
+    with pytest.raises(InvalidStorageError, match="needs a schema"):
+        open_store(f"{place.url}?schema={schema}")
+
+
+def test_a_question_mark_in_a_password_begins_no_parameters():
+    url = f"postgresql://u:{SECRET}?schema=x@h/d"
+    assert split_schema(url) == (url, None)
 
 
 @pytest.mark.parametrize("schema", ["", "A", "a-b", 'a"b', "1a", "a" * 64, "a;drop"])
