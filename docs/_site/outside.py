@@ -37,7 +37,8 @@ LANGUAGES = {".py": "python", ".cfg": "ini", ".yml": "yaml", ".toml": "toml"}
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put the decisions, and the pages of the repository itself, into the navigation."""
-    config.nav.append({"Decisions": [_DECISIONS, *(f"adr/{name}" for name in _decisions())]})
+    (section,) = (pages for group in config.nav for title, pages in group.items() if title == "How it works")
+    section.append({"Decisions": [_DECISIONS, *(f"adr/{name}" for name in _decisions())]})  # folded, for it is long
     config.nav.append({"Project": [{title: _page_of(name)} for title, name in PROJECT.items()]})
     return config
 
