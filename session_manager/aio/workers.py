@@ -108,13 +108,12 @@ class Threads(Resource):
         if not keys:
             return await self._run(function)
         locks = self._locks()
-        lock = locks.setdefault(keys[0], anyio.Lock(fast_acquire=True))
-        try:
-            async with lock:
-                return await self.run_for(keys[1:], function)
-        finally:
-            if not lock.locked():
-                locks.pop(keys[0], None)
+        async with contextlib.AsyncExitStack() as stack:
+            for key in keys:
+                lock = locks.setdefault(key, anyio.Lock(fast_acquire=True))
+                stack.callback(_forget_free, locks, key, lock)
+                await stack.enter_async_context(lock)
+            return await self._run(function)
 
     def _locks(self) -> dict[str, anyio.Lock]:
         """Return the locks of the sessions that the tasks of this loop call for."""
@@ -181,6 +180,12 @@ async def _ended(future: Future[R], signal: Signal) -> None:
         await anyio.lowlevel.checkpoint_if_cancelled()
     except anyio.get_cancelled_exc_class() as error:
         raise error from future.exception()
+
+
+def _forget_free(locks: dict[str, anyio.Lock], key: str, lock: anyio.Lock) -> None:
+    """Forget the lock of a session, if no task holds it."""
+    if not lock.locked():
+        locks.pop(key, None)
 
 
 async def in_a_thread_of_its_own(function: Callable[[], R]) -> R:

@@ -58,7 +58,7 @@ from session_manager.manager.retention import Retention, checked_expiry
 from session_manager.manager.saving import Saving
 from session_manager.manager.sharing import Share, joined
 from session_manager.manager.summaries import Summaries, Summarized, Summarizer, SummaryPolicy
-from session_manager.manager.together import Plan, Together, Write
+from session_manager.manager.together import MOST, Plan, Together, Write
 from session_manager.manager.turn import Turn, TurnOptions
 from session_manager.manager.turn_locks import TurnLocks
 from session_manager.manager.validation import Incoming
@@ -889,9 +889,9 @@ class SessionManager(Resource):
         unsaved of these sessions is saved, too. A conflict with another writer is resolved as for `save`, and all is tried again.
         Readers in this process may see the changes while they are written. It does not wait for turns.
 
-        :param writes: a `Write` for each session, each of another key.
+        :param writes: a `Write` for each session, each of another key; at most 2,000.
         :returns: the sessions as they were saved, in this order.
-        :raises TypeError, ValueError: if they are something else, or two have one key.
+        :raises TypeError, ValueError: if they are something else, too many, or two have one key.
         :raises InvalidMessageError: with the place of what is not JSON. Nothing has changed, as after every error but the last.
         :raises CannotCommitTogetherError: if the storage cannot do it.
         :raises ConflictError: if a session has another version than is expected, or an unsaved change of another call is in conflict.
@@ -901,7 +901,10 @@ class SessionManager(Resource):
             did not happen, it is taken back in all of them.
         """
         self._residents.check_writable()
-        plans = [self._planned(one) for one in several(writes, "writes", "Writes")]
+        given = several(writes, "writes", "Writes")
+        if len(given) > MOST:
+            raise ValueError(f"writes must be {MOST:,} at most, not {len(given):,}")
+        plans = [self._planned(one) for one in given]
         if len({plan.key for plan in plans}) < len(plans):
             raise ValueError("writes must be of different sessions: two have one key")
         return self._together.commit(plans) if plans else []

@@ -36,7 +36,13 @@ from session_manager.model.session import ANY, Anything, Session, Version
 from session_manager.resource import Resource
 from session_manager.stores.commits import Commit, Joint
 
-__all__ = ["Plan", "Together", "Write"]
+__all__ = ["MOST", "Plan", "Together", "Write"]
+
+
+#: How many sessions a call may write: each eight of their locks are a level of the interpreter's stack, which has a thousand.
+MOST = 2000
+#: How many locks a level takes.
+_AT_ONCE = 8
 
 
 def _none() -> Mapping[str, Any]:
@@ -141,7 +147,11 @@ class Together(Resource):
     def _locked(
         self, plans: Sequence[Plan], looks: Mapping[str, Resolving], locks: list[threading.RLock]
     ) -> list[Session] | ConflictError | None:
-        """Take the keyed locks of the sessions, one in each call of itself, and try: see `_attempt`."""
+        """Take the keyed locks of the sessions, up to eight in each call of itself, and try: see `_attempt`."""
+        if len(locks) >= _AT_ONCE:
+            a, b, c, d, e, f, g, h = locks[:_AT_ONCE]
+            with a, b, c, d, e, f, g, h:
+                return self._locked(plans, looks, locks[_AT_ONCE:])
         if locks:
             with locks[0]:
                 return self._locked(plans, looks, locks[1:])

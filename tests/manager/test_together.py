@@ -25,6 +25,7 @@ from session_manager import (
     Write,
 )
 from session_manager.manager.events import Saved
+from session_manager.manager.together import MOST
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.sharded import ShardedStore, shard_of
 from session_manager.stores.sqlite import SQLiteStore
@@ -94,6 +95,17 @@ def test_all_of_it_is_durable_when_it_returns(store):
         "chat": (["hi"] * 3, {"turns": 1}),
         "user": ([], {"name": "Ada"}),
     }
+
+
+def test_as_many_sessions_as_it_says(store):
+    """Their locks do not use up the interpreter's stack, and too many are refused at the call."""
+    writes = [Write(f"chat:{number}", items={"n": number}) for number in range(MOST + 1)]
+    with SessionManager(store) as m:
+        with pytest.raises(ValueError, match=f"writes must be {MOST:,} at most"):
+            m.commit_together(writes)
+        assert len(m) == 0
+        assert len(m.commit_together(writes[:-1])) == MOST
+        assert len(m) == MOST
 
 
 def test_in_ram_only_it_works_as_well():
@@ -401,6 +413,7 @@ async def test_the_async_call_does_the_same(tmp_path):
         with pytest.raises(TypeError, match="Write values"):
             await m.commit_together([3])
         assert await m.commit_together([]) == []
+        assert len(await m.commit_together([Write(f"chat:{number}") for number in range(MOST)])) == MOST
 
 
 WORKER = """
