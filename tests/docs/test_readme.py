@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from configparser import ConfigParser
 
 import pytest
 
 from benchmarks.promises.bots import BOTS
 from benchmarks.promises.situations import SITUATIONS, examine
-from session_manager import SessionManager
 from tests.support.command import run
 from tests.support.places import ROOT
 
@@ -29,14 +31,16 @@ def test_the_readmes_code_is_the_quickstart_and_runs_twice(tmp_path, monkeypatch
     assert len(first) == 3
 
 
-def test_the_readmes_command_shows_a_list(tmp_path, monkeypatch):
+def test_the_readmes_commands_show_what_its_program_wrote(tmp_path, monkeypatch):
+    """They named a storage that a reader did not have, and a command that a virtual environment hides."""
     monkeypatch.chdir(tmp_path)
-    with SessionManager("log:chats") as manager, manager.turn("telegram:42") as turn:
-        turn.add_message("user", "Hello!")
-    lines = re.findall(r"^session-manager (.*)$", README, re.MULTILINE)
-    assert lines
+    section = README.partition("## Look at it")[2].partition("\n## ")[0]
+    first, *lines = re.search(r"```sh\n(.*?)```", section, re.DOTALL)[1].splitlines()
+    program = first.rpartition(".venv/bin/python ")[2]
+    subprocess.run([sys.executable, ROOT / program], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    assert len(lines) == 2
     for line in lines:
-        done = run(*line.split())
+        done = run(*line.removeprefix(".venv/bin/session-manager ").split())
         assert (done.code, "telegram:42" in done.out) == (0, True)
 
 
