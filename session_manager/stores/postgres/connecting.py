@@ -18,7 +18,7 @@ from psycopg.pq import TransactionStatus
 
 from session_manager.errors import ClosedError, ForkedError, InvalidStorageError, StorageError, raise_alone
 from session_manager.resource import Resource
-from session_manager.stores.postgres.failures import reason_of, storage_error
+from session_manager.stores.postgres.failures import connecting_error, storage_error
 from session_manager.stores.postgres.handle import Handle, Statement
 
 __all__ = ["Connect", "Connection", "Connections", "Limits", "Pool", "connecting_to", "place_of", "split_schema"]
@@ -176,8 +176,8 @@ class Connections(Resource):
         with contextlib.ExitStack() as stack:
             try:
                 connection = stack.enter_context(pool.connection())
-            except psycopg.Error as error:  # psycopg_pool's are of these
-                raise StorageError(self.path, reason_of(error)) from error
+            except Exception as error:  # noqa: BLE001 - psycopg_pool's are of psycopg.Error; another pool has its own
+                raise connecting_error(self.path, error) from error
             before = connection.autocommit
             connection.autocommit = True
             try:
@@ -204,8 +204,8 @@ class Connections(Resource):
         try:
             connection = self._connect()
             connection.autocommit = True
-        except psycopg.Error as error:
-            raise storage_error(self.path, error) from error
+        except Exception as error:  # noqa: BLE001 - a caller's function may fail in a way of its own
+            raise connecting_error(self.path, error) from error
         handle, is_settled = self._handle(connection), False
         try:
             self._settle(handle)

@@ -12,7 +12,7 @@ from session_manager.errors import (
     StorageError,
 )
 
-__all__ = ["is_lost", "is_retried", "reason_of", "save_error", "storage_error"]
+__all__ = ["connecting_error", "is_lost", "is_retried", "reason_of", "save_error", "storage_error"]
 
 #: Of a transaction that the server undid because of another one.
 _RETRIED = ("40001", "40P01")
@@ -41,6 +41,13 @@ def is_retried(error: psycopg.Error) -> bool:
 def storage_error(path: str, error: psycopg.Error) -> StorageError:
     """Return the library's error for one of a call that reads."""
     return StorageError(path, reason_of(error))
+
+
+def connecting_error(path: str, error: Exception) -> StorageError:
+    """Return the library's error if there is no connection. Of an error that is not the driver's, only its name: its text may be secret."""
+    return StorageError(
+        path, reason_of(error) if isinstance(error, psycopg.Error) else f"no connection: {type(error).__name__}"
+    )
 
 
 def save_error(key: str, path: str, error: psycopg.Error, *, is_unknown: bool) -> SessionManagerError:

@@ -291,6 +291,36 @@ def test_connections_of_the_caller_may_have_rows_and_cursors_of_their_own(place,
         assert [one.content for one in (*archive, *session.messages)] == ["hi 0", "hi 1", "hi 2"]
 
 
+def test_a_function_of_the_caller_may_fail_in_a_way_of_its_own(place):
+    """Such as one that fetches a password: nothing was sent, so no outcome is unknown, and its text may be a secret."""
+    fails = threading.Event()
+
+    class Lender:
+        """A pool, or a function that connects."""
+
+        def connection(self):
+            return closing(self())
+
+        def __call__(self):
+            if fails.is_set():
+                raise OSError(f"no answer for {SECRET}")
+            return psycopg.connect(place.url)
+
+    for options in ({"connect": Lender()}, {"pool": Lender()}):
+        fails.clear()
+        with closing(place.open(**options)) as store:
+            before = write_new(store, key=next(iter(options)))
+            for handle in store._connections._idle:
+                handle.connection.close()
+            store._connections._idle.clear()
+            fails.set()
+            with pytest.raises(SaveFailedError, match="no connection: OSError") as raised:
+                write(store, before, texts("x"))
+            assert SECRET not in str(raised.value)
+            with pytest.raises(StorageError, match="no connection: OSError"):
+                store.load(before.key)
+
+
 def test_health_does_not_ask_the_server(place):
     """It is asked while the server is down, and in event loops."""
     is_down = threading.Event()
