@@ -34,3 +34,20 @@ except ImportError as error:
     assert said.startswith(f"this adapter needs {package}")
     assert said.endswith(f": pip install 'chat-session-manager[{extra}]'\n")
     assert f"\n{extra} =\n" in (ROOT / "setup.cfg").read_text()
+
+
+def test_an_adapter_without_any_extra_says_to_install_one():
+    """It said that there was no module named `anyio`, which is none of the user's."""
+    code = f"""
+import importlib, sys
+sys.modules["anyio"] = None
+for name in {[*FRAMEWORKS]}:
+    try:
+        importlib.import_module("session_manager.adapters." + name)
+    except ImportError as error:
+        print(error)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    (line,) = set(said.splitlines())
+    assert line.startswith("an adapter needs anyio: install your framework's extra, such as pip install ")
+    assert said.count(line) == len(FRAMEWORKS)
