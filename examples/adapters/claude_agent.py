@@ -24,5 +24,5 @@ async def answer(chat: str, text: str, options: ClaudeAgentOptions, storage: str
 
 if __name__ == "__main__":
     options = ClaudeAgentOptions(system_prompt="Be kind.", tools=[])
-    said = sys.argv[1:3] or ("9b2c0c3e-0000-4000-8000-000000000001", "Hello!")
-    print(asyncio.run(answer(*said, options)))
+    chat, text = sys.argv[1:3] or ("9b2c0c3e-0000-4000-8000-000000000001", "Hello!")
+    print(asyncio.run(answer(chat, text, options)))

@@ -24,5 +24,5 @@ async def answer(user: str, text: str, agent: LlmAgent, storage: str = "sqlite:c
 
 
 if __name__ == "__main__":
-    said = sys.argv[1:3] or ("42", "Hello!")
-    print(asyncio.run(answer(*said, LlmAgent(name="c", model="gemini-2.5-flash", tools=[clock]))))
+    user, text = sys.argv[1:3] or ("42", "Hello!")
+    print(asyncio.run(answer(user, text, LlmAgent(name="c", model="gemini-2.5-flash", tools=[clock]))))
