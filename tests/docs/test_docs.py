@@ -76,6 +76,15 @@ def test_links_lead_somewhere(page):
     assert wrong == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_sentence_begins_a_line(page):
+    """Then a change of one sentence is a change of one line. Tables, headings and the list of changes have their own form."""
+    text = re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith(("|", "#", "<!--"))]
+    inside = re.compile(r'[a-zA-Z`)\]*"_][.?!][*)"]* +[A-Z`\[*("]')
+    assert page.name == "CHANGELOG.md" or [line for line in lines if inside.search(line)] == []
+
+
 def test_a_link_to_nothing_is_noticed():
     """The pattern once passed every link with an anchor that was not there."""
     assert slugs("Keep a chat within the model's context") == {"keep-a-chat-within-the-models-context"}

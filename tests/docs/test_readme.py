@@ -12,6 +12,8 @@ import pytest
 
 from benchmarks.promises.bots import BOTS
 from benchmarks.promises.situations import SITUATIONS, examine
+from session_manager import InvalidStorageError, SessionManager
+from session_manager.stores.urls import settled_scheme
 from tests.support.command import run
 from tests.support.places import ROOT
 
@@ -53,6 +55,16 @@ def test_the_readme_and_the_tutorial_share_no_storage():
     assert opened[0]
     assert opened[1]
     assert opened[0].isdisjoint(opened[1])
+
+
+def test_the_table_of_storages_has_each(tmp_path, monkeypatch):
+    """The error for an unknown one lists them."""
+    monkeypatch.chdir(tmp_path)
+    table = README.partition("## Which storage")[2].partition("\n\n[")[0]
+    named = re.findall(r'`"([^"]+)"`', table)
+    with pytest.raises(InvalidStorageError) as told:
+        SessionManager("nothing://chats")
+    assert {settled_scheme(url, read_only=False) for url in named} == set(re.findall(r"(\w+):", told.value.reason)[1:])
 
 
 def test_the_table_of_extras_has_each():
