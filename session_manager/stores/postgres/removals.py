@@ -6,6 +6,7 @@ A session that is missing has no row that could be locked. So whatever depends o
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 from psycopg.types.numeric import Int8
 
@@ -18,7 +19,9 @@ from session_manager.stores.postgres.reads import load_with_archive, row_of
 from session_manager.stores.rows.decoding import version_of
 from session_manager.stores.rows.encoding import seed_of, token_digest, tombstone_key
 
-__all__ = ["erase", "locked_row", "move", "quarantine", "settle"]
+__all__ = ["erase", "locked_row", "move", "quarantine", "settle", "vacuum"]
+
+_TABLES = ("sessions", "commits", "messages", "tombstones", "quarantine")
 
 _LOCK_ROW = "SELECT id, generation, revision, token FROM {s}.sessions WHERE key = %b FOR UPDATE"
 _TOKENS = "SELECT token FROM {s}.commits WHERE session = (SELECT id FROM {s}.sessions WHERE key = %b)"
@@ -149,3 +152,21 @@ def quarantine(handle: Handle, key: str) -> str | None:
     """
     first, last = handle.run(_QUARANTINE, (key.encode(), key.encode())).fetchone() or (None, None)
     return None if first is None else f"{first}-{last}"
+
+
+def vacuum(handle: Handle) -> list[str]:
+    """Give back the room of rows that are gone; return the names of tables that the server left as they are: they are another role's."""
+    left: list[str] = []
+    current = ""
+
+    def note(told: Any) -> None:
+        if told.severity_nonlocalized == "WARNING":
+            left.append(current)
+
+    handle.connection.add_notice_handler(note)
+    try:
+        for current in _TABLES:
+            handle.run(f"VACUUM {{s}}.{current}", prepare=False)
+    finally:
+        handle.connection.remove_notice_handler(note)
+    return left

@@ -12,6 +12,7 @@ from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
+import attrs
 import psycopg
 
 from session_manager.arguments import check_bool, check_callable, check_seconds, check_type
@@ -59,7 +60,7 @@ from session_manager.stores.postgres.reads import (
     strays,
     texts_of,
 )
-from session_manager.stores.postgres.removals import erase, locked_row, move, quarantine, settle
+from session_manager.stores.postgres.removals import erase, locked_row, move, quarantine, settle, vacuum
 from session_manager.stores.postgres.salvage import (
     edited,
     purge_quarantined,
@@ -320,9 +321,12 @@ class PostgresStore(Store):
         self._call(forget_leases)
         self._vacuum()
 
-    def _vacuum(self) -> None:
-        for table in ("sessions", "commits", "messages", "tombstones", "quarantine"):
-            self._call(lambda handle, table=table: handle.run(f"VACUUM {{s}}.{table}", prepare=False))  # type: ignore[misc]
+    def _vacuum(self) -> list[str]:
+        """Give back the room of rows that are gone; return the tables of which another role must do it."""
+        left = self._call(vacuum)
+        if left:
+            _log.warning("%s: %s could not be vacuumed: another role owns them", self.server, ", ".join(left))
+        return left
 
     # Searching
 
@@ -392,8 +396,11 @@ class PostgresStore(Store):
 
     def erase(self, keys: Sequence[str], tell: Callable[[str], object] = str) -> Erasure:
         done = super().erase(keys, tell)
-        self._vacuum()
-        return done
+        left = self._vacuum()
+        if not left:
+            return done
+        reason = f"deleted rows stay in the server's files until the role that owns {', '.join(left)} vacuums them"
+        return attrs.evolve(done, waits=(*done.waits, reason))
 
     # Quarantine
 

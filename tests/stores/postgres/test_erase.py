@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from contextlib import closing
 
+import attrs
 import pytest
 
-from session_manager import SessionManager, StorageError
+from session_manager import Lease, SessionManager, StorageError
 from session_manager.operations import erase, quarantine
 from tests.support.postgres import needs_driver
 from tests.support.traces import TRACES, talk
 
-needs_driver()
+make_conninfo = needs_driver().conninfo.make_conninfo
 
 KEY = "telegram:42"
 TABLES = ("sessions", "commits", "messages", "tombstones", "quarantine")
@@ -44,6 +45,28 @@ def test_no_row_of_an_erased_session_is_left(place):
         assert traced(place) == set()
         assert [one.content for one in store.load("other").messages][-1] == "nothing of that"
         assert quarantine.list(store) == ()
+
+
+def test_an_erasure_says_that_it_may_not_vacuum(place):
+    """A role that owns no table deletes rows, and the server skips its VACUUM with a warning, which was not looked at."""
+    role = f"{place.schema}_bot"
+    with closing(place.open()) as store, SessionManager(store, lease=Lease()) as m, m.turn(KEY) as turn:
+        turn.add_message("user", "hi")
+    place.run(f"CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA {{s}} TO {role}")
+    try:
+        place.run(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {{s}} TO {role}")
+        with closing(attrs.evolve(place, url=make_conninfo(place.url, user=role)).open()) as store:
+            with SessionManager(store, lease=Lease()) as m, m.turn(KEY) as turn:
+                turn.add_message("user", "there?")
+            report = erase(store, KEY)
+        assert [one.messages for one in report.sessions] == [2]
+        (reason,) = report.waits
+        assert "the role that owns sessions, commits, messages, tombstones, quarantine" in reason
+        assert not report.ok
+    finally:
+        place.run(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    with closing(place.open()) as store:
+        assert erase(store, KEY).waits == ()
 
 
 def test_a_url_of_a_server_is_no_path(place):
