@@ -96,8 +96,7 @@ class Shards(Resource, Mapping[str, Store]):
         with late.lock:
             if name in self._open:
                 return self._open[name]
-            if self._is_closed:
-                raise ClosedError
+            self._check_open()
             if late.attempts > before and late.error is not None:
                 raise StorageError(late.error.path, late.error.reason) from late.error
             try:
@@ -110,18 +109,25 @@ class Shards(Resource, Mapping[str, Store]):
             return store
 
     def _checked(self, store: Store) -> Store:
-        """Return a store that has just been opened, given to the managers that use the others.
+        """Return a store that has just been opened, given to the managers that use the others. If that cannot be, it is closed.
 
-        :raises StorageError: if it lacks what the others have said for all; it is closed then.
+        :raises StorageError: if it lacks what the others have said for all.
         """
         check_type(store, (Store,), "a function that opens a shard must return a Store")
-        lacks = [said for said, value in self._said.items() if value and not getattr(store, said)]
-        if lacks:
-            store.close()
-            raise StorageError(repr(store), f"differs from the other shards: it is not {', '.join(lacks)}")
-        for manager in tuple(self._managers):
-            store.attach(manager)
+        with ExitStack() as stack:
+            stack.callback(store.close)
+            lacks = [said for said, value in self._said.items() if value and not getattr(store, said)]
+            if lacks:
+                raise StorageError(repr(store), f"differs from the other shards: it is not {', '.join(lacks)}")
+            for manager in tuple(self._managers):
+                store.attach(manager)
+            self._check_open()
+            stack.pop_all()
         return store
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise ClosedError
 
     def note(self, manager: object) -> None:
         """Note a manager that uses the stores, for those that are opened later."""

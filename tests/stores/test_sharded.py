@@ -332,6 +332,30 @@ def test_a_manager_holds_the_shards_that_open_later(tmp_path):
         store.shards["b"].load("k")
 
 
+def test_a_shard_that_opens_too_late_is_closed(tmp_path):
+    """While the `ShardedStore` is closed, or of which another manager has what the others' manager needs."""
+    server = Server(lambda: LogStore(tmp_path / "b"))
+    store = ShardedStore({"a": LogStore(tmp_path / "a"), "b": server})
+
+    class Held(LogStore):
+        def attach(self, manager):
+            raise StoreInUseError(repr(self))
+
+    server.is_down, server.make = False, lambda: Held(tmp_path / "b")
+    with SessionManager(store), pytest.raises(StoreInUseError):
+        store.shards["b"]
+    LogStore(tmp_path / "b").close()
+
+    def closing():
+        store.close()
+        return LogStore(tmp_path / "b")
+
+    server.make = closing
+    with pytest.raises(ClosedError):
+        store.shards["b"]
+    LogStore(tmp_path / "b").close()
+
+
 def test_without_any_shard_there_is_no_store(tmp_path):
     with pytest.raises(StorageError, match="cannot be reached"):
         ShardedStore({"a": Server(), "b": Server()})
