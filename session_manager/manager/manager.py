@@ -597,8 +597,8 @@ class SessionManager(Resource):
     ) -> Turn:
         """Write a turn, the user's message and all that answers it, at once or not at all: the recommended way to write.
 
-        A context manager. In its block nobody else has a turn of the session (other calls go on); what the block does by
-        the calls of `Turn` waits. Leaving the block makes it durable in one piece: neither a crash nor
+        A context manager. While its block runs, no other turn of the session is open; other calls go on. The changes that the
+        block makes by the calls of `Turn` wait. Leaving the block makes them durable in one piece: neither a crash nor
         another process leaves half a turn. An exception that leaves the block writes nothing. Nor is anything written if the
         session was cleared or deleted meanwhile, also if it was created only then; then `Turn.applied` is `False`.
 
@@ -742,10 +742,10 @@ class SessionManager(Resource):
     ) -> Summarized | None:
         """Replace old messages by a summary, unless anything about them changes meanwhile.
 
-        The session is saved; a cut is chosen as by ``truncate_history(…, whole_turns=True)``; the summarizer is called
-        without any lock; its summary takes the place of the messages before the cut, and is saved, as one revision. What
-        arrives meanwhile stays, behind it. If meanwhile the session was cleared, replaced, deleted, or summarized by somebody
-        else, or one of these messages edited or dropped, in this process or another, nothing is changed.
+        The session is saved, and a cut is chosen as by ``truncate_history(…, whole_turns=True)``. The summarizer is called
+        without any lock. Its summary takes the place of the messages before the cut, and is saved, as one revision. Messages
+        that arrive meanwhile stay, behind it. Nothing is changed if the session was cleared, replaced, deleted or summarized
+        meanwhile, or one of these messages edited or dropped, in this process or another.
 
         The messages go to the archive, if there is one. Leading system and developer messages stay. The summarizer also gets
         messages with tool calls and results, and items. If no turn ends before the cut, a long turn is cut inside: its question

@@ -92,7 +92,7 @@ class Commit:
     #: A random id of this write. By it, a shared store tells whether the write landed.
     token: str = ""
     #: The fence of the lease that the write is made under: refused if another owner took the lease since; if it lands, the lease
-    #: is released. `None`: whoever has the lease, it is not looked at.
+    #: is released. `None`: the lease is not looked at.
     fence: Fence | None = attrs.field(default=None, kw_only=True)
     #: A shared store sets it right before the write may land. A thread that is interrupted earlier has written nothing.
     #: A wrapper's copy of the commit (`attrs.evolve`) shares it.

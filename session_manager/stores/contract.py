@@ -472,9 +472,9 @@ class Store(Resource, abc.ABC):
         return []
 
     def accept_edits(self, key: str) -> list[str]:
-        """Sign a session, and its archive, as they are now, after somebody has edited them by hand. Their checksums do not count.
+        """Sign a session, and its archive, as they are now, after a person has edited them. Their checksums do not count.
 
-        What was edited goes to quarantine as it is, and the session is written at its next revision.
+        The edited bytes are copied to quarantine as they are, and the session is written at its next revision.
         By default nothing has a checksum.
 
         :returns: the names of what is in quarantine now (`quarantined`).

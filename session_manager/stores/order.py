@@ -11,10 +11,10 @@ from typing import Literal, Protocol, TypeVar
 __all__ = ["LAST", "Listed", "Order", "Timed", "in_order", "page", "place", "recency", "recent_first", "time_at"]
 
 #: ``"recent"``: the session with the most recent message first; without messages its last change counts. Equally recent ones
-#: by key. Sessions whose times nobody can tell, for they are damaged, come last. ``"key"``: by key, in Python's order of texts.
+#: by key. Damaged sessions, whose times are unknown, come last. ``"key"``: by key, in Python's order of texts.
 Order = Literal["recent", "key"]
 
-#: The place of a session whose times nobody can tell: behind all others.
+#: The place of a session whose times are unknown: behind all others.
 LAST = 2**63 - 1
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)

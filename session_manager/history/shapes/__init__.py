@@ -166,7 +166,7 @@ def results(message: Message) -> list[Result]:
 
 
 def role_of(message: Message) -> str | None:
-    """Return who speaks in a message, in the words of OpenAI chat, whatever its shape calls it; `None` if nobody does.
+    """Return who speaks in a message, in the words of OpenAI chat, whatever its shape calls it; `None` if it has no speaker.
 
     >>> role_of(Message.from_dict({"role": "model", "parts": [{"text": "Hi"}]}))
     'assistant'
