@@ -31,7 +31,7 @@ def holder(storage: str, *, as_json: bool) -> None:
     if as_json:
         json_value(found)
     elif found is None:
-        click.echo("nobody has it open")
+        click.echo("no process has it open")
     else:
         click.echo(_line(found))
         for pid in found.others:

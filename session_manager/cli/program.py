@@ -142,7 +142,7 @@ Exit codes:
     4  the storage cannot be read or written
     5  the storage is open elsewhere
     6  a session is damaged, or of a newer version
-    130  interrupted; 141  nobody reads the output""",
+    130  interrupted; 141  the reader of the output has gone""",
 )
 @click.option("-s", "--storage", metavar="STORAGE", help="The storage, for any command: see below.")
 @click.version_option(session_manager.__version__, prog_name="session-manager")

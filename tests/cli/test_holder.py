@@ -22,7 +22,7 @@ def test_the_process_that_has_a_storage_open_is_named(storage):
 
 
 def test_nobody_has_a_storage_open(storage):
-    assert run("holder", "-s", storage).out == "nobody has it open\n"
+    assert run("holder", "-s", storage).out == "no process has it open\n"
     assert run("holder", "-s", storage, "--json").out == "null\n"
 
 
