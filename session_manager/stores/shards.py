@@ -116,14 +116,18 @@ class Shards(Resource, Mapping[str, Store]):
         check_type(store, (Store,), "a function that opens a shard must return a Store")
         with ExitStack() as stack:
             stack.callback(store.close)
-            lacks = [said for said, value in self._said.items() if value and not getattr(store, said)]
-            if lacks:
-                raise StorageError(repr(store), f"differs from the other shards: it is not {', '.join(lacks)}")
-            for manager in tuple(self._managers):
-                store.attach(manager)
+            self._give(store)
             self._check_open()
             stack.pop_all()
         return store
+
+    def _give(self, store: Store) -> None:
+        """Give a store to the managers that use the others, if it is of their kind."""
+        lacks = [said for said, value in self._said.items() if value and not getattr(store, said)]
+        if lacks:
+            raise StorageError(repr(store), f"differs from the other shards: it is not {', '.join(lacks)}")
+        for manager in tuple(self._managers):
+            store.attach(manager)
 
     def _check_open(self) -> None:
         if self._is_closed:

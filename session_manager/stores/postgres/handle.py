@@ -19,6 +19,8 @@ Cursor = psycopg.Cursor[tuple[Any, ...]]
 #: A statement, and its values.
 Statement = tuple[str, Sequence[Any]]
 
+_TIMEOUTS = "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
+_SET_TIMEOUTS = "SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false)"
 _SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
@@ -122,6 +124,25 @@ class Handle:
         self.run(_SNAPSHOT, prepare=False)
         yield
         self.run("COMMIT", prepare=False)
+
+    @contextmanager
+    def unhurried(self) -> Iterator[None]:
+        """Let statements in the block run as long as their tables need; locks are waited for as long as a statement may run otherwise.
+
+        Not through a pooler, where no setting is made.
+        """
+        if not self.prepared:
+            yield
+            return
+        before = self.run(_TIMEOUTS, prepare=False).fetchone() or ("0", "0")
+        self.run(_SET_TIMEOUTS, ("0", before[0]), prepare=False)
+        try:
+            yield
+        finally:
+            if self.connection.info.transaction_status == TransactionStatus.IDLE:
+                self.run(_SET_TIMEOUTS, before, prepare=False)
+            else:
+                self.connection.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

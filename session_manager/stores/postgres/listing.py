@@ -78,7 +78,8 @@ def _described(path: str, key: str, there: object, row: Sequence[Any]) -> Sessio
 
 def sizes(handle: Handle, prefix: str) -> dict[str, int]:
     """Return how many bytes the rows of each session have, by key: its state, its messages and its archive."""
-    return {key.decode(errors="replace"): int(size) for key, size in handle.run(_SIZES, _bounds(prefix))}
+    with handle.unhurried():
+        return {key.decode(errors="replace"): int(size) for key, size in handle.run(_SIZES, _bounds(prefix))}
 
 
 def total_bytes(handle: Handle) -> int:

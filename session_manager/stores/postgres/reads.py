@@ -310,6 +310,11 @@ def _flaw(check: Callable[[], object]) -> list[str]:
 
 def strays(handle: Handle) -> list[str]:
     """Return what belongs to no session, and keys that are no text."""
+    with handle.unhurried():
+        return _strays(handle)
+
+
+def _strays(handle: Handle) -> list[str]:
     count = (handle.run(_STRAYS).fetchone() or (0,))[0]
     found = [f"{count} messages belong to no session"] if count else []
     return found + ["a session whose key is no text" for (key,) in handle.run(_ALL_KEYS) if not _is_text(key)]

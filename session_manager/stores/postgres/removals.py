@@ -165,8 +165,9 @@ def vacuum(handle: Handle) -> list[str]:
 
     handle.connection.add_notice_handler(note)
     try:
-        for current in _TABLES:
-            handle.run(f"VACUUM {{s}}.{current}", prepare=False)
+        with handle.unhurried():
+            for current in _TABLES:
+                handle.run(f"VACUUM {{s}}.{current}", prepare=False)
     finally:
         handle.connection.remove_notice_handler(note)
     return left

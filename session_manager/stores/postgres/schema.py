@@ -141,7 +141,7 @@ def open_schema(handle: Handle, path: str, *, read_only: bool) -> None:
         return
     if read_only:
         raise StorageError(path, "is not there, or of an older format, and read-only changes nothing")
-    with handle.transaction():
+    with handle.unhurried(), handle.transaction():
         lock_schema(handle)
         found = _found(handle, path)
         if found is None:
@@ -186,7 +186,7 @@ def create_index(handle: Handle) -> None:
     names = [f"{handle.schema}.messages_{name}_{WALK}" for name in ("not_read", "by_grams")]
     if handle.run(_HAS_INDEXES, names).fetchone() == (True,):
         return
-    with handle.transaction():
+    with handle.unhurried(), handle.transaction():
         lock_schema(handle)
         for statement in _INDEXES:
             handle.run(statement)

@@ -365,6 +365,30 @@ def test_a_statement_that_takes_too_long_is_ended(place):
         write(store, before, texts("x"))
 
 
+def test_what_takes_long_in_a_large_schema_is_not_ended(place):
+    """`VACUUM` of many messages takes minutes: so `compact` and `erase` could never end. A lock is waited for as long as ever."""
+    with closing(place.open()) as store:
+        write(store, write_new(store), texts(*[os.urandom(900).hex() for _ in range(8)]))
+    slow = "-c vacuum_cost_limit=1 -c vacuum_cost_delay=50"
+    with closing(place.open(statement_timeout=0.15, connect=lambda: psycopg.connect(place.url, options=slow))) as store:
+        began = time.monotonic()
+        store.compact("k")
+        assert time.monotonic() - began > 0.3
+        with store._connections.use() as handle:
+            shown = "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
+            with suppress(ZeroDivisionError), handle.unhurried():
+                assert handle.run(shown).fetchone() == ("0", "150ms")
+                raise ZeroDivisionError
+            assert handle.run(shown).fetchone() == ("150ms", "0")
+        with psycopg.connect(place.url) as other:
+            other.execute(f"LOCK TABLE {place.schema}.messages")
+            for call in (lambda: store.compact("k"), store.sizes, store.strays):
+                with pytest.raises(StorageError, match="lock timeout"):
+                    call()
+        assert store.sizes()["k"] > 0
+        assert store.strays() == []
+
+
 def test_a_child_process_may_not_use_it(store):
     write_new(store)
     child = os.fork()
