@@ -14,10 +14,12 @@ _LITERAL = re.compile(r"^::\n", re.MULTILINE)
 
 
 class Markdown(griffe.Extension):
-    """Turn the docstring of each object into Markdown."""
+    """Turn the docstring of each object into Markdown, and leave out how an `__init__` makes an attribute."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Replace the docstring of an object."""
+        """Replace the docstring of an object, and the value of an attribute that only instances have."""
+        if obj.is_attribute and "instance-attribute" in obj.labels and "class-attribute" not in obj.labels:
+            obj.value = None
         if obj.docstring is not None:
             obj.docstring.value = as_markdown(obj.docstring.value)
 
