@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
+from session_manager.adapters.attempts import ATTEMPTS
 from session_manager.adapters.opening import Storage, UsesStorage, missing
 
 try:
@@ -54,6 +57,8 @@ class AdkSessionService(UsesStorage, BaseSessionService):
     def __init__(self, storage: Storage, *, prefix: str = "adk") -> None:
         super().__init__(storage)
         self._prefix = join_key(prefix)
+        #: Of sessions to which tasks append, by key and event loop.
+        self._appending: WeakValueDictionary[tuple[str, int], asyncio.Lock] = WeakValueDictionary()
 
     async def create_session(
         self,
@@ -66,11 +71,11 @@ class AdkSessionService(UsesStorage, BaseSessionService):
         """Create a session, durably.
 
         :param state: JSON values, or what pydantic makes JSON of.
-        :param session_id: its id; a random one by default, and in place of an empty one.
+        :param session_id: its id; a random one by default.
         :raises AlreadyExistsError: if there is such a session.
         :raises SaveError: if it could not be saved.
         """
-        new_id = session_id or random_id()
+        new_id = random_id() if session_id is None else session_id
         scopes = _scopes(to_jsonable_python(state or {}))
         owner = {"app": app_name, "user": user_id, "id": new_id}
         key = self._key(app_name, user_id, new_id)
@@ -131,27 +136,40 @@ class AdkSessionService(UsesStorage, BaseSessionService):
     async def append_event(self, session: AdkSession, event: Event) -> Event:
         """Add an event, and what it changes of the state, durably. An event that is partial is not stored.
 
+        Tasks that append to one session object take their turn.
+
         :param session: as it was loaded, with the events that were appended since. It gets the event, too.
         :raises StaleSessionError: if another writer has added to it since. Load it again.
         :raises SessionNotFoundError: if it is not there.
+        :raises ConflictError: if an unsaved change of yours is in conflict with another writer.
         :raises SaveError: if it could not be saved.
         """
         if event.partial:
             return event
         key = self._key(session.app_name, session.user_id, session.id)
-        found = await self._manager.get(key)
-        if found is None or _OWNER not in found.metadata:
-            raise SessionNotFoundError(f"there is no session {session.id[:80]!a}")
-        _check_is_current(session, found)
-        item, scopes = _written(event)
-        write = Write(key, [item], items=scopes.session, expected=found.version)
-        try:
-            await self._commit(write, session.app_name, session.user_id, scopes)
-        except ConflictError:
-            raise StaleSessionError(_STALE) from None
-        await super().append_event(session, event)
-        session.last_update_time = event.timestamp
+        lock = self._appending.setdefault((key, id(asyncio.get_running_loop())), asyncio.Lock())
+        async with lock:  # two appends of one session object follow each other
+            await self._append(key, session, event)
+            await super().append_event(session, event)
+            session.last_update_time = event.timestamp
         return event
+
+    async def _append(self, key: str, session: AdkSession, event: Event) -> None:
+        """Add an event to what is stored, if the session has all events that are."""
+        item, scopes = _written(event)
+        for _ in range(ATTEMPTS):
+            found = await self._manager.get(key)
+            if found is None or _OWNER not in found.metadata:
+                raise SessionNotFoundError(f"there is no session {session.id[:80]!a}")
+            _check_is_current(session, found)
+            write = Write(key, [item], items=scopes.session, expected=found.version)
+            try:
+                await self._commit(write, session.app_name, session.user_id, scopes)
+            except ConflictError:  # it has changes that are no events; or an event, which the next look finds
+                await self._manager.save(key)
+            else:
+                return
+        raise StaleSessionError(_STALE)
 
     async def _commit(self, write: Write, app_name: str, user_id: str, scopes: _Scopes) -> None:
         """Write to a session, and to the state of its app and user: in one commit where the storage can.

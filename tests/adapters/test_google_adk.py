@@ -80,18 +80,6 @@ def test_events_come_back_exactly(url):
     finish(run())
 
 
-def test_an_empty_id_is_none_and_each_session_gets_its_own(url):
-    """As with ADK's own services in RAM and on SQLite."""
-
-    async def run():
-        async with AdkSessionService(url) as service:
-            made = [await service.create_session(**scoped(name)) for name in ("", None, "")]
-            assert len({one.id for one in made}) == 3
-            assert "" not in {one.id for one in made}
-
-    finish(run())
-
-
 def test_state_is_kept_by_whose_it_is(url):
     """Of the app, the user and the session; what is temporary is in the session that runs, and nowhere else."""
     at = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
@@ -147,6 +135,35 @@ def test_a_stale_session_is_refused_and_leaves_nothing(url):
             await service.delete_session(**named("s"))
             with pytest.raises(SessionNotFoundError):
                 await service.append_event(listed, said("third"))
+
+    finish(run())
+
+
+def test_tasks_that_append_to_one_session_take_their_turn(url):
+    """As with ADK's own services: none of them is stale, for no other writer was there."""
+
+    async def run():
+        async with AdkSessionService(url) as service:
+            session = await service.create_session(**scoped("chat"))
+            await asyncio.gather(*(service.append_event(session, said(str(n), last=n)) for n in range(6)))
+            found = await service.get_session(**scoped("chat"))
+            assert [event.id for event in found.events] == [event.id for event in session.events]
+            assert len(found.events) == 6
+
+    finish(run())
+
+
+def test_changes_that_are_no_events_make_no_session_stale(url):
+    """A program may set metadata of the session, saved or not."""
+
+    async def run():
+        async with AsyncSessionManager(url) as manager:
+            service = AdkSessionService(manager)
+            session = await service.create_session(**scoped("chat"))
+            await manager.update_metadata("adk:app:user:chat", {"seen": 1})
+            await service.append_event(session, said("hi"))
+            assert (await manager.get_state("adk:app:user:chat"))["seen"] == 1
+            assert len((await service.get_session(**scoped("chat"))).events) == 1
 
     finish(run())
 

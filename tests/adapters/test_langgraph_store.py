@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from session_manager import InvalidKeyError, InvalidMessageError, SaveFailedError, SessionManager
+from session_manager import CorruptSessionError, InvalidKeyError, InvalidMessageError, SaveFailedError, SessionManager
 from session_manager.stores.memory import MemoryStore
 from session_manager.testing import Clock, FaultyStore
 
@@ -130,6 +130,21 @@ def test_what_cannot_be_carried_out_is_refused(url):
         assert store.search(("a",)) == []
         with pytest.raises(InvalidKeyError):
             LangGraphStore(url, prefix="a:b")
+
+
+def test_damage_under_another_prefix_is_no_hindrance(tmp_path):
+    """A storage may hold the memories of several programs, whose prefixes start alike."""
+    url = f"log:{tmp_path / 'chats'}"
+    with LangGraphStore(url, prefix="memories") as store, LangGraphStore(url, prefix="memories-2") as other:
+        store.put(("a",), "k", {"n": 1})
+        other.put(("a",), "k", {"n": 2})
+    (file,) = [one for one in (tmp_path / "chats").iterdir() if "memories-2" in one.name]
+    file.write_bytes(b"no record\n" + file.read_bytes())
+    with LangGraphStore(url, prefix="memories") as store, LangGraphStore(url, prefix="memories-2") as other:
+        assert [item.value for item in store.search(("a",))] == [{"n": 1}]
+        assert store.list_namespaces() == [("a",)]
+        with pytest.raises(CorruptSessionError):
+            other.search(("a",))
 
 
 def test_a_failed_put_has_done_nothing():

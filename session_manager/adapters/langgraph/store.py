@@ -77,7 +77,7 @@ class LangGraphStore(UsesManagers, BaseStore):
         """
         manager, checked = self._managers.sync, _checked(ops)
         named = {key: manager.get(key) for key in self._named(checked)}
-        held = self._held(named, manager.list_sessions(self._prefix, order="key") if _lists(checked) else ())
+        held = self._held(named, manager.list_sessions(f"{self._prefix}:", order="key") if _lists(checked) else ())
         results = [self._result(op, held) for op in checked]
         writes = self._writes(checked, held)
         try:
@@ -91,7 +91,9 @@ class LangGraphStore(UsesManagers, BaseStore):
         """Do what `batch` does."""
         manager, checked = self._managers.asynchronous, _checked(ops)
         named = {key: await manager.get(key) for key in self._named(checked)}
-        held = self._held(named, await manager.list_sessions(self._prefix, order="key") if _lists(checked) else ())
+        held = self._held(
+            named, await manager.list_sessions(f"{self._prefix}:", order="key") if _lists(checked) else ()
+        )
         results = [self._result(op, held) for op in checked]
         writes = self._writes(checked, held)
         try:
@@ -114,8 +116,7 @@ class LangGraphStore(UsesManagers, BaseStore):
         for info in infos:
             if info.error is not None:
                 raise info.error
-            if info.key.startswith(f"{self._prefix}:"):
-                held[info.key] = info.metadata
+            held[info.key] = info.metadata
         held.update({key: session.metadata for key, session in named.items() if session is not None})
         return held
 
