@@ -101,11 +101,11 @@ class Health(AsDict):
     dirty: tuple[str, ...]
     #: Of those, each whose last save failed, and why.
     failures: Mapping[str, Exception]
-    #: What a crash had left unfinished, and was mended since the storage was opened, such as a torn record; and the archives
-    #: whose sessions were missing then.
+    #: Work that a crash had left unfinished, such as a torn record, and that was mended since the storage was opened; and the
+    #: archives whose sessions were missing then.
     repairs: tuple[Finding, ...] = ()
-    #: How many damaged files, or sessions of a database, are in quarantine (`session_manager.operations.quarantine`): when the
-    #: storage was opened, and what this process has moved there since.
+    #: How many damaged files, or sessions of a database, are in quarantine (`session_manager.operations.quarantine`): those of
+    #: the time when the storage was opened, and those that this process has moved there since.
     quarantined: int = 0
     #: The keys of sessions of which the storage has shown an older state than it had acknowledged, since it was opened. What was in RAM
     #: of them was, or is to be, written again, unless the save is a `ConflictError`; sessions that were not in RAM are not known.
@@ -120,9 +120,9 @@ class Health(AsDict):
 class SessionManager(Resource):
     """Keeps chat sessions in RAM behind one lock, and makes each of them durable by `save`.
 
-    Any thread may call any method. Calls on what is in RAM take microseconds, whatever the disk does; a session that is
-    not in RAM is read when it is touched. After `fork` the child must open its own. A method that is
-    given a damaged session raises `CorruptSessionError`; it never shows an empty history, and never overwrites.
+    Any thread may call any method. Calls on a session in RAM take microseconds, whatever the disk does. A session that is
+    not in RAM is read at its first call. After `fork` the child must open a manager of its own. A call for a
+    damaged session raises `CorruptSessionError`; it never shows an empty history, and never overwrites.
 
     :param storage: where sessions live: a URL or path for `open_store`, such as ``"log:chats"``, or a `Store`; nothing or
         ``"memory:"`` keeps them in RAM only. `None` and ``""`` do so too, with a warning: a variable may be unset.
@@ -134,19 +134,19 @@ class SessionManager(Resource):
     :param max_message_bytes: the largest message: the UTF-8 bytes of its encoded object and metadata; from 1.
     :param max_resident_bytes: how much RAM sessions may take, by estimate. Beyond that, saved sessions leave RAM until their next
         use, those used least recently first. Unsaved ones stay. `None`: no limit.
-    :param autosave: save in the background, too, by this rule. Its docstring says what a crash may lose.
+    :param autosave: also save in the background, by this rule. Its docstring says what a crash may lose.
     :param expire_every: delete sessions whose own expiry has passed (`set_expiry`) in the background: at once, and then each
-        time so long after the last time. It goes by `clock`. What fails is logged, and tried again the next time.
+        time so long after the last time. It goes by `clock`. A failure is logged, and tried again the next time.
     :param read_only: only read, beside the writer, and see its saves. Writing raises `ReadOnlyError`.
-    :param archive: keep what `truncate_history` and `summarize` drop, for `get_archive` and `search`. Without it that is gone, and
-        an archive that is there stays as it is, but for `clear` and `delete`, which remove it in any case.
+    :param archive: keep the messages that `truncate_history` and `summarize` drop, for `get_archive` and `search`. Without it they
+        are gone, and an archive that is there stays as it is. `clear` and `delete` remove it in any case.
     :param roles: roles that `add_message` takes besides those that providers and frameworks know, such as ``["narrator"]``.
         Mappings and `Message.from_dict` take any.
     :param rules: what your model's provider accepts: the default of `get_context`. See `session_manager.history.rules`.
     :param lease: one turn at a time for a session in all processes and machines that give a lease, in PostgreSQL and SQLite; see `Lease`.
         `None`: in this manager alone.
-    :param on_event: called with what happens to sessions: the values of `session_manager.manager.events`. The thread that made a
-        call calls it before the call returns, outside of all locks; it may call the manager. What it raises is logged, and
+    :param on_event: called with each event of a session, a value of `session_manager.manager.events`. The thread that made a
+        call calls it before the call returns, outside of all locks; it may call the manager. An exception in it is logged, and
         harms no call. With `AsyncSessionManager` it is called in the event loop's thread or in a worker thread. Keep it short.
     :param slow_save: a save that takes more seconds is a ``WARNING`` in the log; `None`: none is.
     :raises TypeError: if an argument is of another type than it says; like every error, before anything is opened or locked.
@@ -266,10 +266,10 @@ class SessionManager(Resource):
         others. Closing twice is harmless. After `fork` the child gets a manager of its own. Any thread may call this.
 
         :param storage: a URL or path, as for the constructor.
-        :param options: as for the constructor. Later callers may leave options out; what they give must be what the first call had.
+        :param options: as for the constructor. Later callers may leave options out; a given one must be that of the first call.
         :raises TypeError: if the storage is no URL or path: a `Store` is shared by handing it on; or if a manager of another class
             has it.
-        :raises ValueError: if an option is not what the first call had; the error names it.
+        :raises ValueError: if an option is not that of the first call; the error names it.
         :raises InvalidStorageError: if the URL names another kind of store than is open there.
         :raises StorageError: if it cannot be opened, as for the constructor. Then nothing is counted.
 
@@ -360,7 +360,7 @@ class SessionManager(Resource):
         :raises TypeError: if an argument is of another type.
         :raises ValueError: if `limit` is negative.
         :raises MessageNotFoundError: if no message of the session has that ref.
-        :raises CorruptSessionError: if the session is damaged; of one that is not loaded, if what is read of it is.
+        :raises CorruptSessionError: if the session is damaged; if it is not loaded, only the part that is read counts.
         """
         if limit is not None or before is not None or after is not None:
             return self._lookups.page(self._checked(key), limit, before, after)
@@ -382,8 +382,8 @@ class SessionManager(Resource):
         """Say whether a ref is known in a session: a delivery was answered, or a message is there.
 
         `True` if ``turn(key, ref)`` would be `Turn.done`, or if a message of the history has this `Message.ref`. `True` also
-        if a turn of that ref added a message of the history, even when the session has answered 256 others since. What is not
-        saved yet counts. Archived and removed messages do not count, but the last 256 answered deliveries do, whatever became
+        if a turn of that ref added a message of the history, even when the session has answered 256 others since. Unsaved
+        messages count. Archived and removed messages do not count, but the last 256 answered deliveries do, whatever became
         of their messages.
 
         :raises InvalidMessageError: if it is no text, or empty.
@@ -397,11 +397,11 @@ class SessionManager(Resource):
         First one system message: `system`, the system and developer messages that lead the stored history, which are never
         cut, and the summary, if there is one, behind `SUMMARY_PREFACE`. Then the longest end of the history that is within the
         bounds, cut where a turn starts, and mended (see `session_manager.history.repair.repair`). If the last turn alone is
-        over a bound, its question stays, and as much of its end as fits. What is stored is not touched. If there is no such
+        over a bound, its question stays, and as much of its end as fits. The stored session is not touched. If there is no such
         session, `system` is all.
 
-        Under rules by which the prompt goes apart (`ANTHROPIC`, `GEMINI`, `BEDROCK`), system messages are left out, `system`
-        too: give your prompt to the SDK. The summary is a user message then.
+        Under rules by which the prompt goes apart (`ANTHROPIC`, `GEMINI`, `BEDROCK`), system messages are left out, and so
+        is `system`: give your prompt to the SDK. The summary is a user message then.
 
         :param system: a system prompt: its text, or the message. Keep prompts out of sessions: give them here.
         :param max_messages: how many messages the end of the history may have; `None`, the default: all.
@@ -423,9 +423,9 @@ class SessionManager(Resource):
     def get_archive(self, key: str) -> Iterator[Message]:
         """Iterate over the archived messages of a session, oldest first: none if there is no archive, or no such session.
 
-        That is what `truncate_history` and `summarize` dropped while ``archive=True``, each message as it was then, at the
-        position that it had; what is not saved yet, too. Positions increase. What `remove_last` and `set_history` took away
-        is not in it, and `clear` empties it.
+        They are the messages that `truncate_history` and `summarize` dropped while ``archive=True``, each as it was then, at the
+        position that it had; also those that are not saved yet. Positions increase. Messages that `remove_last` and
+        `set_history` took away are not among them, and `clear` empties the archive.
 
         :raises CorruptSessionError: if the archive is damaged; the session may be readable all the same.
         """
@@ -604,8 +604,8 @@ class SessionManager(Resource):
 
         :param key: the session; created by the turn if it is missing.
         :param ref: names the delivery that is answered, such as ``"tg:8123"``; not empty. If the session has answered it
-            before (it remembers its last 256), `Turn.done` is `True`, `Turn.messages` is what is still there of the answer,
-            and nothing is written.
+            before (it remembers its last 256), `Turn.done` is `True`, `Turn.messages` has the messages of the answer
+            that are still there, and nothing is written.
         :param timeout: how many seconds to wait for another turn to end, 0 or less: not at all; `None`: as long as it takes.
         :param max_waiting: how many may be waiting already, from 0: a flood for one session is refused. `None`: any number.
         :param expected: the version that the session must have, as `Session.version` says; `None`: there must be no such
@@ -667,7 +667,7 @@ class SessionManager(Resource):
         """Remove the last whole turns, durably: the user's message, and all that answers it.
 
         It waits for a turn that is open, and so removes the answer that is under way. The messages do not go to the archive.
-        A summary stays, and so does what precedes the first turn. A turn with the ref of a removed one is `Turn.done`, without
+        A summary stays, and so do messages before the first turn. A turn with the ref of a removed one is `Turn.done`, without
         messages: its delivery is not answered again.
 
         :param turns: how many, from 1; all if there are fewer.
@@ -755,7 +755,7 @@ class SessionManager(Resource):
             summary. If it raises, that comes out, and nothing has changed.
         :param keep_last: how many messages are to stay, at least; from 0.
         :param when: only if the history is long enough.
-        :returns: what became of it; `None`, without calling the summarizer, if there is no such session, nothing to
+        :returns: the outcome; `None`, without calling the summarizer, if there is no such session, nothing to
             summarize, another summary of it under way, or the history is not long enough.
         :raises TypeError: if the summarizer is an ``async def``: give that to `AsyncSessionManager.summarize`.
         :raises ValueError: if `keep_last` is negative.
@@ -804,7 +804,7 @@ class SessionManager(Resource):
     def update_message(self, key: str, where: int | str, message: object) -> bool:
         """Replace a message, such as one that was edited in the chat; `False` if it is not there.
 
-        What stays of the old one is what `update_last` says.
+        Its position, turn, time, metadata and ref stay as `update_last` says.
 
         :param where: its position (an int), or its ref (a string; the last message that has it).
         :raises TypeError: if `where` is neither.
@@ -849,8 +849,8 @@ class SessionManager(Resource):
     def put_state(self, key: str, items: Mapping[str, Any], removed: Iterable[str] = ()) -> None:
         """Set keys of a session's metadata, and remove others, durably; the session is created if it is missing.
 
-        For programs that keep state without messages: it is `get_or_create`, `update_metadata` and `save` in one call. What other
-        calls have left unsaved of the session is saved, too. Other keys stay, also those that another process sets at the same time.
+        For programs that keep state without messages: it is `get_or_create`, `update_metadata` and `save` in one call. Changes
+        that other calls have left unsaved are saved with it. Other keys stay, also those that another process sets at the same time.
 
         :param items: JSON values by their keys; bytes may be in them, which `get_state` gives back.
         :param removed: the keys to remove, such as ``["model"]``.
@@ -885,8 +885,8 @@ class SessionManager(Resource):
         """Append messages to several sessions, and set their metadata, in one commit: all of it is durable, or none.
 
         SQLite, PostgreSQL and RAM can; a directory of files cannot, nor can several shards: that raises, and there is no
-        order in which the sessions would be written one by one. One session works in every storage. What other calls have left
-        unsaved of these sessions is saved, too. A conflict with another writer is resolved as for `save`, and all is tried again.
+        order in which the sessions would be written one by one. One session works in every storage. Changes that other calls
+        have left unsaved in these sessions are saved with it. A conflict with another writer is resolved as for `save`, and all is tried again.
         Readers in this process may see the changes while they are written. It does not wait for turns.
 
         :param writes: a `Write` for each session, each of another key; at most 2,000.
@@ -928,8 +928,8 @@ class SessionManager(Resource):
     def save(self, key: str) -> bool:
         """Make a session durable.
 
-        When this returns, the session as it was when this was called survives a crash and a power cut. What is
-        changed meanwhile stays dirty, for the next save.
+        When this returns, the session as it was when this was called survives a crash and a power cut. Changes
+        that are made meanwhile stay dirty, for the next save.
 
         :returns: whether something was written; `False` if there was nothing new, no such session in
             RAM, or no storage.
@@ -1054,7 +1054,7 @@ class SessionManager(Resource):
     def rename(self, key: str, new_key: str, *, timeout: float | None = None) -> Session:
         """Give a session and its archive another key, durably, such as when a chat moves (Telegram's ``migrate_to_chat_id``).
 
-        All else stays: messages, positions, refs, metadata, times, generation. What is not saved yet is saved first, and goes
+        All else stays: messages, positions, refs, metadata, times, generation. Unsaved changes are saved first, and go
         with it. A turn of the session that is open is waited for, and so is one of `new_key`; calls for the session wait until
         it has moved. Call it outside of the session's turns. Other processes that have the session open find it gone, and there
         under `new_key`.
@@ -1069,7 +1069,7 @@ class SessionManager(Resource):
         :raises TimeoutError: if a turn did not end in time; nothing has changed.
         :raises RuntimeError: if this thread has a turn of one of the two, or would have to wait for one inside of a running
             event loop; nothing has changed.
-        :raises SaveFailedError: nothing has changed, but what was not saved may be.
+        :raises SaveFailedError: nothing has changed, but unsaved changes may be saved.
         :raises SaveOutcomeUnknownError: it may be there under both keys: rename it again, or open the storage again.
         """
         checked, new = self._check_rename(key, new_key, timeout)
@@ -1129,7 +1129,7 @@ class SessionManager(Resource):
 
         Calls that are running are waited for. A `Store` that was given is not closed.
 
-        :param save: `False` gives up what is not saved. What `shared` says holds for a manager that it gave.
+        :param save: `False` gives up unsaved changes. For a manager of `shared`, its docstring says what this means.
         :raises SaveFailedError: something could not be saved, and the manager stays open.
         """
         check_bool(save, "save")
