@@ -23,6 +23,9 @@ __all__ = ["Retention", "checked_expiry", "is_older"]
 
 _log = logging.getLogger("session_manager")
 
+#: So many sessions are described at once, of a store that gives pages.
+_PAGE = 10_000
+
 
 def checked_expiry(after: object) -> timedelta | None:
     """Return a session's expiry.
@@ -98,18 +101,27 @@ class Retention(Resource):
         return self._incoming.now() if there is None else utc(there, "now()")
 
     def _infos(self, key: str | None, prefix: str) -> Iterator[SessionInfo]:
-        if key is None:
+        if key is None and self._store.ordered:
+            yield from self._paged(prefix)
+        elif key is None:
             yield from self._overview.infos(prefix)
         elif key.startswith(prefix):
             info = self._overview.describe(key)
             if info is not None:
                 yield info
 
+    def _paged(self, prefix: str) -> Iterator[SessionInfo]:
+        """Describe the sessions of a store that gives pages, one page after the other: there may be millions."""
+        page = self._overview.infos(prefix, limit=_PAGE)
+        while page:
+            yield from page
+            page = self._overview.infos(prefix, limit=_PAGE, after=page[-1])
+
     def expire_in_the_background(self) -> None:
         """Delete the sessions whose own expiry has passed. A session that cannot be deleted is named in the log."""
         try:
             rule = _Rule(self._now(), None, EMPTY_OBJECT)
-            for key in sorted(info.key for info in self._overview.infos() if rule(info)):
+            for key in sorted(info.key for info in self._infos(None, "") if rule(info)):
                 self._expire_one(key, rule)
         except ClosedError:
             pass

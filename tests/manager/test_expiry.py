@@ -22,6 +22,7 @@ from session_manager import (
     SessionManager,
 )
 from session_manager.errors import SaveError
+from session_manager.manager import retention
 from session_manager.manager.retention import is_older
 from session_manager.model.times import utc_now
 from session_manager.stores.log import LogStore
@@ -743,3 +744,30 @@ def test_a_clock_that_the_manager_was_given_counts_first():
         m.add_message("k", "user", "x")
         m.save("k")
         assert m.expire(timedelta(minutes=30)) == []
+
+
+def test_a_large_storage_is_looked_through_by_pages(tmp_path, clock, monkeypatch):
+    """All sessions of a server came in one answer, which took longer than a statement may: so nothing ever expired."""
+    monkeypatch.setattr(retention, "_PAGE", 3)
+    asked = []
+
+    class Paged(SQLiteStore):
+        def infos(self, prefix="", **options):
+            asked.append(options["limit"])
+            return super().infos(prefix, **options)
+
+    store = Paged(tmp_path / "chats.db")
+    with SessionManager(store, clock=clock) as m:
+        for number in range(10):
+            m.add_message(f"k{number}", "user", "x")
+        m.save_all()
+        clock.advance(days=1)
+        for key in ("k2", "k5"):  # one saved, one unsaved
+            m.add_message(key, "user", "y")
+        m.save("k2")
+        gone = [f"k{number}" for number in range(10) if number not in (2, 5)]
+        assert m.expire(DAY / 2, dry_run=True) == gone
+        assert None not in asked
+        assert m.expire(DAY / 2) == gone
+        assert [info.key for info in m.list_sessions()] == ["k2", "k5"]
+    store.close()
