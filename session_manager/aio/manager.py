@@ -212,10 +212,10 @@ class AsyncSessionManager(Resource):
         for running calls.
 
         :param storage: a URL or path, as for `SessionManager.shared`.
-        :param options: likewise, and `threads`. Options that are not what the first user had are an error: of the storage when it is
+        :param options: likewise, and `threads`. Other options than those of the first user are an error: of the storage when it is
             opened, of `threads` at once.
         :raises TypeError: if the storage is no URL or path, or an option of another type.
-        :raises ValueError: if an option is out of range; on opening, if it is not what the first user had.
+        :raises ValueError: if an option is out of range; on opening, if it is not that of the first user.
         :raises InvalidStorageError: if the URL or path cannot be what it says.
         """
         if not OPTIONS.issuperset(options):
@@ -340,7 +340,7 @@ class AsyncSessionManager(Resource):
         return await self._workers.computing.run(build) if in_a_thread else build()
 
     def get_archive(self, key: str) -> Listing[Message]:
-        """List what was archived of a session, oldest first: `SessionManager.get_archive`."""
+        """List the archived messages of a session, oldest first: `SessionManager.get_archive`."""
 
         async def fetch() -> list[Message]:
             manager = await self._manager()
@@ -659,12 +659,12 @@ class AsyncSessionManager(Resource):
         return await self._workers.computing.run(manager.health)
 
     async def close(self, *, save: bool = True) -> None:
-        """Wait for the calls that run, save what is dirty, and let go of the storage: `SessionManager.close`; idempotent.
+        """Wait for the calls that run, save dirty sessions, and let go of the storage: `SessionManager.close`; idempotent.
 
         Any task may call it, such as that of a signal handler. Open turns then write nothing, and raise `ClosedError`.
         A task that is cancelled, before or meanwhile, closes it all the same, and gets its cancellation then.
 
-        :param save: `False` gives up what is not saved.
+        :param save: `False` gives up unsaved changes.
         :raises SaveFailedError: something could not be saved, and the manager stays open.
         """
         check_bool(save, "save")

@@ -76,7 +76,7 @@ class AsyncTurn(Resource):
 
     @property
     def messages(self) -> list[Message]:
-        """What was added in this turn; of one that is `done`, what is still there of what answered the delivery."""
+        """The messages of this turn; if it is `done`, those of the stored answer that are still there."""
         return [] if self._made is None else self._made.messages
 
     def __repr__(self) -> str:
@@ -173,7 +173,7 @@ class AsyncTurn(Resource):
 
     @showing(context)
     async def get_context(self, **options: Unpack[ContextOptions]) -> list[Any]:
-        """Return what to send to a model: `AsyncSessionManager.get_context`, with the messages of this turn behind the others.
+        """Return the messages to send to a model: `AsyncSessionManager.get_context`, with the messages of this turn behind the others.
 
         :param system, max_messages, max_tokens, count, rules, summary_role: as there.
         :raises RuntimeError: outside of the block.

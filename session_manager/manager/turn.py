@@ -1,15 +1,15 @@
 """The turn: a user's message and all that answers it, written at once or not at all.
 
-A turn holds its session's *turn lock*: one turn at a time for a session, while other calls go on. What it does waits in a
-`session_manager.manager.draft.Draft`. When the block is left, that becomes one change, an `Append` if the block only added, else
-a `Batch`, and is saved.
+A turn holds its session's *turn lock*: one turn at a time for a session, while other calls go on. Its calls wait in a
+`session_manager.manager.draft.Draft`. When the block is left, they become one change, an `Append` if the block only added,
+else a `Batch`, and the change is saved.
 
 The change is bound to the generation that the session had when the turn began, or when it appeared. So a session that was
 cleared or deleted meanwhile stays as it is. The change is also bound to the ref of the delivery that it answers. So a delivery
 that came twice is answered once, also if two processes got it.
 
 A turn that does more than add is a second writer. Its changes are made over the durable session that it has seen, and
-`session_manager.model.rebase` says what they mean over what the session has become.
+`session_manager.model.rebase` says what they mean over the newest state of the session.
 """
 
 from __future__ import annotations
@@ -87,13 +87,13 @@ def shown(kind: str, turn: Any, stage: str) -> str:
 class Turn(Resource):
     """One turn of a session: a context manager, for one block in one thread. See `SessionManager.turn`.
 
-    Other threads and processes see nothing of what its calls do inside of the block. Leaving the block writes and saves it at
-    once. An exception that leaves the block writes nothing.
+    Other threads and processes see no effect of its calls while the block runs. Leaving the block writes and saves all of
+    them at once. An exception that leaves the block writes nothing.
 
     `add` and `add_message` touch only RAM. `edit`, `remove`, `replace_history`, `set_metadata`, `set_summary` and `truncate`
-    work on the session as it is durable. The first such call saves what other calls have left unsaved. So it may wait for the
-    disk, and raises what `SessionManager.save` raises. Messages that others add after that stay, whatever the turn removes.
-    It is a conflict if the turn edits or removes a message that others have edited since.
+    work on the session as it is durable. The first such call saves the changes that other calls have left unsaved. So it may
+    wait for the disk, and raises the errors of `SessionManager.save`. Messages that other writers add after that stay,
+    whatever the turn removes. It is a conflict if the turn edits or removes a message that another writer has edited since.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Turn(Resource):
         self.ref: str | None = options.ref
         #: Whether the delivery was answered before, durably: then there is nothing to do but to send `messages` again.
         self.done: bool = False
-        #: Whether leaving the block has written what the turn does, durably. `False` if the session was cleared or deleted
+        #: Whether leaving the block has written the turn, durably. `False` if the session was cleared or deleted
         #: since the turn began, if the delivery was answered meanwhile, or if there was nothing to write.
         self.applied: bool = False
         #: The version that leaving the block gave to the session; `None` if nothing was written.
@@ -132,7 +132,7 @@ class Turn(Resource):
 
     @property
     def messages(self) -> list[Message]:
-        """What was added in this turn; of one that is `done`, what is still there of what answered the delivery."""
+        """The messages of this turn; if it is `done`, those of the stored answer that are still there."""
         return list(self._answer if self.done else self._draft.added)
 
     def __repr__(self) -> str:
@@ -298,7 +298,7 @@ class Turn(Resource):
 
     @showing(context)
     def get_context(self, **options: Unpack[ContextOptions]) -> list[Any]:
-        """Return what to send to a model: as `SessionManager.get_context`, with what this turn does.
+        """Return the messages to send to a model: as `SessionManager.get_context`, with the changes of this turn.
 
         :param system, max_messages, max_tokens, count, rules, summary_role: as there.
         :raises RuntimeError: outside of the block.

@@ -71,7 +71,7 @@ class _Marks:
 
 @attrs.frozen(init=False, eq=False, repr=False, weakref_slot=False)
 class Message(_Marks):
-    """A message as providers and frameworks exchange it, and what is ours about it.
+    """A message as providers and frameworks exchange it, with five fields of ours.
 
     The object is any JSON object with a non-empty string ``role``, or without a role and with a
     non-empty string ``type`` (OpenAI chat and Responses items, Anthropic messages, …). It is
@@ -344,9 +344,9 @@ class Message(_Marks):
 class Item(Message):
     """Any JSON object, kept among the messages and never sent to a model.
 
-    An item is for what a program notes in a conversation: an event, a vote, a cost, a state. It is added as a message is, has
+    An item is a note of a program in a conversation: an event, a vote, a cost, a state. It is added as a message is, has
     a time, metadata, a ref and a position, and is counted, listed, searched and given back as one. It is left out of
-    contexts, and out of what a summarizer is given.
+    contexts. A summarizer is given the items among the messages, for a summary replaces them as well.
 
     It is no message of a provider: ``role``, ``content``, ``name``, ``tool_calls`` and ``tool_call_id`` are `None`, also if
     the object has such fields. ``isinstance(message, Item)`` tells it from other messages.
