@@ -67,9 +67,14 @@ class ClaudeSessionStore(UsesStorage):
         """
         name = _key(key)
         items = [Item(cast("Mapping[str, object]", entry), ref=entry.get("uuid") or None) for entry in entries]
-        for attempt in range(ATTEMPTS if items else 0):
+        if items:
+            async with self._queues.of(name):
+                await self._append(name, key, items)
+
+    async def _append(self, name: str, key: SessionKey, items: list[Item]) -> None:
+        for attempt in range(ATTEMPTS):
             session = await self._manager.get(name)
-            with retried(attempt):  # another task or process has added entries since
+            with retried(attempt):  # another process has added entries since
                 async with self._manager.turn(name, expected=None if session is None else session.version) as turn:
                     new = await self._absent(name, items)
                     turn.add(*new)

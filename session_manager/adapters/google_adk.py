@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
-from weakref import WeakValueDictionary
 
 from session_manager.adapters.attempts import ATTEMPTS
 from session_manager.adapters.opening import Storage, UsesStorage, missing
@@ -57,8 +55,6 @@ class AdkSessionService(UsesStorage, BaseSessionService):
     def __init__(self, storage: Storage, *, prefix: str = "adk") -> None:
         super().__init__(storage)
         self._prefix = join_key(prefix)
-        #: Of sessions to which tasks append, by key and event loop.
-        self._appending: WeakValueDictionary[tuple[str, int], asyncio.Lock] = WeakValueDictionary()
 
     async def create_session(
         self,
@@ -147,8 +143,7 @@ class AdkSessionService(UsesStorage, BaseSessionService):
         if event.partial:
             return event
         key = self._key(session.app_name, session.user_id, session.id)
-        lock = self._appending.setdefault((key, id(asyncio.get_running_loop())), asyncio.Lock())
-        async with lock:  # two appends of one session object follow each other
+        async with self._queues.of(key):  # two appends of one session object follow each other
             await self._append(key, session, event)
             await super().append_event(session, event)
             session.last_update_time = event.timestamp

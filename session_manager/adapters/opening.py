@@ -6,6 +6,7 @@ import os
 from types import TracebackType
 from typing import TypeAlias, TypeVar
 
+from session_manager.aio.queues import Queues
 from session_manager.manager.manager import SessionManager
 
 try:
@@ -31,6 +32,8 @@ class UsesStorage:
     """
 
     def __init__(self, storage: Storage) -> None:
+        #: Of tasks that change a session: a task that looks at it first would meet the others in conflicts.
+        self._queues = Queues()
         self._is_given = isinstance(storage, AsyncSessionManager)
         if isinstance(storage, AsyncSessionManager):
             self._manager = storage

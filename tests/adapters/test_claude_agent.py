@@ -156,6 +156,18 @@ def test_a_summary_has_the_entries_of_all_writers(tmp_path):
     finish(run())
 
 
+def test_tasks_that_append_to_one_transcript_take_their_turn():
+    """However many they are: none of them is sent back by the others, as other writers are."""
+
+    async def run():
+        async with AsyncSessionManager(MemoryStore()) as manager:
+            store = ClaudeSessionStore(manager)
+            await asyncio.gather(*(store.append(KEY, [entry("hi")]) for _ in range(120)))
+            assert len(await store.load(KEY)) == 120
+
+    finish(run())
+
+
 def test_a_conflict_that_stays_is_raised(tmp_path):
     """No try of an append gets over an unsaved edit of the program's own that another process has made impossible."""
     url = f"sqlite:{tmp_path / 'chats.db'}"
