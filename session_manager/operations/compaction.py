@@ -60,11 +60,12 @@ def compact(storage: Storage, key: str | None = None, *, progress: Progress | No
 def _compacted(store: Store, keys: list[str], progress: Progress | None) -> dict[str, Exception]:
     """Compact sessions; return the errors of damaged ones."""
     damaged: dict[str, Exception] = {}
-    for number, one in enumerate(keys[:1] if store.compacts_all else keys, 1):
+    chosen = store.to_compact(keys)
+    for number, one in enumerate(chosen, 1):
         try:
             store.compact(one)
         except (CorruptSessionError, UnsupportedFormatError) as error:
             damaged[one] = error.with_traceback(None)  # which would keep the session in RAM
         if progress is not None:
-            progress(len(keys) if store.compacts_all else number, len(keys), one)
+            progress(len(keys) if number == len(chosen) else number, len(keys), one)
     return damaged

@@ -419,6 +419,10 @@ class Store(Resource, abc.ABC):
         """
         return None
 
+    def to_compact(self, keys: Sequence[str]) -> list[str]:
+        """Return which of some sessions to `compact` to reclaim what all of these waste: by default one, if the store `compacts_all`."""
+        return list(keys[:1] if self.compacts_all else keys)
+
     def compact(self, key: str) -> None:
         """Reclaim the space that a session's file wastes; a store that wastes none does nothing."""
 

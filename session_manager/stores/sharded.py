@@ -193,6 +193,11 @@ class ShardedStore(Store):
                 errors[number] = error
         return errors
 
+    def to_compact(self, keys: Sequence[str]) -> list[str]:
+        by_shard = self._by_shard(keys).items()
+        found = [self.shards[name].to_compact([keys[number] for number in numbers]) for name, numbers in by_shard]
+        return list(chain.from_iterable(found))
+
     def renew_leases(self, held: Mapping[str, Fence], seconds: float) -> None:
         keys, error = list(held), None
         for name, numbers in self._by_shard(keys).items():

@@ -128,6 +128,9 @@ class WrappedStore(Store):
     def total_bytes(self) -> int | None:
         return self.store.total_bytes()
 
+    def to_compact(self, keys: Sequence[str]) -> list[str]:
+        return self.store.to_compact(keys)
+
     def compact(self, key: str) -> None:
         self.store.compact(key)
 

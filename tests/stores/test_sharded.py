@@ -20,6 +20,7 @@ from session_manager import (
     StoreInUseError,
     UnsupportedFormatError,
 )
+from session_manager.operations import compact
 from session_manager.stores import copy
 from session_manager.stores.contract import Commit
 from session_manager.stores.files.names import file_name
@@ -366,6 +367,24 @@ def test_without_any_shard_there_is_no_store(tmp_path):
     with pytest.raises(UnsupportedFormatError):
         ShardedStore({"a": lambda: LogStore(tmp_path / "a"), "b": newer})
     LogStore(tmp_path / "a").close()
+
+
+def test_each_database_is_compacted_once(tmp_path):
+    """Each was written anew once for each of its sessions."""
+    compacted = []
+
+    class Noting(SQLiteStore):
+        def compact(self, key):
+            compacted.append(self)
+            super().compact(key)
+
+    store = ShardedStore({name: Noting(tmp_path / f"{name}.db") for name in "ab"})
+    fill(store, 20)
+    seen = []
+    report = compact(store, progress=lambda *one: seen.append(one[:2]))
+    assert (report.sessions, seen) == (20, [(1, 20), (20, 20)])
+    assert sorted(map(id, compacted)) == sorted(map(id, store.shards.values()))
+    store.close()
 
 
 @pytest.mark.parametrize("shards", [{}, {"": MemoryStore()}, {"a/b": MemoryStore()}])
