@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from session_manager.arguments import several
+from session_manager.arguments import check_type, several
+from session_manager.errors import InvalidMessageError, raise_alone
 from session_manager.history.cuts import Cut, behind_reasoning, compaction, cut, safe_start
 from session_manager.manager.cache.residents import Make
 from session_manager.model.batch import Batch
 from session_manager.model.changes import Append, Change, Clear, Edit, Remove, Truncate, UpdateMetadata
 from session_manager.model.json_value import checked_text
 from session_manager.model.message import Message
+from session_manager.model.packed import pack_bytes
 from session_manager.model.session import Session
 from session_manager.model.view import View
 
@@ -20,6 +22,7 @@ __all__ = [
     "clearing",
     "editing",
     "last_position",
+    "packed",
     "position_of",
     "removing",
     "truncating",
@@ -146,6 +149,22 @@ def updating(at: datetime, items: Mapping[str, Any], removed: Iterable[str]) -> 
     """
     names = tuple(checked_text(name, "removed") for name in several(removed, "removed", "keys"))
     return UpdateMetadata(at=at, items=items, removed=names)
+
+
+def packed(items: Mapping[str, Any]) -> dict[str, Any]:
+    """Return keys of the metadata in which JSON objects stand for bytes.
+
+    :raises TypeError: if it is no mapping.
+    :raises InvalidMessageError: with the key of a value that has too many levels.
+    """
+    check_type(items, (Mapping,), "items must be a mapping, such as a dict")
+    found = {}
+    for name, value in items.items():
+        try:
+            found[name] = pack_bytes(value)
+        except InvalidMessageError as error:
+            raise_alone(InvalidMessageError(f"metadata.{name!s:.80}", error.reason))
+    return found
 
 
 def clearing(at: datetime, generation: str, ref: str | None) -> Change:

@@ -34,6 +34,7 @@ from session_manager.manager.edits import (
     clearing,
     editing,
     last_position,
+    packed,
     removing,
     truncating,
     updating,
@@ -69,7 +70,7 @@ from session_manager.model.ids import cleared, random_id
 from session_manager.model.json_value import EMPTY_OBJECT, checked_text, json_object
 from session_manager.model.key import check_key
 from session_manager.model.message import PARTS, Message, MessageParts
-from session_manager.model.packed import pack_bytes, unpack_bytes
+from session_manager.model.packed import unpack_bytes
 from session_manager.model.roles import KNOWN_ROLES
 from session_manager.model.session import ANY, Anything, Session, Version
 from session_manager.model.times import Clock, utc_now
@@ -860,9 +861,7 @@ class SessionManager(Resource):
         :raises SaveError: it could not be saved, and is as it was. While the outcome is unknown, it stays in RAM.
         """
         checked, at = self._writable(key), self._incoming.now()
-        check_type(items, (Mapping,), "items must be a mapping, such as a dict")
-        packed = {name: pack_bytes(value) for name, value in items.items()}
-        self._write_through.carry_out_created(checked, updating(at, packed, removed))
+        self._write_through.carry_out_created(checked, updating(at, packed(items), removed))
 
     def clear(self, key: str, *, ref: str | None = None) -> int:
         """Drop all messages, the summary and the archive; metadata and creation time stay.
@@ -914,14 +913,13 @@ class SessionManager(Resource):
         assert isinstance(write, Write)
         key, at = self._writable(write.key), self._incoming.now()
         check_bool(write.if_absent, "if_absent")
-        check_type(write.items, (Mapping,), "items must be a mapping, such as a dict")
+        items = packed(write.items)
         messages = self._incoming.messages(several(write.messages, "messages", "messages"), at)
         if write.if_absent:
             check_refs(messages)
         absent = frozenset(one.ref for one in messages if one.ref is not None) if write.if_absent else frozenset()
         append = Append(at=at, messages=messages, absent=absent) if messages else None
-        packed = {name: pack_bytes(value) for name, value in write.items.items()}
-        return Plan(key, at, append, updating(at, packed, write.removed), _checked_version(write.expected))
+        return Plan(key, at, append, updating(at, items, write.removed), _checked_version(write.expected))
 
     # Saving
 

@@ -11,6 +11,7 @@ from session_manager import (
     SaveFailedError,
     SaveOutcomeUnknownError,
     SessionManager,
+    Write,
 )
 from session_manager.stores.memory import MemoryStore
 from session_manager.testing import FaultyStore
@@ -139,6 +140,14 @@ def test_bad_input_changes_nothing():
                 m.put_state(KEY, items)
         with pytest.raises(TypeError, match="removed"):
             m.put_state(KEY, {}, removed="abc")
+        endless = []
+        endless.append(endless)
+        for call in (
+            lambda: m.put_state(KEY, {"a": endless}),
+            lambda: m.commit_together([Write(KEY, items={"a": endless})]),
+        ):
+            with pytest.raises(InvalidMessageError, match=r"^metadata\.a: more than 200 levels"):
+                call()
         assert KEY not in m
 
 
