@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any
@@ -30,6 +30,15 @@ def _named(text: str, schema: str) -> bytes:
     return text.replace("{s}", f'"{schema}"').encode()
 
 
+def _look_at(socket: int) -> Callable[[], bool]:
+    """Return a function that says whether there is something to read on a socket."""
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(socket, select.POLLIN)
+        return lambda: bool(poll.poll(0))
+    return lambda: bool(select.select([socket], [], [], 0)[0])  # Windows has no `poll`
+
+
 def _cursor_of(connection: psycopg.Connection[tuple[Any, ...]]) -> Cursor:
     """Return a cursor whose rows are tuples, in the binary format. A connection that a caller opened may have others by default."""
     cursor = psycopg.Cursor(connection, row_factory=tuple_row)
@@ -51,19 +60,20 @@ class Handle:
     prepared: bool
     #: That of `row`. A new one for each statement costs as much as what is bound.
     _cursor: Cursor = attrs.field(init=False)
-    _poll: select.poll = attrs.field(init=False, factory=select.poll)
+    _is_readable: Callable[[], bool] = attrs.field(init=False)
 
     @_cursor.default
     def _new_cursor(self) -> Cursor:
         return _cursor_of(self.connection)
 
-    def __attrs_post_init__(self) -> None:
-        self._poll.register(self.connection.fileno(), select.POLLIN)
+    @_is_readable.default
+    def _new_look(self) -> Callable[[], bool]:
+        return _look_at(self.connection.fileno())
 
     @property
     def is_readable(self) -> bool:
         """Whether there is something to read: on an idle connection, its server has ended it, or the network has."""
-        return bool(self._poll.poll(0))
+        return self._is_readable()
 
     def row(self, text: str, values: Sequence[Any]) -> tuple[Any, ...] | None:
         """Run a statement that is often repeated; return its first row, or `None`. Not in a pipeline.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import timedelta, timezone
+from types import SimpleNamespace
 
 import attrs
 import pytest
@@ -29,15 +31,16 @@ from session_manager import (
 from session_manager.model.changes import Append, Clear, Edit, Truncate
 from session_manager.model.times import utc_now
 from session_manager.stores.contract import MAX_TOKENS, Commit
-from session_manager.stores.postgres.connecting import split_schema
-from session_manager.stores.postgres.handle import Handle
-from session_manager.stores.postgres.store import PostgresStore
 from tests.support.postgres import needs_driver
 from tests.support.small_sessions import AT, message, session_of
 from tests.support.sqlite_saves import commit_of, write, write_new
 from tests.support.strategies import facts
 
 psycopg = needs_driver()
+
+from session_manager.stores.postgres import PostgresStore, handle  # noqa: E402 - it needs the driver
+from session_manager.stores.postgres.connecting import split_schema  # noqa: E402 - it needs the driver
+from session_manager.stores.postgres.handle import Handle  # noqa: E402 - it needs the driver
 
 SECRET = "hunter2-hunter2"
 
@@ -233,8 +236,11 @@ def processes(place):
     return place.run("SELECT pid FROM pg_stat_activity WHERE application_name = %s", place.schema)
 
 
-def test_a_connection_that_died_while_it_was_idle_costs_no_save(place):
-    """A server that restarts, or a failover, ends all idle connections: each of them cost one failed save."""
+@pytest.mark.parametrize("has_poll", [True, False], ids=["poll", "select"])
+def test_a_connection_that_died_while_it_was_idle_costs_no_save(place, monkeypatch, has_poll):
+    """A server that restarts, or a failover, ends all idle connections: each of them cost one failed save. Windows has no `poll`."""
+    if not has_poll:
+        monkeypatch.setattr(handle, "select", SimpleNamespace(select=select.select))
     with closing(place.open(connect=lambda: psycopg.connect(place.url, application_name=place.schema))) as store:
         before = write_new(store)
         for _ in range(3):
@@ -310,8 +316,8 @@ def test_a_function_of_the_caller_may_fail_in_a_way_of_its_own(place):
         fails.clear()
         with closing(place.open(**options)) as store:
             before = write_new(store, key=next(iter(options)))
-            for handle in store._connections._idle:
-                handle.connection.close()
+            for used in store._connections._idle:
+                used.connection.close()
             store._connections._idle.clear()
             fails.set()
             with pytest.raises(SaveFailedError, match="no connection: OSError") as raised:
@@ -374,12 +380,12 @@ def test_what_takes_long_in_a_large_schema_is_not_ended(place):
         began = time.monotonic()
         store.compact("k")
         assert time.monotonic() - began > 0.3
-        with store._connections.use() as handle:
+        with store._connections.use() as used:
             shown = "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
-            with suppress(ZeroDivisionError), handle.unhurried():
-                assert handle.run(shown).fetchone() == ("0", "150ms")
+            with suppress(ZeroDivisionError), used.unhurried():
+                assert used.run(shown).fetchone() == ("0", "150ms")
                 raise ZeroDivisionError
-            assert handle.run(shown).fetchone() == ("150ms", "0")
+            assert used.run(shown).fetchone() == ("150ms", "0")
         with psycopg.connect(place.url) as other:
             other.execute(f"LOCK TABLE {place.schema}.messages")
             for call in (lambda: store.compact("k"), store.sizes, store.strays):
