@@ -139,11 +139,14 @@ def test_a_stale_session_is_refused_and_leaves_nothing(url):
     finish(run())
 
 
-def test_tasks_that_append_to_one_session_take_their_turn(url):
-    """As with ADK's own services: none of them is stale, for no other writer was there."""
+def test_tasks_that_append_to_one_session_take_their_turn():
+    """As with ADK's own services: none of them is stale, for no other writer was there. A slow disk lets them look at each other."""
+    disk = FaultyStore(MemoryStore())
+    disk.delay = 0.002
 
     async def run():
-        async with AdkSessionService(url) as service:
+        async with AsyncSessionManager(disk) as manager:
+            service = AdkSessionService(manager)
             session = await service.create_session(**scoped("chat"))
             await asyncio.gather(*(service.append_event(session, said(str(n), last=n)) for n in range(6)))
             found = await service.get_session(**scoped("chat"))

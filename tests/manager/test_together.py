@@ -264,6 +264,29 @@ def test_a_lost_acknowledgement_is_settled_for_all(store):
         assert stored(store).keys() == {"app", "chat", "user"}
 
 
+@pytest.mark.parametrize("lands", [True, False])
+def test_an_earlier_write_whose_outcome_is_unknown_is_settled_first(store, lands):
+    """It is there once, whether it had landed or not, and so is what is written together after it."""
+    faulty = FaultyStore(store)
+    with SessionManager(faulty) as m:
+        m.commit_together(EVENT)
+        m.add_message("chat", "user", "earlier")
+        if lands:
+            faulty.lose_ack_next()
+        else:
+            faulty.late_next(0)
+        with pytest.raises(SaveOutcomeUnknownError):
+            m.save("chat")
+        asked = []
+        store_landed, faulty.landed = faulty.landed, lambda commit: asked.append(commit) or store_landed(commit)
+        m.commit_together([Write("chat", [HI]), Write("app", [HI])])
+        assert len(asked) == 1
+        faulty.settle_late()
+    with SessionManager(store) as m:
+        assert [one.content for one in m.get_history("chat")] == ["hi", "earlier", "hi"]
+        assert len(m.get_history("app")) == 1
+
+
 def test_what_is_held_up_never_lands_in_a_part(store):
     with SessionManager(faulty := FaultyStore(store)) as m:
         faulty.late_next(0.05)
