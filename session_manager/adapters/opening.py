@@ -6,11 +6,11 @@ import os
 from types import TracebackType
 from typing import TypeAlias, TypeVar
 
-from session_manager.aio.queues import Queues
 from session_manager.manager.manager import SessionManager
 
 try:
     from session_manager.aio.manager import AsyncSessionManager
+    from session_manager.aio.queues import Queues
 except ModuleNotFoundError as error:
     _extra = "install your framework's extra, such as pip install 'chat-session-manager[openai-agents]'"
     raise ImportError(f"an adapter needs {error.name}: {_extra}", name=error.name) from error
