@@ -105,10 +105,9 @@ class Database(Resource):
         self._at_work = threading.RLock()
         self._checkpoints = Checkpoints(path, busy_timeout)
         self._place: Place | None = None
-        watch(self)
+        watch(self, self._at_work)
         try:
-            with self._at_work:
-                self._open()
+            self._open()
         except OSError as error:
             raise StorageError(path, f"cannot be opened: {error.strerror}") from error
         except sqlite3.Error as error:
@@ -116,6 +115,7 @@ class Database(Resource):
         except UnicodeDecodeError:
             raise_alone(self._damaged_schema())
         finally:
+            self._at_work.release()
             if not self._is_opened:
                 self.close()
 

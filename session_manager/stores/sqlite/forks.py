@@ -5,6 +5,9 @@ the child would then take no lock, and its writes would be lost. So each databas
 opens them again afterwards. The fork waits for running calls, up to `_PATIENCE` seconds. A connection that is still in use
 then is neither used nor closed in the child, and the child cannot open that database.
 
+A database is watched from the beginning of its opening, which a fork waits for as for a call. A fork that has begun holds up
+openings until it is over.
+
 A process may have one database open several times. So the fork first waits for all calls, and only then takes the lock file,
 once. In another order, a call of one database would wait for the lock that the fork has taken for the other.
 """
@@ -71,9 +74,18 @@ class Held(contextlib.ExitStack):
         return True
 
 
-def watch(database: Forkable) -> None:
-    """Call a database at forks, for as long as it exists."""
-    _watched.add(database)
+#: A database begins to be watched under it, and a fork holds it, so that no opening begins between the fork's look and the fork.
+_gate = threading.RLock()
+
+
+def watch(database: Forkable, at_work: Any) -> None:
+    """Call a database at forks, for as long as it exists, and take a lock of it that a fork waits for; the caller releases it.
+
+    A fork that has begun is waited for first.
+    """
+    with _gate:
+        _watched.add(database)
+        at_work.acquire()
 
 
 def hold(lock: Any, end: float, held: Held) -> bool:
@@ -124,6 +136,7 @@ _thread = _Thread()
 
 def _before() -> None:
     held = _thread.held = Held()
+    hold(_gate, time.monotonic() + _PATIENCE, held)
     paused = [(one, one.pause(time.monotonic() + _PATIENCE, held)) for one in sorted(_watched, key=id)]
     for database, idle in paused:
         database.before_fork(time.monotonic() + _PATIENCE, held, idle=idle)
@@ -134,7 +147,9 @@ def _after_in_parent() -> None:
 
 
 def _after_in_child() -> None:
+    global _gate  # noqa: PLW0603 - the parent's is held, here for ever
     _thread.held.pop_all()
+    _gate = threading.RLock()
     for database in list(_watched):
         database.after_in_child()
     _watched.clear()

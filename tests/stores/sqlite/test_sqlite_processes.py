@@ -304,3 +304,39 @@ def test_the_database_is_opened_by_sqlite_alone(path):
         check=True,
     )
     assert re.findall(r"'([^']*)'", done.stdout) == ["chats.db.lock", "chats.db", "chats.db.lock"], "created once"
+
+
+def test_no_database_is_opened_while_a_process_forks(tmp_path):
+    """A thread that opened a database in that moment left SQLite's locks to the child, which hung in its next call of SQLite."""
+    code = """
+        import os, sqlite3, sys, threading, warnings
+
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on a fork beside threads
+        opening, opened = threading.Event(), threading.Event()
+
+        def connect(*arguments, **options):
+            opening.set()
+            return sqlite3.connect(*arguments, **options)
+
+        def open_database():
+            SQLiteStore(sys.argv[1] + "/other.db", connect=connect).close()
+            opened.set()
+
+        def in_the_middle():
+            threading.Thread(target=open_database).start()
+            print("opened in the middle" if opening.wait(0.2) else "held up", flush=True)
+
+        os.register_at_fork(before=in_the_middle)  # the first to be registered is called last
+        from session_manager.stores.sqlite import SQLiteStore
+
+        store = SQLiteStore(sys.argv[1] + "/chats.db")
+        child = os.fork()
+        if not child:
+            SQLiteStore(sys.argv[1] + "/childs.db").close()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0 and opened.wait(30)
+        store.close()
+    """
+    with start(code, tmp_path) as process:
+        assert process.communicate(timeout=DEADLINE)[0] == "held up\n"
+    assert process.returncode == 0
