@@ -128,7 +128,19 @@ def _method(name):
 
 
 METHODS = (
-    *("load", "write", "landed", "write_many", "delete", "keys", "version", "describe", "has_archive", "archive"),
+    *(
+        "load",
+        "newer",
+        "write",
+        "landed",
+        "write_many",
+        "delete",
+        "keys",
+        "version",
+        "describe",
+        "has_archive",
+        "archive",
+    ),
     *("infos", "search", "compact", "verify", "repairs", "strays", "sizes", "total_bytes"),
 )
 for _name in METHODS:

@@ -126,8 +126,12 @@ class Files(Resource):
         """Read at most `size` bytes from a place in a file."""
         if hasattr(os, "pread"):
             return os.pread(fd, size, offset)
-        os.lseek(fd, offset, os.SEEK_SET)  # pragma: no cover - Windows
-        return os.read(fd, size)  # pragma: no cover - Windows
+        here = os.lseek(fd, 0, os.SEEK_CUR)
+        os.lseek(fd, offset, os.SEEK_SET)
+        try:
+            return os.read(fd, size)
+        finally:
+            os.lseek(fd, here, os.SEEK_SET)
 
     def write(self, fd: int, buffers: Sequence[bytes | memoryview]) -> int:
         """Write some of the buffers, in order, and return how many bytes."""
