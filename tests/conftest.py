@@ -54,15 +54,6 @@ def pytest_addoption(parser):
     parser.addoption("--soak", action="store_true", help="break the library for hours")
 
 
-def pytest_xdist_auto_num_workers():
-    """Run one worker more than there are cores: many tests wait, for processes that they start or for a lock that they try."""
-    return _cores() + 1
-
-
-def _cores():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def pytest_sessionstart(session):
     """Have pytest format no line of the log below INFO, unless a test asks for it: each is formatted for the watch below."""
     plugin = session.config.pluginmanager.getplugin("logging-plugin")
