@@ -220,12 +220,14 @@ def _patiently(step: Callable[[], None]) -> None:
 
     :raises OSError: as the step does; `PermissionError` after `_PATIENCE` seconds.
     """
-    end = time.monotonic() + _PATIENCE
+    end = None
     while True:
         try:
             return step()
         except PermissionError:
-            if time.monotonic() >= end:
+            now = time.monotonic()
+            end = now + _PATIENCE if end is None else end
+            if now >= end:
                 raise
         time.sleep(_PAUSE)
 
