@@ -16,6 +16,7 @@ from session_manager import ClosedError, ForkedError, SessionManager
 from session_manager.aio import AsyncSessionManager
 from session_manager.keywords import keyword_defaults
 from session_manager.stores.memory import MemoryStore
+from tests.support.threads import alive
 
 KEY = "telegram:42"
 DEADLINE = 30
@@ -78,17 +79,17 @@ async def test_async_and_sync_users_have_one_ram(url):
 @pytest.mark.anyio
 async def test_many_users_share_their_threads(tmp_path):
     """A server has one for each of its users' sessions: a thread for each would be thousands."""
-    path, before = f"sqlite:{tmp_path / 'chats.db'}", threading.active_count()
+    path, before = f"sqlite:{tmp_path / 'chats.db'}", alive()
     users = [AsyncSessionManager.shared(path, threads=2) for _ in range(50)]
     for number, user in enumerate(users):
         async with user.turn(f"k{number}") as turn:
             turn.add_message("user", "hi")
-    assert threading.active_count() - before <= 2 + 1 + 2
+    assert len(alive() - before) <= 2 + 1 + 2
     with pytest.raises(ValueError, match="threads must be 2, as the first user"):
         AsyncSessionManager.shared(path, threads=3)
     for user in users:
         await user.close()
-    assert threading.active_count() <= before + 1
+    assert len(alive() - before) <= 1
 
 
 @pytest.mark.anyio

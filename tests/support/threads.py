@@ -1,4 +1,4 @@
-"""Threads that start together, and whose failures fail the test."""
+"""Threads that start together, and whose failures fail the test; and the threads that run."""
 
 from __future__ import annotations
 
@@ -27,3 +27,8 @@ def run(*workers):
     assert not any(thread.is_alive() for thread in threads), "a thread hangs"
     if errors:
         raise errors[0]
+
+
+def alive():
+    """Return the threads that run now: a set, because a thread of an earlier test may end at any moment, and counts then differ."""
+    return set(threading.enumerate())
