@@ -216,6 +216,7 @@ class _Restoring:
             )
         lock = DirectoryLock(files)
         stack.callback(lock.release)
+        lock.sign()
 
     def _write(self, source: str, staging: Staging) -> tuple[str, ...]:
         """Write the sessions, each with a new generation, and as they are those that cannot be read."""

@@ -302,7 +302,7 @@ MUTANTS = (
             "_open",
             ("    if not self.read_only:\n", "    self.other_names = self.listed()\n    if not self.read_only:\n"),
             (
-                "        self._check_place()\n    self.other_names = self.listed(InvalidStorageError)\n",
+                "        self._check_place()\n    self.other_names = self._checked()\n",
                 "        self._check_place()\n",
             ),
         ),

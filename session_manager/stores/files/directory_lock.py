@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import socket
+import stat as stat_module
 from functools import partial
 from typing import Any
 
@@ -25,7 +26,7 @@ from session_manager.stores.files.filesystem import Files
 from session_manager.stores.files.kinds import LOCK
 from session_manager.stores.files.lock_file import LockFile
 
-__all__ = ["DirectoryLock", "WriterLock", "is_gone", "read_holder"]
+__all__ = ["DirectoryLock", "WriterLock", "has_lock_file", "is_gone", "read_holder"]
 
 _HOLDER = ".holder"
 #: The largest ``.holder`` that is read, in bytes.
@@ -52,7 +53,7 @@ class WriterLock(LockFile):
 
 
 class DirectoryLock(Resource):
-    """The writer's lock of an open directory. Creating the object takes it.
+    """The writer's lock of an open directory. Creating the object takes it, and creates its file if there is none.
 
     :param files: the directory.
     :raises StorageLockedError: at once, if another store holds it, in this process or another.
@@ -61,10 +62,15 @@ class DirectoryLock(Resource):
 
     def __init__(self, files: Files) -> None:
         self._files = files
+        self._is_signed = False
         self._lock = WriterLock(os.path.join(files.path, LOCK), partial(files.open_lock, LOCK))
         if not self._lock.acquire():
             self._lock.close()
             raise StorageLockedError(files.path, _holder(files))
+
+    def sign(self) -> None:
+        """Name this process as the holder. An error of the file system is no failure: the name serves errors only."""
+        self._is_signed = True
         with contextlib.suppress(OSError):
             self._sign()
 
@@ -85,11 +91,23 @@ class DirectoryLock(Resource):
 
     def release(self) -> None:
         """Let go of it, from any thread; idempotent."""
-        if self._lock.is_open:
+        if self._lock.is_open and self._is_signed:
             with contextlib.suppress(OSError):
                 self._files.unlink(_HOLDER)
         self._lock.release()
         self._lock.close()
+
+
+def has_lock_file(files: Files) -> bool:
+    """Say whether a directory has the empty lock file of a store, which stays when the store is closed. Other programs' files are longer.
+
+    :raises StorageError: if that cannot be looked at.
+    """
+    try:
+        status = files.stat(LOCK)
+    except OSError as error:
+        raise StorageError(files.path, f"cannot be read: {error.strerror}") from error
+    return status is not None and stat_module.S_ISREG(status.st_mode) and status.st_size == 0
 
 
 def read_holder(files: Files) -> dict[str, Any]:

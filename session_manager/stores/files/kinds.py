@@ -7,7 +7,7 @@ with sessions of two kinds is refused to both. Hidden files (quarantine, locks, 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 __all__ = [
     "ARCHIVE_SUFFIX",
@@ -85,7 +85,7 @@ def sessions_in(names: Collection[str]) -> dict[str, list[str]]:
     return {scheme: some for scheme, some in found.items() if some}
 
 
-def objection(path: str, found: dict[str, list[str]], scheme: str) -> str:
+def objection(path: str, found: Mapping[str, Collection[str]], scheme: str) -> str:
     """Say why a store must not open a directory; ``""`` if it may.
 
     :param path: the directory, as the caller names it.

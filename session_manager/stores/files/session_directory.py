@@ -25,7 +25,7 @@ from session_manager.resource import Resource
 from session_manager.stores.contract import Finding
 from session_manager.stores.descriptions import Quarantined
 from session_manager.stores.files.atomic import NotRegularError, remove_orphans
-from session_manager.stores.files.directory_lock import DirectoryLock
+from session_manager.stores.files.directory_lock import DirectoryLock, has_lock_file
 from session_manager.stores.files.filesystem import Files, create_directory, real_path
 from session_manager.stores.files.foreign import foreign_below, foreign_finding, foreign_in, foreign_objection
 from session_manager.stores.files.kinds import BACKUP_OBJECTION, MANIFEST, SUFFIXES, objection, sessions_in
@@ -96,22 +96,45 @@ class SessionDirectory(Resource):
             raise
 
     def _open(self) -> None:
-        """List the directory. Renames of a killed process are made durable first."""
+        """List the directory, under its lock. Renames of a killed process are made durable first."""
         if not self.read_only:
-            others = self.listed(InvalidStorageError)  # which leaves a directory of another kind as it is
-            if MANIFEST in others:
-                raise InvalidStorageError(self._given, BACKUP_OBJECTION)
-            self._lock = DirectoryLock(self.files)
+            self._lock = self._locked()
             self._check_place()
-        self.other_names = self.listed(InvalidStorageError)
+        self.other_names = self._checked()
         self.files.quarantined = count_in(self.other_names)
-        if self.read_only:
+        if self._lock is None:
             return
+        self._lock.sign()
         try:
             remove_orphans(self.files, self.other_names)
             self.files.sync_directory()
         except OSError as error:
             raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
+
+    def _locked(self) -> DirectoryLock:
+        """Take the lock. A directory of another kind is told before its lock: nothing is created in it.
+
+        What is listed before the lock may change until it is held. So a directory with a lock file is listed once, under the lock.
+        """
+        failure: StorageError | None = None
+        if not has_lock_file(self.files):
+            self._checked()
+        try:
+            return DirectoryLock(self.files)
+        except StorageError as error:
+            failure = error
+        self._checked()
+        raise failure
+
+    def _checked(self) -> list[str]:
+        """List the directory as `listed` does.
+
+        :raises InvalidStorageError: if it is none that may be opened so.
+        """
+        others = self.listed(InvalidStorageError)
+        if not self.read_only and MANIFEST in others:
+            raise InvalidStorageError(self._given, BACKUP_OBJECTION)
+        return others
 
     def _check_place(self) -> None:
         """Raise if another directory has taken the path since this one was opened: nothing that is saved here would be found.
@@ -133,14 +156,18 @@ class SessionDirectory(Resource):
             names = self.files.names()
         except OSError as error:
             raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
-        found = sessions_in(names)
-        self.names = set(found.get(self._scheme, ()))
-        others = [name for name in names if name not in self.names] if len(self.names) < len(names) else []
+        suffix = self._suffix
+        others = [name for name in names if not name.endswith(suffix) or name[0] == "."]
+        self.names = set(names)
+        self.names.difference_update(others)
+        found: dict[str, Collection[str]] = {**sessions_in(others)}
+        if self.names:
+            found[self._scheme] = self.names
         reason = objection(self._given, found, self._scheme)
         if not reason and not self.files.adopts:
             foreign = foreign_in(self.files, others)
-            if not foreign and self.read_only:
-                foreign = foreign_below(self.path, names)
+            if not foreign and self.read_only and not self.names:
+                foreign = foreign_below(self.path, others)
             reason = foreign_objection(self._given, foreign, names)
         if reason:
             raise refused(self._given, reason)
