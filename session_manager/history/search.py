@@ -27,7 +27,7 @@ from session_manager.model.message import Message
 from session_manager.model.roles import shown_kind
 from session_manager.threads import giving_way
 
-__all__ = ["WALK", "SearchHit", "best", "case_fold", "merged", "searched_text"]
+__all__ = ["WALK", "Best", "SearchHit", "best", "case_fold", "merged", "score_of", "searched_text"]
 
 #: The number of the rules by which `searched_text` reads a message. Whoever changes them raises it, for indexes keep what was
 #: read by older ones.
@@ -88,6 +88,11 @@ def _searched(message: Message) -> Iterator[str]:
             yield from part.strings()
 
 
+def score_of(count: int, length: int) -> float:
+    """Return how good a message is, by how often a text is in it, and its length in characters."""
+    return count / (count + _SATURATION * (1 - _LENGTH_WEIGHT + _LENGTH_WEIGHT * length / _MEAN_LENGTH))
+
+
 def best(text: str, messages: Iterable[tuple[str, Message]], limit: int) -> list[SearchHit]:
     """Return hits for the messages that contain a text, best first.
 
@@ -95,9 +100,10 @@ def best(text: str, messages: Iterable[tuple[str, Message]], limit: int) -> list
     :param messages: each with its session's key; it has a position.
     :param limit: how many at most.
     """
-    needle = case_fold(text)
-    found = heapq.nsmallest(limit, _scored(needle, messages))
-    return [_hit(len(text), *one) for one in found]
+    found = Best(text, limit)
+    for key, message in giving_way(messages):
+        found.add(key, message)
+    return found.hits()
 
 
 #: In the order in which they come: score, time (both negative), key, position, place of the match; then a number of its own, so
@@ -105,18 +111,48 @@ def best(text: str, messages: Iterable[tuple[str, Message]], limit: int) -> list
 _Found = tuple[float, float, str, int, int, int, Message, str]
 
 
-def _scored(needle: str, messages: Iterable[tuple[str, Message]]) -> Iterator[_Found]:
-    for number, (key, message) in enumerate(giving_way(messages)):
+class Best:
+    """The best messages for a text, among those that were added. One thread uses it.
+
+    :param text: what is searched for; not empty.
+    :param limit: how many at most.
+    """
+
+    def __init__(self, text: str, limit: int) -> None:
+        self._text = text
+        self._needle = case_fold(text)
+        self._limit = limit
+        self._added = 0
+        self._found: list[_Found] = []
+        #: A message of a lower score is not among the best.
+        self.least = 0.0
+
+    def add(self, key: str, message: Message) -> None:
+        """Add a message that has a position, if it contains the text."""
         text = searched_text(message)
         folded = case_fold(text)
-        place = folded.find(needle)
+        place = folded.find(self._needle)
         if place < 0:
-            continue
-        count = folded.count(needle)
-        length = 1 - _LENGTH_WEIGHT + _LENGTH_WEIGHT * len(text) / _MEAN_LENGTH
-        score = count / (count + _SATURATION * length)
+            return
+        score = score_of(folded.count(self._needle, place), len(text))
+        if score < self.least:
+            return
         assert message.position is not None
-        yield -score, -message.created_at.timestamp(), key, message.position, place, number, message, text
+        self._added += 1
+        time = message.created_at.timestamp()
+        self._found.append((-score, -time, key, message.position, place, self._added, message, text))
+        if len(self._found) >= 2 * self._limit:
+            self._leave_out()
+
+    def _leave_out(self) -> None:
+        self._found = heapq.nsmallest(self._limit, self._found)
+        if self._found and len(self._found) == self._limit:
+            self.least = -self._found[-1][0]
+
+    def hits(self) -> list[SearchHit]:
+        """Return a hit for each of them, best first."""
+        self._leave_out()
+        return [_hit(len(self._text), *one) for one in self._found]
 
 
 def _hit(

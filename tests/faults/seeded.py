@@ -546,6 +546,13 @@ SQLITE = (
         ("indexed_until(connection) != (self.watermark, self.after)", "False"),
     ),
     seeded(
+        "messages as good as the worst of the best hits are not read",
+        "stores/sqlite/test_search_index.py::test_messages_that_are_not_read_are_no_hits",
+        sqlite_index,
+        "_promising",
+        (">= least", "> least"),
+    ),
+    seeded(
         "an index by other rules is believed",
         "stores/sqlite/test_search_index.py::test_an_index_by_other_rules_misses_nothing",
         sqlite_schema,
@@ -778,9 +785,9 @@ MANAGER = (
     seeded(
         "of equal hits the oldest comes first",
         "history/test_search.py::test_many_matches_in_a_short_text_come_first_then_the_newest",
-        search,
-        "_scored",
-        ("-message.created_at", "message.created_at"),
+        search.Best,
+        "add",
+        ("-time, key", "time, key"),
     ),
     seeded(
         "a thread beside an event loop never gives way",

@@ -16,14 +16,15 @@ from typing import Any
 
 import attrs
 
-from session_manager.history.search import case_fold, searched_text
+from session_manager.history.search import Best, SearchHit, case_fold, score_of, searched_text
+from session_manager.history.shapes import reads_as_written
 from session_manager.model.message import Message
 from session_manager.stores.rows.decoding import DamageError, decode_line, plain_messages_of
 from session_manager.stores.sqlite.schema import indexed_until, set_indexed
 from session_manager.stores.sqlite.writes import purge
 from session_manager.threads import give_way, giving_way
 
-__all__ = ["Missing", "candidates", "missing"]
+__all__ = ["Missing", "missing", "search"]
 
 _log = logging.getLogger("session_manager")
 
@@ -48,16 +49,22 @@ _INSERT = """
     SELECT new.id, new.text FROM (SELECT ? AS text, ? AS id) AS new
     WHERE new.id IN (SELECT id FROM messages) OR new.id IN (SELECT id FROM archive)
 """
-_FOUND = """
-    SELECT key, position, line, one.checksum FROM {}
-    JOIN sessions ON sessions.id = one.session
-    WHERE {} AND key >= CAST(? AS TEXT) AND key < CAST(? AS TEXT)
+_INDEXED = """
+    SELECT search.text, key, coalesce(one.position, old.position), coalesce(one.line, old.line),
+        coalesce(one.checksum, old.checksum)
+    FROM search
+    LEFT JOIN messages AS one ON one.id = search.rowid
+    LEFT JOIN archive AS old ON one.id IS NULL AND old.id = search.rowid
+    CROSS JOIN sessions ON sessions.id = coalesce(one.session, old.session)
+    WHERE {} AND search.rowid <= ? AND key >= CAST(? AS TEXT) AND key < CAST(? AS TEXT)
 """
-_TABLES = ("messages", "archive")
-_INDEXED = "search JOIN {} AS one ON one.id = search.rowid"
-_BY_TRIGRAMS = [_FOUND.format(_INDEXED.format(table), "search.text MATCH ? AND one.id <= ?") for table in _TABLES]
-_BY_SCAN = [_FOUND.format(_INDEXED.format(table), "instr(search.text, ?) AND one.id <= ?") for table in _TABLES]
-_NOT_INDEXED = [_FOUND.format(f"{table} AS one", "one.id > ?") for table in _TABLES]
+_BY_TRIGRAMS, _BY_SCAN = _INDEXED.format("search.text MATCH ?"), _INDEXED.format("instr(search.text, ?)")
+# A cross join: the few new messages come first, and not the keys of all sessions.
+_NOT_INDEXED = """
+    SELECT NULL, key, position, line, one.checksum FROM {} AS one CROSS JOIN sessions ON sessions.id = one.session
+    WHERE one.id > ? AND key >= CAST(? AS TEXT) AND key < CAST(? AS TEXT)
+"""
+_NEW, _NEW_ARCHIVED = _NOT_INDEXED.format("messages"), _NOT_INDEXED.format("archive")
 
 
 @attrs.frozen(repr=False)
@@ -121,30 +128,47 @@ def _message(key: bytes | None, *row: object) -> Message | None:
         return None
 
 
-def candidates(
-    connection: sqlite3.Connection, text: str, prefix: str, skip: Collection[str]
-) -> Iterator[tuple[str, Message]]:
-    """Return all messages that may contain a text, archived and not yet indexed ones included. Call it in a transaction.
+def search(
+    connection: sqlite3.Connection, text: str, prefix: str, limit: int, skip: Collection[str]
+) -> list[SearchHit]:
+    """Return the best hits for a text, in archived and not yet indexed messages, too. Call it in a transaction.
 
     :param prefix: what the sessions' keys start with.
+    :param limit: how many at most.
     :param skip: keys of sessions that are left out.
     """
-    needle = _searchable(text)[:_LONGEST]
+    needle = _searchable(text)
+    sought = needle[:_LONGEST]
+    indexed = _BY_SCAN
+    if len(sought) >= _SHORTEST:
+        quoted = sought.replace('"', '""')
+        indexed, sought = _BY_TRIGRAMS, f'"{quoted}"'
     start = prefix.encode("utf-8", "surrogatepass")
     bounds = (start, start + b"\xff")
-    if len(needle) >= _SHORTEST:
-        quoted = needle.replace('"', '""')
-        indexed, sought = _BY_TRIGRAMS, f'"{quoted}"'
-    else:
-        indexed, sought = _BY_SCAN, needle
     _, until = indexed_until(connection)
-    asked: list[tuple[str, tuple[object, ...]]] = [(statement, (sought, until, *bounds)) for statement in indexed]
-    asked += [(statement, (until, *bounds)) for statement in _NOT_INDEXED]
-    for statement, values in asked:
+    found = Best(text, limit)
+    for statement, values in (
+        (indexed, (sought, until, *bounds)),
+        (_NEW, (until, *bounds)),
+        (_NEW_ARCHIVED, (until, *bounds)),
+    ):
         cursor = connection.execute(statement, values)
         while rows := cursor.fetchmany(_AT_ONCE):
-            yield from _messages([row for row in rows if _name(row[0]) not in skip])
+            if found.least and reads_as_written():
+                rows = _promising(rows, needle.encode(), found.least)
+            for key, message in _messages([row for _, *row in rows if _name(row[0]) not in skip]):
+                found.add(key, message)
             give_way()
+    return found.hits()
+
+
+def _promising(rows: Sequence[Any], needle: bytes, least: float) -> list[Any]:
+    """Return the rows whose messages may have a score. The text in the index is what the message says, or as good as that."""
+    return [row for row in rows if row[0] is None or score_of(row[0].count(needle), _length(row[0])) >= least]
+
+
+def _length(text: bytes) -> int:
+    return len(text) if text.isascii() else len(text.decode(errors="replace"))
 
 
 def _messages(rows: Sequence[Any]) -> Iterator[tuple[str, Message]]:

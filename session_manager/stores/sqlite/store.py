@@ -23,7 +23,7 @@ from session_manager.errors import (
     StorageError,
     raise_alone,
 )
-from session_manager.history.search import SearchHit, best
+from session_manager.history.search import SearchHit
 from session_manager.model.fence import Fence
 from session_manager.model.ids import random_id
 from session_manager.model.message import Message
@@ -61,7 +61,7 @@ from session_manager.stores.sqlite.rows import (
     read_version,
 )
 from session_manager.stores.sqlite.salvage import Carved, edited, load_whole
-from session_manager.stores.sqlite.search_index import candidates, missing
+from session_manager.stores.sqlite.search_index import missing, search
 from session_manager.stores.sqlite.writes import erase, load_base, move, purge, quarantine, write_plan
 
 __all__ = ["SQLiteStore"]
@@ -412,7 +412,7 @@ class SQLiteStore(Store):
         if key is None and self.indexed:
             try:
                 self._catch_up()
-                return self._database.read(partial(_search, text=text, prefix=prefix, limit=limit, skip=skip))
+                return self._database.read(_in_transaction(search), text, prefix, limit, skip)
             except StorageError as error:
                 _log.warning("searched without the index: %s", error)
         return super().search(text, key=key, prefix=prefix, limit=limit, skip=skip)
@@ -578,13 +578,6 @@ def _in_transaction(function: Callable[..., T]) -> Callable[..., T]:
         return function(connection, *arguments)
 
     return call
-
-
-def _search(
-    connection: sqlite3.Connection, *, text: str, prefix: str, limit: int, skip: Collection[str]
-) -> list[SearchHit]:
-    connection.execute("BEGIN")
-    return best(text, candidates(connection, text, prefix, skip), limit)
 
 
 def _strays(connection: sqlite3.Connection) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from datetime import timedelta
 
 import attrs
 import pytest
@@ -80,6 +81,48 @@ def test_it_finds_what_every_store_finds(tmp_path_factory, contents, queries):
         for query in queries:
             for options in ({}, {"limit": 2}, {"prefix": "k1"}, {"skip": {"k0"}}, {"key": "k1"}, {"key": "nobody"}):
                 assert store.search(query, **options) == memory.search(query, **options), (query, options)
+
+
+@given(
+    st.lists(st.lists(st.text("xX\0\ufffd\ud800é ", max_size=7), max_size=7), max_size=3),
+    st.text("x\0\ufffdé ", min_size=1, max_size=4),
+    st.integers(1, 3),
+)
+@example([["x", "x", "x", "xx x", "x"]], "x", 1)
+@example([["éxé", "éxé", "xx", "éxé"]], "éxé", 1)
+@settings(max_examples=40)
+def test_messages_that_are_not_read_are_no_hits(tmp_path_factory, contents, query, limit):
+    """By the text in the index, a message of a lower score than the best so far is not read: none of the best is left out."""
+    with pytest.MonkeyPatch.context() as patch, reopened(tmp_path_factory.mktemp("db") / "chats.db") as store:
+        patch.setattr(sqlite_index, "_AT_ONCE", 1)
+        timed = [
+            [Message("user", text, created_at=AT + timedelta(hours=n)) for n, text in enumerate(texts)]
+            for texts in contents
+        ]
+        memory = both(store, timed)
+        everything = memory.search(query, limit=100)
+        assert memory.search(query, limit=limit) == everything[:limit]
+        assert store.search(query, limit=limit) == everything[:limit]
+
+
+def test_few_of_many_messages_are_read_for_the_best_hits(store, monkeypatch):
+    write_new(store, attrs.evolve(session_of(*["needle " + "x" * n for n in range(1000)]), revision=1))
+    read = []
+    decode = sqlite_index.plain_messages_of
+    monkeypatch.setattr(sqlite_index, "plain_messages_of", lambda rows: read.extend(rows) or decode(rows))
+    assert [hit.position for hit in store.search("needle", limit=5)] == [0, 1, 2, 3, 4]
+    assert len(read) <= 200
+
+
+def test_the_last_new_messages_are_looked_for_among_new_messages_alone(store):
+    """The sessions are many: a search in the order of their keys looked at each message of each."""
+    for statement in (sqlite_index._NEW, sqlite_index._NEW_ARCHIVED):
+        plan = store._database.read(
+            lambda connection, one=statement: connection.execute(
+                f"EXPLAIN QUERY PLAN {one}", (0, b"", b"\xff")
+            ).fetchall()
+        )
+        assert plan[0][-1] == b"SEARCH one USING INTEGER PRIMARY KEY (rowid>?)"
 
 
 @pytest.mark.long
