@@ -30,6 +30,14 @@ Connect = Callable[[], Connection]
 #: After some 30 s without a sign of life from the server's machine a connection ends: with bytes that it has not acknowledged,
 #: and while an answer is awaited. Linux would wait for some 15 minutes, and two hours.
 _NETWORK = {"tcp_user_timeout": 30_000, "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
+#: The server's settings of the same for its own end, which is left as it is by 0. Without them it waits for two hours for the rest of a
+#: request of a machine that has vanished, and keeps the locks of its transaction: while a request is read, no timeout of statements runs.
+_AT_SERVER = {
+    "tcp_user_timeout": "tcp_user_timeout",
+    "keepalives_idle": "tcp_keepalives_idle",
+    "keepalives_interval": "tcp_keepalives_interval",
+    "keepalives_count": "tcp_keepalives_count",
+}
 #: So many idle connections are kept.
 _IDLE = 8
 #: A connection that is open, and in no transaction.
@@ -38,9 +46,14 @@ _SETTINGS = """
     SELECT current_setting('synchronous_commit'), current_setting('fsync'), pg_is_in_recovery(), current_setting('server_version')
 """
 #: A loser waits for the row of a session, and looks at it again. At other levels, which a database may have as its default, it fails.
-_SET_ISOLATION = f"{_SETTINGS}, set_config('default_transaction_isolation', 'read committed', false)"
-#: A transaction whose client has vanished keeps its locks until the second one is over.
-_SET_TIMEOUTS = f"""{_SET_ISOLATION},
+#: Of bounds of the network the shorter one counts; PostgreSQL 11 does not have all of them.
+_SET_OWN = f"""{_SETTINGS}, set_config('default_transaction_isolation', 'read committed', false), (
+        SELECT count(set_config(name, least(nullif(current_setting(name)::int, 0), bound)::text, false))
+        FROM unnest(%s::text[], %s::int[]) AS one (name, bound) WHERE current_setting(name, true) IS NOT NULL
+    )
+"""  # noqa: S608 - of constants
+#: A client that stands still between two requests of a transaction keeps its locks until the second one is over.
+_SET_TIMEOUTS = f"""{_SET_OWN},
     set_config('statement_timeout', %s, false), set_config('idle_in_transaction_session_timeout', %s, false)
 """
 #: The oldest server with `sha256` and generated identities.
@@ -235,9 +248,10 @@ class Connections(Resource):
         if self._pool is not None or limits.pooled:
             statement: Statement = (_SETTINGS, ())
         elif limits.statement_timeout is None:
-            statement = (_SET_ISOLATION, ())
+            statement = (_SET_OWN, _bounds_at_server(handle.connection))
         else:
-            statement = (_SET_TIMEOUTS, (f"{round(limits.statement_timeout * 1000)}",) * 2)
+            timeout = f"{round(limits.statement_timeout * 1000)}"
+            statement = (_SET_TIMEOUTS, (*_bounds_at_server(handle.connection), timeout, timeout))
         try:
             row = handle.run(*statement, prepare=False).fetchone()
         except psycopg.Error as error:
@@ -285,6 +299,14 @@ class _Lent:
 
     def __exit__(self, *_: object) -> None:
         self._connections._give_back(self._handle)
+
+
+def _bounds_at_server(connection: Connection) -> tuple[list[str], list[int]]:
+    """Return the names and values of settings by which the server gives a client up as the client gives the server up."""
+    told: dict[str, str | int] = {**_NETWORK, **connection.info.get_parameters()}
+    bounds = {name: int(told[of_client]) for of_client, name in _AT_SERVER.items()}
+    found = {name: bound for name, bound in bounds.items() if bound > 0}
+    return list(found), list(found.values())
 
 
 def _clean(connection: Connection) -> None:

@@ -101,8 +101,10 @@ class PostgresStore(Store):
     **Errors** name the server and the database, and never a user or a password.
 
     :param url: ``postgresql://USER:PASSWORD@HOST:PORT/DATABASE``, or any other connection string of libpq, with all of its
-        parameters, such as ``sslmode``, ``tcp_user_timeout`` and ``target_session_attrs``. It says where the store is, also if
-        `connect` or `pool` is given. A URL may name the schema: ``?schema=bot``.
+        parameters, such as ``sslmode`` and ``target_session_attrs``. It says where the store is, also if `connect` or `pool` is
+        given. A URL may name the schema: ``?schema=bot``. ``tcp_user_timeout``, in milliseconds, and ``keepalives_idle``,
+        ``keepalives_interval`` and ``keepalives_count`` bound how long either end waits for a machine that has vanished, 30
+        seconds by default. The server then gives up the locks of its transaction.
     :param schema: the schema of the tables: lower-case letters, digits and ``_``. Created, if it is missing, and brought up to
         date, if it is older. `None`: that of the URL, or ``session_manager``.
     :param read_only: only read it; it must exist. Calls that would write raise `ReadOnlyError`.
@@ -111,10 +113,10 @@ class PostgresStore(Store):
     :param search: keep an index for `search`, which searches fill. Without it each search reads all messages.
     :param durable: refuse a server that may lose acknowledged commits.
     :param pooled: the connections go through a pooler in transaction mode, such as pgbouncer: no statement is prepared, and no setting is
-        made. Set ``statement_timeout`` for the role then.
+        made. ``docs/scaling.md`` says which ones to set for the role and in the pooler.
     :param connect_timeout: how many seconds to wait for a connection, unless the URL says so. libpq waits for 2 at least.
-    :param statement_timeout: how many seconds a statement may run on the server, and an open transaction wait for its client, which may have
-        vanished; `None`: as the server has it. `compact`, `sizes`, `strays` and what changes tables may run longer: they wait so long for a lock.
+    :param statement_timeout: how many seconds a statement may run on the server, and an open transaction wait for its client's next
+        request; `None`: as the server has it. `compact`, `sizes`, `strays` and what changes tables may run longer: they wait so long for a lock.
     :param connect: opens connections instead: returns one of `psycopg.connect`.
     :param pool: lends connections instead, such as a `psycopg_pool.ConnectionPool`, which stays open when the store is closed.
         Timeouts are those that you have given it.

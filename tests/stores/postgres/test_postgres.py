@@ -159,6 +159,27 @@ def test_the_bounds_of_the_network_are_those_of_the_url_or_some_seconds(place):
     assert (told["tcp_user_timeout"], told["keepalives_idle"], told["connect_timeout"]) == ("7000", "15", "3")
 
 
+@pytest.mark.parametrize(
+    ("options", "bounds"),
+    [
+        ({}, ("30000", "15", "5", "3")),
+        ({"tcp_user_timeout": 7000, "keepalives_idle": 4}, ("7000", "4", "5", "3")),
+        ({"tcp_user_timeout": 0}, ("0", "15", "5", "3")),
+        ({"options": "-c tcp_user_timeout=6000 -c tcp_keepalives_idle=600"}, ("6000", "15", "5", "3")),
+    ],
+    ids=["by default", "of the URL", "none", "of the server"],
+)
+@pytest.mark.parametrize("how", ["url", "connect"])
+def test_the_server_gives_a_client_up_as_the_client_does_it(place, options, bounds, how):
+    """It kept the locks of a machine that had vanished in the middle of a request for two hours."""
+    place.url = psycopg.conninfo.make_conninfo(place.url, **options)
+    chosen = {} if how == "url" else {"connect": lambda: psycopg.connect(place.url)}
+    names = ("tcp_user_timeout", "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
+    for timeout in (None, 30.0):
+        with closing(place.open(statement_timeout=timeout, **chosen)) as store, store._connections.use() as used:
+            assert tuple(used.run(f"SHOW {name}").fetchone()[0] for name in names) == bounds
+
+
 # Its schema
 
 
