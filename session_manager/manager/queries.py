@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 
 import attrs
@@ -14,6 +14,7 @@ from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.residents import STORAGE, Residents
 from session_manager.model.json_value import EMPTY_OBJECT, JsonObject, same
 from session_manager.model.message import Message
+from session_manager.model.session import Session
 from session_manager.resource import Resource
 from session_manager.stores.contract import SessionInfo, Store
 from session_manager.stores.order import Order, in_order, page
@@ -49,12 +50,15 @@ class Overview(Resource):
     def keys(self, prefix: str) -> list[str]:
         """Return the keys that there are now, sorted."""
         self._residents.check_open()
-        store, own = self._residents.store, self._own(prefix)
+        return sorted(self._keys(prefix, self._own(prefix)))
+
+    def _keys(self, prefix: str, own: dict[str, Entry]) -> Collection[str]:
+        """Return the keys that there are now: those in RAM, and those in the store."""
         if not self._residents.is_stored:
-            return sorted(own)
+            return own.keys()
         with self._residents.lock_of(STORAGE):
             self._residents.check_not_closed()
-            return sorted(own.keys() | store.keys(prefix))
+            return own.keys() | self._residents.store.keys(prefix)
 
     def infos(
         self,
@@ -74,11 +78,16 @@ class Overview(Resource):
         if store.ordered:
             return self._merged(store, prefix, where, order, limit, after)
 
-        def described(key: str) -> SessionInfo | None:
-            info = self.describe(key)
-            return info if info is not None and matches(info, where) else None
+        own = self._own(prefix)
+        told = {} if store.shared else own
 
-        return page(self.keys(prefix), described, order, after, limit)
+        def listed(key: str) -> Session | SessionInfo | None:
+            entry = told.get(key)
+            one = self.describe(key) if entry is None else entry.session
+            return one if one is not None and (not where or matches(one, where)) else None
+
+        found: list[Session | SessionInfo] = page(self._keys(prefix, own), listed, order, after, limit)
+        return [SessionInfo.of(one) if isinstance(one, Session) else one for one in found]
 
     def _merged(
         self,
@@ -119,7 +128,8 @@ class Overview(Resource):
         store = self._residents.store
         if store.shared:
             return self._dirty(store, prefix)
-        return {key: entry for key, entry in self._residents.entries().items() if key.startswith(prefix)}
+        entries = self._residents.entries()
+        return {key: entry for key, entry in entries.items() if key.startswith(prefix)} if prefix else entries
 
     def _current(self, key: str, entry: Entry) -> Entry | None:
         """Return a dirty session's entry as it is now: over what others have saved, if that can be read."""
@@ -243,7 +253,7 @@ class Overview(Resource):
         return chain(session.messages, (one for one in old if session.at(one.position or 0) is None))
 
 
-def matches(info: SessionInfo, where: JsonObject) -> bool:
+def matches(info: Session | SessionInfo, where: JsonObject) -> bool:
     """Say whether a session has these values in its metadata; a damaged one has none that could be read."""
     metadata = info._metadata
     return all(key in metadata and same(value, metadata[key]) for key, value in where.items())

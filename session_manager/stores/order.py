@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta, timezone
+from heapq import heapify, heappop, nlargest
 from itertools import islice
 from operator import attrgetter
 from typing import Literal, Protocol, TypeVar
@@ -17,6 +18,9 @@ Order = Literal["recent", "key"]
 #: The place of a session whose times are unknown: behind all others.
 LAST = 2**63 - 1
 
+_KEY = attrgetter("key")
+#: Stands for a time that is not known: before all others.
+_NEVER = datetime.min.replace(tzinfo=timezone.utc)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -75,13 +79,18 @@ def in_order(infos: Iterable[I], order: Order, after: Listed | None = None, limi
     :param after: the last one of the page before; only what is listed behind its place is in this page.
     :param limit: how many, at most.
     """
-    found = list(infos)
+    if order == "key":
+        return sorted((info for info in infos if after is None or info.key > after.key), key=_KEY)[:limit]
+    timed = [(info.last_message_at or info.updated or _NEVER, info) for info in infos]
     if after is not None:
-        start = place(after, order)
-        found = [info for info in found if place(info, order) > start]
-    found.sort(key=attrgetter("key"))
-    if order == "recent":
-        found.sort(key=_recent_first)  # equal ones stay as they are
+        last, start = after.last_message_at or after.updated or _NEVER, place(after, order)
+        timed = [one for one in timed if one[0] < last or (one[0] == last and place(one[1], order) > start)]
+    if limit is not None and limit < len(timed):
+        # Only the sessions of the page are sorted, and those that are as recent as its last one.
+        least = nlargest(limit, [time for time, _ in timed])[-1]
+        timed = [one for one in timed if one[0] >= least]
+    found = sorted((info for _, info in timed), key=_KEY)
+    found.sort(key=_recent_first)  # equal ones stay as they are
     return found[:limit]
 
 
@@ -104,7 +113,15 @@ def page(
     :param describe: describes a session; `None`: it is left out.
     """
     if order == "key":
-        start = "" if after is None else after.key
-        infos = (describe(key) for key in sorted(keys) if after is None or key > start)
+        infos = map(describe, _ascending([key for key in keys if after is None or key > after.key], limit))
         return list(islice((info for info in infos if info is not None), limit))
     return in_order((info for info in map(describe, keys) if info is not None), order, after, limit)
+
+
+def _ascending(keys: list[str], limit: int | None) -> Iterator[str]:
+    """Iterate over keys in order. The first ones, so many as a page has, are given before the rest is sorted."""
+    if limit is not None:
+        heapify(keys)
+        for _ in range(min(limit, len(keys))):
+            yield heappop(keys)
+    yield from sorted(keys)

@@ -314,6 +314,22 @@ def test_a_page_reads_no_more_sessions_than_it_lists(path, monkeypatch):
                 assert len(m.list_sessions(prefix, order=order, limit=3)) == len(described) == 3
 
 
+@pytest.mark.parametrize("kind", ["memory", "log"])
+@pytest.mark.parametrize("order", ["recent", "key"])
+def test_a_page_of_sessions_in_ram_describes_only_those(tmp_path, clock, monkeypatch, kind, order):
+    """A page of 50 of 100,000 took as long as a list of all."""
+    described = []
+    original = SessionInfo.of
+    monkeypatch.setattr(SessionInfo, "of", lambda session: described.append(session.key) or original(session))
+    with SessionManager("memory:" if kind == "memory" else f"log:{tmp_path / 'chats'}", clock=clock) as m:
+        fill(m, clock)
+        for key in [info.key for info in m.list_sessions()]:
+            m.get_history(key)  # some were evicted
+        described.clear()
+        assert [info.key for info in m.list_sessions(order=order, limit=3)] == described
+        assert len(described) == 3
+
+
 @pytest.mark.parametrize("index", ["sessions_by_place", "sessions_unplaced"])
 def test_an_index_that_is_another_one_is_refused(path, index):
     run(path, f"DROP INDEX {index}")
