@@ -501,14 +501,14 @@ SQLITE = (
         "stores/sqlite/test_sqlite_files.py::test_deleted_text_that_was_archived_is_in_no_file",
         sqlite_writes,
         "write_plan",
-        ("connection.execute(_NOTE_ARCHIVED_GARBAGE, (key, *spared))", "pass"),
+        ("connection.execute(_NOTE_ARCHIVED_GARBAGE, (number, *spared))", "pass"),
     ),
     seeded(
         "the index keeps deleted sessions' archived text",
         "stores/sqlite/test_sqlite_files.py::test_deleted_text_that_was_archived_is_in_no_file",
         sqlite_writes,
         "erase",
-        ("connection.execute(_NOTE_ARCHIVED_GARBAGE, (key, *NOTHING))", "pass"),
+        ("connection.execute(_NOTE_ARCHIVED_GARBAGE, (number, *NOTHING))", "pass"),
     ),
     seeded(
         "the index keeps deleted sessions' text",

@@ -125,7 +125,7 @@ class Prepared:
             return True
         plan, lines = self.plan, self.plan.lines
         is_append = not (plan.dropped or plan.archived or self.commit.spared is not None)
-        return is_append and (not lines or lines[-1][1] - lines[0][1] + 1 == len(lines))
+        return is_append and (not lines or lines[-1][0] - lines[0][0] + 1 == len(lines))
 
     @property
     def _is_pruned(self) -> bool:
@@ -151,9 +151,9 @@ class Prepared:
             return _CREATE, (*self._bound, *self.noted, *_bound_lines(lines, self.plan.archived))
         new: list[Any] = []
         if len(lines) > _FEW:
-            new = [Int8(lines[0][1]), [one[2] for one in lines], [Int8(one[3]) for one in lines]]
+            new = [Int8(lines[0][0]), [one[1] for one in lines], [Int8(one[2]) for one in lines]]
         else:
-            for _, position, data, checksum in lines:
+            for position, data, checksum in lines:
                 new += (Int8(position), data, Int8(checksum))
         values, which = (*self._bound, *self.noted, *new), min(len(lines), _FEW + 1)
         if self._is_pruned:
@@ -202,10 +202,10 @@ def _added(before: Sequence[str], after: Sequence[str]) -> tuple[str, ...] | Non
 
 def _bound_lines(lines: Sequence[Line], archived: Sequence[Range]) -> tuple[list[Any], ...]:
     """Return what is bound for messages: their positions, lines and checksums, and whether they are archived."""
-    places = [position for _, position, _, _ in lines]
+    places = [position for position, _, _ in lines]
     return (
         [Int8(position) for position in places],
-        [data for _, _, data, _ in lines],
-        [Int8(checksum) for _, _, _, checksum in lines],
+        [data for _, data, _ in lines],
+        [Int8(checksum) for _, _, checksum in lines],
         [any(first <= position < stop for first, stop, _ in archived) for position in places],
     )

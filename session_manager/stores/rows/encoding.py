@@ -19,7 +19,6 @@ __all__ = [
     "TOKEN_BYTES",
     "EncodedState",
     "Line",
-    "encode_line",
     "encode_lines",
     "encode_state_row",
     "seed_of",
@@ -27,33 +26,30 @@ __all__ = [
     "tombstone_key",
 ]
 
-#: The values bound for a message: the session's key, position, line, checksum.
-Line = tuple[str, int, bytes, int]
+#: The values bound for a message: position, line, checksum.
+Line = tuple[int, bytes, int]
 #: What is bound for a state: generation, revision, state, checksum, place, and the revision that it is the place of.
 EncodedState = tuple[str, int, bytes, int, int, int]
 
 
 def encode_state_row(session: Session) -> EncodedState:
     """Return the row of a session: all but its messages."""
-    data = encode_json(encode_state(session))
+    state = encode_state(session)
+    data = encode_json(state)
     checksum, revision = zlib.crc32(data, seed_of(session.key)), session.revision
-    return session.generation, revision, data, checksum, recent_first(recency(session)), revision
-
-
-def encode_line(key: str, message: Message, seed: int) -> Line:
-    """Return the row of a message.
-
-    :param seed: the CRC of the key.
-    """
-    data = encode_message(message)
-    assert message.position is not None
-    return key, message.position, data, zlib.crc32(data, seed)
+    return session.generation, revision, data, checksum, recent_first(recency(state)), revision
 
 
 def encode_lines(key: str, messages: Sequence[Message]) -> list[Line]:
     """Return the rows of some messages of a session."""
     seed = seed_of(key)
-    return [encode_line(key, message, seed) for message in giving_way(messages)]
+    return [_encoded(message, seed) for message in giving_way(messages)]
+
+
+def _encoded(message: Message, seed: int) -> Line:
+    data = encode_message(message)
+    assert message.position is not None
+    return message.position, data, zlib.crc32(data, seed)
 
 
 def tombstone_key(key: str) -> bytes:

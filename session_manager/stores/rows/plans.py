@@ -41,8 +41,10 @@ class Plan(Frozen, frozen=True):
             old = [message for _, message in commit.archived]
             lines = encode_lines(session.key, [*session.messages, *old])
             return cls(commit, (), _ranges(old), lines)
-        before = commit.before
-        return None if before is None or before.version != commit.base else cls.over(commit, before)
+        before, base = commit.before, commit.base
+        if before is None or before.revision != base.revision or before.generation != base.generation:
+            return None
+        return cls.over(commit, before)
 
     @classmethod
     def over(cls, commit: Commit, before: Session) -> Plan:

@@ -259,18 +259,18 @@ def read_version(connection: sqlite3.Connection, key: str) -> Version | None:
     return None if row is None else version_of(row[0], row[1], _last(row[2]))
 
 
-def read_checked_version(connection: sqlite3.Connection, key: str) -> Version | None:
-    """Return the version of a session, after a check of its state; `None` if there is none.
+def read_checked_version(connection: sqlite3.Connection, key: str) -> tuple[int | None, Version | None]:
+    """Return the id and the version of a session, after a check of its state; twice `None` if there is none.
 
     :raises DamageError: if the state is damaged.
     """
     row = connection.execute(_SELECT_STATE, (key,)).fetchone()
     if row is None:
-        return None
-    _, generation, revision, data, checksum, tokens = row
+        return None, None
+    number, generation, revision, data, checksum, tokens = row
     if not isinstance(data, bytes) or zlib.crc32(data, seed_of(key)) != checksum:
         raise DamageError("its state is damaged: the checksum differs")
-    return version_of(generation, revision, _last(tokens))
+    return number, version_of(generation, revision, _last(tokens))
 
 
 def read_tokens(connection: sqlite3.Connection, key: str) -> bytes:

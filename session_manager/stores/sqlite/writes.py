@@ -34,38 +34,35 @@ _KEPT = f"AS BLOB), -{MAX_TOKENS * TOKEN_BYTES})"
 _UPDATE_SESSION = f"""
     UPDATE sessions SET generation = ?, revision = ?, state = CAST(? AS TEXT), checksum = ?, place = ?, placed = ?,
         tokens = substr(CAST(tokens || ? {_KEPT}
-    WHERE key = ?
+    WHERE id = ?
 """  # noqa: S608 - of constants
 _INSERT_SESSION = f"""
     INSERT INTO sessions (generation, revision, state, checksum, place, placed, tokens, key)
     VALUES (?, ?, CAST(? AS TEXT), ?, ?, ?, substr(CAST(? || ? {_KEPT}, ?)
 """  # noqa: S608 - of constants
-_INSERT_LINE = """
-    INSERT INTO messages (session, position, line, checksum)
-    VALUES ((SELECT id FROM sessions WHERE key = ?), ?, CAST(? AS TEXT), ?)
-"""
+_INSERT_LINE = "INSERT INTO messages (session, position, line, checksum) VALUES (?, ?, CAST(? AS TEXT), ?)"
 _NOTE_GARBAGE = """
     INSERT INTO garbage SELECT id FROM messages
-    WHERE session = (SELECT id FROM sessions WHERE key = ?) AND position >= ? AND position < ?
+    WHERE session = ? AND position >= ? AND position < ?
         AND id <= (SELECT indexed FROM watermark)
 """
 _DELETE_LINES = """
     DELETE FROM messages
-    WHERE session = (SELECT id FROM sessions WHERE key = ?) AND position >= ? AND position < ?
+    WHERE session = ? AND position >= ? AND position < ?
 """
 _ARCHIVE_LINES = """
     INSERT INTO archive (id, session, position, line, checksum)
     SELECT id, session, position, line, checksum FROM messages
-    WHERE session = (SELECT id FROM sessions WHERE key = ?) AND position >= ? AND position < ?
+    WHERE session = ? AND position >= ? AND position < ?
 """
 _NOTE_ARCHIVED_GARBAGE = """
     INSERT INTO garbage SELECT id FROM archive
-    WHERE session = (SELECT id FROM sessions WHERE key = ?) AND NOT (position >= ? AND position < ?)
+    WHERE session = ? AND NOT (position >= ? AND position < ?)
         AND id <= (SELECT indexed FROM watermark)
 """
 _DELETE_ARCHIVED = """
     DELETE FROM archive
-    WHERE session = (SELECT id FROM sessions WHERE key = ?) AND NOT (position >= ? AND position < ?)
+    WHERE session = ? AND NOT (position >= ? AND position < ?)
 """
 _QUARANTINE_STATE = """
     INSERT INTO quarantine (key, generation, revision, content, checksum)
@@ -109,45 +106,48 @@ def write_plan(plan: Plan, state: EncodedState, connection: sqlite3.Connection, 
     key, base = commit.session.key, commit.base
     digest = commit.session._token or token_digest("")
     if base is None:
-        _create(state, connection, key, digest)
+        number = _create(state, connection, key, digest)
     else:
-        actual = read_checked_version(connection, key)
+        number, actual = read_checked_version(connection, key)
         if not agree(actual, base):
             reason = "the storage holds something else at this version" if actual == base else ""
             raise ConflictError(key, base, actual, reason)
         # A token for each revision: after a storage went back, the write of what was lost may leave some out.
         skipped = min(max(commit.session.revision - base.revision - 1, 0), MAX_TOKENS)
-        connection.execute(_UPDATE_SESSION, (*state, bytes(skipped * TOKEN_BYTES) + digest, key))
+        connection.execute(_UPDATE_SESSION, (*state, bytes(skipped * TOKEN_BYTES) + digest, number))
     spared = None if base is None else commit.spared
     if spared is not None:
-        connection.execute(_NOTE_ARCHIVED_GARBAGE, (key, *spared))
-        connection.execute(_DELETE_ARCHIVED, (key, *spared))
+        connection.execute(_NOTE_ARCHIVED_GARBAGE, (number, *spared))
+        connection.execute(_DELETE_ARCHIVED, (number, *spared))
     for first, stop, count in plan.dropped:
-        connection.execute(_NOTE_GARBAGE, (key, first, stop))
-        if connection.execute(_DELETE_LINES, (key, first, stop)).rowcount != count:
+        connection.execute(_NOTE_GARBAGE, (number, first, stop))
+        if connection.execute(_DELETE_LINES, (number, first, stop)).rowcount != count:
             raise DamageError(f"of its messages from position {first} to {stop - 1} some are missing, or too many")
     if len(plan.lines) == 1:
-        connection.execute(_INSERT_LINE, plan.lines[0])
+        connection.execute(_INSERT_LINE, (number, *plan.lines[0]))
     elif plan.lines:
-        connection.executemany(_INSERT_LINE, giving_way(plan.lines))
-    _archive(plan, connection, key)
+        connection.executemany(_INSERT_LINE, ((number, *line) for line in giving_way(plan.lines)))
+    if plan.archived:
+        _archive(plan, connection, number)
     if plan.clears:
         purge(connection, indexed=indexed)
 
 
-def _archive(plan: Plan, connection: sqlite3.Connection, key: str) -> None:
+def _archive(plan: Plan, connection: sqlite3.Connection, number: int | None) -> None:
     for first, stop, count in plan.archived:
-        if connection.execute(_ARCHIVE_LINES, (key, first, stop)).rowcount != count:
+        if connection.execute(_ARCHIVE_LINES, (number, first, stop)).rowcount != count:
             raise DamageError(f"of its messages from position {first} to {stop - 1} some are missing, or too many")
-        connection.execute(_DELETE_LINES, (key, first, stop))
+        connection.execute(_DELETE_LINES, (number, first, stop))
 
 
-def _create(state: EncodedState, connection: sqlite3.Connection, key: str, digest: bytes) -> None:
-    actual = read_checked_version(connection, key)
+def _create(state: EncodedState, connection: sqlite3.Connection, key: str, digest: bytes) -> int | None:
+    """Insert the row of a session, and return its id."""
+    _, actual = read_checked_version(connection, key)
     if actual is not None:
         raise ConflictError(key, None, actual)
-    connection.execute(_INSERT_SESSION, (*state, read_tokens(connection, key), digest, key))
+    number = connection.execute(_INSERT_SESSION, (*state, read_tokens(connection, key), digest, key)).lastrowid
     connection.execute("DELETE FROM tombstones WHERE key = ?", (tombstone_key(key),))
+    return number
 
 
 def erase(connection: sqlite3.Connection, key: str, *, indexed: bool) -> None:
@@ -159,8 +159,9 @@ def erase(connection: sqlite3.Connection, key: str, *, indexed: bool) -> None:
     connection.execute("INSERT OR REPLACE INTO tombstones (key, tokens) VALUES (?, ?)", tombstone)
     connection.execute(_NOTE_ALL_GARBAGE, (key,))
     connection.execute(_DELETE_ALL_LINES, (key,))
-    connection.execute(_NOTE_ARCHIVED_GARBAGE, (key, *NOTHING))
-    connection.execute(_DELETE_ARCHIVED, (key, *NOTHING))
+    for (number,) in connection.execute("SELECT id FROM sessions WHERE key = ?", (key,)).fetchall():
+        connection.execute(_NOTE_ARCHIVED_GARBAGE, (number, *NOTHING))
+        connection.execute(_DELETE_ARCHIVED, (number, *NOTHING))
     connection.execute("DELETE FROM sessions WHERE key = ?", (key,))
     purge(connection, indexed=indexed)
 
