@@ -23,6 +23,7 @@ __all__ = [
     "beside_a_loop",
     "call_soon",
     "check_may_wait",
+    "event_loop",
     "give_way",
     "gives_way",
     "giving_way",
@@ -121,15 +122,20 @@ def in_event_loop() -> bool:
     return (running is not None and running() is not None) or _in_trio()
 
 
+def event_loop() -> Any:
+    """Return the event loop of this thread: asyncio's loop, or trio's token of it. There must be one."""
+    if _in_trio():
+        return sys.modules["trio.lowlevel"].current_trio_token()
+    return sys.modules["asyncio"].get_running_loop()
+
+
 def call_soon() -> Callable[[Callable[[], object]], object]:
     """Return a function by which any thread makes the event loop of this thread call a function.
 
     It raises `RuntimeError` if the loop has ended.
     """
-    if _in_trio():
-        token = sys.modules["trio.lowlevel"].current_trio_token()
-        return token.run_sync_soon  # type: ignore[no-any-return]
-    return sys.modules["asyncio"].get_running_loop().call_soon_threadsafe  # type: ignore[no-any-return]
+    loop = event_loop()
+    return getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon  # type: ignore[no-any-return]
 
 
 def _in_trio() -> bool:

@@ -579,7 +579,10 @@ class AsyncSessionManager(Resource):
     async def save(self, key: str) -> bool:
         """Make a session durable: `SessionManager.save`. A cancellation is raised when it is, or has failed."""
         manager = await self._manager()
-        return await self._workers.writing.soon(key, partial(manager.save, key))
+        save = partial(manager.save, key)
+        if manager._saving.is_dirty(manager._writable(key)):  # so it waits for the storage
+            return await self._workers.writing.run(save, key)
+        return await self._workers.writing.soon(key, save)
 
     async def save_all(self) -> int:
         """Save every session that has something to save: `SessionManager.save_all`."""

@@ -9,22 +9,22 @@ A call in a thread sees the context variables of the task that made it. So a tra
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.lowlevel
 import attrs
-from anyio.lowlevel import RunVar
 
 from session_manager.errors import ClosedError, WouldWaitError
 from session_manager.resource import Resource
-from session_manager.threads import at_once, beside_a_loop, call_soon
+from session_manager.threads import at_once, beside_a_loop, call_soon, event_loop
 
 __all__ = ["THREADS", "Signal", "Threads", "Workers", "in_a_thread_of_its_own", "to_the_end"]
 
@@ -37,9 +37,6 @@ _COMPUTING = 2
 
 #: How many calls in a row keep an event loop for a millisecond or two.
 _ROW = 100
-
-#: The locks of each loop. Older versions of anyio join variables of one name, and keep them for the life of the loop.
-_locks: RunVar[WeakKeyDictionary[Threads, dict[str, anyio.Lock]]] = RunVar("session_manager.workers")
 
 
 class Signal(Resource):
@@ -69,6 +66,8 @@ class Threads(Resource):
 
     def __init__(self, count: int) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="session-manager")
+        #: The locks of the sessions that tasks call for, of each loop.
+        self._by_loop: WeakKeyDictionary[Any, dict[str, anyio.Lock]] = WeakKeyDictionary()
         self._in_a_row = 0
         self._is_stopped = False
 
@@ -98,32 +97,37 @@ class Threads(Resource):
         :param key: the session that it works for, if there is one.
         :raises ClosedError: after `stop`.
         """
-        return await self.run_for(() if key is None else (key,), function)
+        if key is None:
+            return await self._run(function)
+        locks = self._locks()
+        lock = _lock_in(locks, key)
+        try:
+            async with lock:
+                return await self._run(function)
+        finally:
+            _forget_free(locks, key, lock)
 
     async def run_for(self, keys: Sequence[str], function: Callable[[], R]) -> R:
         """Call a function that works for several sessions, behind the calls for each of them: see `run`.
 
         :param keys: the sessions, in the order in which to wait for them: sorted.
         """
-        if not keys:
-            return await self._run(function)
         locks = self._locks()
         async with contextlib.AsyncExitStack() as stack:
             for key in keys:
-                lock = locks.setdefault(key, anyio.Lock(fast_acquire=True))
+                lock = _lock_in(locks, key)
                 stack.callback(_forget_free, locks, key, lock)
                 await stack.enter_async_context(lock)
             return await self._run(function)
 
     def _locks(self) -> dict[str, anyio.Lock]:
         """Return the locks of the sessions that the tasks of this loop call for."""
-        of_this_loop = _locks.get(None)
-        if of_this_loop is None:
-            _locks.set(of_this_loop := WeakKeyDictionary())
-        return of_this_loop.setdefault(self, {})
+        loop = event_loop()
+        locks = self._by_loop.get(loop)
+        return self._by_loop.setdefault(loop, {}) if locks is None else locks
 
     async def _run(self, function: Callable[[], R]) -> R:
-        await anyio.lowlevel.checkpoint()
+        await _not_cancelled()
         signal = Signal()
         try:
             future = self._pool.submit(copy_context().run, beside_a_loop, function)
@@ -168,18 +172,40 @@ class Workers(Resource):
 async def _ended(future: Future[R], signal: Signal) -> None:
     """Wait for the end of some work; raise a cancellation that came meanwhile."""
     cancelled: BaseException | None = None
-    with anyio.CancelScope(shield=True):
-        while not future.done():
-            try:
-                await signal.wait()
-            except anyio.get_cancelled_exc_class() as error:
-                cancelled = error
+    try:
+        await signal.wait()
+    except anyio.get_cancelled_exc_class() as error:
+        cancelled = error
+    if not future.done():
+        with anyio.CancelScope(shield=True):
+            while not future.done():
+                try:
+                    await signal.wait()
+                except anyio.get_cancelled_exc_class() as error:
+                    cancelled = error
     try:
         if cancelled is not None:
             raise cancelled
         await anyio.lowlevel.checkpoint_if_cancelled()
     except anyio.get_cancelled_exc_class() as error:
         raise error from future.exception()
+
+
+async def _not_cancelled() -> None:
+    """Raise a cancellation of this task that is due. Other tasks are not let in: a wait for a thread follows, which does that."""
+    asyncio = sys.modules.get("asyncio")
+    task = None if asyncio is None or asyncio._get_running_loop() is None else asyncio.current_task()
+    if task is None or not hasattr(task, "cancelling") or task.cancelling():
+        await anyio.lowlevel.checkpoint()
+    else:
+        await anyio.lowlevel.checkpoint_if_cancelled()
+
+
+def _lock_in(locks: dict[str, anyio.Lock], key: str) -> anyio.Lock:
+    lock = locks.get(key)
+    if lock is None:
+        lock = locks[key] = anyio.Lock(fast_acquire=True)
+    return lock
 
 
 def _forget_free(locks: dict[str, anyio.Lock], key: str, lock: anyio.Lock) -> None:

@@ -377,6 +377,32 @@ async def test_a_task_that_was_cancelled_before_begins_nothing(m):
     assert (await m.health()).dirty == ("k",)
 
 
+async def test_a_task_that_asyncio_has_cancelled_before_begins_nothing(anyio_backend):
+    """The cancellation is raised at the next wait, which comes before the thread is asked. A task that has got it goes on."""
+
+    async def main():
+        async def cancelled():
+            asyncio.current_task().cancel()
+            await m.save("k")
+
+        async def ending():
+            try:
+                await cancelled()
+            finally:
+                seen.append((await m.health()).dirty)
+                await m.save("k")
+
+        async with AsyncSessionManager(MemoryStore()) as m:
+            await m.add_message("k", "user", "hi")
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.create_task(ending())
+            seen.append((await m.health()).dirty)
+
+    seen = []
+    await anyio.to_thread.run_sync(asyncio.run, main())
+    assert seen == [("k",), ()]
+
+
 # Summaries
 
 
