@@ -401,7 +401,8 @@ class SaveFailedError(SaveError):
         self.failures: dict[str, Exception] = dict(failures or {})
 
     def _sentence(self) -> str:
-        what = f"session {_shown(self.key)}" if self.key is not None else f"{len(self.failures)} sessions"
+        count = len(self.failures)
+        what = f"session {_shown(self.key)}" if self.key is not None else f"{count} session{'' if count == 1 else 's'}"
         return f"{what} not saved: {self.reason}"
 
 

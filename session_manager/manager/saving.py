@@ -16,6 +16,7 @@ from session_manager.errors import (
     SaveFailedError,
     SaveOutcomeUnknownError,
     SessionManagerError,
+    StorageError,
     UnsupportedFormatError,
 )
 from session_manager.frozen import Frozen
@@ -30,6 +31,8 @@ from session_manager.stores.contract import Commit, Store
 __all__ = ["Saving"]
 
 _BATCH = 64
+#: Of the sessions that one call could not save, so many different reasons are told.
+_SHOWN = 3
 #: After these a save needs a decision, which only a caller can make.
 _NOT_UNASKED = (ConflictError, CorruptSessionError, UnsupportedFormatError)
 
@@ -94,8 +97,7 @@ class Saving(Resource):
     def _raising(self, outcome: tuple[int, dict[str, Exception]]) -> int:
         written, failures = outcome
         if failures:
-            reasons = ", ".join(sorted({type(error).__name__ for error in failures.values()}))
-            raise SaveFailedError(None, reasons, failures) from next(iter(failures.values()))
+            raise SaveFailedError(None, _reasons(failures.values()), failures) from next(iter(failures.values()))
         return written
 
     def _dirty(self) -> list[str]:
@@ -345,6 +347,17 @@ class Saving(Resource):
                 before = residents.reloaded(key, session, size)
         residents.reports.deliver()
         return [] if before is None else before.pending.to_list()
+
+
+def _reasons(errors: Iterable[Exception]) -> str:
+    """Return why sessions were not saved. Of an error that is not the library's only the type: its text may be that of a message."""
+    reasons = sorted({_reason(error) for error in errors})
+    return ", ".join([*reasons[:_SHOWN], *(["…"] if len(reasons) > _SHOWN else [])])
+
+
+def _reason(error: Exception) -> str:
+    name, reason = type(error).__name__, error.reason if isinstance(error, StorageError) else ""
+    return f"{name} ({reason})" if reason else name
 
 
 def _fenced(commit: Commit) -> Witness | None:

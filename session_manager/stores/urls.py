@@ -25,6 +25,9 @@ from session_manager.stores.files.kinds import (
 __all__ = ["Place", "anchored", "open_store", "parts_of", "place_of", "settled_scheme"]
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+|[A-Za-z][A-Za-z0-9+.-]+(?=://)):(.*)\Z", re.DOTALL)
+#: A URL in quotes or behind a space, as files of settings have it; a connection string of libpq. Each would be a path, and its password a name.
+_QUOTED = re.compile(r"""[\s"']+(?:[A-Za-z][A-Za-z0-9+.-]+://|(?:memory|snapshot|log|sqlite|postgres(?:ql)?):)""")
+_CONNECTION = re.compile(r"\s*(?:host|hostaddr|port|dbname|user|password|service)\s*=.*\s\w+\s*=", re.DOTALL)
 _DATABASE = (".db", ".sqlite", ".sqlite3")
 _PATHS = ("snapshot", "log", "sqlite")
 _SERVERS = ("postgresql", "postgres")
@@ -77,6 +80,10 @@ def parts_of(url: str | os.PathLike[str]) -> tuple[str, str, str]:
     text = check_path(url, "url", "must be a path, or a URL such as snapshot:PATH")
     match = _SCHEME.match(text) if isinstance(url, str) else None
     scheme, path = match.groups() if match else ("", text)
+    if isinstance(url, str) and (_QUOTED.match(text) or (scheme in (*_PATHS, *_SERVERS) and text != text.rstrip())):
+        raise InvalidStorageError(text.strip(" \t\r\n\"'"), "has a space, a quote or a line break around it")
+    if isinstance(url, str) and _CONNECTION.match(text):
+        raise InvalidStorageError("postgresql:", "give a URL: postgresql://USER@HOST:PORT/DATABASE")
     if scheme in _SERVERS:
         return "postgresql:", "postgresql", ""
     path = expanded(path)
@@ -188,10 +195,9 @@ def _memory(text: str, path: str) -> Store:
 
 def _postgres(url: str, *, read_only: bool) -> Store:
     try:
-        from session_manager.stores.postgres.store import PostgresStore  # noqa: PLC0415 - only when it is asked for
+        from session_manager.stores.postgres import PostgresStore  # noqa: PLC0415 - only when it is asked for
     except ImportError as error:
-        reason = f"needs psycopg, which cannot be imported ({error}): pip install 'chat-session-manager[postgres]' 'psycopg[binary]'"
-        raise InvalidStorageError("postgresql:", reason) from error
+        raise InvalidStorageError("postgresql:", str(error)) from error
     return PostgresStore(url, read_only=read_only)
 
 

@@ -513,6 +513,7 @@ def test_save_all_tries_all_and_then_raises_with_every_failure(stored, tmp_path)
     assert set(raised.value.failures) == {"b"}
     assert isinstance(raised.value.failures["b"], CorruptSessionError)
     assert raised.value.key is None
+    assert str(raised.value) == f"1 session not saved: CorruptSessionError ({raised.value.failures['b'].reason})"
     assert stored.health().dirty == ("b",)
     assert not stored.health().ok
     os.unlink(tmp_path / "chats" / "b.session.json")

@@ -326,6 +326,35 @@ def test_a_wrong_kind_of_storage_is_refused_with_the_right_url(url, reason, open
     assert tree() == before
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        " postgresql://u:hunter2@h/d",
+        '"postgresql://u:hunter2@h/d"',
+        "'postgres://u:hunter2@h/d'",
+        "postgresql://u:hunter2@h/d\n",
+        "\tmysql://u:hunter2@h/d",
+        " sqlite:chats.db",
+        "'log:chats'",
+        "snapshot:chats\n",
+        "host=h port=5432 user=u password=hunter2 dbname=d",
+        "user = u  password = hunter2",
+    ],
+)
+@pytest.mark.parametrize("opened", [open_store, SessionManager, AsyncSessionManager.shared])
+def test_a_url_of_a_file_of_settings_is_no_path(url, opened):
+    """It became a directory whose name has the password."""
+    with pytest.raises(InvalidStorageError, match=r"around it|give a URL") as caught:
+        opened(url)
+    assert "hunter2" not in repr(caught.value) + str(caught.value)
+    assert tree() == {}
+
+
+@pytest.mark.parametrize("path", ["user=u", "user=u/password=p", "a b", "chats\n", "port=1 ", "'chats'", " chats"])
+def test_a_path_may_look_odd(path):
+    assert saved(path) == ["telegram:42"]
+
+
 @pytest.mark.parametrize("url", ["", os.fsencode("chats")], ids=["empty", "bytes"])
 def test_open_store_refuses_what_is_no_path(url):
     with pytest.raises(InvalidStorageError):

@@ -19,7 +19,7 @@ from psycopg.pq import TransactionStatus
 from session_manager.errors import ClosedError, ForkedError, InvalidStorageError, StorageError, raise_alone
 from session_manager.resource import Resource
 from session_manager.stores.postgres.failures import connecting_error, storage_error
-from session_manager.stores.postgres.handle import Handle, Statement
+from session_manager.stores.postgres.handle import Handle
 
 __all__ = ["Connect", "Connection", "Connections", "Limits", "Pool", "connecting_to", "place_of", "split_schema"]
 
@@ -38,23 +38,25 @@ _AT_SERVER = {
     "keepalives_interval": "tcp_keepalives_interval",
     "keepalives_count": "tcp_keepalives_count",
 }
+#: A statement ends after them; so does a transaction whose client stands still between two requests, and its locks.
+_TIMEOUTS = ("statement_timeout", "idle_in_transaction_session_timeout")
 #: So many idle connections are kept.
 _IDLE = 8
 #: A connection that is open, and in no transaction.
 _READY = TransactionStatus.IDLE
-_SETTINGS = """
-    SELECT current_setting('synchronous_commit'), current_setting('fsync'), pg_is_in_recovery(), current_setting('server_version')
-"""
-#: A loser waits for the row of a session, and looks at it again. At other levels, which a database may have as its default, it fails.
-#: Of bounds of the network the shorter one counts; PostgreSQL 11 does not have all of them.
-_SET_OWN = f"""{_SETTINGS}, set_config('default_transaction_isolation', 'read committed', false), (
-        SELECT count(set_config(name, least(nullif(current_setting(name)::int, 0), bound)::text, false))
-        FROM unnest(%s::text[], %s::int[]) AS one (name, bound) WHERE current_setting(name, true) IS NOT NULL
-    )
-"""  # noqa: S608 - of constants
-#: A client that stands still between two requests of a transaction keeps its locks until the second one is over.
-_SET_TIMEOUTS = f"""{_SET_OWN},
-    set_config('statement_timeout', %s, false), set_config('idle_in_transaction_session_timeout', %s, false)
+#: What a store must know of a server, and the settings of a new connection. A pooler has another id for its process than the server: through
+#: one nothing is set, since another program may have the connection next. Of bounds of the network the shorter one counts; PostgreSQL 11
+#: does not have all of them.
+_SETTLE = """
+    SELECT current_setting('server_version'), pg_is_in_recovery(), current_setting('transaction_read_only'),
+        current_setting('synchronous_commit'), current_setting('fsync'), direct,
+        (
+            SELECT count(set_config(name, CASE WHEN name LIKE 'tcp%%'
+                THEN least(nullif(current_setting(name), '0')::int, value::int)::text ELSE value END, false))
+            FROM unnest(%s::text[], %s::text[]) AS setting (name, value)
+            WHERE direct AND current_setting(name, true) IS NOT NULL
+        )
+    FROM (SELECT %s OR pg_backend_pid() = %s AS direct) AS one
 """
 #: The oldest server with `sha256` and generated identities.
 _OLDEST = 11
@@ -76,8 +78,8 @@ class Limits:
     connect_timeout: float
     #: How many seconds a statement may run on the server, and a transaction wait for the next one; `None`: as the server has it.
     statement_timeout: float | None
-    #: Whether the connections go through a pooler in transaction mode.
-    pooled: bool
+    #: Whether the connections go through a pooler in transaction mode; `None`: if the server's process is not the one that answers.
+    pooled: bool | None
     #: Whether a server that may lose acknowledged commits is refused.
     durable: bool
     #: Whether nothing is written.
@@ -108,9 +110,14 @@ def place_of(url: str) -> str:
         told = conninfo_to_dict(url)
     except psycopg.Error:  # whose sentence quotes a part of it
         raise_alone(
-            InvalidStorageError("postgresql:", "is no connection string: give postgresql://USER@HOST:PORT/DATABASE")
+            InvalidStorageError(
+                "postgresql:",
+                "is no connection string: give postgresql://USER@HOST:PORT/DATABASE, behind ? parameters of libpq alone, and in a password write % as %25",
+            )
         )
     host, port, database = (str(told.get(name) or "") for name in ("host", "port", "dbname"))
+    if any(name != name.strip() for name in (host, port, database)):
+        raise InvalidStorageError("postgresql:", "has a space or a line break at its end")
     if "@" in host or not re.fullmatch(r"[0-9,]*", port):  # parts of a password that was not quoted
         raise InvalidStorageError(
             "postgresql:", "has no plain host and port: in a password, write @ as %40, : as %3A and / as %2F"
@@ -148,6 +155,8 @@ class Connections(Resource):
         self._limits = limits
         self._connect = connect
         self._pool = pool
+        #: Whether another program may have a connection after each transaction, so that no statement is prepared, and nothing is set.
+        self._is_pooled = limits.pooled is True
         self._pid = os.getpid()
         self._idle: deque[Handle] = deque()
         self._checked: weakref.WeakSet[Connection] = weakref.WeakSet()
@@ -175,14 +184,13 @@ class Connections(Resource):
     @contextmanager
     def _settled(self, pool: Pool) -> Iterator[Handle]:
         with self._of_pool(pool) as connection:
-            handle = self._handle(connection)
             if connection not in self._checked:
-                self._settle(handle)
+                self._settle(connection)
                 self._checked.add(connection)
-            yield handle
+            yield self._handle(connection)
 
     def _handle(self, connection: Connection) -> Handle:
-        return Handle(connection, self._schema, not self._limits.pooled)
+        return Handle(connection, self._schema, not self._is_pooled)
 
     @contextmanager
     def _of_pool(self, pool: Pool) -> Iterator[Connection]:
@@ -219,14 +227,14 @@ class Connections(Resource):
             connection.autocommit = True
         except Exception as error:  # noqa: BLE001 - a caller's function may fail in a way of its own
             raise connecting_error(self.path, error) from error
-        handle, is_settled = self._handle(connection), False
+        is_settled = False
         try:
-            self._settle(handle)
+            self._settle(connection)
             is_settled = True
         finally:
             if not is_settled:
                 connection.close()
-        return handle
+        return self._handle(connection)
 
     def _give_back(self, handle: Handle) -> None:
         connection = handle.connection
@@ -237,27 +245,20 @@ class Connections(Resource):
         else:
             self._idle.append(handle)
 
-    def _settle(self, handle: Handle) -> None:
+    def _settle(self, connection: Connection) -> None:
         """Look at the server's settings, and set a new connection's own.
 
-        :raises StorageError: if the server is too old, may lose commits, or is a standby.
+        :raises StorageError: if the server is too old, may lose commits, or takes no writes.
         """
         limits = self._limits
-        if limits.pooled:
-            handle.connection.prepare_threshold = None
-        if self._pool is not None or limits.pooled:
-            statement: Statement = (_SETTINGS, ())
-        elif limits.statement_timeout is None:
-            statement = (_SET_OWN, _bounds_at_server(handle.connection))
-        else:
-            timeout = f"{round(limits.statement_timeout * 1000)}"
-            statement = (_SET_TIMEOUTS, (*_bounds_at_server(handle.connection), timeout, timeout))
+        own = {} if self._pool is not None or limits.pooled else _own_settings(connection, limits.statement_timeout)
+        values = (list(own), list(own.values()), limits.pooled is False, connection.info.backend_pid)
         try:
-            row = handle.run(*statement, prepare=False).fetchone()
+            row = Handle(connection, self._schema, prepared=False).run(_SETTLE, values).fetchone()
         except psycopg.Error as error:
             raise storage_error(self.path, error) from error
         assert row is not None
-        synchronous, fsync, is_standby, version = row[:4]
+        version, is_standby, takes_no_writes, synchronous, fsync, is_direct = row[:6]
         if isinstance(version, bytes):
             raise StorageError(
                 self.path, "needs connections with client_encoding=UTF8: with SQL_ASCII a text has no meaning"
@@ -268,10 +269,18 @@ class Connections(Resource):
             raise StorageError(
                 self.path, "is a standby, which takes no writes and may be behind: connect to the primary"
             )
+        if takes_no_writes == "on" and not limits.read_only:
+            raise StorageError(
+                self.path, "takes no writes: default_transaction_read_only is on; read_only=True accepts that"
+            )
         if "off" in (synchronous, fsync):
             self.risk = f"may lose saved sessions: synchronous_commit={synchronous}, fsync={fsync}"
             if limits.durable and not limits.read_only:
                 raise StorageError(self.path, f"{self.risk}; durable=False accepts that")
+        if not is_direct:
+            self._is_pooled = True
+        if self._is_pooled:
+            connection.prepare_threshold = None
 
     def close(self) -> None:
         """Close all connections; those in use when they are given back. Idempotent.
@@ -301,12 +310,18 @@ class _Lent:
         self._connections._give_back(self._handle)
 
 
-def _bounds_at_server(connection: Connection) -> tuple[list[str], list[int]]:
-    """Return the names and values of settings by which the server gives a client up as the client gives the server up."""
+def _own_settings(connection: Connection, statement_timeout: float | None) -> dict[str, str]:
+    """Return the settings of a connection.
+
+    A loser waits for the row of a session, and looks at it again: at other levels of isolation, which a database may have as its default, it
+    fails. The server gives a client up as the client gives the server up.
+    """
     told: dict[str, str | int] = {**_NETWORK, **connection.info.get_parameters()}
     bounds = {name: int(told[of_client]) for of_client, name in _AT_SERVER.items()}
-    found = {name: bound for name, bound in bounds.items() if bound > 0}
-    return list(found), list(found.values())
+    own = {name: f"{bound}" for name, bound in bounds.items() if bound > 0}
+    if statement_timeout is not None:
+        own |= dict.fromkeys(_TIMEOUTS, f"{round(statement_timeout * 1000)}")
+    return {**own, "default_transaction_isolation": "read committed"}
 
 
 def _clean(connection: Connection) -> None:

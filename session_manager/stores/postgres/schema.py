@@ -35,8 +35,11 @@ from __future__ import annotations
 
 from typing import Final
 
+import psycopg
+
 from session_manager.errors import InvalidStorageError, StorageError, UnsupportedFormatError
 from session_manager.history.search import WALK
+from session_manager.stores.postgres.failures import reason_of
 from session_manager.stores.postgres.handle import Handle
 
 __all__ = ["FORMAT", "MIGRATIONS", "create_index", "lock_schema", "open_schema"]
@@ -145,7 +148,7 @@ def open_schema(handle: Handle, path: str, *, read_only: bool) -> None:
         lock_schema(handle)
         found = _found(handle, path)
         if found is None:
-            _create(handle)
+            _create(handle, path)
         for statement in [one for step in MIGRATIONS[found or 0 :] for one in step]:
             handle.run(statement)
         handle.run(_SET_FORMAT, (FORMAT,))
@@ -175,10 +178,18 @@ def _tables(handle: Handle) -> list[str] | None:
     return None if row is None else row[0] or []
 
 
-def _create(handle: Handle) -> None:
-    if _tables(handle) is None:  # who may not create schemas may be given one
-        handle.run("CREATE SCHEMA {s}")
-    handle.run(_META)
+def _create(handle: Handle, path: str) -> None:
+    """Create the table of the format, and the schema, if it is missing.
+
+    :raises StorageError: if the role may not do that.
+    """
+    try:
+        if _tables(handle) is None:
+            handle.run("CREATE SCHEMA {s}")
+        handle.run(_META)
+    except psycopg.errors.InsufficientPrivilege as error:
+        reason = f"{reason_of(error)}: the role needs CREATE in the database, or a schema {handle.schema} of its own"
+        raise StorageError(path, reason) from error
 
 
 def create_index(handle: Handle) -> None:

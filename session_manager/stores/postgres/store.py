@@ -98,7 +98,7 @@ class PostgresStore(Store):
     **Concurrency.** Every method may be called from any thread; each call that runs has a connection of its own. Eight idle
     connections are kept.
 
-    **Errors** name the server and the database, and never a user or a password.
+    **Errors** name the server and the database, and never a password. The user is named where the server itself does it.
 
     :param url: ``postgresql://USER:PASSWORD@HOST:PORT/DATABASE``, or any other connection string of libpq, with all of its
         parameters, such as ``sslmode`` and ``target_session_attrs``. It says where the store is, also if `connect` or `pool` is
@@ -112,8 +112,9 @@ class PostgresStore(Store):
         Writes are still refused over a version that they are not based on.
     :param search: keep an index for `search`, which searches fill. Without it each search reads all messages.
     :param durable: refuse a server that may lose acknowledged commits.
-    :param pooled: the connections go through a pooler in transaction mode, such as pgbouncer: no statement is prepared, and no setting is
-        made. ``docs/scaling.md`` says which ones to set for the role and in the pooler.
+    :param pooled: whether the connections go through a pooler in transaction mode, such as pgbouncer. Then no statement is prepared, and no
+        setting is made: ``docs/scaling.md`` says which ones to set for the role and in the pooler. `None`: so it is done if a pooler is
+        noticed. `False`: the pooler, if there is one, gives each client a connection of its own.
     :param connect_timeout: how many seconds to wait for a connection, unless the URL says so. libpq waits for 2 at least.
     :param statement_timeout: how many seconds a statement may run on the server, and an open transaction wait for its client's next
         request; `None`: as the server has it. `compact`, `sizes`, `strays` and what changes tables may run longer: they wait so long for a lock.
@@ -142,7 +143,7 @@ class PostgresStore(Store):
         exclusive: bool = False,
         search: bool = True,
         durable: bool = True,
-        pooled: bool = False,
+        pooled: bool | None = None,
         connect_timeout: float = 10.0,
         statement_timeout: float | None = 30.0,
         connect: Connect | None = None,
@@ -160,8 +161,9 @@ class PostgresStore(Store):
             raise ValueError(f"the URL names the schema {named}, and schema= another one")
         for value, name in ((read_only, "read_only"), (exclusive, "exclusive"), (search, "search")):
             check_bool(value, name)
-        for value, name in ((durable, "durable"), (pooled, "pooled")):
-            check_bool(value, name)
+        check_bool(durable, "durable")
+        if pooled is not None:
+            check_bool(pooled, "pooled")
         check_seconds(connect_timeout, "connect_timeout", most=_LONGEST)
         if statement_timeout is not None:
             check_seconds(statement_timeout, "statement_timeout", most=_LONGEST)

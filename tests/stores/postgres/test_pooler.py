@@ -8,9 +8,12 @@ import signal
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
+from session_manager import SessionManager
 from session_manager.testing import StoreContract
 from tests.support.postgres import Place, free_port, needs_driver, shared_url, unprivileged
 
@@ -74,6 +77,29 @@ def pooler():
     process.send_signal(signal.SIGINT)
     process.wait(DEADLINE)
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.mark.once
+def test_a_pooler_that_is_not_named_is_noticed(pooler):
+    """Statements that a store had prepared were another program's on the next connection, and its settings stayed there."""
+    places = [Place(pooler) for _ in range(3)]
+
+    def take_turns(place):
+        with closing(place.open(statement_timeout=9)) as store, SessionManager(store) as m:
+            for number in range(30):
+                with m.turn("k") as turn:
+                    turn.add_message("user", f"{place.schema} {number}")
+            m.search("1")
+            m.compact("k")
+            return [message.content for message in m.get_history("k")]
+
+    with ThreadPoolExecutor(3) as threads:
+        found = list(threads.map(take_turns, places))
+    assert found == [[f"{place.schema} {number}" for number in range(30)] for place in places]
+    timeouts = {tuple(Place(pooler).run("SHOW statement_timeout")) for _ in range(20)}
+    assert timeouts == {(("0",),)}
+    for place in places:
+        place.remove()
 
 
 class TestThroughAPooler(StoreContract):

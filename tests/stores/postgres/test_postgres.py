@@ -102,12 +102,20 @@ def test_no_error_shows_a_password(place, change):
         f"postgresql+psycopg://u:{SECRET}@h/d",
         f"POSTGRESQL://u:{SECRET}@h/d",
         f"mysql://u:{SECRET}@h/d",
+        f"postgresql://u:{SECRET}%@h/d",
+        f"postgresql://u:{SECRET}@h/d?pool_size={SECRET}",
     ],
 )
 def test_an_invalid_url_is_refused_and_not_shown(url):
     with pytest.raises(InvalidStorageError) as raised:
         open_store(url)
     assert SECRET not in repr(raised.value) + str(raised.value) + repr(raised.value.__context__)
+
+
+def test_a_connection_string_ends_without_a_line_break():
+    """The database ``chats\\n`` does not exist, said the server, in two lines."""
+    with pytest.raises(InvalidStorageError, match="a line break at its end"):
+        PostgresStore("postgresql://h/chats\n")
 
 
 @pytest.mark.parametrize("given", ["?schema={}", "?application_name=bot&schema={}&connect_timeout=5"])
@@ -203,6 +211,24 @@ def test_a_schema_of_a_newer_version_is_refused(place, store):
         place.open()
 
 
+def test_a_role_that_may_not_create_a_schema_is_told_what_it_needs(place):
+    role, name = f"role_{place.schema}", f"db_{place.schema}"
+    place.run(f"CREATE DATABASE {name}")
+    place.run(f"CREATE ROLE {role}")
+    try:
+        url = psycopg.conninfo.make_conninfo(place.url, dbname=name, options=f"-c role={role}")
+        with pytest.raises(
+            StorageError, match=f"the role needs CREATE in the database, or a schema {place.schema} of its own"
+        ):
+            PostgresStore(url, schema=place.schema)
+        with psycopg.connect(psycopg.conninfo.make_conninfo(place.url, dbname=name)) as owner:
+            owner.execute(f"CREATE SCHEMA {place.schema} AUTHORIZATION {role}")
+        PostgresStore(url, schema=place.schema).close()
+    finally:
+        place.run(f"DROP DATABASE {name} WITH (FORCE)")
+        place.run(f"DROP ROLE {role}")
+
+
 def test_tables_of_something_else_are_left_alone(place):
     place.run("CREATE SCHEMA {s}")
     place.run("CREATE TABLE {s}.sessions (x int)")
@@ -248,6 +274,19 @@ def test_a_server_that_may_lose_commits_is_refused_unless_asked_for(place):
         assert "may lose saved sessions: synchronous_commit=off" in m.health().store
     with closing(place.open()) as one:
         assert "lose" not in repr(one)
+
+
+@pytest.mark.parametrize("schema", ["there", "new"])
+def test_a_server_that_takes_no_writes_is_refused_unless_it_is_only_read(place, schema):
+    """The first save failed, after hours perhaps; a new schema could not be created."""
+    if schema == "there":
+        place.open().close()
+    url = psycopg.conninfo.make_conninfo(place.url, options="-c default_transaction_read_only=on")
+    with pytest.raises(StorageError, match="takes no writes: default_transaction_read_only is on"):
+        PostgresStore(url, schema=place.schema)
+    if schema == "there":
+        with closing(PostgresStore(url, schema=place.schema, read_only=True)) as store:
+            assert list(store.keys()) == []
 
 
 # Connections
