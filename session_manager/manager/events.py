@@ -157,7 +157,8 @@ class Reports(Resource):
 
     def __init__(self, on_event: OnEvent | None = None, slow_save: float | None = None) -> None:
         self._on_event = on_event
-        self._slow = float("inf") if slow_save is None else slow_save
+        #: How many seconds a save may take without a warning.
+        self.slow = float("inf") if slow_save is None else slow_save
         #: Whether events are told at all.
         self.is_used = on_event is not None
         #: The events to tell: call `deliver`, outside of all locks, if there are some.
@@ -232,15 +233,20 @@ class Reports(Resource):
             self.note(Loaded(key=key, messages=len(session.messages), seconds=seconds))
             _log.debug("loaded %s: %d messages, in %.2f ms", _shown(key), len(session.messages), seconds * 1000)
 
+    @property
+    def tells_saves(self) -> bool:
+        """Whether each save is told, by an event or in the log, and not only a slow one."""
+        return self.is_used or _log.isEnabledFor(logging.DEBUG)
+
     def saved(self, commit: Commit, seconds: float) -> None:
         """Report that a commit is durable.
 
         :param seconds: how long the store took; 0 if it turned out later.
         """
-        if seconds > self._slow:
+        if seconds > self.slow:
             key = _shown(commit.session.key)
-            _log.warning("saving %s took %.1f s, more than slow_save=%g", key, seconds, self._slow)
-        if self.is_used or _log.isEnabledFor(logging.DEBUG):
+            _log.warning("saving %s took %.1f s, more than slow_save=%g", key, seconds, self.slow)
+        if self.tells_saves:
             self._saved(commit, seconds)
 
     def _saved(self, commit: Commit, seconds: float) -> None:
@@ -265,8 +271,8 @@ class Reports(Resource):
 
         :param seconds: how long the store took for all of them.
         """
-        if seconds > self._slow and commits:
-            _log.warning("saving %d sessions took %.1f s, more than slow_save=%g", len(commits), seconds, self._slow)
+        if seconds > self.slow and commits:
+            _log.warning("saving %d sessions took %.1f s, more than slow_save=%g", len(commits), seconds, self.slow)
         for commit, error in zip(commits, errors, strict=True):
             if error is None:
                 self._saved(commit, seconds)

@@ -157,7 +157,10 @@ class Append(Change):
 
 def settled(changes: tuple[Change, ...]) -> tuple[Change, ...]:
     """Return changes as stores get them, each of whose absent messages is to be added: without `Append.absent`."""
-    if not any(type(change) is Append and change.absent for change in changes):
+    for change in changes:
+        if type(change) is Append and change.absent:
+            break
+    else:
         return changes
     plain = frozenset[str]()
     return tuple(attrs.evolve(one, absent=plain, seen=None) if isinstance(one, Append) else one for one in changes)

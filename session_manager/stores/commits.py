@@ -58,11 +58,10 @@ def has_parted(known: Session, kept: Iterable[tuple[int, bytes]]) -> bool | None
 FORGOTTEN = 172_800.0
 
 
-@attrs.define(eq=False, repr=False)
 class Doubt:
     """A note that an interrupted write may have landed."""
 
-    exists: bool = False
+    exists = False
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -89,7 +88,7 @@ class Commit:
     before: Session | None = attrs.field(default=None, kw_only=True)
     #: The messages for the archive: those that the changes dropped (`session_manager.model.archive`); of a session that is written whole, its whole archive.
     archived: Dropped = attrs.field(default=(), repr=lambda pairs: f"<{len(pairs)}>")
-    #: A random id of this write. By it, a shared store tells whether the write landed.
+    #: A random id of this write. By it, a shared store tells whether the write landed. ``""``: the store is `Store.tokenless`.
     token: str = ""
     #: The fence of the lease that the write is made under: refused if another owner took the lease since; if it lands, the lease
     #: is released. `None`: the lease is not looked at.

@@ -105,6 +105,8 @@ class Store(Resource, abc.ABC):
 
     #: Whether other processes and several managers may write to it while it is open.
     shared: bool = False
+    #: Whether it never looks at `Commit.token`: its manager then makes none. A store that is `shared` needs them.
+    tokenless: bool = False
     #: Whether `search` answers for all sessions at once from an index, beside any other call.
     indexed: bool = False
     #: Whether `infos` answers from an index, beside any other call.

@@ -90,6 +90,7 @@ class ShardedStore(Store):
         self.shards: Mapping[str, Store] = (opened := Shards(shards))
         self._shards = opened
         self.shared = self._shards.says("shared")
+        self.tokenless = self._shards.says("tokenless")
         self.indexed = self._shards.says("indexed")
         self.ordered = self._shards.says("ordered")
         self.archives = self._shards.says("archives")

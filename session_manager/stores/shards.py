@@ -18,7 +18,7 @@ __all__ = ["Shards"]
 _log = logging.getLogger("session_manager")
 
 #: What a store says of itself by its attributes, and a `ShardedStore` says for all.
-_SAID = ("shared", "indexed", "ordered", "archives", "windowed", "leases", "together")
+_SAID = ("shared", "tokenless", "indexed", "ordered", "archives", "windowed", "leases", "together")
 
 
 class _Late(Resource):

@@ -44,6 +44,7 @@ class WrappedStore(Store):
         #: The store that is wrapped.
         self.store = store
         self.shared = store.shared
+        self.tokenless = store.tokenless
         self.indexed = store.indexed
         self.ordered = store.ordered
         self.archives = store.archives

@@ -215,7 +215,7 @@ MUTANTS = (
                 "_write",
                 ("    try:\n", "    self.note(commit, None)\n    try:\n"),
                 ("        self.note(commit, error)\n", "        pass\n"),
-                ("    self.note(commit, None)\n    reports", "    reports"),
+                ("    self._note_landed(commit, lock, begun, landed)\n", ""),
             ),
             edited(
                 saving.Saving,
@@ -263,6 +263,7 @@ MUTANTS = (
         several(
             replaced(LogAppender, "_opened", kept_descriptor),
             replaced(LogAppender, "_close", lambda appender, fd: None),
+            edited(LogAppender, "append", ("self._files.close(fd)", "pass")),
         ),
     ),
     Mutant("no CRC check of a log", "flipped bits (log)", replaced(log_replay, "damaged", lambda lines: None)),

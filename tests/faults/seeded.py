@@ -424,7 +424,7 @@ LOGS = (
         "a save leaves its descriptor open",
         "stores/log/test_log.py::test_a_save_leaves_no_descriptor_and_writes_to_no_old_file",
         log_appender.LogAppender,
-        "_close",
+        "append",
         ("self._files.close(fd)", "pass"),
     ),
     seeded(
@@ -657,14 +657,14 @@ MANAGER = (
         "who waits for a change is not told that it was settled",
         "manager/test_turn.py::test_a_turn_whose_save_by_another_thread_was_settled_was_applied",
         saving.Saving,
-        "settle",
-        ("    if landed:\n        _testify(commit)\n", ""),
+        "_note_landed",
+        ("change.witness.saved = commit.session", "pass"),
     ),
     seeded(
         "a write that landed after all stays a failure",
         "manager/test_manager.py::test_a_save_of_unknown_outcome_that_landed_is_no_failure_any_more",
         saving.Saving,
-        "settle",
+        "_note_landed",
         ("residents.note_failure(key, None)", "pass"),
     ),
     seeded(

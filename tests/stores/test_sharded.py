@@ -397,3 +397,12 @@ def test_only_stores_are_shards():
     for wrong in ([MemoryStore()], {"a": "memory:"}, {1: MemoryStore()}):
         with pytest.raises(TypeError):
             ShardedStore(wrong)
+
+
+@pytest.mark.parametrize("with_tokens", [False, True])
+def test_writes_have_tokens_if_one_shard_looks_at_them(tmp_path, with_tokens):
+    """A shard that keeps tokens would take two writes without one for the same write."""
+    last = MemoryStore() if with_tokens else LogStore(tmp_path / "other")
+    store = ShardedStore({"one": LogStore(tmp_path / "one"), "other": last})
+    assert store.tokenless is not with_tokens
+    store.close()

@@ -107,9 +107,13 @@ class Entry(Frozen, frozen=True):
         """
         changes = settled(flattened(tuple(self.pending.to_list())))
         new = dropped(self.durable, changes) if archive else ()
-        count = (self.durable._archived if kept(changes) is None else 0) + len(new)
+        count = self.durable._archived
+        if count and kept(changes) is not None:
+            count = 0
         revision = self.acknowledged.revision + 1
-        session = self.session._with(revision=revision, _archived=count, _token=token_digest(token) if token else b"")
+        session = self.session._with(
+            revision=revision, _archived=count + len(new), _token=token_digest(token) if token else b""
+        )
         return Commit(session, changes, self.durable.version, before=self.durable, archived=new, token=token)
 
     def archived(self, stored: Iterable[Message], *, archive: bool) -> list[Message]:
@@ -132,6 +136,12 @@ class Entry(Frozen, frozen=True):
         """Return the entry while a write is under way, or its outcome is unknown."""
         frozen = len(self.pending)
         return Entry(self.session, self.durable, self.pending, commit, self.archive, frozen=frozen, loss=self.loss)
+
+    @property
+    def written(self) -> Commit:
+        """The write that is under way, or whose outcome is unknown. There must be one."""
+        assert self.unknown is not None
+        return self.unknown
 
     def not_landed(self) -> Entry:
         """Return the entry after a write that did not happen."""

@@ -61,6 +61,11 @@ class RamLock(Resource):
         return is_mine(self._lock)
 
     @property
+    def unchecked(self) -> threading.RLock:
+        """The C lock, for ``with``, in a call that has taken it before by `checked`."""
+        return self._lock
+
+    @property
     def checked(self) -> threading.RLock:
         """The C lock, for ``with``, after a check that this thread may take it.
 

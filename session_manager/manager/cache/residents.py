@@ -475,10 +475,10 @@ class Residents(Resource):
 
     def note_failure(self, key: str, failure: Exception | None) -> None:
         """Note whether the last save of a session failed. Requires the lock."""
-        if failure is None:
-            self._failures.pop(key, None)
-        else:
+        if failure is not None:
             self._failures[key] = failure
+        elif self._failures:
+            self._failures.pop(key, None)
 
     def forget(self, key: str) -> Entry | None:
         """Forget a session, and return its entry. Requires the lock."""

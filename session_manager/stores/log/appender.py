@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -25,7 +26,10 @@ from session_manager.stores.log.file import Facts, LogFile
 from session_manager.stores.log.format import encode_metadata, encode_record, encode_state, next_fingerprint
 from session_manager.stores.log.reader import NOT_A_FILE, LogReader
 
-__all__ = ["LogAppender"]
+__all__ = ["Left", "LogAppender"]
+
+#: What is left to be done after an append: write the session whole, because its file has a second name; or perhaps compact the file.
+Left: TypeAlias = Literal["whole", "compact"]
 
 _ATTEMPTS = 5
 #: Changes that write messages, or let them go, and nothing else.
@@ -40,11 +44,20 @@ class _Begun(msgspec.Struct, gc=False):
     #: The facts of the file without it, and with it; `None` if the system does not tell.
     before: Facts
     after: Facts | None = None
+    left: Left | None = None
     #: Why it could not be written or synced.
     failure: OSError | None = None
 
     def __repr__(self) -> str:
         return f"<a record for {self.file.name[:80]!a}>"
+
+
+def _left(file: LogFile, after: Facts | None, commit: Commit) -> Left | None:
+    """Return what is left to be done once a record is durable.
+
+    :param after: the facts of the file then.
+    """
+    return "compact" if after is not None and file.is_wasteful(after, commit.session) else None
 
 
 def _is_written(one: _Begun) -> bool:
@@ -62,13 +75,14 @@ class LogAppender(Resource):
         self._files = directory.files
         self._reader = reader
 
-    def append(self, file: LogFile, commit: Commit, base: Version) -> OSError | None:
+    def append(self, file: LogFile, commit: Commit, base: Version) -> Left | OSError | None:
         """Append the record of a commit, durably. The file then is clean, or unread if the system does not tell its facts.
 
         If the file has a second name (a backup by hard links), nothing is written, and it is spent.
 
         :param base: the version that the commit is based on.
-        :returns: why it failed; `None` otherwise. After a failure the file is spent if the failed append was cut off, else suspect.
+        :returns: what is left to be done, or why it failed; mostly `None`. After a failure the file is spent if the failed append was
+            cut off, else suspect.
         :raises ConflictError: if the file is at another version; nothing has changed.
         :raises CorruptSessionError: if it is damaged; nothing has changed.
         :raises SaveFailedError: if it cannot be opened, or a torn record cannot be cut off; nothing has changed.
@@ -76,26 +90,31 @@ class LogAppender(Resource):
         metadata, changes, line = self._encoded(file, commit)
         fd = self._opened(file, base)
         if fd is None:
-            return None
-        facts, failure = file.facts, None
+            return "whole"
+        left: Left | OSError | None = None
+        facts = file.facts
         assert facts is not None
         try:
             file.appending()
             written = self._written(fd, line)
             after = None if written is None else self._facts_after(facts, commit, metadata, line, changes, written)
+            left = _left(file, after, commit)
             self._files.sync_data(fd)
             file.appended(after)
         except OSError as error:
-            failure = error
+            left = error
             self._cut_back(file, fd, facts)
         except BaseException:
             self._cut_back(file, fd, facts)
             raise
         finally:
-            self._close(fd)
-        return failure
+            try:  # noqa: SIM105 - it runs after the sync of every save
+                self._files.close(fd)
+            except OSError:  # tells nothing new: the bytes were synced before, or the save has failed
+                pass
+        return left
 
-    def append_many(self, wanted: Sequence[tuple[LogFile, Commit, Version]]) -> list[Exception | None]:
+    def append_many(self, wanted: Sequence[tuple[LogFile, Commit, Version]]) -> list[Left | Exception | None]:
         """Append the records of several commits, each to a file of its own, as `append` does.
 
         All are written first, and then synced by several threads, since a journal commits simultaneous syncs together.
@@ -103,7 +122,7 @@ class LogAppender(Resource):
         :param wanted: the arguments of `append` for each.
         :returns: for each, what `append` would return or raise. After an interrupt, a file whose record was written is suspect.
         """
-        outcomes: list[Exception | None] = [None] * len(wanted)
+        outcomes: list[Left | Exception | None] = [None] * len(wanted)
         begun: dict[int, _Begun] = {}
         with contextlib.ExitStack() as closing:
             self._begin_each(wanted, begun, outcomes, closing)
@@ -116,13 +135,13 @@ class LogAppender(Resource):
         self,
         wanted: Sequence[tuple[LogFile, Commit, Version]],
         begun: dict[int, _Begun],
-        outcomes: list[Exception | None],
+        outcomes: list[Left | Exception | None],
         closing: contextlib.ExitStack,
     ) -> None:
         """Write records, without a sync.
 
         :param begun: gets each record whose file could be opened, by its number.
-        :param outcomes: gets the error of each other.
+        :param outcomes: gets what `append` would return or raise for each other.
         :param closing: closes the files.
         """
         for number, (file, commit, base) in enumerate(wanted):
@@ -132,7 +151,9 @@ class LogAppender(Resource):
             except SessionManagerError as error:
                 outcomes[number] = error
                 continue
-            if fd is not None:
+            if fd is None:
+                outcomes[number] = "whole"
+            else:
                 closing.callback(self._close, fd)
                 facts = file.facts
                 assert facts is not None
@@ -145,6 +166,7 @@ class LogAppender(Resource):
                     continue
                 if written is not None:
                     one.after = self._facts_after(facts, commit, metadata, line, changes, written)
+                one.left = _left(file, one.after, commit)
 
     def _sync(self, one: _Begun) -> None:
         try:
@@ -152,14 +174,14 @@ class LogAppender(Resource):
         except OSError as error:
             one.failure = error
 
-    def _end_each(self, begun: dict[int, _Begun], outcomes: list[Exception | None]) -> None:
+    def _end_each(self, begun: dict[int, _Begun], outcomes: list[Left | Exception | None]) -> None:
         """Note what became of records."""
         for number, one in begun.items():
             if one.failure is None:
                 one.file.appended(one.after)
             else:
                 self._cut_back(one.file, one.fd, one.before)
-            outcomes[number] = one.failure
+            outcomes[number] = one.failure or one.left
 
     def _encoded(self, file: LogFile, commit: Commit) -> tuple[tuple[bytes, bytes], int, bytes]:
         """Return the encoded metadata of a commit's session, how many bytes its changes are, and its line."""

@@ -218,16 +218,17 @@ class LogFile:
 
     # How much of it is dead
 
-    def is_wasteful(self, session: Session) -> bool:
+    def is_wasteful(self, facts: Facts, session: Session) -> bool:
         """Say whether more than half of the file looks dead, or was never measured.
 
         Two counters decide: messages written to the file, all taken for equally long, and messages alive. The session itself
         counts as one message. The overhead is dead.
 
-        :param session: what the file holds.
+        :param facts: of the file.
+        :param session: what it holds then.
         """
-        facts = self.facts
-        if facts is None or (size := facts.signature[2]) <= max(_COMPACT_FROM, self.patience):
+        size = facts.signature[2]
+        if size <= _COMPACT_FROM or size <= self.patience:
             return False
         if facts.overhead is None:
             return True

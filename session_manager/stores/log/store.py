@@ -52,7 +52,7 @@ from session_manager.stores.files.filesystem import Files
 from session_manager.stores.files.kinds import ARCHIVE_SUFFIX
 from session_manager.stores.files.renames import Renames
 from session_manager.stores.files.session_directory import SessionDirectory
-from session_manager.stores.log.appender import LogAppender
+from session_manager.stores.log.appender import Left, LogAppender
 from session_manager.stores.log.edited import read_edited
 from session_manager.stores.log.file import APPENDABLE, BELIEVED, WHOLE, Facts, LogFile
 from session_manager.stores.log.format import MAX_KEY, SUFFIX, encode_first, key_in
@@ -78,6 +78,7 @@ class LogStore(Store):
     """
 
     archives = True
+    tokenless = True
 
     def __init__(
         self,
@@ -191,19 +192,21 @@ class LogStore(Store):
         if base is None or file.status not in APPENDABLE or Clear in map(type, commit.changes):
             self._rewriter.write(file, commit, (base,))
         else:
-            self._finish_append(file, commit, self._appender.append(file, commit, base))
+            left = self._appender.append(file, commit, base)
+            if left is not None:
+                self._finish_append(file, commit, left)
         if archives:
             self._finish_archive(file, commit)
 
-    def _finish_append(self, file: LogFile, commit: Commit, failure: Exception | None) -> None:
-        """Do what is left after an append: recover from its failure, or compact the file."""
-        if isinstance(failure, OSError):
-            self._rewriter.recover(file, commit, failure)
-        elif failure is not None:
-            raise failure
-        elif file.status == "spent":  # it has a second name
+    def _finish_append(self, file: LogFile, commit: Commit, left: Left | Exception) -> None:
+        """Do what is left after an append: recover from its failure, write the session whole, or compact the file."""
+        if isinstance(left, OSError):
+            self._rewriter.recover(file, commit, left)
+        elif isinstance(left, Exception):
+            raise left
+        elif left == "whole":
             self._rewriter.write(file, commit, (commit.base,))
-        elif file.is_wasteful(commit.session):
+        elif file.facts is not None:
             self._rewriter.reclaim(file, commit.session)
 
     def write_many(self, commits: Sequence[Commit]) -> list[Exception | None]:
@@ -225,7 +228,8 @@ class LogStore(Store):
                 appends.append((file, commit, base))
         for (file, commit, _), outcome in zip(appends, self._appender.append_many(appends), strict=True):
             try:
-                self._finish_append(file, commit, outcome)
+                if outcome is not None:
+                    self._finish_append(file, commit, outcome)
                 outcomes[file.key] = None
             except SessionManagerError as error:
                 outcomes[file.key] = error

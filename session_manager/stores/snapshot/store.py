@@ -110,6 +110,7 @@ class SnapshotStore(Store):
     """
 
     archives = True
+    tokenless = True
 
     def __init__(
         self,
