@@ -16,6 +16,7 @@ from session_manager import InvalidKeyError, InvalidMessageError, SessionManager
 from session_manager.testing import strategies
 from tests.support.canary import CANARY
 from tests.support.laws import QUICK
+from tests.support.processes import FRESH
 from tests.support.sizes import Size, has_several_parameters, needless
 
 # Strategies are built when they are first asked for: hypothesis draws it, too.
@@ -52,6 +53,11 @@ def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="run what takes long, too")
     parser.addoption("--faults", action="store_true", help="break the library for minutes, instead of seconds")
     parser.addoption("--soak", action="store_true", help="break the library for hours")
+
+
+def pytest_configure(config):
+    if config.getoption("--faults") or config.getoption("--soak"):
+        os.environ[FRESH] = "1"
 
 
 def pytest_sessionstart(session):

@@ -9,8 +9,6 @@ import gc
 import os
 import pickle
 import sqlite3
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -25,6 +23,7 @@ from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import Clock, FaultyStore
+from tests.support.processes import run_python
 
 KEY = "telegram:42"
 STORES = {"memory": None, "snapshot": SnapshotStore, "log": LogStore, "sqlite": SQLiteStore}
@@ -87,8 +86,7 @@ def refuses(value):
 def is_refused_elsewhere(path):
     """Say whether another process may not open a directory."""
     code = "import sys; from session_manager import *\ntry: SessionManager(sys.argv[1])\nexcept StorageLockedError: print('locked')"
-    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
-    return done.stdout == "locked\n"
+    return run_python("-c", code, path).stdout == "locked\n"
 
 
 def test_everything_that_owns_something_refuses_and_goes_on(store):

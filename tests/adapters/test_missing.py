@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from tests.support.places import ROOT
+from tests.support.processes import run_python
 
 FRAMEWORKS = {
     "openai_agents": ("agents", "openai-agents"),
@@ -30,7 +28,7 @@ try:
 except ImportError as error:
     print(error)
 """
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    said = run_python("-c", code).stdout
     assert said.startswith(f"this adapter needs {package}")
     assert said.endswith(f": pip install 'chat-session-manager[{extra}]'\n")
     assert f"\n{extra} =\n" in (ROOT / "setup.cfg").read_text()
@@ -47,7 +45,7 @@ for name in {[*FRAMEWORKS]}:
     except ImportError as error:
         print(error)
 """
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    said = run_python("-c", code).stdout
     (line,) = set(said.splitlines())
     assert line.startswith("an adapter needs anyio: install your framework's extra, such as pip install ")
     assert said.count(line) == len(FRAMEWORKS)

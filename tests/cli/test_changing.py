@@ -12,7 +12,8 @@ import pytest
 
 from session_manager import CopyReport, InvalidStorageError, SessionManager, StorageError, converter
 from session_manager.operations import CompactReport, verify
-from tests.support.command import command, run
+from tests.support.command import run
+from tests.support.processes import python
 
 
 def there(storage):
@@ -136,7 +137,7 @@ def test_an_interrupt_leaves_everything_consistent(tmp_path, kind):
     with SessionManager(source) as m:
         for number in range(1500):
             m.add_message(f"k{number}", "user", "x")
-    with subprocess.Popen(command("copy", target, "-s", source), stderr=subprocess.PIPE, text=True) as process:
+    with python("-m", "session_manager", "copy", target, "-s", source, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
         while not begun(target) and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -22,6 +22,7 @@ from session_manager import SessionManager
 from session_manager.history import problems
 from tests.support.places import ROOT
 from tests.support.postgres import shared_url
+from tests.support.processes import python, run_python
 
 pytestmark = pytest.mark.once
 
@@ -79,14 +80,7 @@ def execute(name, *arguments, stdin=""):
 
 def execute_apart(name, *arguments, stdin=""):
     """Run an example in a process of its own, to its end."""
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / name, *arguments],
-        input=stdin,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=DEADLINE,
-        check=False,
-    )
+    done = run_python(EXAMPLES / name, *arguments, input=stdin, encoding="utf-8")
     assert "Traceback" not in done.stderr
     return done
 
@@ -122,8 +116,9 @@ class Conversation:
     """A running bot, to be talked to line by line."""
 
     def __init__(self, *arguments, name="bot.py", stderr=None):
-        self.process = subprocess.Popen(
-            [sys.executable, EXAMPLES / name, *arguments],
+        self.process = python(
+            EXAMPLES / name,
+            *arguments,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,

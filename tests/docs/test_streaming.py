@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from session_manager import SessionManager
+from tests.support.processes import run_python
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "chats.md"
 KEY = "telegram:42"
@@ -51,8 +50,7 @@ def test_a_killed_stream_leaves_what_was_saved_and_no_empty_reply(url, size, tmp
         directory = tmp_path / str(stop)
         directory.mkdir()
         place = url.format(directory)
-        arguments = [sys.executable, "-c", PROGRAM, place, recipe(), repr(PIECES), str(stop)]
-        assert subprocess.run(arguments, check=False, timeout=60).returncode == -signal.SIGKILL
+        assert run_python("-c", PROGRAM, place, recipe(), repr(PIECES), stop).returncode == -signal.SIGKILL
         with SessionManager(place) as m:
             said = "".join(PIECES[:stop])
             assert [one.content for one in m.get_history(KEY)] == [

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.places import ROOT
+from tests.support.processes import run_python
 from tests.support.sizes import Size
 
 DEADLINE = 60
@@ -78,8 +79,12 @@ def can_make_immutable(path):
 
 def limited(prefix, name, kind, path, *more):
     """Run `tests.faults.limited`; return what became of each call while the limit held."""
-    command = [*prefix, sys.executable, "-W", "error", "-m", "tests.faults.limited", name, kind, str(path), *more]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    words = ["-m", "tests.faults.limited", name, kind, str(path), *more]
+    if prefix:
+        command = [*prefix, sys.executable, "-W", "error", *words]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    else:
+        done = run_python(*words, cwd=ROOT, timeout=DEADLINE)
     assert done.returncode == 0, done.stderr or f"it ended by signal {-done.returncode}"
     return json.loads(done.stdout)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +18,7 @@ from session_manager.stores.files.filesystem import Files
 from session_manager.stores.files.names import file_name
 from tests.faults.disk import Disk, KilledError, SimulatedFiles, simulation
 from tests.support.go_files import GOLDEN, KEY, go_file, go_lines, go_meta
+from tests.support.processes import run_python
 from tests.support.sizes import Size
 
 KINDS = ("snapshot", "log")
@@ -346,7 +345,7 @@ def test_a_process_that_really_dies_loses_nothing(tmp_path: Path, size: Size) ->
     """At one operation after the other; in between, the directory is not opened as if it were whole."""
     for number in range(4, 80, size.of(12, 3, 1)):
         path = filled(tmp_path / f"chats{number}")
-        done = subprocess.run([sys.executable, "-c", DYING, str(path), str(number)], check=False)
+        done = run_python("-c", DYING, path, number)
         if done.returncode == 0:
             break
         assert done.returncode == 7

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -19,6 +16,7 @@ from session_manager.stores.contract import Store
 from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
 from tests.support.killed_files import KilledError, KilledFiles
+from tests.support.processes import run_python
 
 STORES = {"snapshot": SnapshotStore, "log": LogStore}
 CHATS = 5
@@ -110,7 +108,7 @@ def test_a_process_that_is_killed_has_written_whole_sessions(url: str, tmp_path:
         import_sessions(sys.argv[1], sys.argv[2], progress=progress)
         """
     )
-    done = subprocess.run([sys.executable, "-c", program, source, storage], check=False, env={**os.environ})
+    done = run_python("-c", program, source, storage)
     assert done.returncode == -signal.SIGKILL
     report = import_sessions(source, storage)
     assert (report.sessions, report.present) == (CHATS - 3, 3)

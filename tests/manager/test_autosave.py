@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -30,6 +29,7 @@ from session_manager.manager.cache.entry import Entry
 from session_manager.model import utc_now
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
+from tests.support.processes import interpreter, start
 from tests.support.strategies import CANARY
 from tests.support.threads import alive
 
@@ -498,15 +498,10 @@ def test_in_ram_only_there_is_nothing_to_save_and_no_thread():
 # Processes
 
 
-def start(code, *arguments):
-    """Start a Python process that runs some code."""
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start_interpreter(code, *arguments):
+    """Start a fresh interpreter, whose end is tested."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return interpreter("-c", textwrap.dedent(code), *arguments, **pipes)
 
 
 EXIT = """
@@ -538,7 +533,7 @@ EXIT = """
 @pytest.mark.parametrize("how", ["end", "error", "in a save"])
 def test_the_end_of_the_interpreter_saves_without_close(tmp_path, how):
     """What was added while a save was under way was not saved."""
-    with start(EXIT, tmp_path / "chats", how) as process:
+    with start_interpreter(EXIT, tmp_path / "chats", how) as process:
         _, errors = process.communicate(timeout=DEADLINE)
     assert errors.strip() == ("an error" if how == "error" else "")
     with SessionManager(tmp_path / "chats") as m:
@@ -567,7 +562,7 @@ HANGS = """
 @pytest.mark.long
 def test_hanging_stores_delay_neither_the_exit_nor_the_saves_of_others(tmp_path):
     """Each of them was waited for in turn."""
-    with start(HANGS, tmp_path / "chats") as process:
+    with start_interpreter(HANGS, tmp_path / "chats") as process:
         began = float(process.stdout.readline())
         process.communicate(timeout=DEADLINE)
         assert time.time() - began < 10
@@ -657,7 +652,7 @@ IN_THE_END = """
 
 
 def test_what_a_later_registered_exit_handler_adds_is_saved(tmp_path):
-    with start(IN_THE_END, tmp_path / "chats") as process:
+    with start_interpreter(IN_THE_END, tmp_path / "chats") as process:
         out, errors = process.communicate(timeout=DEADLINE)
     assert (json.loads(out), errors) == (["k"], "")
     with SessionManager(tmp_path / "chats") as m:

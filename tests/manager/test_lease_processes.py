@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -14,7 +13,7 @@ from session_manager import Lease, SessionManager
 from tests.support import lease_worker
 from tests.support.lease_worker import KEY
 from tests.support.leased import storage
-from tests.support.places import ROOT
+from tests.support.processes import python
 
 DEADLINE = 60
 
@@ -39,9 +38,8 @@ class Worker:
 
     def __init__(self, place, work, seconds):
         where = ["postgres", place.url, place.schema] if hasattr(place, "url") else ["sqlite", *map(str, place.paths)]
-        command = [sys.executable, "-W", "error", "-m", "tests.support.lease_worker", work, str(seconds), *where]
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.process = python("-m", "tests.support.lease_worker", work, seconds, *where, **pipes)
 
     def tell(self, line):
         self.process.stdin.write(f"{line}\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import threading
 import time
 
@@ -29,7 +28,7 @@ from session_manager.testing import FaultyStore
 from tests.support.clocks import Clock
 from tests.support.evicting import evict
 from tests.support.managers import texts
-from tests.support.spawned import rename_often
+from tests.support.processes import DEADLINE, python
 from tests.support.strategies import facts
 
 KEY, NEW = "telegram:42", "telegram:-10042"
@@ -398,17 +397,26 @@ def test_a_key_that_another_manager_has_taken_is_refused(pair):
         other.rename(KEY, "third")
 
 
+RENAME_OFTEN = """
+import contextlib, sys
+from session_manager import SessionExistsError, SessionManager, SessionNotFoundError
+
+with SessionManager(sys.argv[1]) as m:
+    for _ in range(20):
+        for one, other in (("a", "b"), ("b", "a")):
+            with contextlib.suppress(SessionExistsError, SessionNotFoundError):
+                m.rename(one, other)
+                m.add_message(other, "user", sys.argv[2])
+                m.save(other)
+"""
+
+
 def test_processes_that_rename_at_once_leave_one_with_all(tmp_path):
     url = f"sqlite:{tmp_path / 'chats.db'}"
     with SessionManager(url) as m:
         m.add_message("a", "user", "first")
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=rename_often, args=(url, number, 20)) for number in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
+    processes = [python("-c", RENAME_OFTEN, url, number) for number in range(2)]
+    assert [process.wait(DEADLINE) for process in processes] == [0, 0]
     with SessionManager(url) as m:
         assert "first" in [text for key in m for text in texts(m, key)]
         assert [text for key in m for text in texts(m, key)].count("first") == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -12,7 +11,7 @@ from collections import Counter
 import pytest
 
 from session_manager import SessionManager
-from tests.support.places import ROOT
+from tests.support.processes import python
 from tests.support.turn_worker import CHATS, KEY, PARTS
 
 DEADLINE = 60
@@ -22,18 +21,8 @@ class Worker:
     """A process of `tests.support.turn_worker`, and what it has said."""
 
     def __init__(self, work, storage, who, *arguments):
-        command = [
-            sys.executable,
-            "-W",
-            "error",
-            "-m",
-            "tests.support.turn_worker",
-            work,
-            storage,
-            who,
-            *map(str, arguments),
-        ]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        self.process = python("-m", "tests.support.turn_worker", work, storage, who, *arguments, **pipes)
         self.said = []
         self._errors = []
         self._readers = [

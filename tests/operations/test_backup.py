@@ -7,7 +7,6 @@ import json
 import os
 import stat
 import subprocess
-import sys
 import zlib
 from functools import partial
 
@@ -31,7 +30,7 @@ from session_manager.stores.snapshot import SnapshotStore
 from session_manager.testing import FaultyStore
 from tests.operations.storages import FILED, KINDS, Mortal, bytes_in, filled, held, path_of, say, url_of
 from tests.support.killed_files import KilledError
-from tests.support.places import ROOT
+from tests.support.processes import python
 
 STORES = {"snapshot": SnapshotStore, "log": LogStore}
 
@@ -124,8 +123,7 @@ with SessionManager(sys.argv[1], archive=True) as m:
 def test_a_backup_of_a_running_bot_loses_nothing(kind, size, tmp_path):
     """Each message that was dropped meanwhile is in the session or in its archive."""
     url = url_of(kind, tmp_path)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, url], env=environment, stdout=subprocess.PIPE, text=True)
+    writer = python("-c", WRITER, url, stdout=subprocess.PIPE, text=True)
     try:
         for number in range(size.of(2, 6, 30)):
             for _ in range(4):

@@ -10,7 +10,6 @@ import random
 import shutil
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from datetime import timedelta
 
@@ -36,6 +35,7 @@ from session_manager.testing import FaultyStore
 from tests.support.faulty_sqlite import Faulty
 from tests.support.killed_files import KilledError, KilledFiles
 from tests.support.power_cut import PowerFiles
+from tests.support.processes import start
 from tests.support.traces import TRACES, bytes_of, flip, leave_temporary, storage, talk, traces_in
 
 KINDS = ("snapshot", "log", "sqlite")
@@ -565,8 +565,7 @@ def test_a_killed_process_leaves_the_session_whole_or_named_or_nothing(kind, tmp
         place = tmp_path / f"{number}"
         shutil.copytree(tmp_path / "begin", place)
         url = f"{kind}:{place / name}"
-        worker = [sys.executable, "-c", ERASE, url, KEY]
-        with subprocess.Popen(worker, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        with start(ERASE, url, KEY) as process:
             process.stdout.readline()
             process.stdin.write("\n")
             process.stdin.flush()

@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -15,6 +14,7 @@ from session_manager import InvalidStorageError, SessionManager, StorageError, c
 from session_manager.operations import Holder, holder
 from session_manager.stores.files import holders
 from session_manager.stores.memory import MemoryStore
+from tests.support.processes import python
 
 KINDS = ("snapshot", "log", "sqlite")
 DIRECTORIES = KINDS[:2]
@@ -35,9 +35,7 @@ def bot(request):
     running = []
 
     def start(url):
-        process = subprocess.Popen(
-            [sys.executable, "-c", BOT, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        process = python("-c", BOT, url, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         running.append(process)
         assert process.stdout.readline() == "open\n"
         return process

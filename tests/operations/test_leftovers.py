@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 
 import pytest
@@ -15,6 +13,7 @@ from session_manager import SessionManager
 from session_manager.operations import backup, erase, salvage, verify, verify_backup
 from session_manager.stores.files.staging import Staging
 from tests.operations.storages import KINDS, filled, url_of
+from tests.support.processes import run_python
 
 #: Ends the process by a kill when it has written a file of the staged directory, or renames it.
 KILLED = """
@@ -32,8 +31,7 @@ else:
 
 
 def killed(step, *arguments):
-    done = subprocess.run([sys.executable, "-c", KILLED, step, *map(str, arguments)], check=False)
-    assert done.returncode == -signal.SIGKILL
+    assert run_python("-c", KILLED, step, *arguments).returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,8 +7,6 @@ import json
 import random
 import shutil
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +29,7 @@ from session_manager.stores.sqlite.pages import Pages
 from session_manager.testing import FaultyStore
 from tests.support.killed_files import CHANGING, KilledError, KilledFiles
 from tests.support.power_cut import PowerFiles
+from tests.support.processes import run_python
 
 STORES = {"snapshot": SnapshotStore, "log": LogStore}
 SUFFIXES = {"snapshot": ".session.json", "log": ".session.jsonl"}
@@ -445,7 +444,7 @@ def test_a_kill_while_a_database_is_written_anew_leaves_the_old_one(database, tm
     (tmp_path / "chats.db.lock").touch()
     program = "import os, sys; from session_manager.operations import salvage\n"
     program += "salvage('sqlite:' + sys.argv[1], write=True, progress=lambda done, *_: done == 2 and os._exit(9))"
-    assert subprocess.run([sys.executable, "-c", program, file], check=False).returncode == 9
+    assert run_python("-c", program, file).returncode == 9
     assert file.read_bytes() == data
     report = salvage(f"sqlite:{file}", write=True)
     assert lost_of(report, database[1], database[2]) == 0

@@ -6,8 +6,6 @@ import os
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from session_manager import InvalidStorageError, SaveFailedError, SessionManager
 from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore
+from tests.support.processes import run_python
 
 ROOT = Path(__file__).parents[1]
 KEY = "telegram:42"
@@ -43,8 +42,7 @@ for text in {said!r}:
     m.save({KEY!r})
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    done = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
-    assert done.returncode == -signal.SIGKILL
+    assert run_python("-c", script).returncode == -signal.SIGKILL
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import json
 import os
 import pty
 import select
-import subprocess
 import sys
 
 import attrs
 from click.testing import CliRunner
 
 from session_manager.cli.program import program
+from tests.support.processes import python
 
 
 @attrs.frozen
@@ -45,7 +45,7 @@ def in_terminal(*arguments, answer="", columns=100, **environment):
     ours, theirs = pty.openpty()
     plain = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
     env = {**plain, "TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "50", **environment}
-    with subprocess.Popen(command(*arguments), stdin=theirs, stdout=theirs, stderr=theirs, env=env) as process:
+    with python("-m", "session_manager", *arguments, stdin=theirs, stdout=theirs, stderr=theirs, env=env) as process:
         os.close(theirs)
         if answer:
             os.write(ours, answer.encode())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 
 import attrs
@@ -12,6 +10,7 @@ import attrs
 from session_manager.model.changes import fold
 from session_manager.stores.contract import Commit
 from session_manager.stores.sqlite import SQLiteStore
+from tests.support.processes import run_python
 from tests.support.small_sessions import session_of
 
 
@@ -50,6 +49,4 @@ def reopened(path):
 def raw_elsewhere(path, statement):
     """Run a statement in another process, while the database is open in this one."""
     code = "import sqlite3,sys; print(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchone()[0])"
-    return subprocess.run(
-        [sys.executable, "-c", code, path, statement], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    return run_python("-c", code, path, statement).stdout.strip()

@@ -6,8 +6,6 @@ import os
 import random
 import sqlite3
 import stat
-import subprocess
-import sys
 from contextlib import closing
 from datetime import timedelta
 from functools import partial
@@ -34,7 +32,7 @@ from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import Clock, FaultyStore, crash
 from tests.support.faulty_files import FaultyFiles
-from tests.support.places import ROOT
+from tests.support.processes import python, run_python
 from tests.support.strategies import facts
 
 KEY = "telegram:42"
@@ -448,10 +446,7 @@ with SessionManager("sqlite:{path}", archive=True) as m:
         m.truncate_history({KEY!r}, 3)
         m.save({KEY!r})
 """
-    run = [
-        subprocess.Popen([sys.executable, "-c", script, name], env={**os.environ, "PYTHONPATH": str(ROOT)})
-        for name in "ab"
-    ]
+    run = [python("-c", script, name) for name in "ab"]
     assert [process.wait(60) for process in run] == [0, 0]
     with SessionManager(f"sqlite:{path}", archive=True) as m:
         found = [*archive(m), *texts(m.get_history(KEY))]
@@ -863,8 +858,7 @@ def test_a_kill_at_any_moment_leaves_each_message_in_one_place(filed, number, tm
     filed.m.save(KEY)
     kind = "log" if isinstance(filed.m._residents.store, LogStore) else "snapshot"
     filed.close()
-    command = [sys.executable, "-c", KILLED, kind, str(tmp_path / "chats"), str(number)]
-    subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60, check=False)
+    run_python("-c", KILLED, kind, tmp_path / "chats", number)
     filed.open()
     m = filed.m
     state = archive(m), texts(m.get_history(KEY))

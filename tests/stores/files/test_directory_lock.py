@@ -7,8 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 from contextlib import closing
 
 import filelock
@@ -19,7 +17,7 @@ from session_manager.stores.files.directory_lock import DirectoryLock
 from session_manager.stores.files.filesystem import Files
 from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
-from tests.support.processes import DEADLINE, start
+from tests.support.processes import DEADLINE, python, start
 
 #: What a version before this one does: flock on a descriptor of the same file, its name beside it.
 OLDER = """
@@ -47,7 +45,7 @@ def directory(tmp_path, store_class):
 
 
 def ended_process() -> int:
-    done = subprocess.Popen([sys.executable, "-c", ""])
+    done = python("-c", "")
     done.wait(DEADLINE)
     return done.pid
 

@@ -6,7 +6,6 @@ import errno
 import logging
 import os
 import subprocess
-import sys
 import textwrap
 
 import pytest
@@ -15,6 +14,7 @@ from session_manager import SessionManager, StorageError
 from session_manager.stores.files import filesystem as files
 from session_manager.stores.files.atomic import NotRegularError, read_whole, remove_orphans, replace
 from session_manager.stores.files.filesystem import Files, create_directory
+from tests.support.processes import run_python
 
 KEY = "k"
 NAME = "k.session.json"
@@ -203,8 +203,7 @@ def limited(limit, code, path):
         m.close()
         print(cause[1])
     """
-    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(script), path]
-    return int(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
+    return int(run_python("-c", textwrap.dedent(script), path).stdout)
 
 
 def test_too_many_open_files_fails_the_save_and_nothing_else(tmp_path):

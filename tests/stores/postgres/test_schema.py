@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 import time
 from contextlib import closing
 
@@ -14,6 +13,7 @@ from session_manager import SessionManager, StorageError
 from tests.golden.make import SAVED
 from tests.support.places import ROOT
 from tests.support.postgres import DEADLINE, needs_driver
+from tests.support.processes import python
 from tests.support.strategies import facts
 
 psycopg = needs_driver()
@@ -44,8 +44,8 @@ def test_processes_that_open_it_at_once_bring_it_up_once(place):
     lock = "classid = 1130910565 AND objid::int8 = hashtext(%s)::int8 & 4294967295"
     with psycopg.connect(place.url) as holder:
         holder.execute("SELECT pg_advisory_xact_lock(1130910565, hashtext(%s))", (place.schema,))
-        command = [sys.executable, "-c", OPEN, place.url, place.schema]
-        opened = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(2)]
+        words = ["-c", OPEN, place.url, place.schema]
+        opened = [python(*words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
         end = time.monotonic() + DEADLINE
         while place.run(f"SELECT count(*) FROM pg_locks WHERE NOT granted AND {lock}", place.schema) != [(2,)]:
             assert time.monotonic() < end

@@ -21,6 +21,7 @@ from session_manager.stores.sqlite import SQLiteStore
 from session_manager.stores.sqlite.group_commit import Request
 from tests.support.faulty_sqlite import Faulty
 from tests.support.places import ROOT
+from tests.support.processes import start
 from tests.support.small_sessions import AT, message, session_of
 from tests.support.sqlite_saves import commit_of, write, write_new
 from tests.support.strategies import facts
@@ -322,8 +323,7 @@ connection.close()
 def test_a_holder_in_another_process_is_waited_for_as_long_as_set(path, code, suffix, stop):
     with closing(SQLiteStore(path, busy_timeout=0.1)) as store:
         session = write_new(store)
-        command = [sys.executable, "-W", "error", "-c", code, path + suffix]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        with start(code, path + suffix) as holder:
             assert holder.stdout.readline() == "held\n"
             if stop:
                 holder.send_signal(signal.SIGSTOP)

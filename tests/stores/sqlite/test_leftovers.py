@@ -25,6 +25,7 @@ from session_manager.stores import copy
 from session_manager.stores.sqlite.leftovers import log_header
 from tests.support.laws import examples
 from tests.support.places import ROOT
+from tests.support.processes import python
 
 KEY = "telegram:42"
 ENDS = ("", "-wal", "-shm", "-journal")
@@ -396,8 +397,11 @@ for _ in range(rounds):
 
 
 def writer(path, *, rounds, trace=()):
-    command = [*trace, sys.executable, "-c", textwrap.dedent(WRITER), str(path), f"{path}.said", str(rounds)]
+    words = ["-c", textwrap.dedent(WRITER), str(path), f"{path}.said", str(rounds)]
     with open(f"{path}.failed", "ab") as failed:
+        if not trace:
+            return python(*words, stderr=failed)
+        command = [*trace, sys.executable, *words]
         return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=failed)
 
 

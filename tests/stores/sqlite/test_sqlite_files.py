@@ -7,8 +7,6 @@ import pickle
 import shutil
 import sqlite3
 import stat
-import subprocess
-import sys
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -31,6 +29,7 @@ from session_manager.stores.contract import SessionInfo
 from session_manager.stores.sqlite import SQLiteStore
 from session_manager.stores.sqlite import connecting as sqlite_opening
 from session_manager.stores.sqlite import schema as sqlite_schema
+from tests.support.processes import run_python
 from tests.support.small_sessions import AT, message, session_of
 from tests.support.sqlite_saves import commit_of, raw, raw_elsewhere, reopened, write, write_new
 from tests.support.strategies import CANARY, facts
@@ -391,7 +390,7 @@ def found_in(path):
 def tree_of_others(path):
     """The bytes of the files, read by another process: opening the database in this one would drop its locks."""
     code = "import sys,os,pickle; d=sys.argv[1]; pickle.dump({n: open(os.path.join(d,n),'rb').read() for n in os.listdir(d)}, sys.stdout.buffer)"
-    done = subprocess.run([sys.executable, "-c", code, os.path.dirname(path)], capture_output=True, check=True)
+    done = run_python("-c", code, os.path.dirname(path), text=False)
     return pickle.loads(done.stdout)
 
 

@@ -7,7 +7,6 @@ import random
 import re
 import signal
 import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -20,8 +19,7 @@ import pytest
 from session_manager import ForkedError
 from session_manager.model.changes import SetSummary
 from session_manager.stores.sqlite import SQLiteStore
-from tests.support.places import ROOT
-from tests.support.processes import start
+from tests.support.processes import interpreter, python, run_python, start
 from tests.support.small_sessions import AT
 from tests.support.sqlite_saves import commit_of, raw_elsewhere, write, write_new
 from tests.support.sqlite_writer import SESSIONS
@@ -37,8 +35,8 @@ def path(tmp_path):
 
 def writer(path, who, saves, deletes):
     Path(f"{path}.{who}.log").touch()
-    command = [sys.executable, "-W", "error", "-m", "tests.support.sqlite_writer", path, who, str(saves), deletes]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return python("-m", "tests.support.sqlite_writer", path, who, saves, deletes, **pipes)
 
 
 def lines(path, who, word):
@@ -265,13 +263,7 @@ FORK = """
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_child_that_ends_takes_nothing_of_its_parent_along(path):
     """SQLite's connections must not even be closed there: that would drop the parent's locks, or remove its log."""
-    with subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(FORK), path],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as parent:
+    with start(FORK, path) as parent:
         assert parent.stdout.readline() == "['after', 'child', 'k'] True\n"
         with closing(SQLiteStore(path)) as store:
             assert sorted(store.keys()) == ["after", "child", "k"]
@@ -296,13 +288,7 @@ def test_the_database_is_opened_by_sqlite_alone(path):
             store.close()
         print([name.rsplit("/", 1)[-1] for name in opened if "chats.db" in name and not name.endswith("-wal")])
     """
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(probe)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_python("-c", textwrap.dedent(probe))
     assert re.findall(r"'([^']*)'", done.stdout) == ["chats.db.lock", "chats.db", "chats.db.lock"], "created once"
 
 
@@ -337,6 +323,6 @@ def test_no_database_is_opened_while_a_process_forks(tmp_path):
         assert os.waitpid(child, 0)[1] == 0 and opened.wait(30)
         store.close()
     """
-    with start(code, tmp_path) as process:
+    with interpreter("-c", textwrap.dedent(code), tmp_path, stdout=subprocess.PIPE, text=True) as process:
         assert process.communicate(timeout=DEADLINE)[0] == "held up\n"
     assert process.returncode == 0
