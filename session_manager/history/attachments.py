@@ -14,12 +14,13 @@ import attrs
 
 from session_manager.history.fields import ENCODED, Holds, holds, kind_of
 from session_manager.history.images import FILE_TOKENS, Charge, data_bytes, image_tokens, media_type
+from session_manager.values import Value
 
 __all__ = ["Attachment", "attached", "charge_of", "decoded", "has_base64", "is_attachment", "is_encoded"]
 
 
-@attrs.frozen
-class Attachment:
+@attrs.frozen(eq=False, repr=False)
+class Attachment(Value):
     """An image or a file."""
 
     #: What it costs.

@@ -8,6 +8,7 @@ import attrs
 
 from session_manager.history.rules import Rules
 from session_manager.model.message import Message
+from session_manager.values import Value
 
 __all__ = ["Check", "Found"]
 
@@ -15,8 +16,8 @@ __all__ = ["Check", "Found"]
 Found = list[tuple[int, str]]
 
 
-@attrs.frozen
-class Check:
+@attrs.frozen(eq=False, repr=False)
+class Check(Value):
     """A kind of flaw. Both functions take a history and rules, raise nothing, and change no message."""
 
     find: Callable[[Sequence[Message], Rules], Found]

@@ -20,6 +20,7 @@ from session_manager.history.shapes.items import is_compaction, is_reasoning
 from session_manager.history.tokens import counted, estimate_tokens
 from session_manager.model.message import Message
 from session_manager.model.view import View
+from session_manager.values import Value
 
 __all__ = ["Cut", "behind_reasoning", "compaction", "cut", "fit", "fitting", "safe_start", "tails", "turns"]
 
@@ -88,8 +89,8 @@ def behind_reasoning(messages: Sequence[Message], start: int) -> int:
     return start
 
 
-@attrs.frozen
-class Cut:
+@attrs.frozen(eq=False, repr=False)
+class Cut(Value):
     """The messages of a history that may go, by their indexes: from `start` to before `stop`."""
 
     start: int

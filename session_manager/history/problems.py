@@ -46,12 +46,13 @@ from session_manager.history.roles import ENDS, NEIGHBOURS, REASONING, STARTS, S
 from session_manager.history.rules import BY_SHAPE, Rules
 from session_manager.history.tool_calls import TOOL_CALLS
 from session_manager.model.message import Message
+from session_manager.values import Value
 
 __all__ = ["Problem", "checks", "problems", "ruled"]
 
 
-@attrs.frozen
-class Problem(AsDict):
+@attrs.frozen(eq=False, repr=False)
+class Problem(Value, AsDict):
     """A flaw of a history that a provider refuses."""
 
     #: The index of the message in the sequence, from 0.

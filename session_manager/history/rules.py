@@ -16,6 +16,7 @@ from session_manager.history.shapes import BEDROCK as _CONVERSE
 from session_manager.history.shapes import BLOCKS, CHAT, CUSTOM, ITEMS, Shape, Where
 from session_manager.history.shapes import GEMINI as _CONTENTS
 from session_manager.model.roles import KNOWN_ROLES
+from session_manager.values import Value
 
 __all__ = [
     "ANTHROPIC",
@@ -92,8 +93,8 @@ def _count(_: object, attribute: Any, value: object) -> None:
         raise ValueError(f"{attribute.name}: must be an int of 0 or more, or None")
 
 
-@attrs.frozen(kw_only=True)
-class Rules:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Rules(Value):
     """What one provider accepts. Immutable; safe to share.
 
     :raises TypeError: if a field has a value of another type.

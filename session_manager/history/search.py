@@ -26,6 +26,7 @@ from session_manager.history.text import Data, plain_text
 from session_manager.model.message import Message
 from session_manager.model.roles import shown_kind
 from session_manager.threads import giving_way
+from session_manager.values import Value
 
 __all__ = ["WALK", "Best", "SearchHit", "best", "case_fold", "merged", "score_of", "searched_text"]
 
@@ -40,8 +41,8 @@ _CONTEXT = 40
 _MARK = "**"
 
 
-@attrs.frozen(kw_only=True)
-class SearchHit(AsDict):
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class SearchHit(Value, AsDict):
     """A message that contains the searched text."""
 
     #: The session.

@@ -24,6 +24,7 @@ from session_manager.history.attachments import (
 from session_manager.history.fields import Holds, holds_otherwise, is_block, kind_of, known
 from session_manager.model.message import ITEM_TYPE
 from session_manager.model.packed import is_packed_bytes
+from session_manager.values import Value
 
 __all__ = ["Attachment", "Data", "Name", "Part", "plain_text", "texts"]
 
@@ -31,15 +32,15 @@ __all__ = ["Attachment", "Data", "Name", "Part", "plain_text", "texts"]
 _TEXT, _LABEL = Holds.TEXT, Holds.LABEL
 
 
-@attrs.frozen
-class Name:
+@attrs.frozen(eq=False, repr=False)
+class Name(Value):
     """The name of a tool or a speaker, or the definition of a tool: a model reads it, a search does not."""
 
     text: str
 
 
-@attrs.frozen
-class Data:
+@attrs.frozen(eq=False, repr=False)
+class Data(Value):
     """Arguments, or a result, given as a JSON value, or as the text of one."""
 
     value: Any

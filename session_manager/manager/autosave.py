@@ -16,6 +16,7 @@ import attrs
 from session_manager.errors import ClosedError, SessionManagerError
 from session_manager.manager.cache.entry import Entry
 from session_manager.resource import Resource
+from session_manager.values import Value
 
 __all__ = ["Autosave", "Autosaver"]
 
@@ -43,8 +44,8 @@ def _nothing() -> None:
     pass
 
 
-@attrs.frozen
-class Autosave:
+@attrs.frozen(eq=False, repr=False)
+class Autosave(Value):
     """When a background thread saves a session: after a time, or after a number of messages, whichever comes first.
 
     **A crash loses what is not saved yet.** A session loses the changes of the last `interval` seconds at most, and at most

@@ -30,6 +30,7 @@ from session_manager.errors import ConflictError, SessionManagerError
 from session_manager.model.session import Session
 from session_manager.resource import Resource
 from session_manager.stores.contract import Commit
+from session_manager.values import Value
 
 __all__ = [
     "Conflict",
@@ -50,15 +51,15 @@ __all__ = [
 _log = logging.getLogger("session_manager")
 
 
-@attrs.frozen(kw_only=True)
-class Event(AsDict):
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Event(Value, AsDict):
     """Something that happened to a session. No event holds the text of a message."""
 
     #: The session's key.
     key: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Loaded(Event):
     """A session was read from the store into RAM."""
 
@@ -68,7 +69,7 @@ class Loaded(Event):
     seconds: float
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Saved(Event):
     """A session was made durable."""
 
@@ -82,7 +83,7 @@ class Saved(Event):
     seconds: float
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class SaveFailed(Event):
     """A save failed, and the session is still dirty."""
 
@@ -92,7 +93,7 @@ class SaveFailed(Event):
     seconds: float
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Conflict(Event):
     """A save met a change of another writer that cannot be reconciled. The session is still dirty: `SessionManager.reload`."""
 
@@ -100,12 +101,12 @@ class Conflict(Event):
     error: ConflictError
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class LeaseLost(Event):
     """The lease of a turn ran out, and a turn of another process took it. The turn was refused: `LeaseLostError`."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class WentBack(Event):
     """The store shows an older state of a session than one that it had acknowledged, as after a failover to a standby that was behind."""
 
@@ -117,12 +118,12 @@ class WentBack(Event):
     regained: bool
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Evicted(Event):
     """A saved session left RAM, because of ``max_resident_bytes``."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Summarized(Event):
     """A summary took the place of messages, durably."""
 
@@ -130,12 +131,12 @@ class Summarized(Event):
     messages: int
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Deleted(Event):
     """A session was deleted."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Expired(Event):
     """A session was deleted because of its age."""
 

@@ -18,6 +18,7 @@ from session_manager.manager.cache.fair_lock import Claim
 from session_manager.model.fence import Fence
 from session_manager.resource import Resource
 from session_manager.stores.contract import Store
+from session_manager.values import Value
 
 __all__ = ["Lease", "Leases"]
 
@@ -37,8 +38,8 @@ def _waitable(_: object, attribute: Any, value: object) -> None:
         raise ValueError(f"{attribute.name} must be from {_SHORTEST:g} to {_LONGEST:,.0f}")
 
 
-@attrs.frozen
-class Lease:
+@attrs.frozen(eq=False, repr=False)
+class Lease(Value):
     """One turn at a time for a session, in all processes and machines that give their managers a lease.
 
     A turn takes the lease of its session when its block is entered, and lets go of it when the block is left. The manager renews it three

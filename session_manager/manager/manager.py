@@ -75,9 +75,10 @@ from session_manager.model.roles import KNOWN_ROLES
 from session_manager.model.session import ANY, Anything, Session, Version
 from session_manager.model.times import Clock, utc_now
 from session_manager.resource import Resource
-from session_manager.stores import open_store
 from session_manager.stores.contract import Finding, SessionInfo, Store
 from session_manager.stores.order import Order
+from session_manager.stores.urls import open_store
+from session_manager.values import Value
 
 __all__ = ["Health", "SessionManager"]
 
@@ -90,8 +91,8 @@ M = TypeVar("M", bound="SessionManager")
 _PATIENCE = 1.0
 
 
-@attrs.frozen
-class Health(AsDict):
+@attrs.frozen(eq=False, repr=False)
+class Health(Value, AsDict):
     """How a manager is doing."""
 
     #: Where the sessions live, such as ``<SnapshotStore '/srv/chats'>``; ``"memory:"`` for RAM only.

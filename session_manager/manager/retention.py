@@ -18,6 +18,7 @@ from session_manager.model.times import utc, utc_now
 from session_manager.resource import Resource
 from session_manager.stores.contract import SessionInfo, Store
 from session_manager.stores.order import recency
+from session_manager.values import Value
 
 __all__ = ["Retention", "checked_expiry", "is_older"]
 
@@ -48,8 +49,8 @@ def is_older(info: SessionInfo, than: datetime) -> bool:
     return info.error is None and time is not None and time < than
 
 
-@attrs.frozen
-class _Rule:
+@attrs.frozen(eq=False, repr=False)
+class _Rule(Value):
     """Which sessions go."""
 
     #: When it is.

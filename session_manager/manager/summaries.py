@@ -31,6 +31,7 @@ from session_manager.model.json_value import checked_text
 from session_manager.model.message import Message
 from session_manager.model.session import Session
 from session_manager.resource import Resource
+from session_manager.values import Value
 
 __all__ = ["Picked", "Summaries", "Summarized", "Summarizer", "SummaryPolicy"]
 
@@ -40,8 +41,8 @@ _ATTEMPTS = 10
 Summarizer = Callable[[str, list[Message]], str]
 
 
-@attrs.frozen
-class Summarized(AsDict):
+@attrs.frozen(eq=False, repr=False)
+class Summarized(Value, AsDict):
     """The outcome of a summary."""
 
     #: Whether it is in the session, durably, in the place of the messages.
@@ -65,8 +66,8 @@ def _counter(_: object, attribute: Any, value: object) -> None:
     check_callable(value, attribute.name)
 
 
-@attrs.frozen(kw_only=True)
-class SummaryPolicy:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class SummaryPolicy(Value):
     """When a history is long enough to be summarized: whichever of the two is reached.
 
     :param messages: from so many messages on.

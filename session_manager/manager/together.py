@@ -35,6 +35,7 @@ from session_manager.model.changes import Append, Change, UpdateMetadata, Witnes
 from session_manager.model.session import ANY, Anything, Session, Version
 from session_manager.resource import Resource
 from session_manager.stores.commits import Commit, Joint
+from session_manager.values import Value
 
 __all__ = ["MOST", "Plan", "Together", "Write"]
 
@@ -49,8 +50,8 @@ def _none() -> Mapping[str, Any]:
     return {}
 
 
-@attrs.frozen(repr=False)
-class Write:
+@attrs.frozen(eq=False, repr=False)
+class Write(Value):
     """What `SessionManager.commit_together` does to one session. The call checks it.
 
     >>> Write("app:state", items={"users": 7})

@@ -27,6 +27,7 @@ from session_manager.model.message import Message
 from session_manager.model.session import MAX_REFS, Session
 from session_manager.model.view import View
 from session_manager.threads import giving_way
+from session_manager.values import Value
 
 __all__ = [
     "UNCHANGED",
@@ -60,14 +61,6 @@ def _count(items: Any) -> str:
     return f"<{len(items)}>"
 
 
-def _compared(change: Change) -> list[Any]:
-    return [getattr(change, field.name) for field in attrs.fields(type(change)) if field.eq]
-
-
-def _shown(field: Any, value: object) -> str:
-    return str(field.repr(value)) if callable(field.repr) else repr(value)
-
-
 @attrs.define(eq=False, repr=False)
 class Witness:
     """Sees whether a change becomes durable: by any thread's save, and after any number of rebases."""
@@ -81,7 +74,7 @@ class Witness:
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
-class Change:
+class Change(Value):
     """The effect of one call on a session, and its time.
 
     :param at: the time of the call, aware, UTC. ``updated`` never goes back behind it.
@@ -90,19 +83,6 @@ class Change:
 
     at: datetime
     witness: Witness | None = attrs.field(default=None, eq=False, repr=False)
-
-    # One of each for all changes: every method that attrs writes for a class costs time when the package is imported.
-
-    def __eq__(self, other: object) -> bool:
-        return _compared(self) == _compared(other) if type(other) is type(self) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash((type(self), *_compared(self)))
-
-    def __repr__(self) -> str:
-        shown = (field for field in attrs.fields(type(self)) if field.repr)
-        fields = (f"{field.alias}={_shown(field, getattr(self, field.name))}" for field in shown)
-        return f"{type(self).__name__}({', '.join(fields)})"
 
     def _apply(self, session: Session) -> Session:
         raise NotImplementedError

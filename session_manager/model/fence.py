@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import attrs
 
+from session_manager.values import Value
+
 __all__ = ["Fence"]
 
 
-@attrs.frozen
-class Fence:
+@attrs.frozen(eq=False, repr=False)
+class Fence(Value):
     """What was given with a lease. Two leases of one session never have the same."""
 
     #: The random id of the manager that took the lease.

@@ -1,6 +1,26 @@
 """The stores, how a URL becomes one, and how sessions move between them."""
 
-from session_manager.stores.copying import CopyReport, copy
-from session_manager.stores.urls import open_store
+import importlib as _importlib
+import typing as _typing
 
-__all__ = ["CopyReport", "copy", "open_store"]
+if _typing.TYPE_CHECKING:
+    from session_manager.stores.copying import CopyReport as CopyReport
+    from session_manager.stores.copying import copy as copy
+    from session_manager.stores.urls import open_store as open_store
+
+#: Where the names are that are imported when they are asked for.
+_HOMES = {"CopyReport": "copying", "copy": "copying", "open_store": "urls"}
+
+if not _typing.TYPE_CHECKING:  # else every name would be one of this module's
+    __all__ = sorted(_HOMES)  # noqa: PLE0605 - type checkers go by the aliases above
+
+    def __getattr__(name: str) -> object:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value = getattr(_importlib.import_module(f"{__name__}.{home}"), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -12,6 +12,7 @@ from session_manager.model.archive import NOTHING, Dropped, kept
 from session_manager.model.changes import Append, Change, Spare, Witness
 from session_manager.model.fence import Fence
 from session_manager.model.session import MAX_REFS, Session, Version
+from session_manager.values import Value
 
 __all__ = [
     "FORGOTTEN",
@@ -74,8 +75,8 @@ class Joint:
     created: bool
 
 
-@attrs.frozen
-class Commit:
+@attrs.frozen(eq=False, repr=False)
+class Commit(Value):
     """The unit of a write: a session, the changes that lead to it, and the version that they are based on."""
 
     #: The new session, at its new revision. It has the digest of the token, as a picture that the store gives after the write.

@@ -16,12 +16,13 @@ from session_manager.model.message import Message
 from session_manager.model.session import Session
 from session_manager.stores.contract import Commit, Store
 from session_manager.stores.urls import open_store
+from session_manager.values import Value
 
 __all__ = ["CopyReport", "copy"]
 
 
-@attrs.frozen(kw_only=True)
-class CopyReport(AsDict):
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class CopyReport(Value, AsDict):
     """The outcome of a copy, by the keys of the source's sessions."""
 
     #: Sessions that were written, and read back from the target: they are equal to the source's.

@@ -13,12 +13,13 @@ from session_manager.errors import SessionManagerError
 from session_manager.model.json_value import EMPTY_OBJECT, JsonObject
 from session_manager.model.read_only import read_only
 from session_manager.model.session import Session, Version
+from session_manager.values import Value
 
 __all__ = ["Finding", "Quarantined", "SessionInfo"]
 
 
-@attrs.frozen(kw_only=True, repr=False)
-class SessionInfo(AsDict):
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class SessionInfo(Value, AsDict):
     """A description of a session, without its messages."""
 
     #: Its name.
@@ -94,8 +95,8 @@ class SessionInfo(AsDict):
         )
 
 
-@attrs.frozen
-class Finding(AsDict):
+@attrs.frozen(eq=False, repr=False)
+class Finding(Value, AsDict):
     """Something wrong that `verify` found."""
 
     #: The session's key; `None` if the file does not tell it.
@@ -108,8 +109,8 @@ class Finding(AsDict):
     reason: str
 
 
-@attrs.frozen(kw_only=True)
-class Quarantined(AsDict):
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Quarantined(Value, AsDict):
     """Damaged bytes in quarantine."""
 
     #: Its name there: of a file, or of the rows of a database, such as ``"7-12"``.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import attrs
 
 from session_manager.stores.descriptions import Quarantined
+from session_manager.values import Value
 
 __all__ = ["Erasure"]
 
 
-@attrs.frozen(kw_only=True)
-class Erasure:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Erasure(Value):
     """What a store has removed of some sessions, and what of them is still in it."""
 
     #: The keys of the sessions that were there.

@@ -25,6 +25,7 @@ from session_manager.errors import UnsupportedFormatError
 from session_manager.model.changes import Append, Change, Clear, Replace, fold
 from session_manager.model.message import Message
 from session_manager.model.session import Session
+from session_manager.stores.fragments import in_order, session_of_fields
 from session_manager.stores.log.format import (
     CRC_SIZE,
     CRC_START,
@@ -36,7 +37,7 @@ from session_manager.stores.log.format import (
     state_at_end,
 )
 from session_manager.stores.log.replay import decode
-from session_manager.stores.salvaged import Expected, Flaw, Salvaged, in_order, session_of_fields
+from session_manager.stores.salvaged import Expected, Flaw, Salvaged
 
 __all__ = ["salvage"]
 

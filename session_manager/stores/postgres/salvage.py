@@ -9,12 +9,13 @@ from typing import Any
 from session_manager.codec.state import decode_state
 from session_manager.errors import raise_alone
 from session_manager.stores.descriptions import Quarantined
+from session_manager.stores.fragments import session_of_fields
 from session_manager.stores.postgres.handle import Handle
 from session_manager.stores.postgres.reads import load_with_archive, seal_of
 from session_manager.stores.rows.decoding import DamageError, decode_line, decoded_state
 from session_manager.stores.rows.encoding import seed_of
 from session_manager.stores.rows.salvaging import WholeRows, salvage
-from session_manager.stores.salvaged import Salvaged, session_of_fields
+from session_manager.stores.salvaged import Salvaged
 
 __all__ = ["edited", "load_whole", "purge_quarantined", "quarantined", "read_quarantined", "salvage_rows"]
 

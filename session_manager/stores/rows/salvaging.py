@@ -13,8 +13,9 @@ import attrs
 from session_manager.codec.fragments import fields_in
 from session_manager.codec.state import State
 from session_manager.model.message import Message
+from session_manager.stores.fragments import session_of_fields
 from session_manager.stores.rows.decoding import DamageError, checked_state
-from session_manager.stores.salvaged import Expected, Flaw, Salvaged, session_of_fields
+from session_manager.stores.salvaged import Expected, Flaw, Salvaged
 
 __all__ = ["WholeRows", "salvage"]
 

@@ -19,7 +19,8 @@ from session_manager.codec.state import State, decode_state
 from session_manager.errors import InvalidKeyError
 from session_manager.model.key import check_key
 from session_manager.model.message import Message
-from session_manager.stores.salvaged import Expected, Flaw, Salvaged, in_order, session_of_fields
+from session_manager.stores.fragments import in_order, session_of_fields
+from session_manager.stores.salvaged import Expected, Flaw, Salvaged
 from session_manager.stores.snapshot.format import FOOTER, START, check_format
 
 __all__ = ["MAX_KEY", "key_in_damaged", "salvage"]

@@ -13,9 +13,10 @@ from typing import Any
 
 from session_manager.errors import InvalidKeyError
 from session_manager.model.key import check_key
+from session_manager.stores.fragments import session_of_fields
 from session_manager.stores.rows.decoding import DamageError, checked_state, decode_line
 from session_manager.stores.rows.salvaging import WholeRows, salvage
-from session_manager.stores.salvaged import Salvaged, session_of_fields
+from session_manager.stores.salvaged import Salvaged
 from session_manager.stores.sqlite.pages import Pages, Record
 from session_manager.stores.sqlite.rows import damages, load, load_archive
 
