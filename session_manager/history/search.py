@@ -28,7 +28,7 @@ from session_manager.model.roles import shown_kind
 from session_manager.threads import giving_way
 from session_manager.values import Value
 
-__all__ = ["WALK", "Best", "SearchHit", "best", "case_fold", "merged", "score_of", "searched_text"]
+__all__ = ["WALK", "Best", "SearchHit", "best", "case_fold", "merged", "most_for_each", "score_of", "searched_text"]
 
 #: The number of the rules by which `searched_text` reads a message. Whoever changes them raises it, for indexes keep what was
 #: read by older ones.
@@ -92,6 +92,11 @@ def _searched(message: Message) -> Iterator[str]:
 def score_of(count: int, length: int) -> float:
     """Return how good a message is, by how often a text is in it, and its length in characters."""
     return count / (count + _SATURATION * (1 - _LENGTH_WEIGHT + _LENGTH_WEIGHT * length / _MEAN_LENGTH))
+
+
+def most_for_each(score: float) -> float:
+    """Return how many characters a message has at most for each occurrence of a text, if it has at least a score; more than 0."""
+    return (1 / score - 1) * _MEAN_LENGTH / (_SATURATION * _LENGTH_WEIGHT)
 
 
 def best(text: str, messages: Iterable[tuple[str, Message]], limit: int) -> list[SearchHit]:

@@ -188,7 +188,9 @@ class Overview(Resource):
             return merged([*hits, *found], limit)
         for one in [key] if key is not None else self.keys(prefix):
             if one not in mine:
-                hits = merged([*hits, *self._search_one(store, text, one, limit, strict=key is not None)], limit)
+                least = hits[-1].score if len(hits) == limit else 0.0
+                found = self._search_one(store, text, one, limit, least, strict=key is not None)
+                hits = merged([*hits, *found], limit) if found else hits
         return hits
 
     def _one_in_ram(self, store: Store, key: str) -> dict[str, Entry]:
@@ -197,26 +199,31 @@ class Overview(Resource):
             entry = self._current(key, entry) if entry.dirty else None
         return {} if entry is None else {key: entry}
 
-    def _search_one(self, store: Store, text: str, key: str, limit: int, *, strict: bool) -> list[SearchHit]:
+    def _search_one(
+        self, store: Store, text: str, key: str, limit: int, least: float, *, strict: bool
+    ) -> list[SearchHit]:
         try:
             with self._residents.lock_of(key):
                 self._residents.check_not_closed()
-                return self._search(store, text, key, limit)
+                return self._search(store, text, key, limit, least)
         except (CorruptSessionError, UnsupportedFormatError) as error:
             if strict:
                 raise
             _log.warning("left out of a search: %s", error)
             return []
 
-    def _search(self, store: Store, text: str, key: str, limit: int) -> list[SearchHit]:
+    def _search(self, store: Store, text: str, key: str, limit: int, least: float) -> list[SearchHit]:
         """Search a session, which another thread may have put into RAM meanwhile. Requires its keyed lock.
 
+        :param least: hits of a lower score may be left out.
         :raises CorruptSessionError: if it, or its archive, is damaged.
         """
         entry = self._residents.peek(key)
         if entry is not None and _tells(store, entry):
             found = self._with_archive(store, key, entry, strict=True)
             return best(text, ((key, message) for message in found), limit)
+        if least and not store.may_score(key, text, least):
+            return []
         return store.search(text, key=key, limit=limit)
 
     def _messages(self, entries: dict[str, Entry], *, strict: bool) -> Iterator[tuple[str, Message]]:

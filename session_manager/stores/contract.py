@@ -346,6 +346,16 @@ class Store(Resource, abc.ABC):
             return best(text, ((key, one) for one in found), limit)
         return best(text, self._stored(key for key in self.keys(prefix) if key not in skip), limit)
 
+    def may_score(self, key: str, text: str, least: float) -> bool:  # noqa: ARG002 - it cannot tell
+        """Say whether a session may have a hit of at least a score, by a look that costs less than its search. By default it may.
+
+        A search of many sessions looks at each once it has enough hits of that score. A damaged session may have one: its search tells.
+        A store around another one says so of all sessions if it changes messages, or searches in another way.
+
+        :param text, least: the text, not empty, and the score, more than 0.
+        """
+        return True
+
     def _stored(self, keys: Iterable[str]) -> Iterator[tuple[str, Message]]:
         for key in keys:
             for read in (partial(_messages, self), self.archive):

@@ -267,6 +267,9 @@ class ShardedStore(Store):
         found = [store.search(text, prefix=prefix, limit=limit, skip=skip) for store in self.shards.values()]
         return merged(chain.from_iterable(found), limit)
 
+    def may_score(self, key: str, text: str, least: float) -> bool:
+        return self.shard(key).may_score(key, text, least)
+
     def sizes(self, prefix: str = "") -> dict[str, int]:
         return dict(chain.from_iterable(store.sizes(prefix).items() for store in self.shards.values()))
 

@@ -120,6 +120,9 @@ class WrappedStore(Store):
     ) -> list[SearchHit]:
         return self.store.search(text, key=key, prefix=prefix, limit=limit, skip=skip)
 
+    def may_score(self, key: str, text: str, least: float) -> bool:
+        return self.store.may_score(key, text, least)
+
     def rename(self, key: str, new_key: str, expected: Version) -> None:
         self.store.rename(key, new_key, expected)
 

@@ -776,6 +776,13 @@ class TakesTheFirstHits(Base):
         return sorted(hits, key=lambda hit: hit.position)[:limit]
 
 
+@noticed_by("test_a_session_may_have_the_score_of_each_of_its_hits")
+class ScoresByTheFirstMessage(Base):
+    def may_score(self, key, text, least):
+        (first, *_) = self.load(key).messages
+        return any(hit.score >= least for hit in best(text, [(key, first)], 1))
+
+
 @noticed_by("test_what_is_no_longer_stored_is_not_found")
 class FindsWhatIsGone(Base):
     def __init__(self):

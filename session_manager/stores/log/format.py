@@ -70,6 +70,7 @@ __all__ = [
     "start_of",
     "starts_whole",
     "state_at_end",
+    "whole_lines",
 ]
 
 #: How the name of a log's file ends.
@@ -239,6 +240,15 @@ def damaged(lines: Sequence[bytes | memoryview]) -> int | None:
     if crcs and (_CRC * len(lines)) % crcs == b"".join([line[-CRC_SIZE:] for line in lines]):
         return None
     return next((number for number, line in enumerate(lines) if not is_whole(line)), None)
+
+
+def whole_lines(data: bytes) -> list[memoryview] | None:
+    """Return the lines of a file, without their line feeds and not copied; `None` if one is damaged or cut off."""
+    whole, lines, start = memoryview(data), [], 0
+    while (end := data.find(b"\n", start)) >= 0:
+        lines.append(whole[start:end])
+        start = end + 1
+    return lines if lines and start == len(data) and damaged(lines) is None else None
 
 
 def start_of(key: str) -> bytes:

@@ -13,7 +13,7 @@ from session_manager.model.session import Session, Version
 from session_manager.resource import Resource
 from session_manager.stores.contract import Finding
 from session_manager.stores.files.atomic import NotRegularError, Signature, read_whole, signature
-from session_manager.stores.files.needles import may_hold
+from session_manager.stores.files.needles import may_hold, may_score
 from session_manager.stores.files.quarantine import keep_copy
 from session_manager.stores.files.session_directory import SessionDirectory, reading
 from session_manager.stores.log.clean_shutdown import CleanMark
@@ -22,11 +22,11 @@ from session_manager.stores.log.format import (
     MAX_STATE,
     LogState,
     check_format,
-    damaged,
     encode_metadata,
     is_whole,
     start_of,
     state_at_end,
+    whole_lines,
 )
 from session_manager.stores.log.replay import Log, decode
 
@@ -102,20 +102,33 @@ class LogReader(Resource):
 
         :returns: `None` if the file is anything but whole and durable: `read` tells what it is.
         """
+        data = self._durable(file)
+        if data is None:
+            return None
+        if not may_hold(data, text):
+            return () if whole_lines(data) is not None else None
+        try:
+            log = decode(data, file.name)
+        except (UnsupportedFormatError, DecodeError):
+            return None
+        return log.session.messages if log.torn is None else None
+
+    def may_score(self, file: LogFile, text: str, least: float) -> bool:
+        """Say whether a message of a file may have at least a score, or the file is anything but whole and durable."""
+        data = self._durable(file)
+        lines = None if data is None else whole_lines(data)
+        return lines is None or may_score(lines, text, least)
+
+    def _durable(self, file: LogFile) -> bytes | None:
+        """Return the bytes of a file that is durable; `None` if it may not be, or is no log of its key."""
         name = file.name
         if file.status not in WHOLE or (self.mark is not None and name in self.mark.unsynced):
             return None
         try:
             data, _ = read_whole(self._files, name, judge=partial(check_format, path=name))
-            if not data.startswith(start_of(file.key)):
-                return None
-            if may_hold(data, text):
-                log = decode(data, name)
-                return log.session.messages if log.torn is None else None
         except (OSError, NotRegularError, UnsupportedFormatError, DecodeError):
             return None
-        *lines, rest = data.split(b"\n")
-        return () if not rest and damaged(lines) is None else None
+        return data if data.startswith(start_of(file.key)) else None
 
     def current(self, file: LogFile, bases: tuple[Version | None, ...]) -> Facts:
         """Read a file again, and note the facts.

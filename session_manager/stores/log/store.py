@@ -155,6 +155,10 @@ class LogStore(Store):
             return super().search(text, key=key, prefix=prefix, limit=limit, skip=skip)
         return best(text, ((key, one) for one in found), limit)
 
+    def may_score(self, key: str, text: str, least: float) -> bool:
+        self._directory.check_open()
+        return self.has_archive(key) or self._reader.may_score(self._file(key), text, least)
+
     def has_archive(self, key: str) -> bool:
         return self._archives.may_have(key)
 

@@ -51,7 +51,7 @@ from session_manager.stores.files.atomic import (
 from session_manager.stores.files.erasing import Erasures
 from session_manager.stores.files.filesystem import Files
 from session_manager.stores.files.kinds import ARCHIVE_SUFFIX
-from session_manager.stores.files.needles import may_hold
+from session_manager.stores.files.needles import may_hold, may_score
 from session_manager.stores.files.renames import Renames
 from session_manager.stores.files.session_directory import SessionDirectory, reading
 from session_manager.stores.salvaged import Salvaged
@@ -196,13 +196,26 @@ class SnapshotStore(Store):
         """
         name = self._directory.name(key)
         try:
-            data, _ = read_whole(self._files, name, judge=partial(check_format, path=name))
+            data = self._bytes(name)
             if not may_hold(data, text):
                 return () if is_intact(data, key) else None
             session, _ = decode(data, name)
         except (OSError, NotRegularError, UnsupportedFormatError, DecodeError):
             return None
         return session.messages if session.key == key else None
+
+    def may_score(self, key: str, text: str, least: float) -> bool:
+        self._directory.check_open()
+        if self.has_archive(key) or key in self._doubtful:
+            return True
+        try:
+            data = self._bytes(self._directory.name(key))
+            return not is_intact(data, key) or may_score((data,), text, least)
+        except (OSError, NotRegularError, UnsupportedFormatError, DecodeError):
+            return True
+
+    def _bytes(self, name: str) -> bytes:
+        return read_whole(self._files, name, judge=partial(check_format, path=name))[0]
 
     def has_archive(self, key: str) -> bool:
         return self._archives.may_have(key)

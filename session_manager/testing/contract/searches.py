@@ -155,6 +155,13 @@ class SearchContract(ContractBase):
                 assert store.search(query, key=chat.key, skip=[chat.key]) == []
             assert store.search(query, key="telegram:4") == []
 
+    def test_a_session_may_have_the_score_of_each_of_its_hits(self, storage: Storage) -> None:
+        chats = _corpus(storage.store)
+        for store in storage.now_and_reopened():
+            for query in _QUERIES:
+                for hit in _hits(query, chats, 1000):
+                    assert store.may_score(hit.key, query, hit.score), (hit.key, query)
+
     @pytest.mark.parametrize(
         "prefix", ["telegram:", "telegram:42", "Tele", "t", "slack:a%", "slack:a_", "%", "_", "漢", "x"]
     )
