@@ -221,6 +221,9 @@ class Removal(Resource):
         if not self._residents.is_stored:
             return entry is not None
         try:
+            if entry is None:
+                session = store.load(key)
+                return session is not None and is_old(SessionInfo.of(session))
             expected = _stored(store, key, entry, is_old)
             return expected is not None and (expected.version is None or _is_there(store, expected))
         except (CorruptSessionError, UnsupportedFormatError):
