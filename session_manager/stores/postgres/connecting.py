@@ -16,6 +16,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 
+from session_manager.arguments import check_type
 from session_manager.errors import ClosedError, ForkedError, InvalidStorageError, StorageError, raise_alone
 from session_manager.resource import Resource
 from session_manager.stores.postgres.failures import connecting_error, storage_error
@@ -196,9 +197,11 @@ class Connections(Resource):
     def _of_pool(self, pool: Pool) -> Iterator[Connection]:
         with contextlib.ExitStack() as stack:
             try:
-                connection = stack.enter_context(pool.connection())
+                lent = pool.connection()
+                found: object = stack.enter_context(lent) if hasattr(lent, "__enter__") else lent
             except Exception as error:  # noqa: BLE001 - psycopg_pool's are of psycopg.Error; another pool has its own
                 raise connecting_error(self.path, error) from error
+            connection = _checked(found, "pool must lend")  # a pool for asyncio does not
             before = connection.autocommit
             connection.autocommit = True
             try:
@@ -223,12 +226,13 @@ class Connections(Resource):
     def _opened(self) -> Handle:
         assert self._connect is not None
         try:
-            connection = self._connect()
-            connection.autocommit = True
+            found: object = self._connect()
         except Exception as error:  # noqa: BLE001 - a caller's function may fail in a way of its own
             raise connecting_error(self.path, error) from error
+        connection = _checked(found, "connect must return")
         is_settled = False
         try:
+            connection.autocommit = True
             self._settle(connection)
             is_settled = True
         finally:
@@ -308,6 +312,16 @@ class _Lent:
 
     def __exit__(self, *_: object) -> None:
         self._connections._give_back(self._handle)
+
+
+def _checked(connection: object, what: str) -> Connection:
+    """Return a caller's connection.
+
+    :raises TypeError: if it is not one of psycopg 3 that waits for its answers.
+    """
+    check_type(connection, (psycopg.Connection,), f"{what} a psycopg.Connection")
+    assert isinstance(connection, psycopg.Connection)
+    return connection
 
 
 def _own_settings(connection: Connection, statement_timeout: float | None) -> dict[str, str]:

@@ -107,7 +107,7 @@ _SECOND = ("ALTER TABLE {s}.sessions ADD COLUMN token bytea",)
 
 #: The statements that lead from each format to the next.
 MIGRATIONS = (_FIRST, _SECOND)
-_OURS = frozenset(("sessions", "commits", "messages", "tombstones", "quarantine"))
+_OURS = frozenset(("meta", "sessions", "commits", "messages", "tombstones", "quarantine"))
 #: The newest format.
 FORMAT: Final = len(MIGRATIONS)
 
@@ -160,11 +160,11 @@ def _found(handle: Handle, path: str) -> int | None:
     :raises InvalidStorageError: if it holds tables of something else.
     :raises UnsupportedFormatError: if a newer version wrote it.
     """
-    tables = _tables(handle)
-    if tables is None or "meta" not in tables:
-        if tables and _OURS.intersection(tables):
-            raise InvalidStorageError(path, "holds tables of something else: give another schema")
+    there = _OURS.intersection(_tables(handle) or ())
+    if not there:
         return None
+    if not there.issuperset(("meta", "sessions")):
+        raise InvalidStorageError(path, "holds tables of something else: give another schema")
     row = handle.run(_FORMAT).fetchone()
     found = None if row is None else int(row[0])
     if found is not None and found > FORMAT:

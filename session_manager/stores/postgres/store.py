@@ -167,8 +167,7 @@ class PostgresStore(Store):
         check_seconds(connect_timeout, "connect_timeout", most=_LONGEST)
         if statement_timeout is not None:
             check_seconds(statement_timeout, "statement_timeout", most=_LONGEST)
-        if connect is not None:
-            check_callable(connect, "connect")
+        _check_lenders(connect, pool)
         #: The server, the database and the schema, as errors name them.
         self.server = f"{place_of(url)}, schema {schema}"
         self.read_only = read_only
@@ -449,6 +448,13 @@ class PostgresStore(Store):
     def __repr__(self) -> str:
         risk = self._connections.risk
         return f"<PostgresStore {self.server!r}{f', which {risk}' if risk else ''}>"
+
+
+def _check_lenders(connect: object, pool: object) -> None:
+    if connect is not None:
+        check_callable(connect, "connect")
+    if pool is not None:
+        check_callable(getattr(pool, "connection", None), "pool.connection")
 
 
 def _catch_up(handle: Handle) -> bool:

@@ -229,9 +229,11 @@ def test_a_role_that_may_not_create_a_schema_is_told_what_it_needs(place):
         place.run(f"DROP ROLE {role}")
 
 
-def test_tables_of_something_else_are_left_alone(place):
+@pytest.mark.parametrize("table", ["sessions", "meta"])
+def test_tables_of_something_else_are_left_alone(place, table):
+    """A table ``meta`` of another program was read, and had no such column."""
     place.run("CREATE SCHEMA {s}")
-    place.run("CREATE TABLE {s}.sessions (x int)")
+    place.run(f"CREATE TABLE {{s}}.{table} (x int)")
     with pytest.raises(InvalidStorageError, match="something else"):
         place.open()
 
@@ -355,6 +357,20 @@ def test_connections_of_the_caller_may_have_rows_and_cursors_of_their_own(place,
             assert [info.key for info in m.list_sessions()] == ["j"]
         session, archive = store.load("j"), list(store.archive("j"))
         assert [one.content for one in (*archive, *session.messages)] == ["hi 0", "hi 1", "hi 2"]
+
+
+def test_what_gives_no_connections_is_refused_by_its_name(place):
+    """It was a `StorageError` with the name of a `TypeError` or an `AttributeError`."""
+    from psycopg_pool import AsyncConnectionPool
+
+    for options, reason in (
+        ({"connect": lambda: SimpleNamespace(close=lambda: None)}, "connect must return a psycopg.Connection"),
+        ({"pool": object()}, "pool.connection must be callable"),
+        ({"pool": SimpleNamespace(connection=lambda: closing(SimpleNamespace(close=int)))}, "pool must lend a psycopg"),
+        ({"pool": AsyncConnectionPool(place.url, open=False)}, "pool must lend a psycopg.Connection"),
+    ):
+        with pytest.raises(TypeError, match=reason):
+            place.open(**options)
 
 
 def test_a_function_of_the_caller_may_fail_in_a_way_of_its_own(place):
