@@ -23,7 +23,7 @@ def keyword_only(function):
 
 @pytest.mark.parametrize(("name", "options", "source"), SHARED)
 def test_a_typed_dict_has_the_names_and_types_of_its_function(name, options, source):
-    hints = get_type_hints(source.__init__ if isinstance(source, type) else source)
+    hints = get_type_hints(source._checked if isinstance(source, type) else source)
     names = [one.name for one in keyword_only(source)]
     assert list(options.__annotations__) == names
     if sys.version_info >= (3, 11):  # 3.10 makes a hint optional because of a default of None

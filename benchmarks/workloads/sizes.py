@@ -17,12 +17,11 @@ __all__ = ["sizes"]
 
 _SESSIONS = 101
 _MESSAGES = 100
-_LENGTHS = (1000, 100)
 _BUDGET = 4 * 1024 * 1024
 _EVICTED = 10_000
 #: What a small machine holds.
 _CHATS = 30_000
-_RESIDENT = Target(3)
+_RESIDENT = {1000: Target(3), 100: Target(3.2)}
 #: An evicted session is nothing but its key: what a session is that was never read.
 _KEY_ONLY = Target(1.05)
 _CACHE = Target(1)
@@ -31,8 +30,7 @@ _CACHE = Target(1)
 def sizes(place: Place) -> Iterator[Case]:
     """Bytes of RAM of a resident message, an evicted session and the caches, and of disk of a message, against its JSON."""
     keys = place.keys(_SESSIONS)
-    for length in _LENGTHS:
-        target = _RESIDENT if length == _LENGTHS[0] else None
+    for length, target in _RESIDENT.items():
         what = f"RAM of a message of {length:,}"
         count = place.count(10_000)
         added = lambda n=count, c=length: _weigh(place, "added", n, c)  # noqa: E731 - a step

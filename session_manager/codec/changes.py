@@ -31,7 +31,7 @@ import attrs
 import msgspec
 
 from session_manager.codec.json import DecodeError, encode_json, lent
-from session_manager.codec.lines import flaw_of
+from session_manager.codec.lines import message_of
 from session_manager.model.changes import (
     UNCHANGED,
     Append,
@@ -85,11 +85,7 @@ def _new(messages: Sequence[Message]) -> list[NewMessage]:
 
 
 def _messages(news: Sequence[NewMessage]) -> tuple[Message, ...]:
-    for new in news:
-        flaw = flaw_of(new.message, new.created_at, new.metadata)
-        if flaw:
-            raise DecodeError(0, flaw)
-    return tuple([Message._restore(new.message, new.created_at, new.metadata, new.ref) for new in news])
+    return tuple([message_of(new) for new in news])
 
 
 def _object(value: dict[str, Any]) -> JsonObject:

@@ -17,7 +17,7 @@ import msgspec
 
 from session_manager.codec.changes import NewMessage
 from session_manager.codec.json import DecodeError, decode_json, decoder_of
-from session_manager.codec.lines import decode_messages, flaw_of
+from session_manager.codec.lines import decode_messages, message_of
 from session_manager.model.message import Message
 
 __all__ = ["Fragment", "converted", "fields_in", "messages_in", "new_messages_in"]
@@ -70,9 +70,7 @@ def _message(data: bytes) -> Message:
 
 def _new_message(data: bytes) -> Message:
     new: NewMessage = _decode_new(data)
-    if flaw := flaw_of(new.message, new.created_at, new.metadata):
-        raise DecodeError(0, flaw)
-    return Message._restore(new.message, new.created_at, new.metadata, new.ref)
+    return message_of(new)
 
 
 def fields_in(data: bytes, names: Sequence[str]) -> dict[str, object]:

@@ -16,24 +16,21 @@ No error of this module holds text of a session: `DecodeError` carries a place a
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
-from itertools import chain, repeat
 from typing import Any
 
 import msgspec
 
 from session_manager.codec.json import DecodeError, decoded, encode_json, lent
 from session_manager.errors import raise_alone
-from session_manager.model.json_value import MAX_LEVELS, within_levels
-from session_manager.model.message import Message
+from session_manager.model.json_value import EMPTY_OBJECT, MAX_LEVELS, within_levels
+from session_manager.model.message import Message, halves, trusted
 from session_manager.model.view import View
-from session_manager.threads import give_way, gives_way, giving_way, pieces
+from session_manager.threads import give_way, gives_way, giving_way
 
 __all__ = [
     "Line",
-    "are_plain",
     "checked_messages",
     "decode_lines",
     "decode_messages",
@@ -41,15 +38,13 @@ __all__ = [
     "encode_messages",
     "encoded_size",
     "flaw_of",
+    "message_of",
     "plain_messages",
     "size_bound",
 ]
 
 
-_ONLY_STR = frozenset((str,))
-_object_of = operator.attrgetter("message")
-_zone_of = operator.attrgetter("created_at.tzinfo")
-_metadata_of = operator.attrgetter("metadata")
+_UTC = timezone.utc
 
 
 class Line(msgspec.Struct, omit_defaults=True, gc=False):
@@ -115,6 +110,8 @@ def encoded_size(message: Message) -> int:
 
 def size_bound(message: Message) -> int:
     """Return an upper bound of `encoded_size`, by counting characters instead of encoding."""
+    if message._text is not None and not message._metadata:
+        return _MOST_OF_A_CHARACTER * (len(message._held) + len(message._text)) + _MOST_AROUND * 8
     characters, values, digits = 0, 2, 0
     containers: list[Any] = [message._object]
     if message._metadata:
@@ -174,61 +171,47 @@ def decode_lines(data: bytes | memoryview, separator: bytes) -> list[Line]:
     return lines + _decode_lines(data if start == 1 else b"[" + bytes(data[start:]))
 
 
-def checked_messages(lines: Sequence[Line]) -> list[Message]:
+def checked_messages(lines: Iterable[Line]) -> list[Message]:
     """Return the messages of decoded lines.
 
     :raises DecodeError: if one of them is not a message, or positions do not increase; its offset is the line's number.
     """
-    positions = [line.position for line in lines]
-    if not (are_plain(lines) and all(map(operator.lt, [-1, *positions], positions))):
-        _check(lines)
-    restore = Message._restore
-    return [
-        restore(line.message, line.created_at, line.metadata, line.ref, line.position, line.turn)
-        for line in giving_way(lines)
-    ]
+    messages: list[Message] = []
+    previous = -1
+    try:
+        for line in giving_way(lines):
+            position = line.position
+            if position <= previous:
+                raise DecodeError(0, "positions do not increase")
+            previous = position
+            messages.append(message_of(line, position, line.turn))
+    except DecodeError as error:
+        raise_alone(DecodeError(len(messages), error.reason))
+    return messages
 
 
-def are_plain(lines: Sequence[Any]) -> bool:
-    """Say whether decoded lines are certainly valid, as most are: with a role, a time in UTC, and no nested values.
+def message_of(part: Any, position: int | None = None, turn: str | None = None) -> Message:
+    """Return the message of a decoded line, or of another struct with its fields.
 
-    Each step runs in C. `flaw_of` judges all other lines.
+    :raises DecodeError: if it is not a message.
     """
-    return all(map(_are_plain, pieces(lines, _MESSAGES)))
-
-
-def _are_plain(lines: Sequence[Any]) -> bool:
-    objects = list(map(_object_of, lines))
-    roles = [value.get("role") for value in objects]
-    return (
-        all(roles)
-        and _ONLY_STR.issuperset(map(type, roles))
-        and all(map(operator.is_, map(_zone_of, lines), repeat(timezone.utc)))
-        and _CONTAINERS.isdisjoint(map(type, chain.from_iterable(map(dict.values, objects))))
-        and not any(map(_metadata_of, lines))
-    )
+    value, created_at, metadata = part.message, part.created_at, part.metadata
+    held, text = halves(value)
+    if text is None or not held or metadata or created_at.tzinfo is not _UTC:  # unlike most
+        if flaw := flaw_of(value, created_at, metadata):
+            raise DecodeError(0, flaw)
+        return Message._restore(value, created_at, metadata, part.ref, position, turn)
+    message: Message = trusted(Message, held, text, created_at, EMPTY_OBJECT, part.ref, position, turn, False)
+    return message
 
 
 def plain_messages(lines: Sequence[bytes]) -> list[Message] | None:
-    """Return the messages of some lines, in any order, if all are plain (`are_plain`); otherwise `None`: look at each alone."""
+    """Return the messages of some lines, in any order, if all are valid; otherwise `None`: look at each alone."""
     try:
         decoded = _decode_lines(b"[" + b",".join(lines) + b"]")
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
+        return [message_of(one, one.position, one.turn) for one in decoded]
+    except (DecodeError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
         return None
-    if not are_plain(decoded):
-        return None
-    restore = Message._restore
-    return [restore(one.message, one.created_at, one.metadata, one.ref, one.position, one.turn) for one in decoded]
-
-
-def _check(lines: Sequence[Line]) -> None:
-    previous = -1
-    for number, line in enumerate(giving_way(lines)):
-        if line.position <= previous:
-            raise DecodeError(number, "positions do not increase")
-        if flaw := flaw_of(line.message, line.created_at, line.metadata):
-            raise DecodeError(number, flaw)
-        previous = line.position
 
 
 def flaw_of(value: dict[str, Any], created_at: datetime, metadata: dict[str, Any] | None) -> str:
@@ -238,7 +221,7 @@ def flaw_of(value: dict[str, Any], created_at: datetime, metadata: dict[str, Any
         kind = value.get("type") if "role" not in value else None
         if not kind or type(kind) is not str:
             return "a message without a role or type"
-    if created_at.tzinfo is not timezone.utc:
+    if created_at.tzinfo is not _UTC:
         return "a time that is not UTC"
     if _CONTAINERS.isdisjoint(map(type, value.values())) and not metadata:
         return ""

@@ -40,7 +40,7 @@ def _with_id(message: Message, slot: int, id: str, *, is_call: bool) -> Message:
 
 def _renamed(messages: Sequence[Message], rules: Rules) -> dict[Place, str]:
     """Return the new ids of calls that need one."""
-    all_made = {index: made for index, one in enumerate(messages) if not is_plain(one._object) and (made := calls(one))}
+    all_made = {index: made for index, one in enumerate(messages) if not is_plain(one) and (made := calls(one))}
     taken = {call.id for made in all_made.values() for call in made if call.id}
     seen: set[str] = set()
     offered: dict[str, Iterator[str]] = {}

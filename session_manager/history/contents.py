@@ -27,6 +27,8 @@ _SILENT = frozenset(
 def _find(messages: Sequence[Message], rules: Rules) -> Found:
     found = []
     for index, message in enumerate(messages):
+        if message._text and not message._text.isspace():
+            continue
         value = message._object
         content = value.get("content")
         if type(content) is str and content and not content.isspace() and "tool_calls" not in value:

@@ -157,14 +157,13 @@ class _Reading:
 
     def read(self, messages: Iterable[Message]) -> Pairing:
         for index, message in enumerate(messages):
-            value = message._object
-            if is_plain(value):
-                self._step(value["role"])
+            if is_plain(message):
+                self._step(message.role)
                 self.open.mixed = True
-                if value["role"] == "user":
+                if message.role == "user":
                     self.open.turn += 1
                     self.pairing.users.append(index)
-            elif not is_item(value):
+            elif not is_item(value := message._object):
                 self._read(index, shape_of(message), value)
         self._by_place()
         self.pairing.again.difference_update(self.pairing.answered)
@@ -248,8 +247,11 @@ class _Reading:
         self.behind, self.unnamed = [], []
 
 
-def is_plain(value: dict[str, Any]) -> bool:
+def is_plain(message: Message) -> bool:
     """Say whether a message is a user's or an assistant's text and nothing else, as most are."""
+    value = message._held
+    if isinstance(value, str):
+        return value in ("user", "assistant")
     return len(value) == 2 and type(value.get("content")) is str and value.get("role") in ("user", "assistant")
 
 
@@ -278,9 +280,8 @@ def starts(pairing: Pairing) -> list[int]:
 
 def is_users(message: Message) -> bool:
     """Say whether the user speaks in a message, and does not only bring results."""
-    value = message._object
-    if is_plain(value):
-        return bool(value["role"] == "user")
+    if is_plain(message):
+        return message.role == "user"
     return role_of(message) == "user" and not only_results(message)
 
 
@@ -304,10 +305,11 @@ def plain_starts(messages: Iterable[Message]) -> list[int] | None:
     """Return where the turns of a history start that is plain (`is_plain`) from end to end; `None` of another one."""
     found = []
     for index, message in enumerate(messages):
-        value = message._object
-        if len(value) != 2 or type(value.get("content")) is not str:
-            return None
-        role = value.get("role")
+        role: Any = message._held
+        if type(role) is dict:  # perhaps the content comes first
+            if not is_plain(message):
+                return None
+            role = role["role"]
         if role == "user":
             found.append(index)
         elif role != "assistant":

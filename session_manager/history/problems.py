@@ -103,5 +103,7 @@ _PLAIN = (STARTS, ENDS, NEIGHBOURS)
 
 def checks(messages: Sequence[Message]) -> tuple[Check, ...]:
     """Return the checks that may find something in a history, in the order of a repair."""
-    is_all_plain = plain_starts(messages) is not None and all(one._object["content"].strip() for one in messages)
+    is_all_plain = plain_starts(messages) is not None and all(
+        (one._text or one._object["content"]).strip() for one in messages
+    )
     return _PLAIN if is_all_plain else _CHECKS

@@ -52,7 +52,7 @@ def _find_system(messages: Sequence[Message], rules: Rules) -> Found:
 
 
 def _is_system(message: Message) -> bool:
-    return not is_plain(message._object) and role_of(message) == "system"
+    return not is_plain(message) and role_of(message) == "system"
 
 
 def _mend_system(messages: list[Message], rules: Rules) -> list[Message]:

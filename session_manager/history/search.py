@@ -76,8 +76,9 @@ def searched_text(message: Message) -> str:
     >>> searched_text(Message("user", [{"type": "text", "text": "And in Lisbon?"}]))
     'And in Lisbon?'
     """
-    value = message._object
-    text = plain_text(value)
+    text = message._text
+    if text is None:
+        text = plain_text(message._object)
     return "\n".join(_searched(message)) if text is None else text
 
 

@@ -103,8 +103,8 @@ def estimate_tokens(message: Message) -> int:
     >>> estimate_tokens(Message("user", "What time is it?"))
     8
     """
-    value = message._object
-    if (text := plain_text(value)) is not None:
+    text = message._text
+    if text is not None or (text := plain_text(message._object)) is not None:
         return _MESSAGE + estimate_text(text)
     tokens, read = _MESSAGE, []
     for part in texts_of(message):

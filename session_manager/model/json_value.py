@@ -27,6 +27,7 @@ __all__ = [
     "checked_copy",
     "checked_text",
     "copy_value",
+    "is_flat_text",
     "json_object",
     "same",
     "shared",
@@ -152,6 +153,11 @@ def _walked(value: object, root: str) -> Any:
 
 
 _PAIR_REASON = "a surrogate pair given as two characters is not JSON: give the character itself"
+
+
+def is_flat_text(value: object) -> bool:
+    """Say whether a value is an ASCII text, in which there is nothing to check or copy."""
+    return type(value) is str and value.isascii()
 
 
 def _is_flat_ascii(value: dict[Any, Any]) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypedDict, TypeVar
 
-import attrs
+import msgspec
 
 from session_manager.errors import InvalidMessageError
+from session_manager.keywords import Unpack
 from session_manager.model.json_value import (
     EMPTY_OBJECT,
     MAX_LEVELS,
@@ -17,6 +19,7 @@ from session_manager.model.json_value import (
     checked_copy,
     checked_text,
     copy_value,
+    is_flat_text,
     json_object,
     same,
     shared,
@@ -27,12 +30,16 @@ from session_manager.model.roles import shown_kind
 from session_manager.model.sdk_objects import split
 from session_manager.model.times import utc, utc_now
 
-__all__ = ["ITEM_TYPE", "PARTS", "Item", "Message", "MessageParts"]
+__all__ = ["ITEM_TYPE", "PARTS", "Item", "Message", "MessageParts", "halves", "trusted"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 #: The ``type`` of an item's object, as it is kept and written: ``{"type": "session_manager.item", "item": {…}}``.
 ITEM_TYPE: Final = "session_manager.item"
 
 
+#: The fields of a plain object, in this order.
+_PLAIN: Final = ("role", "content")
 _KINDLESS: Final = "a message needs a non-empty string role, or a type; Item(object) keeps any other JSON object"
 
 
@@ -63,14 +70,30 @@ class MessageParts(TypedDict, total=False):
 PARTS = MessageParts.__optional_keys__
 
 
-class _Marks:
-    """What a message knows about how it was built. Only the constructor sets it: it costs stored messages no time."""
+def _named(name: str) -> Callable[[F], F]:
+    """Give a function the name that Python's errors say of its arguments."""
 
-    __slots__ = ("_is_untimed",)
+    def name_it(function: F) -> F:
+        function.__qualname__ = name
+        return function
+
+    return name_it
 
 
-@attrs.frozen(init=False, eq=False, repr=False, weakref_slot=False)
-class Message(_Marks):
+class _MessageType(msgspec.StructMeta):
+    """The type of messages: a call of it checks and copies the arguments, where a struct takes them as they are."""
+
+    if not TYPE_CHECKING:
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Message:
+            return self._checked(*args, **kwargs)  # type: ignore[attr-defined]
+
+        @property
+        def __signature__(self) -> inspect.Signature:
+            return inspect.signature(self._checked)
+
+
+class Message(msgspec.Struct, frozen=True, eq=False, gc=False, metaclass=_MessageType):
     """A message as providers and frameworks exchange it, with five fields of ours.
 
     The object is any JSON object with a non-empty string ``role``, or without a role and with a
@@ -96,7 +119,11 @@ class Message(_Marks):
     True
     """
 
-    _object: dict[str, Any]
+    # Most messages are a role and a text. A dict would take more RAM than everything else of such a message, but for the text.
+    #: The object; or the role of an object that is a role and a text, in this order.
+    _held: dict[str, Any] | str
+    #: The text of such an object, otherwise `None`.
+    _text: str | None
     #: When it was written: aware, UTC.
     created_at: datetime
     _metadata: JsonObject
@@ -106,9 +133,17 @@ class Message(_Marks):
     position: int | None
     #: The ref of the turn that added it, or `None`.
     turn: str | None
+    #: Whether it was given no time when it was built.
+    _is_untimed: bool
 
-    def __init__(
-        self,
+    if TYPE_CHECKING:
+
+        def __init__(self, role: str, content: Any = ..., **parts: Unpack[MessageParts]) -> None: ...
+
+    @classmethod
+    @_named("Message")
+    def _checked(
+        cls,
         role: str,
         content: Any = _ABSENT,
         *,
@@ -119,7 +154,11 @@ class Message(_Marks):
         created_at: datetime | None = None,
         metadata: Mapping[str, Any] | None = None,
         ref: str | None = None,
-    ) -> None:
+    ) -> Message:
+        has_more = name is not None or tool_calls is not None or tool_call_id is not None or extra is not None
+        if not has_more and is_flat_text(role) and role and is_flat_text(content):
+            made: Message = cls._built(shared(role, role), content, created_at, metadata, ref)
+            return made
         _check_parts(name, tool_calls, tool_call_id)
         given: dict[str, Any] = {"role": role}
         if content is not _ABSENT:
@@ -132,35 +171,32 @@ class Message(_Marks):
             given["tool_call_id"] = tool_call_id
         if extra is not None:
             given.update(_extra(extra))
-        self._fill(given, created_at, metadata, ref)
-
-    def _fill(
-        self,
-        given: dict[str, Any],
-        created_at: datetime | None,
-        metadata: Mapping[str, Any] | None,
-        ref: str | None,
-    ) -> None:
         checked = checked_copy(given)
         _check_kind(checked)
-        self._set(checked, created_at, metadata, ref)
+        message: Message = cls._built(*halves(checked), created_at, metadata, ref)
+        return message
 
-    def _set(
-        self,
-        checked: dict[str, Any],
+    @classmethod
+    def _built(
+        cls,
+        held: dict[str, Any] | str,
+        text: str | None,
         created_at: datetime | None,
         metadata: Mapping[str, Any] | None,
         ref: str | None,
-    ) -> None:
-        at = utc_now() if created_at is None else utc(created_at, "created_at")
-        _set_object(self, checked)
-        _set_created_at(self, at)
-        _set_metadata(self, EMPTY_OBJECT if metadata is None else json_object(metadata) or JsonObject())
-        _set_ref(self, None if ref is None else checked_text(ref, "ref", empty=False))
-        _set_position(self, None)
-        _set_turn(self, None)
-        if created_at is None:
-            _set_is_untimed(self, True)
+    ) -> Any:
+        """Build a message of the halves of a checked object. The other arguments are checked here."""
+        return trusted(
+            cls,
+            held,
+            text,
+            utc_now() if created_at is None else utc(created_at, "created_at"),
+            EMPTY_OBJECT if metadata is None else json_object(metadata) or JsonObject(),
+            None if ref is None else checked_text(ref, "ref", empty=False),
+            None,
+            None,
+            created_at is None,
+        )
 
     @classmethod
     def from_dict(
@@ -183,8 +219,7 @@ class Message(_Marks):
         if _is_item(checked):
             return Item(checked, created_at=created_at, metadata=metadata, ref=ref)
         _check_kind(checked)
-        message = cls.__new__(cls)
-        message._set(checked, created_at, metadata, ref)
+        message: Message = cls._built(*halves(checked), created_at, metadata, ref)
         return message
 
     @classmethod
@@ -231,13 +266,10 @@ class Message(_Marks):
         turn: str | None = None,
     ) -> Message:
         """Build a message of parts that were checked before and belong to it alone."""
-        message = _new_message(cls if "role" in object or not _is_item(object) else Item)
-        _set_object(message, object)
-        _set_created_at(message, created_at)
-        _set_metadata(message, JsonObject(metadata) if metadata else EMPTY_OBJECT)
-        _set_ref(message, ref)
-        _set_position(message, position)
-        _set_turn(message, turn)
+        held, text = halves(object)
+        kind = Item if text is None and "role" not in object and _is_item(object) else cls
+        own = JsonObject(metadata) if metadata else EMPTY_OBJECT
+        message: Message = trusted(kind, held, text, created_at, own, ref, position, turn, False)
         return message
 
     def _placed(
@@ -248,13 +280,9 @@ class Message(_Marks):
         :param ref: its ref if it has none.
         :param created_at: another time for it.
         """
-        message = _new_message(type(self))
-        _set_object(message, self._object)
-        _set_created_at(message, created_at or self.created_at)
-        _set_metadata(message, self._metadata)
-        _set_ref(message, self.ref or ref)
-        _set_position(message, position)
-        _set_turn(message, turn)
+        at = created_at or self.created_at
+        ref = self.ref or ref
+        message: Message = trusted(type(self), self._held, self._text, at, self._metadata, ref, position, turn, False)
         return message
 
     def _with_object(self, object: dict[str, Any]) -> Message:
@@ -266,14 +294,11 @@ class Message(_Marks):
 
         :param keep_time: take the other's time, whether this one was given a time or not.
         """
-        message = _new_message(type(self))
-        _set_object(message, self._object)
-        keep_time = keep_time or getattr(self, "_is_untimed", False)
-        _set_created_at(message, old.created_at if keep_time else self.created_at)
-        _set_metadata(message, old._metadata if self._metadata is EMPTY_OBJECT else self._metadata)
-        _set_ref(message, self.ref or old.ref)
-        _set_position(message, None)
-        _set_turn(message, None)
+        at = old.created_at if keep_time or self._is_untimed else self.created_at
+        metadata = old._metadata if self._metadata is EMPTY_OBJECT else self._metadata
+        message: Message = trusted(
+            type(self), self._held, self._text, at, metadata, self.ref or old.ref, None, None, False
+        )
         return message
 
     def _is_as(self, other: Message) -> bool:
@@ -284,16 +309,22 @@ class Message(_Marks):
             and same(self._metadata, other._metadata)
         )
 
+    @property
+    def _object(self) -> dict[str, Any]:
+        """The object. It is the message's own, or made anew: nobody may change it."""
+        held = self._held
+        return {"role": held, "content": self._text} if type(held) is str else held  # type: ignore[return-value]
+
     def to_dict(self) -> dict[str, Any]:
         """Return the object, exactly as it was given, as a fresh copy."""
-        copy: dict[str, Any] = copy_value(self._object)
+        copy: dict[str, Any] = self._object if type(self._held) is str else copy_value(self._held)
         return copy
 
     @property
     def role(self) -> str | None:
         """The object's ``role``; `None` if it has only a ``type``."""
-        role: str | None = self._object.get("role")
-        return role
+        held = self._held
+        return held if isinstance(held, str) else held.get("role")
 
     @property
     def content(self) -> Any:
@@ -325,10 +356,19 @@ class Message(_Marks):
         """Your own data about the message: a read-only dict, and so are the dicts and lists in it."""
         return read_only(self._metadata)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade, (type(self), *msgspec.structs.astuple(self))
+
+    def __replace__(self, **_: Any) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} cannot be replaced by copy.replace(): build another one")
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message):
             return NotImplemented
-        return self._object is other._object or same(self._object, other._object)
+        return self is other or same(self._object, other._object)
+
+    def __ne__(self, other: object) -> bool:  # a struct's own one compares by identity
+        return not self == other
 
     def __hash__(self) -> int:
         return hash(frozenset((key, value) for key, value in self._object.items() if type(value) is str))
@@ -340,8 +380,11 @@ class Message(_Marks):
         place = "" if self.position is None else f", position {self.position}"
         return f"<Message {kind}: {size}{place}>"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []  # a struct's own one shows the text
 
-class Item(Message):
+
+class Item(Message, frozen=True):
     """Any JSON object, kept among the messages and never sent to a model.
 
     An item is a note of a program in a conversation: an event, a vote, a cost, a state. It is added as a message is, has
@@ -360,22 +403,34 @@ class Item(Message):
     ({'event': 'vote', 'for': 'pizza'}, None)
     """
 
-    __slots__ = ()
+    if TYPE_CHECKING:
 
-    def __init__(
-        self,
+        def __init__(
+            self,
+            object: Mapping[str, Any],
+            *,
+            created_at: datetime | None = None,
+            metadata: Mapping[str, Any] | None = None,
+            ref: str | None = None,
+        ) -> None: ...
+
+    @classmethod
+    @_named("Item")
+    def _checked(  # type: ignore[override]
+        cls,
         object: Mapping[str, Any],
         *,
         created_at: datetime | None = None,
         metadata: Mapping[str, Any] | None = None,
         ref: str | None = None,
-    ) -> None:
+    ) -> Item:
         if not isinstance(object, Mapping):
             raise InvalidMessageError("", f"must be a JSON object, not {type(object).__name__}")
         kept = {"type": ITEM_TYPE, "item": checked_copy(dict(object))}
         if not within_levels(kept):
             raise InvalidMessageError("", f"more than {MAX_LEVELS - 1} levels")
-        self._set(kept, created_at, metadata, ref)
+        item: Item = cls._built(kept, None, created_at, metadata, ref)
+        return item
 
     @classmethod
     def from_dict(
@@ -407,17 +462,27 @@ class Item(Message):
         return f"<Item: {len(self._object['item'])} fields{place}>"
 
 
+def halves(object: dict[str, Any]) -> tuple[dict[str, Any] | str, str | None]:
+    """Return the role and the text of an object that is nothing else, in this order; of any other, the object and `None`."""
+    if (*object,) == _PLAIN:
+        role, text = object.values()
+        if type(text) is str and type(role) is str:
+            return shared(role, role), text
+    return object, None
+
+
 def _is_item(object: dict[str, Any]) -> bool:
     """Say whether an object has the form in which an item is kept."""
     return len(object) == 2 and object.get("type") == ITEM_TYPE and type(object.get("item")) is dict
 
 
-# The slots' own setters: reading a session makes thousands of messages, at a third of what the frozen constructor costs.
-_new_message = object.__new__
-_set_object, _set_created_at, _set_metadata, _set_ref, _set_position, _set_turn = (
-    getattr(Message, field.name).__set__ for field in attrs.fields(Message)
-)
-_set_is_untimed = vars(_Marks)["_is_untimed"].__set__
+#: Make a message of its fields, which are trusted: the call of a struct.
+trusted: Callable[..., Any] = msgspec.StructMeta.__call__
+
+
+def _remade(*fields: Any) -> Any:
+    """Make a message of its type and its fields, as `pickle` asks for it."""
+    return trusted(*fields)
 
 
 def _check_parts(name: object, tool_calls: object, tool_call_id: object) -> None:

@@ -18,13 +18,12 @@ import msgspec
 
 from session_manager.codec.changes import AnyChange, AppendStruct, NewMessage, change_of
 from session_manager.codec.json import DecodeError, decode_json, decoder_of
-from session_manager.codec.lines import are_plain, checked_messages, decode_lines, flaw_of
+from session_manager.codec.lines import checked_messages, decode_lines, message_of
 from session_manager.codec.state import check_state, session_of
 from session_manager.errors import raise_alone
 from session_manager.frozen import Frozen
 from session_manager.model.changes import Edit, Summarize, UpdateMetadata, apply
 from session_manager.model.json_value import MAX_LEVELS, JsonObject, within_levels
-from session_manager.model.message import Message
 from session_manager.model.session import Session
 from session_manager.model.view import View
 from session_manager.stores.log.format import (
@@ -53,7 +52,6 @@ _NOT_NEXT = "a record does not follow on the one before it"
 
 _decode_first = decoder_of(First)
 _decode_record = decoder_of(Record)
-_restore = Message._restore
 _UTC = timezone.utc
 _fast_record = msgspec.json.Decoder(Record).decode
 
@@ -321,13 +319,8 @@ class _Replay:
 
     def _merged(self) -> Session:
         if self._new:
-            if not are_plain(self._new):
-                for new in giving_way(self._new):
-                    if flaw := flaw_of(new.message, new.created_at, new.metadata):
-                        raise DecodeError(0, flaw)
             messages = [
-                _restore(new.message, new.created_at, new.metadata, new.ref, position)
-                for position, new in enumerate(giving_way(self._new), self._session.end)
+                message_of(new, position) for position, new in enumerate(giving_way(self._new), self._session.end)
             ]
             appended = self._session.messages.appended(messages)
             self._session = self._session._with(messages=appended, end=self._end, updated=self._updated)
