@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
 
@@ -56,6 +57,9 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A job in a shell's background ignores it, and so would the programs that tests start and interrupt.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--faults") or config.getoption("--soak"):
         os.environ[FRESH] = "1"
 

@@ -95,7 +95,7 @@ def assert_contained(text):
     assert not env.get("references")
 
 
-@examples(400)
+@examples(150, many=400)
 @given(nasty | fences | strategies.nasty_text(), st.booleans())
 @example("`\n# <b> `", False)
 @example("``` a`b\n<b>", False)

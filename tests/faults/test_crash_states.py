@@ -14,7 +14,7 @@ from tests.support.sizes import Size
 
 #: The steps of each run, and the states that it has at least; in a smoke run.
 STEPS = {"snapshot": (100, 100_000), "log": (40, 40_000)}
-SMOKE = {"snapshot": (25, 5_000), "log": (12, 2_000)}
+SMOKE = {"snapshot": (16, 2_000), "log": (9, 1_000)}
 SEEDS = {"snapshot": (1,), "log": (1,)}
 #: The steps of each run of a soak, with this many seeds.
 LONG = {"snapshot": 400, "log": 120}
@@ -55,11 +55,11 @@ def test_a_write_that_is_torn_at_every_byte_of_it(kind, size, record_property):
 
 @pytest.mark.parametrize("kind", ["snapshot", "log"])
 def test_sessions_that_are_saved_at_once_are_each_old_or_new(kind, size, record_property):
-    report = explore(kind, 3, size.of(6, 30, 30), only=("burst", "error", "kill", "power cut", "reopen"))
+    report = explore(kind, 3, size.of(4, 30, 30), only=("burst", "error", "kill", "power cut", "reopen"))
     said(f"{kind}, bursts", report)
     record_property("states", report.states)
-    assert report.states > size.of(250, 10_000, 10_000)
-    assert report.recovering > size.of(25, 1000, 1000)
+    assert report.states > size.of(100, 10_000, 10_000)
+    assert report.recovering > size.of(10, 1000, 1000)
 
 
 def test_a_million_states_and_more(size):

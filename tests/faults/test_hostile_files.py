@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from datetime import timedelta
 from random import Random
 
@@ -16,6 +14,7 @@ from session_manager import CorruptSessionError, SessionManager, SessionManagerE
 from tests.faults.bombs import KEY, NAMES, bombs
 from tests.faults.decoding import FORMATS
 from tests.faults.mutations import mutated
+from tests.support.processes import run_python
 from tests.support.strategies import CANARY, held_text
 
 #: In which store a file of each format lies.
@@ -98,9 +97,8 @@ SECONDS, FACTOR = 30.0, 200
 @pytest.mark.parametrize("kind", NAMES)
 def test_a_bomb_takes_bounded_time_and_memory(kind, count, size):
     """Eight megabytes in a soak. See `tests.faults.bombs` for what they are."""
-    megabytes = size.of(0.05, 0.25, 8)
-    command = [sys.executable, "-m", "tests.faults.bombs", kind, str(megabytes)]
-    done = subprocess.run(command, capture_output=True, check=True, timeout=size.of(100, 100, 1000))
+    megabytes = size.of(0.02, 0.25, 8)
+    done = run_python("-m", "tests.faults.bombs", kind, megabytes, timeout=size.of(100, 100, 1000))
     told = json.loads(done.stdout)
     for name, (outcome, seconds) in told["results"].items():
         assert set(outcome.split()) <= {"value", "CorruptSessionError"}, name

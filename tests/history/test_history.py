@@ -531,7 +531,7 @@ def recorded():
 
 def test_recorded_conversations_cut_anywhere_are_repaired(recorded, size):
     """Every beginning and every length of each conversation is tried."""
-    cuts, some = 0, recorded[:: size.of(8, 1, 1)]
+    cuts, some = 0, recorded[:: size.of(12, 1, 1)]
     for chat in some:
         assert problems(chat) == []
         assert same_objects(repair(chat), chat)
@@ -541,11 +541,11 @@ def test_recorded_conversations_cut_anywhere_are_repaired(recorded, size):
                 assert problems(mended) == []
                 assert not is_refused([message._object for message in mended])
                 cuts += 1
-    assert cuts == 2 * sum(len(chat) + 1 for chat in some) > 500
+    assert cuts == 2 * sum(len(chat) + 1 for chat in some) > 400
 
 
 def test_recorded_conversations_truncated_to_every_length_stay_valid(recorded, size):
-    for chat in recorded[:: size.of(8, 1, 1)]:
+    for chat in recorded[:: size.of(12, 1, 1)]:
         for keep_last in range(len(chat) + 1):
             kept = chat[safe_start(chat, keep_last) :]
             assert len(kept) >= keep_last

@@ -100,7 +100,7 @@ def test_the_provider_takes_a_context_under_its_rules(case):
     rules, shapes = CASES[case]
     checked = []
 
-    @examples(8)
+    @examples(5)
     @given(st.data(), st.booleans(), st.none() | st.integers(0, 12))
     def taken(data, summarized, bound):
         shape = data.draw(st.sampled_from(shapes))

@@ -68,7 +68,7 @@ def test_recorded_conversations_truncated_at_whole_turns_to_every_length(convers
 
 def test_the_context_of_recorded_conversations_that_were_cut_anywhere(conversations, size):
     """A crash, or a plain truncation, at every position; and every bound on one of ten of them."""
-    for number, conversation in enumerate(conversations[:: size.of(10, 1, 1)]):
+    for number, conversation in enumerate(conversations[:: size.of(20, 1, 1)]):
         said = [Message.from_dict(message) for message in conversation["messages"]]
         for at in range(len(said) + 1):
             for part in (said[at:], said[:at]):

@@ -44,7 +44,7 @@ def test_a_valid_conversation_stays_as_it_is(shape):
 @each_shape
 def test_every_cut_is_repaired(shape, rules):
     @given(neutral_conversations(), st.data())
-    @examples(5)
+    @examples(3)
     def repaired(steps, data):
         history = messages_of(in_shape(shape, steps))
         start = data.draw(st.integers(0, len(history)))
@@ -69,7 +69,7 @@ def test_damage_is_repaired_under_every_rules(rules, objects):
 @each_shape
 def test_every_bound_is_kept_and_the_question_is_there(shape, rules):
     @given(neutral_conversations(), st.integers(0, 12))
-    @examples(5)
+    @examples(3)
     def fits(steps, bound):
         history = messages_of(in_shape(shape, steps))
         try:

@@ -212,14 +212,16 @@ def test_a_failed_close_leaves_the_manager_open_for_everybody():
 
 
 @pytest.mark.usefixtures("switching_often")
-def test_verify_works_while_others_save_and_delete(tmp_path):
+def test_verify_works_while_others_save_and_delete(tmp_path, size):
     """It iterated over a set that others changed."""
     m = SessionManager(tmp_path / "chats")
-    stop = threading.Event()
+    begun, stop = threading.Event(), threading.Event()
 
     def churn():
         number = 0
         while not stop.is_set():
+            if number == 20:
+                begun.set()
             key = f"k:{number % 100}"  # else there would be more and more to verify
             m.add_message(key, "user", "x")
             m.save(key)
@@ -229,7 +231,8 @@ def test_verify_works_while_others_save_and_delete(tmp_path):
 
     def verify():
         try:
-            for _ in range(120):
+            assert begun.wait(DEADLINE)
+            for _ in range(size.of(30, 120, 1200)):
                 assert m.verify() == []
         finally:
             stop.set()

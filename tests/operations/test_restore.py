@@ -409,7 +409,7 @@ def test_a_kill_anywhere_leaves_the_old_storage_or_the_new_one(kind, url, made, 
     restore(made, url)
     calls, Mortal.log = len(Mortal.log), None
     found = []
-    step = 1 if kind == "sqlite" else size.of(5, 1, 1)
+    step = 1 if kind == "sqlite" else size.of(9, 1, 1)
     for number in sorted({*range(0, calls, step), *range(calls - 14, calls + 1)}):
         if held(url) == OLD:
             go_on(url)

@@ -369,7 +369,7 @@ def test_a_subclass_adds_rules_of_its_own_and_switches_others_off():
             called.append(key)
             self.did(key, changes.Append(at=self.clock(), messages=tuple(stored)))
 
-    run_state_machine_as_test(Mine, settings=settings(found, max_examples=6))
+    run_state_machine_as_test(Mine, settings=settings(found, max_examples=3))
     assert called
     assert set(called) <= {"a", "b"}
 

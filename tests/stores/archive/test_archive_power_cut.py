@@ -132,7 +132,7 @@ class Walk:
 
 @pytest.mark.parametrize("kind", STORES)
 def test_a_power_cut_leaves_each_message_in_one_place(kind, tmp_path, size):
-    for seed in range(size.of(6, 40, 1000)):
+    for seed in range(size.of(3, 40, 1000)):
         path = tmp_path / f"{seed}"
         path.mkdir()
         walk = Walk(STORES[kind], path, random.Random(seed))

@@ -144,7 +144,7 @@ def test_every_call_of_a_manager_survives(opened):
     store_of(m).close()
 
 
-@examples(6)
+@examples(3)
 @given(chains())
 def test_any_chain_of_changes_saved_step_by_step_comes_back_exactly(chain):
     session, saves = chain
