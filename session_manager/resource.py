@@ -16,8 +16,22 @@ class Resource:
 
     __slots__ = ()
 
+    def __copy__(self) -> NoReturn:
+        """Refuse, also where another base can copy, as a struct can.
+
+        :raises TypeError: always.
+        """
+        self.__reduce_ex__(0)
+
+    def __replace__(self, /, **_: object) -> NoReturn:
+        """Refuse: `copy.replace`.
+
+        :raises TypeError: always.
+        """
+        self.__reduce_ex__(0)
+
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        """Refuse; the one method by which Python copies and pickles an object.
+        """Refuse; the method by which Python copies and pickles an object.
 
         :raises TypeError: always.
         """

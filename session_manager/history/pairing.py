@@ -12,8 +12,9 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Container, Iterable, Sequence
 from typing import Any, Final
 
-import attrs
+import msgspec
 
+from session_manager.frozen import Frozen, Part
 from session_manager.history.rules import BY_SHAPE, Rules
 from session_manager.history.shapes import Call, Result, Shape, Where, role_of, shape_of
 from session_manager.history.shapes.items import is_item, is_of_the_model, is_reasoning
@@ -36,26 +37,25 @@ __all__ = [
 Place = tuple[int, int]
 
 
-@attrs.frozen(eq=False, repr=False)
-class Pairing:
+class Pairing(Frozen, frozen=True):
     """The calls and results of a history, by the index of their message, and their pairs."""
 
-    calls: dict[int, list[Call]] = attrs.field(factory=dict)
-    results: dict[int, list[Result]] = attrs.field(factory=dict)
+    calls: dict[int, list[Call]] = msgspec.field(default_factory=dict)
+    results: dict[int, list[Result]] = msgspec.field(default_factory=dict)
     #: Where the user speaks, and does not only bring results, in order.
-    users: list[int] = attrs.field(factory=list)
+    users: list[int] = msgspec.field(default_factory=list)
     #: The result of each answered call.
-    answered: dict[Place, Place] = attrs.field(factory=dict)
+    answered: dict[Place, Place] = msgspec.field(default_factory=dict)
     #: The call of each result that has one.
-    answers: dict[Place, Place] = attrs.field(factory=dict)
+    answers: dict[Place, Place] = msgspec.field(default_factory=dict)
     #: Results whose call is not open any more.
-    late: set[Place] = attrs.field(factory=set)
+    late: set[Place] = msgspec.field(default_factory=set)
     #: Results whose call has one already.
-    twice: set[Place] = attrs.field(factory=set)
+    twice: set[Place] = msgspec.field(default_factory=set)
     #: Results without a call.
-    orphans: set[Place] = attrs.field(factory=set)
+    orphans: set[Place] = msgspec.field(default_factory=set)
     #: Calls that come once more, beside an answered call of their name.
-    again: set[Place] = attrs.field(factory=set)
+    again: set[Place] = msgspec.field(default_factory=set)
 
     def in_place(self, index: int) -> list[Result]:
         """Return the results in a message that answer a call which is open there."""
@@ -66,8 +66,7 @@ class Pairing:
         return result in self.answers and result not in self.late
 
 
-@attrs.define(eq=False, repr=False)
-class _Open:
+class _Open(Part):
     """The open calls at a point of the reading: each is in a batch, by where its result must be."""
 
     #: How many messages there were, without items that no model sees.
@@ -107,16 +106,15 @@ class _Open:
 _LATER: Final = (Where.AFTER, Where.OWN)
 
 
-@attrs.define(eq=False, repr=False)
-class _Batch:
+class _Batch(Part):
     """The newest calls of one name."""
 
     number: int
     where: Where
     #: Those without a result: the first one, and behind it maybe others.
-    left: deque[Place] = attrs.field(factory=deque)
+    left: deque[Place] = msgspec.field(default_factory=deque)
     #: Calls of earlier turns, where a result may still come: the last one has none, and before it maybe others.
-    older: list[Place] = attrs.field(factory=list)
+    older: list[Place] = msgspec.field(default_factory=list)
 
     def is_open(self, answered: Container[Place]) -> bool:
         """Say whether a call of the newest turn is without a result."""

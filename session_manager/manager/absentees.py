@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import attrs
 
 from session_manager.errors import InvalidMessageError
+from session_manager.frozen import Part
 from session_manager.manager.cache.residents import Residents
 from session_manager.manager.lookups import Lookups
 from session_manager.manager.queries import Overview
@@ -22,8 +23,7 @@ from session_manager.resource import Resource
 __all__ = ["Absentees", "Resolving", "check_refs", "in_order"]
 
 
-@attrs.define(eq=False, repr=False)
-class Resolving:
+class Resolving(Part):
     """What becomes of an `Append` whose messages may be there. Called by a thread that holds the lock.
 
     It is called once. If a message has left the history since the archive was looked at, it makes no change, and is `stale`.
@@ -70,8 +70,7 @@ def _left(session: Session) -> tuple[str, int]:
     return session.generation, session.end - len(session.messages)
 
 
-@attrs.define(eq=False, repr=False)
-class Absentees(Resource):
+class Absentees(Resource, Part):
     """Finds out which messages are there already. Every method may be called from any thread."""
 
     _residents: Residents

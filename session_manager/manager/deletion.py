@@ -6,8 +6,6 @@ import contextlib
 import logging
 from collections.abc import Callable
 
-import attrs
-
 from session_manager.errors import (
     ConflictError,
     CorruptSessionError,
@@ -15,6 +13,7 @@ from session_manager.errors import (
     SessionManagerError,
     UnsupportedFormatError,
 )
+from session_manager.frozen import Part
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.fair_lock import Claims
 from session_manager.manager.cache.residents import Residents
@@ -65,8 +64,7 @@ def _is_gone(store: Store, key: str) -> bool:
     return False
 
 
-@attrs.define(eq=False, repr=False)
-class Removal(Resource):
+class Removal(Resource, Part):
     """Deletes sessions. Every method may be called from any thread."""
 
     _residents: Residents

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-import attrs
-
 from session_manager.errors import InvalidMessageError
+from session_manager.frozen import Part
 from session_manager.history.last_turns import last_turns, turn_of
 from session_manager.manager.edits import editing, position_of, truncating
 from session_manager.model.changes import Change, Remove, Replace, apply
@@ -32,8 +31,7 @@ class Last(enum.Enum):
 LAST: Final = Last.LAST
 
 
-@attrs.define(eq=False, repr=False)
-class Draft:
+class Draft(Part):
     """What one turn does. It is made over the durable session that the turn has seen, and nothing else is.
 
     Messages that it adds have no positions yet: they come behind all others.

@@ -13,6 +13,7 @@ from session_manager.errors import (
     SessionManagerError,
     SessionNotFoundError,
 )
+from session_manager.frozen import Part
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.residents import Residents
 from session_manager.model.session import Session
@@ -21,8 +22,7 @@ from session_manager.resource import Resource
 __all__ = ["Forking"]
 
 
-@attrs.define(eq=False, repr=False)
-class Forking(Resource):
+class Forking(Resource, Part):
     """Copies sessions to new keys. Every method may be called from any thread."""
 
     _residents: Residents

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import attrs
-
 from session_manager.arguments import check_int, check_type
 from session_manager.errors import MessageNotFoundError
+from session_manager.frozen import Part
 from session_manager.manager.cache import refs as cache
 from session_manager.manager.cache.refs import RefMap, last_with, mapped
 from session_manager.manager.cache.residents import Residents
@@ -39,8 +38,7 @@ def check_where(where: object, name: str = "where") -> None:
         checked_text(where, name, empty=False)
 
 
-@attrs.define(eq=False, repr=False)
-class Lookups(Resource):
+class Lookups(Resource, Part):
     """Looks into sessions. Every method may be called from any thread."""
 
     _residents: Residents

@@ -6,9 +6,8 @@ import logging
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 
-import attrs
-
 from session_manager.errors import CorruptSessionError, StorageError, UnsupportedFormatError
+from session_manager.frozen import Part
 from session_manager.history.search import SearchHit, best, merged
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.residents import STORAGE, Residents
@@ -27,8 +26,7 @@ _log = logging.getLogger("session_manager")
 _AT_ONCE = 500
 
 
-@attrs.define(eq=False, repr=False)
-class Overview(Resource):
+class Overview(Resource, Part):
     """Looks at all sessions. Every method may be called from any thread."""
 
     _residents: Residents

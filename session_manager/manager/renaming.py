@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import attrs
 from msgspec.structs import replace
 
 from session_manager.errors import (
@@ -18,6 +17,7 @@ from session_manager.errors import (
     UnsupportedFormatError,
     raise_alone,
 )
+from session_manager.frozen import Part
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.residents import Residents
 from session_manager.manager.pauses import ATTEMPTS, pause
@@ -29,8 +29,7 @@ from session_manager.stores.contract import Store
 __all__ = ["Renaming"]
 
 
-@attrs.define(eq=False, repr=False)
-class Renaming(Resource):
+class Renaming(Resource, Part):
     """Renames sessions. Every method may be called from any thread, with the turn locks of both keys."""
 
     _residents: Residents

@@ -10,6 +10,7 @@ import attrs
 
 from session_manager.arguments import check_type
 from session_manager.errors import ClosedError, SessionManagerError
+from session_manager.frozen import Part
 from session_manager.manager.deletion import Removal
 from session_manager.manager.queries import Overview, matches
 from session_manager.manager.validation import Incoming
@@ -72,8 +73,7 @@ class _Rule(Value):
         return info.error is None and time is not None and after is not None and self.now - time > after
 
 
-@attrs.define(eq=False, repr=False)
-class Retention(Resource):
+class Retention(Resource, Part):
     """Finds the sessions that are too old, and deletes them."""
 
     _overview: Overview

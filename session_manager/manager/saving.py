@@ -19,7 +19,7 @@ from session_manager.errors import (
     StorageError,
     UnsupportedFormatError,
 )
-from session_manager.frozen import Frozen
+from session_manager.frozen import Frozen, Part
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.residents import Residents
 from session_manager.manager.events import Conflict, LeaseLost
@@ -43,8 +43,7 @@ class _Unknown(Frozen, frozen=True):
     commit: Commit
 
 
-@attrs.define(eq=False, repr=False)
-class Saving(Resource):
+class Saving(Resource, Part):
     """Writes the resident sessions to their store. Every method may be called from any thread."""
 
     _residents: Residents

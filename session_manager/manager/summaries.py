@@ -16,6 +16,7 @@ import attrs
 from session_manager.arguments import check_callable, check_int
 from session_manager.as_dict import AsDict
 from session_manager.errors import InvalidMessageError
+from session_manager.frozen import Frozen
 from session_manager.history.cuts import Cut, cut
 from session_manager.history.roles import head
 from session_manager.history.tokens import counted, estimate_tokens
@@ -92,8 +93,7 @@ class SummaryPolicy(Value):
         return self.tokens is not None and sum(counted(self.count, one) for one in messages) >= self.tokens
 
 
-@attrs.frozen(eq=False, repr=False)
-class Picked:
+class Picked(Frozen, frozen=True):
     """The durable messages that a summary will replace, and the session that it is bound to."""
 
     seen: Session

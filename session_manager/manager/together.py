@@ -24,6 +24,7 @@ from session_manager.errors import (
     SaveOutcomeUnknownError,
     SessionManagerError,
 )
+from session_manager.frozen import Frozen, Part
 from session_manager.manager.absentees import Absentees, Resolving
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.residents import Residents
@@ -76,8 +77,7 @@ class Write(Value):
         return f"<Write to {self.key[:80]!a}: {len(self.messages)} messages, {keys} keys of metadata>"
 
 
-@attrs.frozen(eq=False, repr=False)
-class Plan:
+class Plan(Frozen, frozen=True):
     """A `Write`, checked."""
 
     key: str
@@ -87,8 +87,7 @@ class Plan:
     expected: Version | Anything | None
 
 
-@attrs.frozen(eq=False, repr=False)
-class _Made:
+class _Made(Frozen, frozen=True):
     """What a plan means for a session in RAM."""
 
     before: Entry
@@ -97,8 +96,7 @@ class _Made:
     joint: Joint
 
 
-@attrs.define(eq=False, repr=False)
-class Together(Resource):
+class Together(Resource, Part):
     """Writes several sessions at once. Every method may be called from any thread."""
 
     _residents: Residents

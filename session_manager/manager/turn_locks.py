@@ -7,9 +7,8 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-import attrs
-
 from session_manager.errors import SessionBusyError
+from session_manager.frozen import Part
 from session_manager.manager.cache.fair_lock import PATIENCE, Claim, Claims
 from session_manager.manager.leases import Leases
 from session_manager.manager.pauses import between_polls
@@ -19,8 +18,7 @@ from session_manager.threads import in_event_loop
 __all__ = ["TurnLocks", "late"]
 
 
-@attrs.define(eq=False, repr=False)
-class TurnLocks(Resource):
+class TurnLocks(Resource, Part):
     """A fair lock for each session that has a turn.
 
     A turn that is dropped without being left lets go of its lock.

@@ -6,10 +6,9 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-import attrs
-
 from session_manager.codec.lines import encoded_size, size_bound
 from session_manager.errors import InvalidMessageError, raise_alone
+from session_manager.frozen import Frozen
 from session_manager.model.message import Message, MessageParts
 from session_manager.model.roles import KNOWN_ROLES
 from session_manager.model.times import Clock, utc
@@ -23,8 +22,7 @@ _UNKNOWN_ROLE = (
 )
 
 
-@attrs.frozen(eq=False, repr=False)
-class Incoming:
+class Incoming(Frozen, frozen=True):
     """Checks messages, and stamps those that have no time."""
 
     #: Gives the time, aware.

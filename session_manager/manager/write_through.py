@@ -14,6 +14,7 @@ from session_manager.errors import (
     SaveOutcomeUnknownError,
     SessionManagerError,
 )
+from session_manager.frozen import Part
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.residents import Make, Residents
 from session_manager.manager.saving import Saving
@@ -37,8 +38,7 @@ class Outcome(NamedTuple):
     saved: Session | None = None
 
 
-@attrs.define(eq=False, repr=False)
-class WriteThrough(Resource):
+class WriteThrough(Resource, Part):
     """Makes changes in RAM and saves them at once. Every method may be called from any thread."""
 
     _residents: Residents

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import attrs
 
+from session_manager.frozen import Part
 from session_manager.model.fence import Fence
 from session_manager.model.json_value import EMPTY_OBJECT, JsonObject, copy_value, json_object, same
 from session_manager.model.message import Message
@@ -61,8 +62,7 @@ def _count(items: Any) -> str:
     return f"<{len(items)}>"
 
 
-@attrs.define(eq=False, repr=False)
-class Witness:
+class Witness(Part):
     """Sees whether a change becomes durable: by any thread's save, and after any number of rebases."""
 
     #: The session that the first commit with the change made durable; `None` until then.

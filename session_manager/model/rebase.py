@@ -46,6 +46,7 @@ from collections.abc import Collection, Iterator, Sequence
 import attrs
 
 from session_manager.errors import ConflictError
+from session_manager.frozen import Frozen
 from session_manager.model.batch import Batch, flattened, removes
 from session_manager.model.changes import (
     Append,
@@ -69,8 +70,7 @@ from session_manager.model.session import Session
 __all__ = ["Rebased", "rebase", "taken_back"]
 
 
-@attrs.frozen(eq=False, repr=False)
-class Rebased:
+class Rebased(Frozen, frozen=True):
     """Pending changes over a newer session."""
 
     #: The newer saved session (blank, of revision 0, if it was deleted).

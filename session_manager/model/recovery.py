@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-import attrs
+import msgspec
 
+from session_manager.frozen import Frozen
 from session_manager.model.changes import Append, Change, SetSummary, UpdateMetadata, Witness, fold
 from session_manager.model.json_value import JsonObject, same
 from session_manager.model.message import Message
@@ -22,13 +23,12 @@ from session_manager.model.session import MAX_REFS, Session
 __all__ = ["Loss", "continues", "is_another", "is_behind", "lost"]
 
 
-@attrs.frozen(eq=False, repr=False)
-class Loss:
+class Loss(Frozen, frozen=True):
     """A picture that was durable, and that the store has lost."""
 
     picture: Session
     #: It is that of the changes that lead to the picture, and tells them from those of later calls.
-    witness: Witness = attrs.field(factory=Witness)
+    witness: Witness = msgspec.field(default_factory=Witness)
 
 
 def is_behind(stored: Session, picture: Session) -> bool:

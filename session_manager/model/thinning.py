@@ -25,8 +25,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-import attrs
+import msgspec
 
+from session_manager.frozen import Part
 from session_manager.model.changes import UNCHANGED, Append, Change, Edit, SetSummary, UpdateMetadata
 from session_manager.model.json_value import same
 
@@ -51,13 +52,12 @@ def thinned(changes: Sequence[Change]) -> list[Change]:
     return [change for change in thinning.left if change is not None]
 
 
-@attrs.define(eq=False, repr=False)
-class _Thinning:
-    left: list[Change | None] = attrs.field(factory=list)
+class _Thinning(Part):
+    left: list[Change | None] = msgspec.field(default_factory=list)
     #: Where the last changes of each subject are, two at most.
-    places: dict[Hashable, tuple[int, ...]] = attrs.field(factory=dict)
+    places: dict[Hashable, tuple[int, ...]] = msgspec.field(default_factory=dict)
     #: Which subject last set a key of the metadata.
-    owners: dict[str, Hashable] = attrs.field(factory=dict)
+    owners: dict[str, Hashable] = msgspec.field(default_factory=dict)
 
     def add(self, change: Change) -> None:
         match change:

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import attrs
 
+from session_manager.frozen import Frozen
 from session_manager.model.archive import NOTHING, Dropped, kept
 from session_manager.model.changes import Append, Change, Spare, Witness
 from session_manager.model.fence import Fence
@@ -65,8 +66,7 @@ class Doubt:
     exists = False
 
 
-@attrs.frozen(eq=False, repr=False)
-class Joint:
+class Joint(Frozen, frozen=True):
     """A mark of a commit that is written together with those of other sessions (`Store.write_together`)."""
 
     #: That of the change that is taken back if the write did not happen.

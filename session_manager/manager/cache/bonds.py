@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import weakref
 
-import attrs
+import msgspec
 
+from session_manager.frozen import Part
 from session_manager.model.ids import began_by_clear
 
 __all__ = ["Bond", "Bonds"]
@@ -17,8 +18,7 @@ __all__ = ["Bond", "Bonds"]
 _SWEEP = 16
 
 
-@attrs.define(eq=False, repr=False)
-class Bond:
+class Bond(Part):
     """What one turn is bound to."""
 
     #: The generation; `None`: no session was there yet.
@@ -32,12 +32,11 @@ class Bond:
             self.generation, self.is_broken = generation, began_by_clear(generation)
 
 
-@attrs.define(eq=False, repr=False)
-class Bonds:
+class Bonds(Part):
     """The bonds of the open turns, one for each session. Every method requires the lock of what is in RAM."""
 
     #: References without callbacks, as in `session_manager.manager.cache.locks.KeyedLocks`.
-    by_key: dict[str, weakref.ref[Bond]] = attrs.field(factory=dict)
+    by_key: dict[str, weakref.ref[Bond]] = msgspec.field(default_factory=dict)
     _sweep_at: int = _SWEEP
 
     def bind(self, key: str, generation: str | None) -> Bond:

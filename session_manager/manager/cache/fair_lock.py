@@ -10,9 +10,10 @@ import threading
 import weakref
 from collections.abc import Callable
 
-import attrs
+import msgspec
 
 from session_manager.errors import SessionBusyError
+from session_manager.frozen import Part
 from session_manager.manager.cache.locks import RamLock
 from session_manager.model.fence import Fence
 from session_manager.resource import Resource
@@ -24,12 +25,11 @@ _SWEEP = 16
 PATIENCE = 1.0
 
 
-@attrs.define(eq=False, repr=False)
-class Claim(Resource):
+class Claim(Resource, Part):
     """A place in the queue for a key."""
 
     #: The thread or task that claims: by default the thread's id.
-    owner: object = attrs.field(factory=threading.get_ident)
+    owner: object = msgspec.field(default_factory=threading.get_ident)
     #: Whether it was given back.
     is_over: bool = False
     #: Whether it is the first one, and waits for a lease that another process has.
@@ -38,7 +38,7 @@ class Claim(Resource):
     fence: Fence | None = None
     #: Made for the first thread that waits: most turns wait for none.
     _over: threading.Event | None = None
-    _watchers: list[Callable[[], object]] = attrs.field(factory=list)
+    _watchers: list[Callable[[], object]] = msgspec.field(default_factory=list)
 
     def give_back(self) -> None:
         """Let go of the key; idempotent."""
@@ -65,15 +65,14 @@ class Claim(Resource):
             self.give_back()
 
 
-@attrs.define(eq=False, repr=False)
-class Claims(Resource):
+class Claims(Resource, Part):
     """Queues of claims, one for each key, in the order of arrival: the first claim holds the key.
 
     :param lock: protects the table of the queues.
     """
 
     _lock: RamLock
-    _queues: dict[str, list[weakref.ref[Claim]]] = attrs.field(factory=dict)
+    _queues: dict[str, list[weakref.ref[Claim]]] = msgspec.field(default_factory=dict)
     _sweep_at: int = _SWEEP
 
     def queue(self, key: str, claim: Claim, max_waiting: int | None = None) -> Claim | None:

@@ -18,9 +18,10 @@ import weakref
 from collections.abc import Iterable
 from typing import TypeAlias
 
-import attrs
+import msgspec
 
 from session_manager.errors import ForkedError, ReentrantCallError
+from session_manager.frozen import Part
 from session_manager.resource import Resource
 from session_manager.threads import is_mine
 
@@ -35,12 +36,11 @@ def _is_used(item: tuple[str, _Reference]) -> bool:
     return item[1]() is not None
 
 
-@attrs.define(eq=False, repr=False)
-class RamLock(Resource):
+class RamLock(Resource, Part):
     """The lock of everything in RAM. Hold it for microseconds: no I/O, no callbacks, no logging."""
 
-    _lock: threading.RLock = attrs.field(factory=threading.RLock)
-    _pid: int = attrs.field(factory=os.getpid)
+    _lock: threading.RLock = msgspec.field(default_factory=threading.RLock)
+    _pid: int = msgspec.field(default_factory=os.getpid)
 
     def check_process(self) -> None:
         """Raise in a child that was forked off, where another thread's lock would never be released.
@@ -87,8 +87,7 @@ class _Thread(threading.local):
         self.given: list[_Reference] = []
 
 
-@attrs.define(eq=False, repr=False)
-class KeyedLocks(Resource):
+class KeyedLocks(Resource, Part):
     """A lock for each key, which exists while a thread uses it. Not re-entrant.
 
     :param lock: protects the table of the locks.
@@ -96,9 +95,9 @@ class KeyedLocks(Resource):
 
     _lock: RamLock
     #: References without callbacks: an interrupt inside of a callback would be swallowed. The dead ones are swept.
-    _locks: dict[str, _Reference] = attrs.field(factory=dict)
+    _locks: dict[str, _Reference] = msgspec.field(default_factory=dict)
     _sweep_at: int = _SWEEP
-    _thread: _Thread = attrs.field(factory=_Thread)
+    _thread: _Thread = msgspec.field(default_factory=_Thread)
 
     def lock_of(self, key: str) -> threading.RLock:
         """Return the C lock of one key, for ``with``: as `locks_of`, and quicker.

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import attrs
+import msgspec
 
+from session_manager.frozen import Part
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.eviction import Budget
 from session_manager.model.batch import Batch
@@ -27,15 +28,14 @@ SHORT = 256
 _ITEM = 60
 
 
-@attrs.define(eq=False, repr=False)
-class RefMap:
+class RefMap(Part):
     """The refs of all messages before a position, and the turns that added these."""
 
     end: int = 0
     #: Of each ref the position of the last message that has it.
-    refs: dict[str, int] = attrs.field(factory=dict)
+    refs: dict[str, int] = msgspec.field(default_factory=dict)
     #: Of each turn the position of the last message that it added.
-    turns: dict[str, int] = attrs.field(factory=dict)
+    turns: dict[str, int] = msgspec.field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -67,13 +67,12 @@ def last_with(messages: Sequence[Message], ref: str) -> Message | None:
     return next((one for one in reversed(messages) if one.ref == ref), None)
 
 
-@attrs.define(eq=False, repr=False)
-class RefMaps:
+class RefMaps(Part):
     """The maps of sessions in RAM. Every method requires the lock of what is in RAM."""
 
     #: Counts their bytes, if there is a limit.
     _budget: Budget | None = None
-    by_key: dict[str, RefMap] = attrs.field(factory=dict)
+    by_key: dict[str, RefMap] = msgspec.field(default_factory=dict)
 
     def of(self, key: str) -> RefMap:
         """Return the map of a session that is in RAM: one without messages if there is none. It is kept up from now on."""
