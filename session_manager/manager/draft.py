@@ -68,7 +68,7 @@ class Draft(Part):
         :raises InvalidMessageError: if a message has the ref of one that is added only if it is not there; nothing has changed.
         """
         if not if_absent:
-            if not self.absent.isdisjoint(one.ref for one in messages):
+            if self.absent and not self.absent.isdisjoint(one.ref for one in messages):
                 raise InvalidMessageError("ref", "is that of a message that this turn adds with if_absent=True")
             self.added = (*self.added, *messages)
             return

@@ -19,8 +19,6 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
-import attrs
-
 from session_manager.arguments import check_bool, check_int, several
 from session_manager.errors import ConflictError, TurnNotFoundError
 from session_manager.history.context import OPTIONS, ContextOptions, context
@@ -39,7 +37,7 @@ from session_manager.manager.turn_locks import TurnLocks
 from session_manager.manager.validation import Incoming
 from session_manager.manager.write_through import WriteThrough
 from session_manager.model.batch import Batch, removes
-from session_manager.model.changes import Append, Change, SetSummary
+from session_manager.model.changes import Append, Change, SetSummary, Witness
 from session_manager.model.json_value import checked_text
 from session_manager.model.message import PARTS, Message, MessageParts
 from session_manager.model.rebase import rebase
@@ -454,16 +452,19 @@ class Turn(Resource):
 
     def _carry_out(self, at: datetime, blank: Session | None) -> bool | None:
         """Make the change, and save it; say whether it is durable, `None` if there is no session any more."""
-        append = Append(
-            at=at, messages=self._draft.added, turn=self.ref, guard=self._bond.generation, absent=self._draft.absent
-        )
+        fence = None if self._claim is None else self._claim.fence
         only_adds = self._draft.base is None and self._options.expected is ANY
-        if not only_adds:
-            append = attrs.evolve(append, guard=None)
+        append = Append(
+            at=at,
+            messages=self._draft.added,
+            turn=self.ref,
+            guard=self._bond.generation if only_adds else None,
+            absent=self._draft.absent,
+            witness=Witness(fence=fence) if only_adds else None,
+        )
         resolving = self._absentees.resolving(self.key, append) if append.absent else None
         change = resolving or append if only_adds else self._batching(at, append, resolving, blank)
         blind = blank is not None or (only_adds and resolving is None)
-        fence = None if self._claim is None else self._claim.fence
         outcome = self._write_through.carry_out(self.key, change, blind=blind, keep=self._options.keep, fence=fence)
         if resolving is not None and resolving.is_stale:
             return self._carry_out(at, blank)

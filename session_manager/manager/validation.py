@@ -50,7 +50,7 @@ class Incoming(Frozen, frozen=True):
             raise InvalidMessageError("role", "is a whole message: give it to add(), not to add_message()")
         if parts.get("created_at") is None:
             parts["created_at"] = at
-        message = Message(role, content, **parts)
+        message = Message._checked(role, content, **parts)
         self.check_size(message)
         return message
 

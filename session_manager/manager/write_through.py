@@ -49,7 +49,8 @@ class WriteThrough(Resource, Part):
     ) -> Outcome | None:
         """Make a change and save it; `None` if there is no such session.
 
-        :param change: the change, or a function that makes it, as for `Residents.change`.
+        :param change: the change, or a function that makes it, as for `Residents.change`. A change that was made for this call alone
+            may bring its witness, with that fence.
         :param blind: as for `Residents.change`.
         :param keep: whether the change stays in RAM, unsaved, if the save fails. If not, it is taken back once it is certain
             that it was not written.
@@ -59,8 +60,8 @@ class WriteThrough(Resource, Part):
         """
         if self._residents.is_stored:
             self._residents.keyed.check_none_is_mine()
-        witness = Witness(fence=fence)
-        made = attrs.evolve(change, witness=witness) if isinstance(change, Change) else _witnessed(change, witness)
+        witness = getattr(change, "witness", None) or Witness(fence=fence)
+        made = _witnessed(change, witness)
         changed = self._residents.change(key, made, blind=blind)
         if changed is None or changed[0] is changed[1]:
             return None if changed is None else Outcome(*changed)
@@ -183,8 +184,10 @@ def _is_still(entry: Entry, blank: Session) -> bool:
     return not entry.pending and entry.session._with(revision=blank.revision) == blank
 
 
-def _witnessed(change: Make, witness: Witness) -> Make:
-    """Return what makes a change, with a witness."""
+def _witnessed(change: Change | Make, witness: Witness) -> Change | Make:
+    """Return a change, or what makes it, with a witness."""
+    if isinstance(change, Change):
+        return change if change.witness is witness else attrs.evolve(change, witness=witness)
 
     def make(session: Session) -> Change | None:
         made = change(session)

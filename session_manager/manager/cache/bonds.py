@@ -76,4 +76,7 @@ class Bonds(Part):
 
     def _bond(self, key: str) -> Bond | None:
         reference = self.by_key.get(key)
-        return None if reference is None else reference()
+        bond = None if reference is None else reference()
+        if bond is None and reference is not None:
+            del self.by_key[key]
+        return bond

@@ -87,18 +87,21 @@ class Claims(Resource, Part):
 
     def _queue(self, key: str, claim: Claim, max_waiting: int | None) -> Claim | None:
         """Queue a claim up. Requires the lock, which is not taken here: no loop may stand in its block (see `RamLock`)."""
+        first: Claim | None = None
         before: Claim | None = None
+        alive: list[weakref.ref[Claim]] = []
         for reference in self._queues.get(key, ()):
             one = reference()
             if one is claim:
                 return before
             if one is not None and not one.is_over:
                 before = one
-        alive = self._alive(key)
-        ahead = len(alive) + (bool(alive) and alive[0].is_polling)
+                first = first or one
+                alive.append(reference)
+        ahead = len(alive) + (first is not None and first.is_polling)
         if max_waiting is not None and ahead > max_waiting:
             raise SessionBusyError(key, ahead - 1)
-        self._queues[key] = [*map(weakref.ref, alive), weakref.ref(claim)]
+        self._queues[key] = [*alive, weakref.ref(claim)]
         if len(self._queues) > self._sweep_at:
             self._queues = {one: queue for one, queue in self._queues.items() if self._alive(one)}
             self._sweep_at = 2 * len(self._queues) + _SWEEP
