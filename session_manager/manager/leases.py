@@ -169,7 +169,7 @@ class Leases(Resource):
             if held:
                 self._store.renew_leases(held, self._seconds)
         except Exception as error:  # noqa: BLE001 - whatever it is, the leases are to be renewed the next time
-            _log.warning("%d leases could not be renewed: %s", len(held), _reason(error))
+            _log.warning("leases could not be renewed, %d: %s", len(held), _reason(error))
             return False
         return True
 

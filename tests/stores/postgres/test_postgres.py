@@ -403,6 +403,33 @@ def test_a_function_of_the_caller_may_fail_in_a_way_of_its_own(place):
                 store.load(before.key)
 
 
+def test_a_manager_goes_on_when_its_server_is_there_again(place):
+    """Until then turns and reads raise, and what was added stays in RAM."""
+    is_away = threading.Event()
+
+    def connect():
+        return psycopg.connect(place.url, **({"port": 1} if is_away.is_set() else {}))
+
+    with closing(place.open(connect=connect)) as store, SessionManager(store) as m:
+        m.add_message("k", "user", "before")
+        m.save("k")
+        store._connections._idle.pop().connection.close()
+        is_away.set()
+        for call in (m.get_history, m.get_context, m.undo):
+            with pytest.raises(StorageError, match="refused"):
+                call("k")
+        with pytest.raises(StorageError, match="refused"), m.turn("k") as turn:
+            turn.add_message("user", "lost")
+        with pytest.raises(StorageError, match="refused"):
+            SessionManager("postgresql://127.0.0.1:1/chats")
+        m.add_message("k", "user", "meanwhile")
+        with pytest.raises(SaveFailedError, match="refused"):
+            m.save("k")
+        is_away.clear()
+        assert m.save_all() == 1
+        assert [message.content for message in m.get_history("k")] == ["before", "meanwhile"]
+
+
 def test_health_does_not_ask_the_server(place):
     """It is asked while the server is down, and in event loops."""
     is_down = threading.Event()
