@@ -64,6 +64,19 @@ def _is_gone(store: Store, key: str) -> bool:
     return False
 
 
+class _Removed(Part):
+    """What is known of a deletion."""
+
+    #: Whether the store had the session.
+    stored: bool = False
+    #: Whether the store holds it no more.
+    gone: bool = False
+    #: Whether it was in RAM.
+    resident: bool = False
+    #: Whether it was forgotten there.
+    noted: bool = False
+
+
 class Removal(Resource, Part):
     """Deletes sessions. Every method may be called from any thread."""
 
@@ -160,27 +173,43 @@ class Removal(Resource, Part):
 
     def _delete(self, key: str, expected: Version | None = None) -> bool:
         """Delete a session, in one version if that is given. Requires its keyed lock."""
-        residents, store = self._residents, self._residents.store
-        gone = stored = resident = False
+        removed = _Removed()
         try:
-            stored = store.delete(key, expected)
-            if expected is not None and not stored:
+            try:
+                self._delete_stored(key, expected, removed)
+            finally:
+                self._note(key, removed)
+        finally:
+            # Once more, since an interrupt may have cut the first one short: what is unsaved must not start a new session.
+            self._note(key, removed)
+        return removed.stored or removed.resident
+
+    def _delete_stored(self, key: str, expected: Version | None, removed: _Removed) -> None:
+        store = self._residents.store
+        try:
+            removed.stored = store.delete(key, expected)
+            if expected is not None and not removed.stored:
                 raise ConflictError(key, expected, store.version(key), "it was saved meanwhile")
-            gone = True
+            removed.gone = True
         except SaveOutcomeUnknownError:
-            gone = stored = True
+            removed.gone = removed.stored = True
             raise
         except SessionManagerError:
             raise
         except BaseException:
-            gone = _is_gone(store, key)
+            removed.gone = _is_gone(store, key)
             self._doubt(key)
             raise
-        finally:
-            if gone:
-                with residents.lock.checked:
-                    resident = residents.deleted(key, stored=stored)
-        return stored or resident
+
+    def _note(self, key: str, removed: _Removed) -> None:
+        """Forget a session that the store holds no more, once; let one that it still holds be used again. Requires the keyed lock."""
+        residents = self._residents
+        with residents.lock.checked:
+            if not removed.gone:
+                residents.stay(key)
+            elif not removed.noted:
+                removed.resident = residents.deleted(key, stored=removed.stored) or removed.resident
+                removed.noted = True
 
     def _doubt(self, key: str) -> None:
         """After an interrupt, forget a clean session, so that the next call reads whether it is still stored."""
@@ -232,19 +261,33 @@ class Removal(Resource, Part):
 
     def _expire(self, key: str, is_old: IsOld) -> bool:
         """Delete a session that is old in RAM and stored. Requires its keyed lock."""
-        residents, store = self._residents, self._residents.store
+        residents = self._residents
         if not residents.is_stored:
             with residents.lock.checked:
                 entry = residents.by_key.get(key)
                 return entry is not None and _may_go(entry, is_old) and residents.deleted(key, stored=False)
-        deleted, entry = False, None
+        removed = _Removed(stored=True)
+        try:
+            try:
+                self._expire_stored(key, is_old, removed)
+            finally:
+                self._note(key, removed)
+        finally:
+            self._note(key, removed)  # once more, as in `_delete`
+        return removed.gone
+
+    def _expire_stored(self, key: str, is_old: IsOld, removed: _Removed) -> None:
+        residents, store = self._residents, self._residents.store
+        entry = None
         try:
             entry = self._leave(key, is_old)
             if entry is not None or residents.peek(key) is None:
                 expected = _stored(store, key, entry, is_old)
-                deleted = expected is not None and (expected.version is None or store.delete(key, expected.version))
+                removed.gone = expected is not None and (
+                    expected.version is None or store.delete(key, expected.version)
+                )
         except SaveOutcomeUnknownError:
-            deleted = True
+            removed.gone = True
             raise
         except (CorruptSessionError, UnsupportedFormatError) as error:
             _log.warning("not expired: %s", error)
@@ -252,16 +295,9 @@ class Removal(Resource, Part):
             raise
         except BaseException:
             # All that is in RAM of an entry that was left is old. Any other one stays, for what is unsaved in it may be new.
-            deleted = entry is not None and entry.durable.version is not None and _is_gone(store, key)
+            removed.gone = entry is not None and entry.durable.version is not None and _is_gone(store, key)
             self._doubt(key)
             raise
-        finally:
-            with residents.lock.checked:
-                if deleted:
-                    residents.deleted(key, stored=True)
-                else:
-                    residents.stay(key)
-        return deleted
 
     def _leave(self, key: str, is_old: IsOld) -> Entry | None:
         """Return the entry of a session that is in RAM and old. A message that comes now waits, and starts a new one."""

@@ -72,13 +72,11 @@ class Renaming(Resource, Part):
                 assert session.version is not None
                 self._check_is_free(new_key, session.version)
                 try:
-                    self._move(store, key, new_key, session.version)
+                    return self._move(store, session, new_key, session.version)
                 except ConflictError as error:  # another writer has saved it
                     conflict = error
                     pause(attempt)
                     residents.rebase(key)
-                    continue
-                return self._moved(session, new_key)
         assert conflict is not None
         raise conflict
 
@@ -116,12 +114,14 @@ class Renaming(Resource, Part):
         if there is not None and (there.dirty or there.durable.version != version):
             raise SessionExistsError(new_key)
 
-    def _move(self, store: Store, key: str, new_key: str, version: Version) -> None:
+    def _move(self, store: Store, session: Session, new_key: str, version: Version) -> Session:
+        """Rename a session in the store and in RAM; after an interrupt in RAM in neither way, until the store is asked."""
         try:
-            store.rename(key, new_key, version)
+            store.rename(session.key, new_key, version)
+            return self._moved(session, new_key)
         except BaseException as error:
             if isinstance(error, SaveOutcomeUnknownError) or not isinstance(error, SessionManagerError):
-                self._forget(key, new_key)
+                self._forget(session.key, new_key)
             raise
 
     def _forget(self, *keys: str) -> None:
