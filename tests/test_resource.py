@@ -6,7 +6,6 @@ import asyncio
 import copy
 import dataclasses
 import gc
-import os
 import pickle
 import sqlite3
 import threading
@@ -23,6 +22,7 @@ from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import Clock, FaultyStore
+from tests.support.faulty_files import open_descriptors
 from tests.support.processes import run_python
 
 KEY = "telegram:42"
@@ -128,15 +128,14 @@ def test_a_copy_of_what_holds_a_manager_leaves_the_lock_alone(tmp_path):
         name: str
         manager: SessionManager
 
-    path = str(tmp_path / "chats")
+    path, others = str(tmp_path / "chats"), open_descriptors()
     with SessionManager(path) as m:
-        descriptors = set(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else set()
+        own = open_descriptors() - others
         for copied in (dataclasses.asdict, copy.deepcopy):
             with pytest.raises(TypeError, match="SessionManager cannot be copied"):
                 copied(Bot("b", m))
         gc.collect()
-        if descriptors:
-            assert descriptors == set(os.listdir("/proc/self/fd"))
+        assert own <= open_descriptors()
         assert is_refused_elsewhere(path)
         m.add_message(KEY, "user", "hi")
         assert m.save(KEY)

@@ -31,6 +31,7 @@ from session_manager.stores.memory import MemoryStore
 from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import FaultyStore
 from tests.support.slow_store import SlowStore
+from tests.support.threads import alive
 
 pytestmark = pytest.mark.anyio
 
@@ -515,7 +516,7 @@ async def test_200_tasks_on_20_sessions_with_random_cancellations(scheme, tmp_pa
         "sqlite": lambda: SQLiteStore(tmp_path / "chats.db"),
     }
     chance = random.Random(f"{scheme} {anyio_backend}")
-    store = FaultyStore(stores[scheme]())
+    others, store = alive(), FaultyStore(stores[scheme]())
     store.delay = 0.001
     acknowledged, tried = {}, set()
 
@@ -554,6 +555,6 @@ async def test_200_tasks_on_20_sessions_with_random_cancellations(scheme, tmp_pa
             said[asked.turn] = key
     assert acknowledged.items() <= said.items()
     assert said.keys() <= tried
-    assert [thread for thread in threading.enumerate() if thread.name.startswith("session-manager_")] == []
+    assert [thread for thread in alive() - others if thread.name.startswith("session-manager_")] == []
     if anyio_backend == "asyncio":
         assert len(asyncio.all_tasks()) <= 2

@@ -122,7 +122,7 @@ def inject(tmp_path, name, situation, how, number):
     with closing(store):
         assert {key: shown(m, key) for key in SEEN} == last
         m.close()
-    assert open_descriptors() == descriptors
+    assert open_descriptors() <= descriptors
     return struck
 
 

@@ -47,17 +47,22 @@ def until(condition):
     raise AssertionError("it never became so")
 
 
+#: Threads of tests of other modules, whose managers may be collected at any moment.
+_others = set()
+
+
 def threads():
-    return [thread for thread in threading.enumerate() if thread.name == "session-manager-autosave"]
+    return [thread for thread in alive() - _others if thread.name == "session-manager-autosave"]
 
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left():
-    before = len(threads())
+    _others.update(alive())
     yield
-    if len(threads()) > before:
+    if threads():
         gc.collect()
-    until(lambda: len(threads()) <= before)
+    until(lambda: not threads())
+    _others.clear()
 
 
 def said(store, key="k"):

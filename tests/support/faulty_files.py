@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from session_manager.stores.files.filesystem import Files
@@ -112,5 +113,10 @@ FaultyFiles.write = _short_write
 
 
 def open_descriptors():
-    """Return how many descriptors this process has open."""
-    return len(os.listdir("/proc/self/fd"))
+    """Return the descriptors that this process has open, and their files: a set, because one of an earlier test may be closed."""
+    found = set()
+    for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else ():
+        with contextlib.suppress(OSError):  # the descriptor of that list
+            status = os.fstat(int(name))
+            found.add((int(name), status.st_dev, status.st_ino))
+    return found

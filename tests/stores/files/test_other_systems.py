@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import textwrap
 from contextlib import closing
 
 import pytest
@@ -15,7 +16,7 @@ from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.testing import StoreContract
 from tests.support.other_systems import MacFiles, WindowsFiles, pretend_mac, pretend_windows
-from tests.support.processes import DEADLINE, start
+from tests.support.processes import DEADLINE, interpreter
 
 SUFFIXES = {SnapshotStore: ".session.json", LogStore: ".session.jsonl"}
 
@@ -160,5 +161,5 @@ def test_a_file_that_stays_open_fails_the_save_and_nothing_is_lost(tmp_path, mon
 
 def test_the_package_works_without_what_posix_alone_has(tmp_path):
     """No ``fcntl``, no ``fork``, no descriptors of directories, no ``pread``: every store, the archives, and the command's checks."""
-    with start(WITHOUT_POSIX, tmp_path) as process:
+    with interpreter("-c", textwrap.dedent(WITHOUT_POSIX), tmp_path) as process:
         assert process.wait(DEADLINE) == 0

@@ -552,7 +552,7 @@ def test_a_save_leaves_no_descriptor_and_writes_to_no_old_file(opened, tmp_path)
     m = opened()
     before = open_descriptors()
     say(m, "one", "two")
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
     path = tmp_path / "chats" / NAME
     held = os.open(path, os.O_RDONLY)
     m.compact(KEY)
@@ -749,7 +749,7 @@ def test_opening_and_closing_fail_typed_at_every_call_and_lock_nothing(tmp_path)
         with contextlib.suppress(StorageError):
             LogStore(tmp_path / "chats", files=breaking).close()
         clean = not FaultyFiles.opened.struck
-        assert open_descriptors() == descriptors
+        assert open_descriptors() <= descriptors
     with contextlib.closing(LogStore(tmp_path / "chats")) as store:
         assert [message.content for message in store.load(KEY).messages] == ["a"]
 

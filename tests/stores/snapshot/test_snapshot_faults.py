@@ -291,7 +291,7 @@ def test_opening_fails_typed_at_every_call_and_leaves_nothing_locked(tmp_path):
         with contextlib.suppress(StorageError):
             SnapshotStore(tmp_path / "chats", files=breaking).close()
         clean = not FaultyFiles.opened.struck
-        assert open_descriptors() == descriptors
+        assert open_descriptors() <= descriptors
     with SessionManager(tmp_path / "chats") as m:
         assert texts(m) == ["a"]
 
