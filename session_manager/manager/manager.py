@@ -77,7 +77,7 @@ from session_manager.model.times import Clock, utc_now
 from session_manager.resource import Resource
 from session_manager.stores.contract import Finding, SessionInfo, Store
 from session_manager.stores.order import Order
-from session_manager.stores.urls import open_store
+from session_manager.stores.urls import keeps_leases, open_store
 from session_manager.values import Value
 
 __all__ = ["Health", "SessionManager"]
@@ -209,7 +209,7 @@ class SessionManager(Resource):
         began = perf_counter()
         budget = None if max_resident_bytes is None else Budget(max_resident_bytes)
         self._residents = Residents(
-            _store(storage, read_only=read_only),
+            _store(storage, read_only=read_only, is_leased=lease is not None),
             checked_ids(random_id),
             owns_store=not isinstance(storage, Store),
             read_only=read_only,
@@ -284,6 +284,7 @@ class SessionManager(Resource):
         if not OPTIONS_OF_MANAGER.issuperset(options):
             raise unexpected("SessionManager.shared", options, OPTIONS_OF_MANAGER)
         check_path(storage, "storage", "must be a path, or a URL such as snapshot:PATH")
+        check_options(storage, **{**keyword_defaults(cls.shared), **options})
         return joined(storage, options, keyword_defaults(cls.shared), partial(cls, storage, **options), cls._user_of)
 
     @classmethod
@@ -321,7 +322,7 @@ class SessionManager(Resource):
     def _leasing(self, lease: Lease) -> Leases:
         """Return what takes leases for turns, in a store that keeps them."""
         store = self._residents.store
-        check_leases(store)
+        check_leases(store, keeps=store.leases)
         leases = Leases(store, random_id(), lease)  # not the caller's ids: two processes may have been given the same
         self._residents.is_leased, self._residents.last = True, leases.close
         return leases
@@ -1194,11 +1195,13 @@ class SessionManager(Resource):
         return check_key(key)
 
 
-def _store(storage: str | os.PathLike[str] | Store | None, *, read_only: bool) -> Store | None:
+def _store(storage: str | os.PathLike[str] | Store | None, *, read_only: bool, is_leased: bool) -> Store | None:
     if isinstance(storage, Store):
         return storage
     if storage is None or is_ram_only(storage):
         return None
+    if is_leased:  # before a refusal would leave a directory behind
+        check_leases(storage, keeps=keeps_leases(storage))
     return open_store(storage, read_only=read_only)
 
 

@@ -126,13 +126,13 @@ def _check_lease(lease: object, storage: object, read_only: object) -> None:
     if is_ram_only(storage):
         raise ValueError("lease needs a storage that other processes share")
     if isinstance(storage, Store):
-        check_leases(storage)
+        check_leases(storage, keeps=storage.leases)
 
 
-def check_leases(store: Store) -> None:
-    """Raise `ValueError` if a store keeps no leases."""
-    if not store.leases:
-        raise ValueError(f"lease needs a store that keeps leases (Store.leases), which {store!r} does not")
+def check_leases(storage: object, *, keeps: bool) -> None:
+    """Raise `ValueError` if a storage keeps no leases."""
+    if not keeps:
+        raise ValueError(f"lease needs a store that keeps leases (Store.leases), which {storage!r} does not")
 
 
 def _check_interval(expire_every: object) -> None:

@@ -22,7 +22,7 @@ from session_manager.stores.files.kinds import (
     sessions_in,
 )
 
-__all__ = ["Place", "anchored", "open_store", "parts_of", "place_of", "settled_scheme"]
+__all__ = ["Place", "anchored", "keeps_leases", "open_store", "parts_of", "place_of", "settled_scheme"]
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+|[A-Za-z][A-Za-z0-9+.-]+(?=://)):(.*)\Z", re.DOTALL)
 #: A URL in quotes or behind a space, as files of settings have it; a connection string of libpq. Each would be a path, and its password a name.
@@ -156,6 +156,14 @@ def settled_scheme(url: str | os.PathLike[str], *, read_only: bool) -> str:
     if scheme not in ("", *_PATHS):
         return scheme
     return _settled(text, scheme, path, read_only=read_only, is_text=isinstance(url, str))
+
+
+def keeps_leases(url: str | os.PathLike[str]) -> bool:
+    """Say whether the store that `open_store` opens for a URL or path may keep leases. Nothing is opened or created.
+
+    :raises InvalidStorageError, StorageError: as `open_store` does.
+    """
+    return settled_scheme(url, read_only=False) not in SUFFIXES
 
 
 def _settled(url: str, scheme: str, path: str, *, read_only: bool, is_text: bool) -> str:
