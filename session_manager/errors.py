@@ -75,11 +75,8 @@ _SHOWN_BITS = 128
 _PLAIN = (str, bytes, float, bool, type(None))
 
 
-#: Also URLs that name no storage, such as those of another library for the same server.
-_SERVER_URL = re.compile(
-    r"(postgres(?:ql)?(?:\+\w+)?:|(?!snapshot:|log:|sqlite:|memory:)[a-z][a-z0-9+.-]+:(?=//))(.*)",
-    re.DOTALL | re.IGNORECASE,
-)
+#: Also URLs that name no storage, such as those of another library for the same server. Compiled when it is used: every import waits here.
+_SERVER_URL = r"(?si)(postgres(?:ql)?(?:\+\w+)?:|(?!snapshot:|log:|sqlite:|memory:)[a-z][a-z0-9+.-]+:(?=//))(.*)"
 
 
 def without_password(storage: str) -> str:
@@ -90,7 +87,7 @@ def without_password(storage: str) -> str:
     >>> without_password("mysql://bot:secret@db.internal/chats")
     'mysql://db.internal/chats'
     """
-    match = _SERVER_URL.match(storage)
+    match = re.match(_SERVER_URL, storage)
     if match is None:
         return storage
     _, at, place = match[2].rpartition("@")

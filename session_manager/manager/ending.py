@@ -7,7 +7,6 @@ import contextlib
 import logging
 import os
 import queue
-import signal
 import sys
 import threading
 import time
@@ -114,6 +113,8 @@ def _register() -> None:
     So what the store has registered comes later, and a child of multiprocessing, which forgets its parent's handlers, has it.
     """
     global _has_hook  # noqa: PLW0603 - once for each process
+    import signal  # noqa: F401, PLC0415 - `_alarm` needs it at the end of the interpreter, when an import may fail
+
     atexit.unregister(_end_all)
     atexit.register(_end_all)
     if not _has_hook:
@@ -187,6 +188,8 @@ def _end_here(mine: list[Ending]) -> None:
 @contextlib.contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
     """Raise `_TooLateError` in a block that takes too long, if it waits for what a signal interrupts."""
+    import signal  # noqa: PLC0415 - as `_register` did when a manager was opened
+
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
         return

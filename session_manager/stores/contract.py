@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from datetime import datetime
 from functools import partial
 from itertools import chain
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from session_manager.errors import (
     CannotCommitTogetherError,
@@ -35,9 +35,11 @@ from session_manager.model.window import window
 from session_manager.resource import Resource
 from session_manager.stores.commits import MAX_TOKENS, Commit, token_digest
 from session_manager.stores.descriptions import Finding, Quarantined, SessionInfo
-from session_manager.stores.erasure import Erasure
 from session_manager.stores.order import Order, page
-from session_manager.stores.salvaged import Salvaged
+
+if TYPE_CHECKING:
+    from session_manager.stores.erasure import Erasure
+    from session_manager.stores.salvaged import Salvaged
 
 __all__ = ["MAX_TOKENS", "Commit", "Finding", "SessionInfo", "Store", "missing", "token_digest"]
 
@@ -473,6 +475,8 @@ class Store(Resource, abc.ABC):
         session = self.load(key)
         if session is None:
             return None
+        from session_manager.stores.salvaged import Salvaged  # noqa: PLC0415 - most programs salvage nothing
+
         return Salvaged(session=session, archive=[(session.revision, one) for one in self.archive(key)])
 
     def put_salvaged(self, salvaged: Salvaged) -> list[str]:  # noqa: ARG002 - nothing of it is damaged
@@ -556,6 +560,8 @@ class Store(Resource, abc.ABC):
                 deleted.append(key)
             purged += [one for one in self.quarantined_of(key) if self.purge_quarantined(one.name)]
             tell(key)
+        from session_manager.stores.erasure import Erasure  # noqa: PLC0415 - most programs erase nothing
+
         return Erasure(sessions=tuple(deleted), quarantined=tuple(purged))
 
     def copies_of(self, keys: Sequence[str]) -> list[Finding]:  # noqa: ARG002 - there are no files

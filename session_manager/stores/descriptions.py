@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import attrs
 
 from session_manager.as_dict import AsDict
-from session_manager.codec.state import Described, State
 from session_manager.errors import SessionManagerError
 from session_manager.model.json_value import EMPTY_OBJECT, JsonObject
 from session_manager.model.read_only import read_only
 from session_manager.model.session import Session, Version
 from session_manager.values import Value
+
+if TYPE_CHECKING:
+    from session_manager.codec.state import Described, State
 
 __all__ = ["Finding", "Quarantined", "SessionInfo"]
 

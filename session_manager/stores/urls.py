@@ -24,10 +24,11 @@ from session_manager.stores.files.kinds import (
 
 __all__ = ["Place", "anchored", "keeps_leases", "open_store", "parts_of", "place_of", "settled_scheme"]
 
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+|[A-Za-z][A-Za-z0-9+.-]+(?=://)):(.*)\Z", re.DOTALL)
+# Each is compiled when it is used first: most programs that import this open one storage.
+_SCHEME = r"(?s)([a-z][a-z0-9+.-]+|[A-Za-z][A-Za-z0-9+.-]+(?=://)):(.*)\Z"
 #: A URL in quotes or behind a space, as files of settings have it; a connection string of libpq. Each would be a path, and its password a name.
-_QUOTED = re.compile(r"""[\s"']+(?:[A-Za-z][A-Za-z0-9+.-]+://|(?:memory|snapshot|log|sqlite|postgres(?:ql)?):)""")
-_CONNECTION = re.compile(r"\s*(?:host|hostaddr|port|dbname|user|password|service)\s*=.*\s\w+\s*=", re.DOTALL)
+_QUOTED = r"""[\s"']+(?:[A-Za-z][A-Za-z0-9+.-]+://|(?:memory|snapshot|log|sqlite|postgres(?:ql)?):)"""
+_CONNECTION = r"(?s)\s*(?:host|hostaddr|port|dbname|user|password|service)\s*=.*\s\w+\s*="
 _DATABASE = (".db", ".sqlite", ".sqlite3")
 _PATHS = ("snapshot", "log", "sqlite")
 _SERVERS = ("postgresql", "postgres")
@@ -78,11 +79,11 @@ def parts_of(url: str | os.PathLike[str]) -> tuple[str, str, str]:
     :raises InvalidStorageError: if it is neither.
     """
     text = check_path(url, "url", "must be a path, or a URL such as snapshot:PATH")
-    match = _SCHEME.match(text) if isinstance(url, str) else None
+    match = re.match(_SCHEME, text) if isinstance(url, str) else None
     scheme, path = match.groups() if match else ("", text)
-    if isinstance(url, str) and (_QUOTED.match(text) or (scheme in (*_PATHS, *_SERVERS) and text != text.rstrip())):
+    if isinstance(url, str) and (re.match(_QUOTED, text) or (scheme in (*_PATHS, *_SERVERS) and text != text.rstrip())):
         raise InvalidStorageError(text.strip(" \t\r\n\"'"), "has a space, a quote or a line break around it")
-    if isinstance(url, str) and _CONNECTION.match(text):
+    if isinstance(url, str) and re.match(_CONNECTION, text):
         raise InvalidStorageError("postgresql:", "give a URL: postgresql://USER@HOST:PORT/DATABASE")
     if scheme in _SERVERS:
         return "postgresql:", "postgresql", ""
