@@ -12,7 +12,7 @@ from session_manager.frozen import Frozen
 from session_manager.model.archive import NOTHING, Dropped, kept
 from session_manager.model.changes import Append, Change, Spare, Witness
 from session_manager.model.fence import Fence
-from session_manager.model.session import MAX_REFS, Session, Version
+from session_manager.model.session import MAX_REFS, Session, Version, agree
 from session_manager.values import Value
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Commit",
     "Doubt",
     "Joint",
+    "compared",
     "has_parted",
     "never_stored",
     "token_digest",
@@ -54,6 +55,19 @@ def has_parted(known: Session, kept: Iterable[tuple[int, bytes]]) -> bool | None
     if not known._token or known._token in there.values():
         return False if known._token else None
     return True if there.get(known.revision) else None
+
+
+def compared(known: Session, found: Session | None, kept: Iterable[tuple[int, bytes]] = ()) -> Session | None:
+    """Return what `Store.newer` gives, in a store that is shared, for what was found: marked if it does not go on from the picture.
+
+    :param known: the picture.
+    :param found: the session as it is stored now, with the digest of its last write, in another version than the picture.
+    :param kept: the revisions of the session's last writes, and the digests of their tokens (`token_digest`), up to `MAX_TOKENS`.
+    """
+    if found is None or found.generation != known.generation:
+        return found
+    has_another_write = found.version == known.version and not agree(found.version, known.version)
+    return found._with(_parted=True) if has_another_write or has_parted(known, kept) else found
 
 
 #: So many seconds after its last renewal a lease may be forgotten, by `Store.compact`: a turn that has stood still for longer is not refused.

@@ -33,7 +33,7 @@ from session_manager.model.message import Message
 from session_manager.model.session import Session, Version, agree
 from session_manager.model.window import window
 from session_manager.resource import Resource
-from session_manager.stores.commits import MAX_TOKENS, Commit, token_digest
+from session_manager.stores.commits import MAX_TOKENS, Commit, compared, token_digest
 from session_manager.stores.descriptions import Finding, Quarantined, SessionInfo
 from session_manager.stores.order import Order, page
 
@@ -256,8 +256,13 @@ class Store(Resource, abc.ABC):
     def newer(self, known: Session) -> Session | None:
         """Return a session as it is now, by a picture of it that this store has given, or was given by a write.
 
-        By default it asks for the version, and loads the whole session if that is another one. A store that others write to
-        reads no more than what is new.
+        By default it asks for the version, and loads the whole session if that is another one. Override it to read no more than what
+        is new.
+
+        A store that is `shared` must override it. Only the tokens of the last writes, which such a store keeps, tell whether what it
+        holds goes on from the picture. `session_manager.stores.commits.compared` says so by them, as in
+        `session_manager.stores.memory.MemoryStore`. The default knows no tokens but the last one: it notices another write of the
+        same version, and takes a later state of another past for another writer's work.
 
         :param known: the picture; at revision 0 it stands for a session that was not there.
         :returns: `known` itself if the store holds that version, by that write; `None` if there is no such session (any more).
@@ -266,7 +271,7 @@ class Store(Resource, abc.ABC):
             for it knows of no deletion, it gives `session_manager.stores.commits.never_stored`: it went back to before the session's creation.
         :raises StorageError: as `load` does.
         """
-        return known if agree(self.version(known.key), known.version) else self.load(known.key)
+        return known if agree(self.version(known.key), known.version) else compared(known, self.load(known.key))
 
     def describe(self, key: str) -> SessionInfo | None:
         """Describe a session; `None` if there is none. A store may do so without reading its messages.

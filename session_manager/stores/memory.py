@@ -13,7 +13,7 @@ from session_manager.model.archive import archived
 from session_manager.model.fence import Fence
 from session_manager.model.message import Message
 from session_manager.model.session import Session, Version, agree
-from session_manager.stores.commits import MAX_TOKENS, Commit, has_parted, never_stored
+from session_manager.stores.commits import MAX_TOKENS, Commit, compared, never_stored
 from session_manager.stores.contract import Store
 
 __all__ = ["MemoryStore", "Stored"]
@@ -78,9 +78,7 @@ class MemoryStore(Store):
         stored, session = self._sessions.get(known.key), self.load(known.key)
         if session is None and known.revision and not self._tokens.get(known.key):
             return never_stored(known)
-        if stored is None or session is None or session.generation != known.generation:
-            return session
-        return session._with(_parted=True) if has_parted(known, stored.writes) else session
+        return session if stored is None else compared(known, session, stored.writes)
 
     def has_archive(self, key: str) -> bool:
         stored = self._sessions.get(key)

@@ -20,6 +20,7 @@ from session_manager import (
     SessionBusyError,
     SessionManager,
     StorageError,
+    Write,
 )
 from session_manager.manager.events import LeaseLost
 from session_manager.stores.memory import MemoryStore
@@ -393,7 +394,15 @@ def test_what_others_left_unsaved_stays_when_a_turn_is_refused(ram, two):
     assert one.health().dirty == ()
 
 
-@pytest.mark.parametrize("save", [lambda m: m.save(KEY), lambda m: m.save_all()], ids=["save", "save_all"])
+SAVES = {
+    "save": lambda m: m.save(KEY),
+    "save_all": lambda m: m.save_all(),
+    "commit_together": lambda m: m.commit_together([Write("another", items={"a": 1}), Write(KEY, items={"a": 1})]),
+    "commit_together of one": lambda m: m.commit_together([Write(KEY, items={"a": 1})]),
+}
+
+
+@pytest.mark.parametrize("save", SAVES.values(), ids=SAVES)
 def test_a_save_of_another_thread_is_not_told_of_a_turn_that_lost(ram, two, save):
     """It came between the change of a turn and its save, such as the autosave thread's."""
     one, other = two

@@ -8,6 +8,7 @@ from contextlib import closing
 
 import pytest
 
+from session_manager.stores.contract import Store
 from session_manager.stores.files.names import file_name
 from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
@@ -15,6 +16,7 @@ from session_manager.stores.sharded import ShardedStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore
 from session_manager.testing import FaultyStore, StoreContract
+from session_manager.testing.contract.going_back import GoingBackContract
 from tests.support.broken_stores import BROKEN, Folds
 
 pytest_plugins = ["pytester"]
@@ -104,6 +106,23 @@ class TestFaultyStore(TestMemoryStore):
     @pytest.fixture
     def open_store(self):
         return lambda: FaultyStore(MemoryStore())
+
+
+class WithoutTokens(MemoryStore):
+    """A shared store that leaves `newer` to the contract."""
+
+    newer = Store.newer
+
+
+class TestTheDefaultNoticesAnotherWriteOfTheSameVersion(GoingBackContract):
+    """Its `newer` alone cannot tell a later state of another past: so a shared store overrides it."""
+
+    durable = False
+    test_a_later_state_that_a_picture_did_not_lead_to_is_marked = None
+
+    @pytest.fixture
+    def open_store(self):
+        return WithoutTokens
 
 
 USER_FILE = """
