@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import tempfile
 from contextlib import closing
@@ -66,6 +67,7 @@ class World:
     open_store: object
     clock: Clock
     ids: itertools.count = attrs.field(factory=itertools.count)
+    seen: dict[str, str] = attrs.field(factory=dict)
     manager: SessionManager = attrs.field(init=False)
 
     def __attrs_post_init__(self):
@@ -75,6 +77,10 @@ class World:
         self.manager = SessionManager(
             self.open_store(), clock=self.clock, random_id=lambda: f"id-{next(self.ids)}", archive=True
         )
+
+    def numbered(self, text):
+        """Return a text with the ids in it by the order in which they were seen: some stores need more ids than others."""
+        return re.sub(r"\bid-\d+\b", lambda one: self.seen.setdefault(one[0], f"#{len(self.seen)}"), text)
 
     @property
     def store(self):
@@ -105,10 +111,12 @@ def comparable(value):
 
 
 def outcome(call, world):
+    """Return what a call returns or raises, as text."""
     try:
-        return comparable(call(world))
+        found = comparable(call(world))
     except SessionManagerError as error:
-        return type(error), str(error)
+        found = type(error), str(error)
+    return world.numbered(repr(found))
 
 
 class Agreement(RuleBasedStateMachine):
