@@ -31,15 +31,16 @@ Connect = Callable[[], Connection]
 #: After some 30 s without a sign of life from the server's machine a connection ends: with bytes that it has not acknowledged,
 #: and while an answer is awaited. Linux would wait for some 15 minutes, and two hours.
 _NETWORK = {"tcp_user_timeout": 30_000, "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
-#: The server's settings of the same for its own end, which is left as it is by 0. Without them it waits for two hours for the rest of a
-#: request of a machine that has vanished, and keeps the locks of its transaction: while a request is read, no timeout of statements runs.
+#: The server's settings of the same for its own end, which is left as it is by 0. Without them it waits for two hours for a machine that
+#: has vanished, and keeps the locks of its transaction. For its timeouts are off while it reads a request, and behind a pipeline: that ends with
+#: a Flush, which ends the wait that ``idle_in_transaction_session_timeout`` bounds.
 _AT_SERVER = {
     "tcp_user_timeout": "tcp_user_timeout",
     "keepalives_idle": "tcp_keepalives_idle",
     "keepalives_interval": "tcp_keepalives_interval",
     "keepalives_count": "tcp_keepalives_count",
 }
-#: A statement ends after them; so does a transaction whose client stands still between two requests, and its locks.
+#: A statement ends after them; so does a transaction whose client stands still behind a request, and its locks.
 _TIMEOUTS = ("statement_timeout", "idle_in_transaction_session_timeout")
 #: So many idle connections are kept.
 _IDLE = 8

@@ -117,7 +117,7 @@ class PostgresStore(Store):
         noticed. `False`: the pooler, if there is one, gives each client a connection of its own.
     :param connect_timeout: how many seconds to wait for a connection, unless the URL says so. libpq waits for 2 at least.
     :param statement_timeout: how many seconds a statement may run on the server, and an open transaction wait for its client's next
-        request; `None`: as the server has it. `compact`, `sizes`, `strays` and what changes tables may run longer: they wait so long for a lock.
+        request, unless several were sent together; `None`: as the server has it. `compact`, `sizes`, `strays` and what changes tables may run longer: they wait so long for a lock.
     :param connect: opens connections instead: returns one of `psycopg.connect`.
     :param pool: lends connections instead, such as a `psycopg_pool.ConnectionPool`, which stays open when the store is closed.
         Timeouts are those that you have given it.
