@@ -24,8 +24,8 @@ import msgspec
 
 from session_manager.codec.json import DecodeError, decoded, encode_json, lent
 from session_manager.errors import raise_alone
-from session_manager.model.json_value import EMPTY_OBJECT, MAX_LEVELS, within_levels
-from session_manager.model.message import Message, halves, trusted
+from session_manager.model.json_value import EMPTY_OBJECT, MAX_LEVELS, shared, within_levels
+from session_manager.model.message import PLAIN, Message, trusted
 from session_manager.model.view import View
 from session_manager.threads import give_way, gives_way, giving_way
 
@@ -196,13 +196,16 @@ def message_of(part: Any, position: int | None = None, turn: str | None = None) 
     :raises DecodeError: if it is not a message.
     """
     value, created_at, metadata = part.message, part.created_at, part.metadata
-    held, text = halves(value)
-    if text is None or not held or metadata or created_at.tzinfo is not _UTC:  # unlike most
-        if flaw := flaw_of(value, created_at, metadata):
-            raise DecodeError(0, flaw)
-        return Message._restore(value, created_at, metadata, part.ref, position, turn)
-    message: Message = trusted(Message, held, text, created_at, EMPTY_OBJECT, part.ref, position, turn, False)
-    return message
+    if (*value,) == PLAIN and metadata is None and created_at.tzinfo is _UTC:  # as most are: `_restore`, written out
+        role, text = value.values()
+        if type(text) is str and type(role) is str and role:
+            message: Message = trusted(
+                Message, shared(role, role), text, created_at, EMPTY_OBJECT, part.ref, position, turn, False
+            )
+            return message
+    if flaw := flaw_of(value, created_at, metadata):
+        raise DecodeError(0, flaw)
+    return Message._restore(value, created_at, metadata, part.ref, position, turn)
 
 
 def plain_messages(lines: Sequence[bytes]) -> list[Message] | None:

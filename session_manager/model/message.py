@@ -30,7 +30,7 @@ from session_manager.model.roles import shown_kind
 from session_manager.model.sdk_objects import split
 from session_manager.model.times import utc, utc_now
 
-__all__ = ["ITEM_TYPE", "PARTS", "Item", "Message", "MessageParts", "halves", "trusted"]
+__all__ = ["ITEM_TYPE", "PARTS", "PLAIN", "Item", "Message", "MessageParts", "trusted"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,7 +39,7 @@ ITEM_TYPE: Final = "session_manager.item"
 
 
 #: The fields of a plain object, in this order.
-_PLAIN: Final = ("role", "content")
+PLAIN: Final = ("role", "content")
 _KINDLESS: Final = "a message needs a non-empty string role, or a type; Item(object) keeps any other JSON object"
 
 
@@ -173,7 +173,7 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False, metaclass=_Messag
             given.update(_extra(extra))
         checked = checked_copy(given)
         _check_kind(checked)
-        message: Message = cls._built(*halves(checked), created_at, metadata, ref)
+        message: Message = cls._built(*_halves(checked), created_at, metadata, ref)
         return message
 
     @classmethod
@@ -219,7 +219,7 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False, metaclass=_Messag
         if _is_item(checked):
             return Item(checked, created_at=created_at, metadata=metadata, ref=ref)
         _check_kind(checked)
-        message: Message = cls._built(*halves(checked), created_at, metadata, ref)
+        message: Message = cls._built(*_halves(checked), created_at, metadata, ref)
         return message
 
     @classmethod
@@ -266,7 +266,7 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False, metaclass=_Messag
         turn: str | None = None,
     ) -> Message:
         """Build a message of parts that were checked before and belong to it alone."""
-        held, text = halves(object)
+        held, text = _halves(object)
         kind = Item if text is None and "role" not in object and _is_item(object) else cls
         own = JsonObject(metadata) if metadata else EMPTY_OBJECT
         message: Message = trusted(kind, held, text, created_at, own, ref, position, turn, False)
@@ -462,9 +462,9 @@ class Item(Message, frozen=True):
         return f"<Item: {len(self._object['item'])} fields{place}>"
 
 
-def halves(object: dict[str, Any]) -> tuple[dict[str, Any] | str, str | None]:
+def _halves(object: dict[str, Any]) -> tuple[dict[str, Any] | str, str | None]:
     """Return the role and the text of an object that is nothing else, in this order; of any other, the object and `None`."""
-    if (*object,) == _PLAIN:
+    if (*object,) == PLAIN:
         role, text = object.values()
         if type(text) is str and type(role) is str:
             return shared(role, role), text

@@ -24,7 +24,7 @@ from session_manager.errors import raise_alone
 from session_manager.frozen import Frozen
 from session_manager.model.changes import Edit, Summarize, UpdateMetadata, apply
 from session_manager.model.json_value import MAX_LEVELS, JsonObject, within_levels
-from session_manager.model.session import Session
+from session_manager.model.session import MAX_REFS, Session
 from session_manager.model.view import View
 from session_manager.stores.log.format import (
     CRC_SIZE,
@@ -204,7 +204,11 @@ class _Replay:
     def __init__(self, session: Session, *, at_once: bool = True) -> None:
         self._session = session
         self._at_once = at_once
-        self._new: list[NewMessage] = []
+        #: The messages that are gathered, each with its turn; and the turns.
+        self._new: list[tuple[NewMessage, str | None]] = []
+        self._turns: list[str] = []
+        #: All refs that the session remembers, and older ones.
+        self._refs = {*session.refs}
         self._revision = session.revision
         self._archived = session._archived
         #: As the states have it: an older writer, which does not know it, takes it away.
@@ -236,7 +240,7 @@ class _Replay:
             if record is None:
                 record = _decode_record(line)
             for change in record.changes:
-                if type(change) is AppendStruct and change.turn is None and change.guard is None:
+                if type(change) is AppendStruct and self._is_plain(change):
                     if not self._count and change.messages:
                         self._start = self._end
                     self._count += self._append(change)
@@ -267,12 +271,20 @@ class _Replay:
         except DecodeError as error:
             raise_alone(_WrongRecordError(0, error.reason))
 
+    def _is_plain(self, change: AppendStruct) -> bool:
+        """Say whether a change certainly appends all of its messages."""
+        return change.guard in (None, self._generation) and change.turn not in self._refs
+
     def _append(self, change: AppendStruct) -> int:
-        """Gather the messages of a change that only appends; return how many."""
+        """Gather the messages of a change that appends them; return how many."""
         if change.at.tzinfo is not _UTC:
             raise DecodeError(0, "a time that is not UTC")
-        if change.messages:
-            self._new.extend(change.messages)
+        turn = change.turn
+        if turn is not None:
+            self._turns.append(turn)
+            self._refs.add(turn)
+        if change.messages or turn is not None:
+            self._new += [(new, turn) for new in change.messages]
             self._end += len(change.messages)
             self._updated = max(change.at, self._updated)
         if not self._at_once:
@@ -292,6 +304,8 @@ class _Replay:
             self._vain += 1
             if self._vain > _MAX_VAIN:
                 raise DecodeError(0, _NOT_NEXT)
+        if self._session.refs is not session.refs:
+            self._refs.update(self._session.refs)
         session = self._session
         self._generation, self._start, self._count = session.generation, session.start, len(session.messages)
         self._end, self._updated = session.end, session.updated
@@ -318,11 +332,17 @@ class _Replay:
         return session._with(updated=max(session.updated, change.at), _metadata=metadata)
 
     def _merged(self) -> Session:
-        if self._new:
+        if self._new or self._turns:
             messages = [
-                message_of(new, position) for position, new in enumerate(giving_way(self._new), self._session.end)
+                message_of(new, position, turn)
+                for position, (new, turn) in enumerate(giving_way(self._new), self._session.end)
             ]
-            appended = self._session.messages.appended(messages)
-            self._session = self._session._with(messages=appended, end=self._end, updated=self._updated)
-            self._new = []
+            session, turns = self._session, self._turns
+            self._session = session._with(
+                messages=session.messages.appended(messages),
+                end=self._end,
+                updated=self._updated,
+                refs=(*session.refs, *turns)[-MAX_REFS:] if turns else session.refs,
+            )
+            self._new, self._turns = [], []
         return self._session

@@ -29,6 +29,7 @@ from session_manager.model.changes import (
     digest,
     fold,
 )
+from session_manager.model.session import MAX_REFS
 from session_manager.stores.log.format import SUFFIX, encode_first, key_in, next_fingerprint, state_at_end
 from session_manager.stores.log.replay import _decode_record, decode
 from tests.golden.sessions import AT, SESSIONS, TICK
@@ -192,6 +193,21 @@ def test_any_chain_of_saves_comes_back_exactly(chain):
     for line in data.splitlines(keepends=True):
         fingerprint = next_fingerprint(line, fingerprint)
     assert fingerprint == log.fingerprint
+
+
+def test_refs_of_turns_come_back_also_when_the_session_has_forgotten_some():
+    """Turns are gathered without a session for each: a ref that is one of the last 256 counts once, an older one again."""
+    start, number = SESSIONS["plain"], MAX_REFS + 40
+    turns = [f"u:{one}" for one in range(number)]
+    again = ["u:0", f"u:{number - 1}", "u:0", "u:1", f"u:{number - 2}"]
+    saves = [
+        [Append(at=LATER, messages=(Message("user", turn, created_at=AT),), turn=turn, guard=start.generation)]
+        for turn in [*turns, *again]
+    ]
+    saves.insert(number, [Append(at=LATER, turn="without messages")])
+    data, states = file_of(start, saves)
+    assert facts(decode(data, "path").session) == facts(states[-1])
+    assert states[-1].refs[-3:] == ("without messages", "u:0", "u:1")
 
 
 # Damage
