@@ -51,8 +51,8 @@ __all__ = [
 _ORPHAN = re.compile(r"\.tmp-[0-9a-f]{16}\Z")
 #: The largest read, in bytes: a file of one read is not copied once more.
 _CHUNK = 1024 * 1024 * 1024
-#: A larger file is judged by so many of its first bytes before the rest is read.
-_HEAD = 64 * 1024
+#: A larger file is judged before it is read whole, by so many of its first bytes.
+_LARGE, _HEAD = 64 * 1024, 4096
 _PIECE = 8192
 #: How much of a file is in RAM that is read in pieces.
 _BIG_PIECE = 1024 * 1024
@@ -91,7 +91,7 @@ def read_whole(
     """
     fd, status = _open_regular(files, name)
     try:
-        if judge is not None and status.st_size > _HEAD:
+        if judge is not None and status.st_size > _LARGE:
             judge(files.read_at(fd, _HEAD, 0))
         chunks: list[bytes] = []
         left = status.st_size + 1 if until is None else 0
