@@ -274,9 +274,11 @@ class Reports(Resource):
         """
         if seconds > self.slow and commits:
             _log.warning("saving %d sessions took %.1f s, more than slow_save=%g", len(commits), seconds, self.slow)
+        tells_saves = self.tells_saves
         for commit, error in zip(commits, errors, strict=True):
             if error is None:
-                self._saved(commit, seconds)
+                if tells_saves:
+                    self._saved(commit, seconds)
             else:
                 self.failed(commit, error, seconds)
 

@@ -374,10 +374,13 @@ MUTANTS = (
             SnapshotStore,
             "_replace",
             (
-                "    if self._archives.concerns(commit):\n        self._archives.prepare(commit, partial(self._actual, key, self._directory.name(key), bases))\n",
+                "    if archives:\n        self._archives.prepare(commit, partial(self._actual, key, self._directory.name(key), bases))\n",
                 "",
             ),
-            ("    left = self._archives.finish(commit)\n", LATE_ARCHIVE + "    left = self._archives.finish(commit)\n"),
+            (
+                "    left = self._archives.finish(commit) if archives else None\n",
+                LATE_ARCHIVE + "    left = self._archives.finish(commit)\n",
+            ),
         ),
     ),
     Mutant(

@@ -324,7 +324,7 @@ FILES = (
         "manager/test_manager.py::test_what_replaces_or_drops_saved_messages_is_saved_too",
         line_cache.LineCache,
         "lines",
-        (" or not extends", ""),
+        (" and _ADDING.issuperset(map(type, commit.changes))", ""),
     ),
     seeded(
         "another program's sessions are shown as an empty storage",

@@ -212,7 +212,7 @@ def test_the_lines_of_many_short_sessions_are_within_their_budget():
     def fill():
         for number in range(2000):
             commit = Commit(session._with(key=f"k:{number}"), (), None)
-            cache.keep(commit, cache.lines(commit))
+            cache.keep(commit.session.key, commit.session.version, cache.lines(commit))
 
     used, _ = traced(fill)
     assert limit / 2 < used < limit * 1.25

@@ -18,6 +18,8 @@ def locks():
 
 
 def alive(locks):
+    """Return the keys whose locks are in use, once this thread has let go of the lock that it was given last."""
+    locks._thread.last = None
     return [key for key, reference in locks._locks.items() if reference() is not None]
 
 
@@ -51,6 +53,14 @@ def test_locks_that_nobody_uses_any_more_are_forgotten(locks):
     for number in range(1000):
         take(locks, str(number))
     assert len(locks._locks) < 50
+
+
+def test_a_thread_makes_one_lock_for_all_its_uses_of_a_key(locks):
+    take(locks, "a")
+    (first,) = locks._locks.values()
+    take(locks, "a")
+    assert locks._locks["a"] is first
+    assert alive(locks) == []
 
 
 def test_the_lock_is_refused_to_a_thread_that_holds_it():

@@ -80,15 +80,17 @@ class RamLock(Resource, Part):
         return self._lock
 
 
-class _Thread(threading.local):
+class _Thread(threading.local, Resource):
     """What one thread was given: a thread asks for a lock before it takes it, so it holds no other."""
 
     def __init__(self) -> None:
-        self.given: list[_Reference] = []
+        self.given: set[_Reference] = set()
+        #: Keeps the lock that it was given last: a thread that saves one session over and over makes one lock for that.
+        self.last: threading.RLock | None = None
 
 
 class KeyedLocks(Resource, Part):
-    """A lock for each key, which exists while a thread uses it. Not re-entrant.
+    """A lock for each key, which exists while a thread uses it, or has used none since. Not re-entrant.
 
     :param lock: protects the table of the locks.
     """
@@ -133,13 +135,13 @@ class KeyedLocks(Resource, Part):
 
     def _check_none_is_mine(self) -> None:
         """Look at the locks that this thread was given, and that are still in use; forget the others."""
-        given = self._thread.given
-        for reference in given:
+        thread = self._thread
+        for reference in thread.given:
             lock = reference()
             if lock is not None and is_mine(lock):
                 raise ReentrantCallError
-        if given:
-            given[:] = [reference for reference in given if reference() is not None]
+        if len(thread.given) > 1:
+            thread.given = {reference for reference in thread.given if reference() is not None}
 
     def _given(self, key: str) -> threading.RLock:
         """Give this thread the lock of a key. Requires the lock of the table."""
@@ -150,9 +152,9 @@ class KeyedLocks(Resource, Part):
             reference = self._locks[key] = weakref.ref(lock)
             if len(self._locks) > self._sweep_at:
                 self._sweep()
-        given = self._thread.given
-        if reference not in given:
-            given.append(reference)
+        thread = self._thread
+        thread.given.add(reference)
+        thread.last = lock
         return lock
 
     def _sweep(self) -> None:

@@ -323,6 +323,8 @@ def write_all(files: Files, fd: int, buffers: Sequence[bytes]) -> None:
         written = files.write(fd, left)
         if written <= 0:
             raise OSError(errno.EIO, "nothing was written")
+        if written == sum(map(len, left)):
+            return
         done = 0
         while done < len(left) and written >= len(left[done]):
             written -= len(left[done])

@@ -18,6 +18,7 @@ import stat as stat_module
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ParamSpec
 
 from session_manager.errors import StorageError
 from session_manager.resource import Resource
@@ -29,6 +30,8 @@ except ImportError:  # pragma: no cover - Windows
     fcntl = None  # type: ignore[assignment]
 
 __all__ = ["Files", "create_directory", "real_path"]
+
+P = ParamSpec("P")
 
 _log = logging.getLogger("session_manager")
 
@@ -160,7 +163,7 @@ class Files(Resource):
 
     def rename(self, source: str, target: str) -> None:
         """Give a file another name, atomically; a file that has the name is replaced."""
-        _patiently(lambda: os.replace(self._at(source), self._at(target), src_dir_fd=self._fd, dst_dir_fd=self._fd))
+        _patiently(os.replace, self._at(source), self._at(target), src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def rename_new(self, source: str, target: str) -> None:
         """Give a file another name, unless something has that name. Where one step cannot do both, it looks first.
@@ -197,7 +200,7 @@ class Files(Resource):
 
     def unlink(self, name: str) -> None:
         """Remove a name."""
-        _patiently(lambda: os.unlink(self._at(name), dir_fd=self._fd))
+        _patiently(os.unlink, self._at(name), dir_fd=self._fd)
 
     def remove_directory(self, name: str) -> None:
         """Remove an empty directory."""
@@ -215,7 +218,7 @@ class Files(Resource):
             os.close(fd)
 
 
-def _patiently(step: Callable[[], None]) -> None:
+def _patiently(step: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
     """Rename or remove a file, which may be open in another program for a moment on Windows: a search, a backup, a scanner of viruses.
 
     :raises OSError: as the step does; `PermissionError` after `_PATIENCE` seconds.
@@ -223,7 +226,7 @@ def _patiently(step: Callable[[], None]) -> None:
     end = None
     while True:
         try:
-            return step()
+            return step(*args, **kwargs)
         except PermissionError:
             now = time.monotonic()
             end = now + _PATIENCE if end is None else end

@@ -36,22 +36,25 @@ class LineCache(Resource):
 
     def lines(self, commit: Commit) -> Lines:
         """Return the lines of a commit's session. If those of its base are cached, only new messages are encoded."""
-        session = commit.session
+        session, base = commit.session, commit.base
         with self._lock:
             version, lines = self._lines.get(session.key, (None, _EMPTY))
-        extends = _ADDING.issuperset(map(type, commit.changes))
-        if commit.base is None or version != commit.base or not extends:
+        extends = base is not None and version == base and _ADDING.issuperset(map(type, commit.changes))
+        if not extends:
             lines = _EMPTY
-        return lines.appended(session.messages[session.index(lines.end) :], session.end)
+        messages = session.messages
+        return lines.appended(messages.last(len(messages) - session.index(lines.end)), session.end)
 
-    def keep(self, commit: Commit, lines: Lines) -> None:
-        """Remember the lines of a commit that landed."""
+    def keep(self, key: str, version: Version | None, lines: Lines) -> None:
+        """Remember the lines of a version that was written."""
+        weight = _weight(lines)
         with self._lock:
-            self.forget(commit.session.key)
-            if _weight(lines) > self._budget:
+            if key in self._lines:
+                self._size -= _weight(self._lines.pop(key)[1])
+            if weight > self._budget:
                 return
-            self._lines[commit.session.key] = (commit.session.version, lines)
-            self._size += _weight(lines)
+            self._lines[key] = version, lines
+            self._size += weight
             while self._size > self._budget:
                 _, (_, oldest) = self._lines.popitem(last=False)
                 self._size -= _weight(oldest)

@@ -93,6 +93,8 @@ class _Begun(Frozen, frozen=True):
     lines: Lines
     bases: tuple[Version | None, ...]
     replacement: Replacement
+    version: Version | None
+    fingerprint: Fingerprint
 
 
 class SnapshotStore(Store):
@@ -297,7 +299,8 @@ class SnapshotStore(Store):
 
     def _replace(self, commit: Commit, lines: Lines, bases: tuple[Version | None, ...]) -> None:
         key = commit.session.key
-        if self._archives.concerns(commit):
+        archives = self._archives.concerns(commit)
+        if archives:
             self._archives.prepare(commit, partial(self._actual, key, self._directory.name(key), bases))
         begun = self._begun(commit, lines, bases)
         outcome: Signature | Exception
@@ -307,33 +310,34 @@ class SnapshotStore(Store):
         except (OSError, OutcomeUnknownError) as error:
             outcome = error
         self._ended(begun, outcome)
-        left = self._archives.finish(commit)
+        left = self._archives.finish(commit) if archives else None
         if left is not None:
             self._doubtful[key] = commit
             raise SaveOutcomeUnknownError(key, f"its archive: {left.strerror}") from left
 
     def _begun(self, commit: Commit, lines: Lines, bases: tuple[Version | None, ...]) -> _Begun:
-        key, name = commit.session.key, self._directory.name(commit.session.key)
-        check = partial(self._check_base, key, name, bases)
-        return _Begun(commit, lines, bases, Replacement(name, encode(commit.session, lines), check))
+        session = commit.session
+        name, buffers = self._directory.name(session.key), encode(session, lines)
+        check = partial(self._check_base, session.key, name, bases)
+        made = fingerprint(buffers[0], lines.crc)
+        return _Begun(commit, lines, bases, Replacement(name, buffers, check), session.version, made)
 
     def _ended(self, begun: _Begun, outcome: Signature | Exception) -> None:
         """Note the outcome of the writing of a file."""
-        commit, name = begun.commit, begun.replacement.name
-        session = commit.session
+        key, name = begun.commit.session.key, begun.replacement.name
         if isinstance(outcome, OSError):
-            raise SaveFailedError(session.key, f"{outcome.strerror}") from outcome
+            raise SaveFailedError(key, f"{outcome.strerror}") from outcome
         if isinstance(outcome, Exception) and not isinstance(outcome, OutcomeUnknownError):
             raise outcome
         self._directory.names.add(name)
-        self._directory.undeleted.discard(session.key)
+        self._directory.undeleted.discard(key)
         if isinstance(outcome, Exception):
-            self._doubtful[session.key] = commit
+            self._doubtful[key] = begun.commit
             reason = getattr(outcome.__cause__, "strerror", "")
-            raise SaveOutcomeUnknownError(session.key, f"{reason}") from outcome.__cause__
-        self._facts[name] = _Facts(outcome, session.version, fingerprint(begun.replacement.buffers[0], begun.lines.crc))
-        self._cache.keep(commit, begun.lines)
-        self._doubtful.pop(session.key, None)
+            raise SaveOutcomeUnknownError(key, f"{reason}") from outcome.__cause__
+        self._facts[name] = _Facts(outcome, begun.version, begun.fingerprint)
+        self._cache.keep(key, begun.version, begun.lines)
+        self._doubtful.pop(key, None)
 
     def _actual(self, key: str, name: str, bases: tuple[Version | None, ...]) -> Version | None:
         self._check_base(key, name, bases)
