@@ -75,8 +75,12 @@ _SHOWN_BITS = 128
 _PLAIN = (str, bytes, float, bool, type(None))
 
 
-#: Also URLs that name no storage, such as those of another library for the same server. Compiled when it is used: every import waits here.
-_SERVER_URL = r"(?si)(postgres(?:ql)?(?:\+\w+)?:|(?!snapshot:|log:|sqlite:|memory:)[a-z][a-z0-9+.-]+:(?=//))(.*)"
+#: Also URLs that name no storage, such as those of another library for the same server, and URLs in quotes. Compiled when it is used: every import waits here.
+_SERVER_URL = (
+    r"(?si)[\s\"']*(postgres(?:ql)?(?:\+\w+)?:|(?!snapshot:|log:|sqlite:|memory:)[a-z][a-z0-9+.-]+:(?=//))(.*)"
+)
+#: In a connection string of libpq.
+_IN_WORDS = r"(?i)((?:^|\s)password\s*=\s*)(?:'[^']*'|\S+)"
 
 
 def without_password(storage: str) -> str:
@@ -86,10 +90,12 @@ def without_password(storage: str) -> str:
     'postgresql://db.internal/chats'
     >>> without_password("mysql://bot:secret@db.internal/chats")
     'mysql://db.internal/chats'
+    >>> without_password("host=db.internal password=secret dbname=chats")
+    'host=db.internal password=… dbname=chats'
     """
     match = re.match(_SERVER_URL, storage)
     if match is None:
-        return storage
+        return re.sub(_IN_WORDS, r"\1…", storage) if "password" in storage.lower() else storage
     _, at, place = match[2].rpartition("@")
     place = place.partition("?")[0]
     return f"{match[1]}//{place}" if at else f"{match[1]}{place}"

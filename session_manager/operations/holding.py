@@ -31,8 +31,8 @@ def holder(storage: Storage) -> Holder | None:
     if isinstance(storage, Store):
         path, server = getattr(storage, "path", ""), getattr(storage, "server", "")
     else:
-        text, scheme, path = parts_of(storage)
-        server = text if scheme == "postgresql" else ""
+        _, scheme, path = parts_of(storage)
+        server = str(storage) if scheme == "postgresql" else ""
     if server:
         raise StorageError(server, "is on a server, which many processes may use: its view pg_stat_activity shows them")
     if not path:

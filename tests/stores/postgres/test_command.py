@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
@@ -62,6 +63,11 @@ def test_no_command_shows_a_password(url, words, tmp_path, monkeypatch):
     )
     assert SECRET not in unreachable.out + unreachable.err
     assert unreachable.code != 0
+    for spelled in (f"'{url}'", f" {url}", psycopg.conninfo.make_conninfo(**psycopg.conninfo.conninfo_to_dict(url))):
+        misspelled = run(*words, "--storage", spelled, answer="n\n")
+        assert SECRET not in misspelled.out + misspelled.err
+        assert misspelled.code != 0
+    assert [name for name in os.listdir(tmp_path) if name != "copy"] == []
 
 
 def test_no_operation_shows_a_password(url, tmp_path):
