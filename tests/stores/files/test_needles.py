@@ -105,7 +105,7 @@ def test_an_edited_message_may_have_its_new_score():
     assert may_score([*lines_of([old._placed(0, None)]), record], "needle", *scores("needle", [new._placed(0, None)]))
 
 
-def test_a_message_that_says_more_than_a_text_may_have_any_score_if_the_text_is_in_it():
+def test_a_message_that_says_more_than_a_text_may_have_any_score():
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"city": "Lisbon"}'}}
     called = Message("assistant", "plain", tool_calls=[call])._placed(0, None)
     blocks = Message("user", [{"type": "text", "text": "Lisbon"}])._placed(0, None)
