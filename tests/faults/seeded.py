@@ -685,7 +685,7 @@ MANAGER = (
         "an expiry deletes whatever version is there",
         "manager/test_expiry.py::test_another_writers_save_between_listing_and_deletion_keeps_a_session",
         removal.Removal,
-        "_expire",
+        "_expire_stored",
         ("store.delete(key, expected.version)", "store.delete(key)"),
     ),
     seeded(

@@ -9,7 +9,7 @@ import itertools
 import random
 
 from session_manager import ConflictError, SessionManager
-from session_manager.stores import memory
+from session_manager.stores import commits, memory
 from session_manager.stores.memory import MemoryStore
 
 KEY = "telegram:42"
@@ -89,6 +89,7 @@ def test_nothing_vanishes_in_silence_is_doubled_or_torn(size):
 
 def test_the_walks_notice_a_store_that_looks_at_revisions_alone(monkeypatch):
     """A state of a later revision is taken for the newest, and one of the same for what RAM has."""
-    monkeypatch.setattr(memory, "has_parted", lambda known, kept: None)
-    monkeypatch.setattr(memory, "agree", lambda one, other: one == other)
+    monkeypatch.setattr(commits, "has_parted", lambda known, kept: None)
+    for module in (commits, memory):
+        monkeypatch.setattr(module, "agree", lambda one, other: one == other)
     assert any(failure(seed)[0] is not None for seed in range(400))
