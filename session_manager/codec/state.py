@@ -121,19 +121,21 @@ _decode_described = msgspec.json.Decoder(Described).decode
 
 def encode_state(session: Session) -> State:
     """Return the state of a session."""
+    messages = session.messages
+    count = len(messages)
     return State(
         key=session.key,
         generation=session.generation,
         revision=session.revision,
         created=session.created,
         updated=session.updated,
-        last_message_at=session.last_message_at,
-        start=session.start,
+        last_message_at=messages[-1].created_at if count else None,
+        start=(messages[0].position or 0) if count else session.end,
         end=session.end,
         refs=session.refs,
         summary=session.summary,
         metadata=dict(session._metadata),
-        count=len(session.messages),
+        count=count,
         archived=session._archived or msgspec.UNSET,
         expires_after=session.expires_after or msgspec.UNSET,
     )

@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import zlib
 from contextlib import closing
+from functools import partial
 from random import Random
 
 import pytest
@@ -99,7 +100,7 @@ def told(connection, names=KEYS):
 
 def look_at_everything(connection):
     for key in KEYS:
-        for function in (damages, read_version, read_checked_version, read_tokens):
+        for function in (damages, read_version, partial(read_checked_version, expected=None), read_tokens):
             tried(function, connection, key)
     tried(keys, connection, b"", b"")
     tried(lambda: list(all_keys(connection)))

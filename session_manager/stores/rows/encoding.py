@@ -43,13 +43,10 @@ def encode_state_row(session: Session) -> EncodedState:
 def encode_lines(key: str, messages: Sequence[Message]) -> list[Line]:
     """Return the rows of some messages of a session."""
     seed = seed_of(key)
-    return [_encoded(message, seed) for message in giving_way(messages)]
-
-
-def _encoded(message: Message, seed: int) -> Line:
-    data = encode_message(message)
-    assert message.position is not None
-    return message.position, data, zlib.crc32(data, seed)
+    return [
+        (message.position or 0, line := encode_message(message), zlib.crc32(line, seed))
+        for message in giving_way(messages)
+    ]
 
 
 def tombstone_key(key: str) -> bytes:

@@ -32,6 +32,8 @@ class Plan(Frozen, frozen=True):
     archived: Sequence[Range]
     #: The new rows.
     lines: Sequence[Line]
+    #: Whether the text of dropped messages must be erased.
+    clears: bool = False
 
     @classmethod
     def of(cls, commit: Commit) -> Plan | None:
@@ -40,7 +42,7 @@ class Plan(Frozen, frozen=True):
             session = commit.session
             old = [message for _, message in commit.archived]
             lines = encode_lines(session.key, [*session.messages, *old])
-            return cls(commit, (), _ranges(old), lines)
+            return cls(commit, (), _ranges(old), lines, _clears(commit))
         before, base = commit.before, commit.base
         if before is None or before.revision != base.revision or before.generation != base.generation:
             return None
@@ -50,21 +52,19 @@ class Plan(Frozen, frozen=True):
     def over(cls, commit: Commit, before: Session) -> Plan:
         """Return the plan of a commit, given the picture that it is based on."""
         session = commit.session
-        dropped: Sequence[Range] = ()
-        new: Sequence[Message] = ()
-        if _ADDING.issuperset(map(type, commit.changes)):
+        if _ADDING.issuperset(map(type, commit.changes)) and not commit.archived:
             new = session.messages.last(len(session.messages) - session.index(before.end))
-        elif not commit.archived and all(_is_local(change) for change in commit.changes):
+            return cls(commit, (), (), encode_lines(session.key, new))
+        if not commit.archived and all(_is_local(change) for change in commit.changes):
             dropped, new = _touched(before, session, commit.changes)
         else:
             dropped, new = _difference(before, session, dict(commit.archived))
-        archived = _ranges([message for _, message in commit.archived]) if commit.archived else ()
-        return cls(commit, dropped, archived, encode_lines(session.key, new))
+        archived = _ranges(message for _, message in commit.archived)
+        return cls(commit, dropped, archived, encode_lines(session.key, new), _clears(commit))
 
-    @property
-    def clears(self) -> bool:
-        """Whether the text of dropped messages must be erased."""
-        return Clear in map(type, self.commit.changes)
+
+def _clears(commit: Commit) -> bool:
+    return Clear in map(type, commit.changes)
 
 
 def _is_local(change: Change) -> bool:

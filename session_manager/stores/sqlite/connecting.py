@@ -146,10 +146,10 @@ class Opener:
     def place(self) -> Place | None:
         """Return the device and the inode of the file that has the path now; `None` if there is none."""
         try:
-            status = self._status()
+            status = os.lstat(self.path)
         except OSError:
             return None
-        return None if status is None else (status.st_dev, status.st_ino)
+        return status.st_dev, status.st_ino
 
     def _status(self, end: str = "") -> os.stat_result | None:
         """Return the status of the path, or of the path with an end. The path has no links, so a link there was put there later."""

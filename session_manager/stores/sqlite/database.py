@@ -160,7 +160,8 @@ class Database(Resource):
         :raises ForkedError: in a child process.
         :raises ClosedError: after `close`.
         """
-        self.check_process()
+        if os.getpid() != self._pid:
+            raise ForkedError
         if self.is_closed:
             raise ClosedError
 

@@ -259,9 +259,12 @@ def read_version(connection: sqlite3.Connection, key: str) -> Version | None:
     return None if row is None else version_of(row[0], row[1], _last(row[2]))
 
 
-def read_checked_version(connection: sqlite3.Connection, key: str) -> tuple[int | None, Version | None]:
+def read_checked_version(
+    connection: sqlite3.Connection, key: str, expected: Version | None
+) -> tuple[int | None, Version | None]:
     """Return the id and the version of a session, after a check of its state; twice `None` if there is none.
 
+    :param expected: returned itself if the session has this version, of the same write.
     :raises DamageError: if the state is damaged.
     """
     row = connection.execute(_SELECT_STATE, (key,)).fetchone()
@@ -270,6 +273,12 @@ def read_checked_version(connection: sqlite3.Connection, key: str) -> tuple[int 
     number, generation, revision, data, checksum, tokens = row
     if not isinstance(data, bytes) or zlib.crc32(data, seed_of(key)) != checksum:
         raise DamageError("its state is damaged: the checksum differs")
+    if expected is not None and (revision, generation, tokens[-TOKEN_BYTES:]) == (
+        expected.revision,
+        expected.generation.encode(),
+        expected._token,
+    ):
+        return number, expected
     return number, version_of(generation, revision, _last(tokens))
 
 

@@ -108,14 +108,14 @@ def write_plan(plan: Plan, state: EncodedState, connection: sqlite3.Connection, 
     if base is None:
         number = _create(state, connection, key, digest)
     else:
-        number, actual = read_checked_version(connection, key)
-        if not agree(actual, base):
+        number, actual = read_checked_version(connection, key, base)
+        if actual is not base and not agree(actual, base):
             reason = "the storage holds something else at this version" if actual == base else ""
             raise ConflictError(key, base, actual, reason)
         # A token for each revision: after a storage went back, the write of what was lost may leave some out.
         skipped = min(max(commit.session.revision - base.revision - 1, 0), MAX_TOKENS)
         connection.execute(_UPDATE_SESSION, (*state, bytes(skipped * TOKEN_BYTES) + digest, number))
-    spared = None if base is None else commit.spared
+    spared = commit.spared if plan.clears and base is not None else None
     if spared is not None:
         connection.execute(_NOTE_ARCHIVED_GARBAGE, (number, *spared))
         connection.execute(_DELETE_ARCHIVED, (number, *spared))
@@ -142,7 +142,7 @@ def _archive(plan: Plan, connection: sqlite3.Connection, number: int | None) -> 
 
 def _create(state: EncodedState, connection: sqlite3.Connection, key: str, digest: bytes) -> int | None:
     """Insert the row of a session, and return its id."""
-    _, actual = read_checked_version(connection, key)
+    _, actual = read_checked_version(connection, key, None)
     if actual is not None:
         raise ConflictError(key, None, actual)
     number = connection.execute(_INSERT_SESSION, (*state, read_tokens(connection, key), digest, key)).lastrowid
