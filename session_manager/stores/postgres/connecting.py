@@ -20,7 +20,7 @@ from session_manager.arguments import check_type
 from session_manager.errors import ClosedError, ForkedError, InvalidStorageError, StorageError, raise_alone
 from session_manager.resource import Resource
 from session_manager.stores.postgres.failures import connecting_error, storage_error
-from session_manager.stores.postgres.handle import Handle
+from session_manager.stores.postgres.handle import Handle, Statement
 
 __all__ = ["Connect", "Connection", "Connections", "Limits", "Pool", "connecting_to", "place_of", "split_schema"]
 
@@ -46,22 +46,21 @@ _TIMEOUTS = ("statement_timeout", "idle_in_transaction_session_timeout")
 _IDLE = 8
 #: A connection that is open, and in no transaction.
 _READY = TransactionStatus.IDLE
-#: What a store must know of a server, and the settings of a new connection. A pooler has another id for its process than the server: through
-#: one nothing is set, since another program may have the connection next. Of bounds of the network the shorter one counts; PostgreSQL 11
-#: does not have all of them.
-_SETTLE = """
+#: What a store must know of a server. A pooler has another id for its process than the server.
+_LOOK = """
     SELECT current_setting('server_version'), pg_is_in_recovery(), current_setting('transaction_read_only'),
-        current_setting('synchronous_commit'), current_setting('fsync'), direct,
-        (
-            SELECT count(set_config(name, CASE WHEN name LIKE 'tcp%%'
-                THEN least(nullif(current_setting(name), '0')::int, value::int)::text ELSE value END, false))
-            FROM unnest(%s::text[], %s::text[]) AS setting (name, value)
-            WHERE direct AND current_setting(name, true) IS NOT NULL
-        )
-    FROM (SELECT %s OR pg_backend_pid() = %s AS direct) AS one
+        current_setting('synchronous_commit'), current_setting('fsync'), pg_backend_pid()
 """
+#: Through a pooler nothing is set, since another program may have the connection next.
+_SET_IF_DIRECT = f"{_LOOK}, CASE WHEN %s OR pg_backend_pid() = %s THEN {{settings}} END"
+_SET, _SHORTEN = (
+    f"set_config('{{name}}', {value}, false)"
+    for value in ("%s", "least(nullif(current_setting('{name}'), '0')::int, %s)::text")
+)
 #: The oldest server with `sha256` and generated identities.
 _OLDEST = 11
+#: The oldest server with this bound for its end of a connection.
+_WITH_USER_TIMEOUT = 120000
 
 
 class Pool(Protocol):
@@ -256,14 +255,14 @@ class Connections(Resource):
         :raises StorageError: if the server is too old, may lose commits, or takes no writes.
         """
         limits = self._limits
-        own = {} if self._pool is not None or limits.pooled else _own_settings(connection, limits.statement_timeout)
-        values = (list(own), list(own.values()), limits.pooled is False, connection.info.backend_pid)
+        is_ours = self._pool is None and not limits.pooled
+        statement = _settling(connection, limits) if is_ours else (_LOOK, ())
         try:
-            row = Handle(connection, self._schema, prepared=False).run(_SETTLE, values).fetchone()
+            row = Handle(connection, self._schema, prepared=False).run(*statement).fetchone()
         except psycopg.Error as error:
             raise storage_error(self.path, error) from error
         assert row is not None
-        version, is_standby, takes_no_writes, synchronous, fsync, is_direct = row[:6]
+        version, is_standby, takes_no_writes, synchronous, fsync, process = row[:6]
         if isinstance(version, bytes):
             raise StorageError(
                 self.path, "needs connections with client_encoding=UTF8: with SQL_ASCII a text has no meaning"
@@ -282,7 +281,7 @@ class Connections(Resource):
             self.risk = f"may lose saved sessions: synchronous_commit={synchronous}, fsync={fsync}"
             if limits.durable and not limits.read_only:
                 raise StorageError(self.path, f"{self.risk}; durable=False accepts that")
-        if not is_direct:
+        if limits.pooled is None and process != connection.info.backend_pid:
             self._is_pooled = True
         if self._is_pooled:
             connection.prepare_threshold = None
@@ -325,18 +324,23 @@ def _checked(connection: object, what: str) -> Connection:
     return connection
 
 
-def _own_settings(connection: Connection, statement_timeout: float | None) -> dict[str, str]:
-    """Return the settings of a connection.
+def _settling(connection: Connection, limits: Limits) -> Statement:
+    """Return the statement that looks at a server, and makes the settings of a new connection.
 
     A loser waits for the row of a session, and looks at it again: at other levels of isolation, which a database may have as its default, it
-    fails. The server gives a client up as the client gives the server up.
+    fails. The server gives a client up as the client gives the server up, or earlier, if it has a shorter bound.
     """
     told: dict[str, str | int] = {**_NETWORK, **connection.info.get_parameters()}
+    settings: dict[str, str | int] = {"default_transaction_isolation": "read committed"}
+    if limits.statement_timeout is not None:
+        settings |= dict.fromkeys(_TIMEOUTS, f"{round(limits.statement_timeout * 1000)}")
     bounds = {name: int(told[of_client]) for of_client, name in _AT_SERVER.items()}
-    own = {name: f"{bound}" for name, bound in bounds.items() if bound > 0}
-    if statement_timeout is not None:
-        own |= dict.fromkeys(_TIMEOUTS, f"{round(statement_timeout * 1000)}")
-    return {**own, "default_transaction_isolation": "read committed"}
+    if connection.info.server_version < _WITH_USER_TIMEOUT:
+        del bounds["tcp_user_timeout"]
+    settings |= {name: bound for name, bound in bounds.items() if bound > 0}
+    parts = [(_SHORTEN if name in bounds else _SET).format(name=name) for name in settings]
+    values = (limits.pooled is False, connection.info.backend_pid, *settings.values())
+    return _SET_IF_DIRECT.format(settings=" || ".join(parts)), values
 
 
 def _clean(connection: Connection) -> None:
