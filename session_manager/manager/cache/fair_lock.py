@@ -43,7 +43,7 @@ class Claim(Resource, Part):
     def give_back(self) -> None:
         """Let go of the key; idempotent."""
         self.is_over = True  # an interrupt from here on only delays the threads that wait
-        while True:
+        while self._watchers:
             try:
                 watcher = self._watchers.pop()
             except IndexError:  # another thread may be giving it back, too
