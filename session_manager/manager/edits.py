@@ -14,7 +14,7 @@ from session_manager.model.batch import Batch
 from session_manager.model.changes import Append, Change, Clear, Edit, Remove, Truncate, UpdateMetadata
 from session_manager.model.json_value import checked_text
 from session_manager.model.message import Message
-from session_manager.model.packed import pack_bytes
+from session_manager.model.packed import pack_bytes, pack_shown
 from session_manager.model.session import Session
 from session_manager.model.view import View
 
@@ -23,6 +23,7 @@ __all__ = [
     "editing",
     "last_position",
     "packed",
+    "packed_state",
     "position_of",
     "removing",
     "truncating",
@@ -142,28 +143,41 @@ def removing(at: datetime, find: Callable[[Session], int | None], removed: list[
 
 
 def updating(at: datetime, items: Mapping[str, Any], removed: Iterable[str]) -> UpdateMetadata:
-    """Set keys of a session's metadata, and remove others.
+    """Set keys of a session's metadata, and remove others. Bytes in the values are packed, if that is still to be done.
 
     :raises TypeError: if `removed` is a string: each of its letters would be a key.
     :raises InvalidMessageError: with the place of what is not JSON.
     """
     names = tuple(checked_text(name, "removed") for name in several(removed, "removed", "keys"))
-    return UpdateMetadata(at=at, items=items, removed=names)
+    return UpdateMetadata(at=at, items=packed(items, "metadata"), removed=names)
 
 
-def packed(items: Mapping[str, Any]) -> dict[str, Any]:
-    """Return keys of the metadata in which JSON objects stand for bytes.
+def packed_state(items: Mapping[str, Any]) -> dict[str, Any]:
+    """Return keys of the metadata in which JSON objects stand for bytes: `get_state` gives back what was given.
 
     :raises TypeError: if it is no mapping.
-    :raises InvalidMessageError: with the key of a value that has too many levels.
+    :raises InvalidMessageError: as `packed` does.
     """
     check_type(items, (Mapping,), "items must be a mapping, such as a dict")
+    found: dict[str, Any] = packed(items, "metadata", pack_bytes)
+    return found
+
+
+def packed(items: Any, place: str, pack: Callable[[Any], Any] = pack_shown) -> Any:
+    """Return keys of the metadata in which JSON objects stand for bytes. What is no mapping is refused by a later check.
+
+    :param place: what they are called in an error.
+    :param pack: packs a value.
+    :raises InvalidMessageError: with the key of a value that has too many levels.
+    """
+    if not isinstance(items, Mapping):
+        return items
     found = {}
     for name, value in items.items():
         try:
-            found[name] = pack_bytes(value)
+            found[name] = pack(value)
         except InvalidMessageError as error:
-            raise_alone(InvalidMessageError(f"metadata.{name!s:.80}", error.reason))
+            raise_alone(InvalidMessageError(f"{place}.{name!s:.80}", error.reason))
     return found
 
 

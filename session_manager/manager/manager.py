@@ -35,6 +35,7 @@ from session_manager.manager.edits import (
     editing,
     last_position,
     packed,
+    packed_state,
     removing,
     truncating,
     updating,
@@ -496,7 +497,7 @@ class SessionManager(Resource):
             types = (SessionInfo, str) if order == "key" else (SessionInfo,)
             check_type(after, types, f"after must be a SessionInfo{' or a key' if order == 'key' else ''}")
         start = SessionInfo(key=after) if isinstance(after, str) else after
-        wanted = EMPTY_OBJECT if where is None else json_object(where, "where")
+        wanted = EMPTY_OBJECT if where is None else json_object(packed(where, "where"), "where")
         return self._overview.infos(prefix, where=wanted, order=order, limit=limit, after=start)
 
     def search(self, text: str, *, key: str | None = None, prefix: str = "", limit: int = 20) -> list[SearchHit]:
@@ -831,6 +832,8 @@ class SessionManager(Resource):
     def update_metadata(self, key: str, items: Mapping[str, Any], removed: Iterable[str] = ()) -> bool:
         """Set keys of the session's metadata, and remove others; `False` if there is no such session.
 
+        :param items: JSON values by their keys, as `Session.metadata` shows them. Bytes may be in them, which `get_state` gives back;
+            an object of the form that stands for bytes does so here as well.
         :param removed: the keys to remove, such as ``["model"]``.
         :raises TypeError: if `removed` is a string: each of its letters would be a key.
         :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
@@ -863,7 +866,7 @@ class SessionManager(Resource):
         :raises SaveError: it could not be saved, and is as it was. While the outcome is unknown, it stays in RAM.
         """
         checked, at = self._writable(key), self._incoming.now()
-        self._write_through.carry_out_created(checked, updating(at, packed(items), removed))
+        self._write_through.carry_out_created(checked, updating(at, packed_state(items), removed))
 
     def clear(self, key: str, *, ref: str | None = None) -> int:
         """Drop all messages, the summary and the archive; metadata and creation time stay.
@@ -915,7 +918,7 @@ class SessionManager(Resource):
         assert isinstance(write, Write)
         key, at = self._writable(write.key), self._incoming.now()
         check_bool(write.if_absent, "if_absent")
-        items = packed(write.items)
+        items = packed_state(write.items)
         messages = self._incoming.messages(several(write.messages, "messages", "messages"), at)
         if write.if_absent:
             check_refs(messages)
@@ -1038,7 +1041,7 @@ class SessionManager(Resource):
         checked = None if key is None else check_key(key)
         check_type(prefix, (str,), "prefix must be a str")
         check_bool(dry_run, "dry_run")
-        wanted = EMPTY_OBJECT if where is None else json_object(where, "where")
+        wanted = EMPTY_OBJECT if where is None else json_object(packed(where, "where"), "where")
         return self._retention.expire(older_than, key=checked, prefix=prefix, where=wanted, dry_run=dry_run)
 
     def fork(self, key: str, new_key: str) -> Session:

@@ -286,6 +286,7 @@ class Turn(Resource):
     def set_metadata(self, items: Mapping[str, Any], removed: Iterable[str] = ()) -> None:
         """Set keys of the session's metadata, and remove others; see `SessionManager.update_metadata`.
 
+        :param items: JSON values by their keys; bytes may be in them, which `SessionManager.get_state` gives back.
         :raises InvalidMessageError: with the place of what is not JSON; nothing has changed.
         :raises TypeError: if `removed` is a string.
         :raises RuntimeError: outside of the block.

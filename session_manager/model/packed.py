@@ -16,7 +16,7 @@ from typing import Any, Final
 from session_manager.errors import InvalidMessageError
 from session_manager.model.json_value import MAX_LEVELS
 
-__all__ = ["BYTES", "is_packed_bytes", "pack_bytes", "unpack_bytes"]
+__all__ = ["BYTES", "is_packed_bytes", "pack_bytes", "pack_shown", "unpack_bytes"]
 
 #: The field that stands for bytes.
 BYTES: Final = "session_manager.bytes"
@@ -25,7 +25,7 @@ BYTES: Final = "session_manager.bytes"
 def pack_bytes(value: Any) -> Any:
     """Return a value in which JSON objects stand for bytes: a copy, which `unpack_bytes` turns back.
 
-    Give the result to `Item`, or as metadata. `SessionManager.put_state` packs by itself. Only `bytes` are packed; everything else
+    Give the result to `Item`, or as the metadata of a message. Calls that set the metadata of a session pack by themselves. Only `bytes` are packed; everything else
     is copied, and checked by the call that you give it to. Base64 takes four characters for three bytes.
 
     :param value: a JSON value with bytes in it.
@@ -34,12 +34,24 @@ def pack_bytes(value: Any) -> Any:
     >>> pack_bytes({"name": "a.png", "data": b"hi"})
     {'name': 'a.png', 'data': {'session_manager.bytes': 'aGk='}}
     """
-    return _packed(value, {}, MAX_LEVELS)
+    return _packed(value, {}, MAX_LEVELS, wraps=True)
 
 
-def _packed(value: Any, done: dict[int, Any], levels: int) -> Any:
+def pack_shown(value: Any) -> Any:
+    """Return what `pack_bytes` does for a value that may be packed in part: an object that stands for bytes stays.
+
+    :raises InvalidMessageError: as `pack_bytes` does.
+
+    >>> pack_shown([{"session_manager.bytes": "aGk="}, b"hi"])
+    [{'session_manager.bytes': 'aGk='}, {'session_manager.bytes': 'aGk='}]
+    """
+    return _packed(value, {}, MAX_LEVELS, wraps=False)
+
+
+def _packed(value: Any, done: dict[int, Any], levels: int, *, wraps: bool) -> Any:
     """Pack a value. What stands there several times is packed once: a few lists in lists may stand for millions.
 
+    :param wraps: whether an object that looks as if it stood for bytes is wrapped once more.
     :param done: what containers were packed to, by their ids.
     """
     if isinstance(value, bytes):
@@ -53,12 +65,12 @@ def _packed(value: Any, done: dict[int, Any], levels: int) -> Any:
         if isinstance(value, list):
             packed = []
             for item in value:
-                packed.append(_packed(item, done, levels - 1))  # noqa: PERF401 - a comprehension would double the depth
+                packed.append(_packed(item, done, levels - 1, wraps=wraps))  # noqa: PERF401 - a comprehension would double the depth
         else:
             packed = {}
             for key, item in value.items():
-                packed[key] = _packed(item, done, levels - 1)
-            if packed.keys() == {BYTES}:
+                packed[key] = _packed(item, done, levels - 1, wraps=wraps)
+            if wraps and packed.keys() == {BYTES}:
                 packed = {BYTES: packed}
         done[id(value)] = packed
     return packed

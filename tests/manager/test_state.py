@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import datetime, timezone
+
 import pytest
 
 from session_manager import (
+    AsyncSessionManager,
     ConflictError,
     InvalidMessageError,
     ReadOnlyError,
@@ -63,6 +67,69 @@ def test_in_ram_only_it_works_as_well():
         m.put_state(KEY, {"a": b"1"})
         assert m.get_state(KEY) == {"a": b"1"}
         assert m.get(KEY).metadata == {"a": {"session_manager.bytes": "MQ=="}}
+
+
+def by_turn(m, items, key=KEY):
+    with m.turn(key) as turn:
+        turn.set_metadata(items)
+
+
+SETTERS = {
+    "put_state": lambda m, items: m.put_state(KEY, items),
+    "update_metadata": lambda m, items: m.update_metadata(KEY, items),
+    "commit_together": lambda m, items: m.commit_together([Write(KEY, items=items)]),
+    "a turn": by_turn,
+}
+
+
+@pytest.mark.parametrize("setter", SETTERS)
+def test_every_call_that_sets_metadata_takes_bytes_alike(setter):
+    """`update_metadata` and a turn refused them."""
+    given = {"a": b"\0\xff", "list": [b"x", {"b": b""}], "n": 1}
+    with SessionManager(MemoryStore()) as m:
+        m.get_or_create(KEY)
+        SETTERS[setter](m, given)
+        assert m.get_state(KEY) == given
+        m.put_state("another", {"a": b"\0"})
+        for where in ({"a": b"\0\xff"}, {"list": given["list"]}, m.get(KEY).metadata):
+            assert [info.key for info in m.list_sessions(where=where)] == [KEY]
+            assert m.expire(datetime.max.replace(tzinfo=timezone.utc), where=where, dry_run=True) == [KEY]
+        with pytest.raises(InvalidMessageError, match=r"^metadata\.a\.b: "):
+            SETTERS[setter](m, {"a": {"b": {b"no JSON"}}})
+
+
+def test_metadata_that_is_shown_can_be_given_to_another_session():
+    with SessionManager() as m:
+        m.put_state(KEY, given := {"a": b"x", "like": {"session_manager.bytes": "aGk="}})
+        for name, call in (("b", m.update_metadata), ("c", lambda key, items: by_turn(m, items, key))):
+            m.get_or_create(name)
+            call(name, m.get(KEY).metadata)
+            assert m.get_state(name) == given
+
+
+async def async_turn(m, items):
+    async with m.turn(KEY) as turn:
+        await turn.set_metadata(items)
+
+
+ASYNC_SETTERS = {
+    "put_state": lambda m, items: m.put_state(KEY, items),
+    "update_metadata": lambda m, items: m.update_metadata(KEY, items),
+    "commit_together": lambda m, items: m.commit_together([Write(KEY, items=items)]),
+    "a turn": async_turn,
+}
+
+
+def test_every_async_call_that_sets_metadata_takes_bytes_alike():
+    async def check():
+        async with AsyncSessionManager(MemoryStore()) as m:
+            await m.get_or_create(KEY)
+            for number, setter in enumerate(ASYNC_SETTERS.values()):
+                await setter(m, given := {"a": bytes([number])})
+                assert await m.get_state(KEY) == given
+                assert len(await m.list_sessions(where=given)) == 1
+
+    asyncio.run(check())
 
 
 def test_keys_that_two_writers_set_both_stay(tmp_path):
