@@ -266,7 +266,7 @@ class Saving(Resource, Part):
 
     def _write_many(self, store: Store, commits: list[Commit]) -> list[Exception | None]:
         """Write commits that were begun, and note the outcome of each; return their errors."""
-        reports, began = self._residents.reports, perf_counter()
+        reports, lock, began = self._residents.reports, self._residents.lock.checked, perf_counter()
         try:
             errors = store.write_many(commits)
         except Exception as broken:
@@ -274,7 +274,10 @@ class Saving(Resource, Part):
             reports.saved_many(commits, [broken] * len(commits), perf_counter() - began)
             raise
         for commit, error in zip(commits, errors, strict=True):
-            self.note(commit, error)
+            if error is None:
+                self._note_landed(commit, lock)
+            else:
+                self.note(commit, error)
         reports.saved_many(commits, errors, perf_counter() - began)
         return errors
 

@@ -249,10 +249,12 @@ def at_once(step: Callable[[int], None], count: int) -> None:
 
 
 def _each(left: deque[int], step: Callable[[int], None]) -> None:
-    while left:
-        with contextlib.suppress(IndexError):
+    while True:
+        try:
             number = left.popleft()
-            step(number)
+        except IndexError:  # another thread took the last one
+            return
+        step(number)
 
 
 def _join(threads: Sequence[threading.Thread]) -> None:
