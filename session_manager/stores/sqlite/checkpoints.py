@@ -44,6 +44,12 @@ class Checkpoints:
         """Say whether an earlier process left a log that should be moved."""
         return self._log_size() > _CHECKPOINT_BYTES
 
+    def may_be_due(self, writer: sqlite3.Connection, *, truncate: bool) -> bool:
+        """Say whether `make` may do something. It looks at no file."""
+        changes = writer.total_changes
+        seen, written = (changes - self._looked) * _BYTES_PER_CHANGE, (changes - self._changes) * _BYTES_PER_CHANGE
+        return truncate or self._truncate_again or seen >= _LOOK_BYTES or written >= _CHECKPOINT_BYTES
+
     def make(self, writer: sqlite3.Connection, *, truncate: bool) -> bool:
         """Move a long log into the database, as far as possible.
 
@@ -51,12 +57,11 @@ class Checkpoints:
         :param truncate: move a short log as well, and leave it empty. If a reader prevents that, a later call tries again.
         :returns: whether the log is empty now.
         """
+        if not self.may_be_due(writer, truncate=truncate):
+            return False
         truncate = truncate or self._truncate_again
         changes = writer.total_changes
-        written = (changes - self._changes) * _BYTES_PER_CHANGE
-        if not truncate and written < _CHECKPOINT_BYTES:
-            if changes - self._looked < _LOOK_BYTES // _BYTES_PER_CHANGE:
-                return False
+        if not truncate and (changes - self._changes) * _BYTES_PER_CHANGE < _CHECKPOINT_BYTES:
             self._looked = changes
             if self._log_size() - self._size < _CHECKPOINT_BYTES:
                 return False

@@ -248,6 +248,9 @@ class GroupCommit(Resource):
                 self._attempt(writer, request)
         if writer.total_changes != changes:
             self._mark()
+        # Looked at here: what follows the sync runs with cold caches.
+        truncate = any(map(_has_erased, batch))
+        due = self._database.may_need_checkpoint(truncate=truncate)
         failure = self._commit(writer, batch)
         for request in batch:
             if failure is not None and request.error is None:
@@ -257,8 +260,8 @@ class GroupCommit(Resource):
         for request in batch:
             self._waiting.pop(request, None)
             request.wake()
-        if failure is None:
-            self._database.checkpoint(truncate=any(map(_has_erased, batch)))
+        if due and failure is None:
+            self._database.checkpoint(truncate=truncate)
 
     def _mark(self) -> None:
         try:
