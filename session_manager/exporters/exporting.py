@@ -24,6 +24,7 @@ from session_manager.exporters.reading import read
 from session_manager.model.key import check_key
 from session_manager.stores.contract import Store
 from session_manager.stores.files.atomic import NotRegularError
+from session_manager.stores.files.filesystem import resolved
 from session_manager.stores.files.streaming import write_pieces
 from session_manager.stores.opening import Storage, opened
 
@@ -248,7 +249,7 @@ def _check_apart(store: Store, target: str | BinaryIO | None) -> None:
     place = getattr(store, "path", None)
     if not isinstance(target, str) or not isinstance(place, str):
         return
-    path = os.path.realpath(target)
+    path = resolved(target)
     if os.path.commonpath([path, place]) == place or path.removeprefix(place) in ("-wal", "-shm", "-journal"):
         raise InvalidStorageError(target, "lies in the storage itself")
 

@@ -22,7 +22,7 @@ from session_manager.operations.verification import DATABASE, Backup, described,
 from session_manager.stores.archive.pairs import Pair
 from session_manager.stores.contract import Store
 from session_manager.stores.files.atomic import NotRegularError, at_once, read_whole
-from session_manager.stores.files.filesystem import real_path
+from session_manager.stores.files.filesystem import absolute, real_path
 from session_manager.stores.files.kinds import MANIFEST, is_ours
 from session_manager.stores.files.staging import Staging
 from session_manager.stores.log.store import LogStore
@@ -97,7 +97,8 @@ def _free(target: str | os.PathLike[str], store: SnapshotStore | LogStore | SQLi
     given = check_path(target, "target")
     if os.path.lexists(given):
         raise InvalidStorageError(given, "is there already: give a new name, such as one with the date")
-    path = os.path.join(real_path(os.path.dirname(os.path.abspath(given))), os.path.basename(os.path.abspath(given)))
+    path = absolute(given)
+    path = os.path.join(real_path(os.path.dirname(path)), os.path.basename(path))
     if not isinstance(store, SQLiteStore) and os.path.commonpath([path, store.path]) == store.path:
         raise InvalidStorageError(given, "lies in the storage itself")
     return path

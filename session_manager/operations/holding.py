@@ -6,6 +6,7 @@ import os
 
 from session_manager.errors import StorageError
 from session_manager.stores.contract import Store
+from session_manager.stores.files.filesystem import resolved
 from session_manager.stores.files.holders import Holder, holder_of_database, holder_of_directory
 from session_manager.stores.opening import Storage
 from session_manager.stores.urls import parts_of
@@ -37,7 +38,7 @@ def holder(storage: Storage) -> Holder | None:
         raise StorageError(server, "is on a server, which many processes may use: its view pg_stat_activity shows them")
     if not path:
         return None
-    place = os.path.realpath(path)
+    place = resolved(path)
     if not os.path.exists(place):
         raise StorageError(path, "is not there")
     return holder_of_directory(place) if os.path.isdir(place) else holder_of_database(place)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from session_manager.arguments import check_bool, check_path, expanded
 from session_manager.errors import InvalidStorageError, StorageError, raise_alone
 from session_manager.stores.contract import Store
+from session_manager.stores.files.filesystem import resolved
 from session_manager.stores.files.kinds import (
     LOCK,
     SUFFIXES,
@@ -121,10 +122,11 @@ def place_of(url: str | os.PathLike[str]) -> Place:
 
     :raises TypeError: if it is of another type.
     :raises InvalidStorageError: if it is neither.
+    :raises StorageError: if it is a relative path, and the working directory is gone.
     """
     text, scheme, path = parts_of(url)
     if scheme in ("", *_PATHS):
-        return Place(os.path.realpath(path), scheme)
+        return Place(resolved(path), scheme)
     name = str(url)
     return Place(text if scheme == "memory" else f"{scheme}:{name.partition(':')[2]}", scheme)
 

@@ -29,7 +29,7 @@ try:
 except ImportError:  # pragma: no cover - Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Files", "create_directory", "real_path"]
+__all__ = ["Files", "absolute", "create_directory", "real_path", "resolved"]
 
 P = ParamSpec("P")
 
@@ -42,6 +42,7 @@ _SYNCS_READERS = os.name == "posix"
 #: How many seconds a rename or a removal waits, at most, while another program has the file open. Windows refuses it until then.
 _PATIENCE = 0.0 if os.name == "posix" else 2.0
 _PAUSE = 0.01
+_NOWHERE = "is relative, and the working directory is gone: give an absolute path"
 _HAS_WRITEV = hasattr(os, "writev")
 _MAX_BUFFERS = 1024
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -247,13 +248,35 @@ def _sync(fd: int) -> None:
     os.fsync(fd)
 
 
+def resolved(path: str | os.PathLike[str]) -> str:
+    """Return the absolute path of a file or directory without links.
+
+    :raises StorageError: if it is relative, and the working directory is gone.
+    """
+    try:
+        return os.path.realpath(path)
+    except FileNotFoundError as error:
+        raise StorageError(os.fspath(path), _NOWHERE) from error
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """Return the absolute path of a file or directory, with its links.
+
+    :raises StorageError: as `resolved` does.
+    """
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError as error:
+        raise StorageError(os.fspath(path), _NOWHERE) from error
+
+
 def real_path(path: str | os.PathLike[str]) -> str:
     """Return the absolute path of a storage without links, so that all its openers name it alike.
 
-    :raises StorageError: if it is a link to nothing: no storage is created through a link.
+    :raises StorageError: if it is a link to nothing: no storage is created through a link. Also as `resolved` does.
     """
     given = os.fspath(path)
-    found = os.path.realpath(given)
+    found = resolved(given)
     if os.path.islink(given) and not os.path.lexists(found):
         raise StorageError(given, f"is a link to {found}, which is not there: create that, or remove the link")
     return found

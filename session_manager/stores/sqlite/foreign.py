@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from session_manager.errors import StorageError, raise_alone
+from session_manager.stores.files.filesystem import absolute
 from session_manager.stores.files.recognition import format_of_tables
 
 __all__ = ["ForeignDatabase", "objection", "tables_of"]
@@ -67,7 +68,7 @@ class ForeignDatabase:
 
     def _connected(self) -> sqlite3.Connection:
         still = "" if os.path.exists(f"{self._path}-wal") or os.path.exists(f"{self._path}-journal") else "&immutable=1"
-        connection = sqlite3.connect(f"file:{quote(os.path.abspath(self._path))}?mode=ro{still}", uri=True)
+        connection = sqlite3.connect(f"file:{quote(absolute(self._path))}?mode=ro{still}", uri=True)
         connection.text_factory = _text
         return connection
 
