@@ -58,11 +58,9 @@ class WriteThrough(Resource, Part):
         :raises LeaseLostError: if another turn took that lease; the change is taken back.
         :raises ReentrantCallError: where the save would be refused; nothing has changed.
         """
-        if self._residents.is_stored:
-            self._residents.keyed.check_none_is_mine()
         witness = getattr(change, "witness", None) or Witness(fence=fence)
         made = _witnessed(change, witness)
-        changed = self._residents.change(key, made, blind=blind)
+        changed = self._residents.change(key, made, blind=blind, to_save=True)
         if changed is None or changed[0] is changed[1]:
             return None if changed is None else Outcome(*changed)
         if not self._residents.is_stored:

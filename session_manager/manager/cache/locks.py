@@ -112,7 +112,7 @@ class KeyedLocks(Resource, Part):
 
     def given(self, key: str) -> threading.RLock:
         """Return the lock of one key, as `lock_of` does. Requires the lock of the table."""
-        self._check_none_is_mine()
+        self.require_none()
         return self._given(key)
 
     def locks_of(self, keys: Iterable[str]) -> list[threading.RLock]:
@@ -125,16 +125,19 @@ class KeyedLocks(Resource, Part):
             wait for a thread that waits for the first.
         """
         with self._lock.checked:
-            self._check_none_is_mine()
+            self.require_none()
             return [self._given(key) for key in sorted(set(keys))]
 
     def check_none_is_mine(self) -> None:
         """Raise `ReentrantCallError` if this thread holds the lock of any key, as `locks_of` would."""
         with self._lock.checked:
-            self._check_none_is_mine()
+            self.require_none()
 
-    def _check_none_is_mine(self) -> None:
-        """Look at the locks that this thread was given, and that are still in use; forget the others."""
+    def require_none(self) -> None:
+        """Raise as `check_none_is_mine` does. Requires the lock of the table.
+
+        It looks at the locks that this thread was given, and that are still in use, and forgets the others.
+        """
         thread = self._thread
         for reference in thread.given:
             lock = reference()

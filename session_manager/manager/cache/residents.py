@@ -441,17 +441,23 @@ class Residents(Resource):
             self.watch(key, entry)
         return entry
 
-    def change(self, key: str, change: Change | Make, *, blind: bool = False) -> tuple[Session, Session] | None:
+    def change(
+        self, key: str, change: Change | Make, *, blind: bool = False, to_save: bool = False
+    ) -> tuple[Session, Session] | None:
         """Change a session.
 
         :param change: the change, or a function that gives it. The function is called by a thread that holds the lock.
         :param blind: the change does not depend on the session, which then need not be the newest.
+        :param to_save: the caller saves the session next.
         :returns: the session before and after; `None` if there is no such session.
+        :raises ReentrantCallError: with `to_save`, where the save would be refused; nothing has changed.
         """
         if not blind and self.store.shared:
             self.touch(key)
         while True:
             with self.lock.checked:
+                if to_save and self.is_stored:
+                    self.keyed.require_none()
                 entry = self._used(key)
                 changed = None if entry is None else self._changed(key, entry, change)
             if changed is not None:
