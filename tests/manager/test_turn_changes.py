@@ -167,7 +167,7 @@ def test_bad_input_in_a_turn_raises_at_the_call_and_changes_nothing(m):
     say(m, "a")
     with m.turn(KEY) as turn:
         for call in (
-            lambda: turn.set_metadata({"a": b""}),
+            lambda: turn.set_metadata({"a": {1}}),
             lambda: turn.set_summary(5),
             lambda: turn.edit(0, {"role": "user", "content": {1}}),
             lambda: turn.replace_history([{"role": "user", "content": object()}]),
