@@ -122,7 +122,7 @@ def test_the_last_new_messages_are_looked_for_among_new_messages_alone(store):
                 f"EXPLAIN QUERY PLAN {one}", (0, b"", b"\xff")
             ).fetchall()
         )
-        assert plan[0][-1] == b"SEARCH one USING INTEGER PRIMARY KEY (rowid>?)"
+        assert b"one USING INTEGER PRIMARY KEY (rowid>?)" in plan[0][-1]
 
 
 @pytest.mark.long
