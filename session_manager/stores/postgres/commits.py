@@ -16,7 +16,7 @@ from session_manager.model.session import MAX_REFS, Session
 from session_manager.stores.commits import MAX_TOKENS, Commit
 from session_manager.stores.order import recency, recent_first
 from session_manager.stores.postgres.handle import Handle, Statement
-from session_manager.stores.postgres.leases import fenced, is_taken, release
+from session_manager.stores.postgres.leases import fenced
 from session_manager.stores.postgres.reads import encoded_refs, row_of
 from session_manager.stores.rows.decoding import DamageError
 from session_manager.stores.rows.encoding import Line, token_digest, tombstone_key
@@ -77,7 +77,6 @@ _ARCHIVE = """
     UPDATE {s}.messages SET archived = true WHERE session = %s AND position >= %s AND position < %s AND NOT archived
 """
 _CLEAR_ARCHIVE = "DELETE FROM {s}.messages WHERE session = %s AND archived AND NOT (position >= %s AND position < %s)"
-_PRUNE = "DELETE FROM {s}.commits WHERE session = %s AND revision < %s"
 
 
 def key_lock(schema: str, key: str) -> Int8:
@@ -142,13 +141,17 @@ class Prepared:
 
     def statement(self) -> Statement:
         """Return the whole commit as one statement, which returns a row if the base was there, and its lease was not taken."""
-        fence = self.commit.fence
-        return self._statement() if fence is None else fenced(self._statement(), self.key, fence)
-
-    def _statement(self) -> Statement:
         lines = self.plan.lines
-        if self.commit.base is None:
-            return _CREATE, (*self._bound, *self.noted, *_bound_lines(lines, self.plan.archived))
+        if self.commit.base is not None:
+            return self._fenced(self._change(lines))
+        return self._fenced((_CREATE, (*self._bound, *self.noted, *_bound_lines(lines, self.plan.archived))))
+
+    def _fenced(self, statement: Statement) -> Statement:
+        fence = self.commit.fence
+        return statement if fence is None else fenced(statement, self.key, fence)
+
+    def _change(self, lines: Sequence[Line]) -> Statement:
+        """Return the statement that changes the session's row, and adds messages that follow each other."""
         new: list[Any] = []
         if len(lines) > _FEW:
             new = [Int8(lines[0][0]), [one[1] for one in lines], [Int8(one[2]) for one in lines]]
@@ -165,25 +168,18 @@ class Prepared:
 
         :raises DamageError: if the rows are not those of the base.
         """
-        fence = self.commit.fence
-        is_refused = fence is not None and is_taken(handle, self.key, fence)
-        found = None if is_refused else handle.run(_UPDATE, self._bound).fetchone()
+        found = handle.run(*self._fenced(self._change(()))).fetchone()
         if found is None:
             return False
         number, plan, spared = Int8(found[0]), self.plan, self.commit.spared
-        with handle.pipeline():
-            handle.run(_BY_ID + _NOTED, (number, *self.noted))
-            if self._is_pruned:
-                handle.run(_PRUNE, (number, Int8(self.commit.session.revision - MAX_TOKENS)))
-            if spared is not None:
-                handle.run(_CLEAR_ARCHIVE, (number, *spared))
-            dropped = [handle.run(_DROP, (number, first, stop)) for first, stop, _ in plan.dropped]
-            if plan.lines:
-                handle.run(_BY_ID + _LINES, (number, *_bound_lines(plan.lines, ())))
-            if fence is not None:
-                release(handle, self.key, fence)
-            archived = [handle.run(_ARCHIVE, (number, first, stop)) for first, stop, _ in plan.archived]
-        for (first, stop, count), cursor in zip([*plan.dropped, *plan.archived], [*dropped, *archived], strict=True):
+        others: list[Statement] = [] if spared is None else [(_CLEAR_ARCHIVE, (number, *spared))]
+        others += [(_DROP, (number, first, stop)) for first, stop, _ in plan.dropped]
+        if plan.lines:
+            others.append((_BY_ID + _LINES, (number, *_bound_lines(plan.lines, ()))))
+        others += [(_ARCHIVE, (number, first, stop)) for first, stop, _ in plan.archived]
+        cursors = handle.in_turn(others)
+        counted = [cursor for (text, _), cursor in zip(others, cursors, strict=True) if text in (_DROP, _ARCHIVE)]
+        for (first, stop, count), cursor in zip([*plan.dropped, *plan.archived], counted, strict=True):
             if cursor.rowcount != count:
                 raise DamageError(f"of its messages from position {first} to {stop - 1} some are missing, or too many")
         return True

@@ -121,6 +121,14 @@ class Handle:
                 self.run("COMMIT", prepare=False)
         return cursors
 
+    def in_turn(self, statements: Sequence[Statement]) -> list[Cursor]:
+        """Run statements one after the other in a transaction that is open, in one round trip; return a cursor for each.
+
+        One alone is no pipeline. Behind that, the server would wait for the next request without a timeout.
+        """
+        with self.pipeline() if len(statements) > 1 else nullcontext():
+            return [self.run(text, values) for text, values in statements]
+
     def snapshot(self, *statements: Statement) -> list[Cursor]:
         """Run statements that read, all of one moment, in one round trip; return a cursor for each.
 

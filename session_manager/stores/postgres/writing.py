@@ -100,8 +100,7 @@ class Writing(Resource):
 
     def _change(self, handle: Handle, prepared: Prepared, sent: _Sent) -> None:
         """Write a commit of which rows go."""
-        with handle.pipeline():
-            handle.run("BEGIN", prepare=False)
+        handle.run("BEGIN", prepare=False)
         is_there = prepared.run(handle)
         if not is_there:
             handle.run("ROLLBACK", prepare=False)

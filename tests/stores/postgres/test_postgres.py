@@ -23,6 +23,7 @@ from session_manager import (
     Lease,
     ReadOnlyError,
     SaveFailedError,
+    SaveOutcomeUnknownError,
     SessionManager,
     StorageError,
     UnsupportedFormatError,
@@ -315,6 +316,27 @@ def test_a_connection_that_died_while_it_was_idle_costs_no_save(place, monkeypat
             before = write(store, before, texts("x"))
             assert not set(ended) & set(processes(place))
         assert store.version("k") == before.version
+
+
+def test_a_writer_that_stands_still_before_its_commit_gives_up_its_locks(place, monkeypatch):
+    """Behind a pipeline, with which the writes of a truncation ended, the server waited without a timeout."""
+    run = Handle.run
+
+    def stand_still(used, text, *others, **options):
+        if text == "COMMIT":
+            wait_until(lambda: processes(place) == [])
+        return run(used, text, *others, **options)
+
+    named = {"connect": lambda: psycopg.connect(place.url, application_name=place.schema)}
+    with closing(place.open(statement_timeout=0.2, **named)) as store:
+        before = write_new(store)
+        commit = commit_of(before, Truncate(at=AT, start=1), token="still")
+        monkeypatch.setattr(Handle, "run", stand_still)
+        with pytest.raises(SaveOutcomeUnknownError):
+            store.write(commit)
+        monkeypatch.undo()
+        assert store.landed(commit) is False
+        assert facts(store.load("k")) == facts(before)
 
 
 def test_no_more_connections_are_kept_than_needed(place):
