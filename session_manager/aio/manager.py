@@ -158,39 +158,23 @@ class AsyncSessionManager(Resource):
     ) -> None:
         warn_if_unset(storage, stacklevel=2)
         check_int(threads, "threads", least=1)
-        check_options(
-            storage,
-            clock=clock,
-            random_id=random_id,
-            max_message_bytes=max_message_bytes,
-            max_resident_bytes=max_resident_bytes,
-            autosave=autosave,
-            expire_every=expire_every,
-            read_only=read_only,
-            archive=archive,
-            roles=roles,
-            rules=rules,
-            lease=lease,
-            on_event=on_event,
-            slow_save=slow_save,
-        )
-        self._open: Callable[[], SessionManager] = partial(
-            SessionManager,
-            _anchored(storage),
-            clock=clock,
-            random_id=random_id,
-            max_message_bytes=max_message_bytes,
-            max_resident_bytes=max_resident_bytes,
-            autosave=autosave,
-            expire_every=expire_every,
-            read_only=read_only,
-            archive=archive,
-            roles=roles,
-            rules=rules,
-            lease=lease,
-            on_event=on_event,
-            slow_save=slow_save,
-        )
+        options: ManagerOptions = {
+            "clock": clock,
+            "random_id": random_id,
+            "max_message_bytes": max_message_bytes,
+            "max_resident_bytes": max_resident_bytes,
+            "autosave": autosave,
+            "expire_every": expire_every,
+            "read_only": read_only,
+            "archive": archive,
+            "roles": roles,
+            "rules": rules,
+            "lease": lease,
+            "on_event": on_event,
+            "slow_save": slow_save,
+        }
+        check_options(storage, **options)
+        self._open: Callable[[], SessionManager] = partial(SessionManager, _anchored(storage), **options)
         self._wrapped: SessionManager | None = None
         self._crew: Crew | None = None
         self._owns_manager = True

@@ -305,8 +305,8 @@ def test_a_page_reads_no_more_sessions_than_it_lists(path, monkeypatch):
     from session_manager.stores.sqlite import listing  # noqa: PLC0415 - what is counted
 
     described = []
-    original = listing._described
-    monkeypatch.setattr(listing, "_described", lambda *row: described.append(row) or original(*row))
+    original = listing.described_row
+    monkeypatch.setattr(listing, "described_row", lambda *row: described.append(row) or original(*row))
     with SessionManager(f"sqlite:{path}") as m:
         for prefix in ("", "chat:1"):
             for order in ("recent", "key"):

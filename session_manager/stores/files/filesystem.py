@@ -147,6 +147,17 @@ class Files(Resource):
         """Make a file's bytes and size survive a power cut. Never call it again after it failed."""
         _sync(fd)
 
+    def sync_file(self, name: str) -> None:
+        """Make a file durable that other code has written, as `sync` does.
+
+        :raises OSError: if that fails.
+        """
+        fd = self.open_to_sync(name)
+        try:
+            self.sync(fd)
+        finally:
+            self.close(fd)
+
     def sync_data(self, fd: int) -> None:
         """Make a file's bytes and size survive a power cut, but not its times. Never call it again after it failed."""
         if _FULL_SYNC is not None:

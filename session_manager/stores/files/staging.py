@@ -82,11 +82,7 @@ class Staging(Resource):
 
         :raises OSError: if that fails.
         """
-        fd = self.files.open_to_sync(name)
-        try:
-            self.files.sync(fd)
-        finally:
-            self.files.close(fd)
+        self.files.sync_file(name)
 
     def rename(self, name: str) -> None:
         """Give the directory a name, durably. Its files must be durable.

@@ -7,13 +7,11 @@ from typing import Any
 
 from psycopg.types.numeric import Int8
 
-from session_manager.codec.state import decode_described
-from session_manager.errors import CorruptSessionError
 from session_manager.stores.descriptions import SessionInfo
-from session_manager.stores.order import Order, in_order, place, time_at
+from session_manager.stores.order import Order, in_order, place
 from session_manager.stores.postgres.handle import Handle
 from session_manager.stores.postgres.reads import state_in
-from session_manager.stores.rows.decoding import DamageError
+from session_manager.stores.rows.decoding import described_row
 
 __all__ = ["page_of", "sizes", "total_bytes"]
 
@@ -61,19 +59,8 @@ def _listed(path: str, rows: Iterable[Sequence[Any]]) -> list[SessionInfo]:
             key = name.decode()
         except UnicodeDecodeError:
             continue  # `strays` says so
-        infos.append(_described(path, key, there, row))
+        infos.append(described_row(path, key, there, row, state_in))
     return infos
-
-
-def _described(path: str, key: str, there: object, row: Sequence[Any]) -> SessionInfo:
-    reason = ""
-    generation, revision, data, checksum = row
-    try:
-        return SessionInfo.of_state(state_in(key, generation, revision, data, checksum, decode_described))
-    except DamageError as error:
-        reason = str(error)
-    # A damaged session is listed where it was last.
-    return SessionInfo(key=key, updated=time_at(there), error=CorruptSessionError(key, path, None, reason))
 
 
 def sizes(handle: Handle, prefix: str) -> dict[str, int]:

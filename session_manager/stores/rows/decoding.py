@@ -10,11 +10,13 @@ from typing import Any, TypeVar
 
 from session_manager.codec.json import DecodeError
 from session_manager.codec.lines import decode_messages, plain_messages
-from session_manager.codec.state import Described, State, decode_state, session_of
-from session_manager.errors import raise_alone
+from session_manager.codec.state import Described, State, decode_described, decode_state, session_of
+from session_manager.errors import CorruptSessionError, raise_alone
 from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
 from session_manager.model.view import View
+from session_manager.stores.descriptions import SessionInfo
+from session_manager.stores.order import time_at
 from session_manager.stores.rows.encoding import seed_of
 from session_manager.threads import pieces
 
@@ -24,6 +26,7 @@ __all__ = [
     "checked_state",
     "decode_line",
     "decoded_state",
+    "described_row",
     "messages_of",
     "plain_messages_of",
     "refreshed",
@@ -95,6 +98,25 @@ def check_window(
         raise DamageError("it has a message at a position that its state does not tell of")
     if is_end and messages[-1].created_at != state.last_message_at:
         raise DamageError("its last message is not the one that its state tells of")
+
+
+def described_row(
+    path: str, key: str, there: object, row: Sequence[Any], state_of: Callable[..., Described]
+) -> SessionInfo:
+    """Describe a session by a row. A damaged one is described as such, and listed where it was last.
+
+    :param path: of the storage, for the error.
+    :param there: the place of the row in lists.
+    :param row: generation, revision, state and checksum.
+    :param state_of: returns the state in these columns: `checked_state`, or one that checks another checksum.
+    """
+    reason = ""
+    generation, revision, data, checksum = row
+    try:
+        return SessionInfo.of_state(state_of(key, generation, revision, data, checksum, decode_described))
+    except DamageError as error:
+        reason = str(error)
+    return SessionInfo(key=key, updated=time_at(there), error=CorruptSessionError(key, path, None, reason))
 
 
 def checked_state(

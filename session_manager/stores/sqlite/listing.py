@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from session_manager.codec.state import decode_described
-from session_manager.errors import CorruptSessionError
 from session_manager.stores.contract import SessionInfo
-from session_manager.stores.order import LAST, in_order, place, recency, recent_first, time_at
-from session_manager.stores.rows.decoding import DamageError, checked_state
+from session_manager.stores.order import LAST, in_order, place, recency, recent_first
+from session_manager.stores.rows.decoding import DamageError, checked_state, described_row
 from session_manager.threads import giving_way
 
 __all__ = ["page_by_key", "put_in_place", "recent_page", "sizes"]
@@ -100,22 +99,11 @@ def _listed(path: str, rows: Any) -> tuple[list[SessionInfo], list[int]]:
             key = data.decode()
         except UnicodeDecodeError:
             continue  # `verify` says so
-        info = _described(path, key, there, row)
+        info = described_row(path, key, there, row, checked_state)
         infos.append(info)
         if recent_first(info.last_message_at or info.updated) != there:
             misplaced.append(number)
     return infos, misplaced
-
-
-def _described(path: str, key: str, there: object, row: Sequence[Any]) -> SessionInfo:
-    reason = ""
-    generation, revision, data, checksum = row
-    try:
-        return SessionInfo.of_state(checked_state(key, generation, revision, data, checksum, decode_described))
-    except DamageError as error:
-        reason = str(error)
-    # A damaged session is listed where it was last.
-    return SessionInfo(key=key, updated=time_at(there), error=CorruptSessionError(key, path, None, reason))
 
 
 def sizes(connection: sqlite3.Connection, prefix: str) -> dict[str, int]:

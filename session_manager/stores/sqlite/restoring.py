@@ -123,11 +123,7 @@ class _Replacing:
         old = self._files.stat(self._name)
         if old is not None:
             like(self._files, self._staged, old)
-        fd = self._files.open_to_sync(self._staged)
-        try:
-            self._files.sync(fd)
-        finally:
-            self._files.close(fd)
+        self._files.sync_file(self._staged)
         return damaged
 
     def _fold(self) -> bool:
