@@ -28,6 +28,9 @@ _LONGEST_STEM = 200
 _HEAD = 120
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])\Z")
 _HASHED = re.compile(r".{120}~~[0-9a-f]{64}\Z", re.DOTALL)
+_HASHED_STEM = 186
+#: A stem that is its key: no escape, and longer than a device's name.
+_PLAIN = re.compile(r"[a-z0-9-]{5,200}\Z")
 _ESCAPE = re.compile(r"__|_([a-z])|~([0-9a-f]{2})")
 
 
@@ -56,10 +59,11 @@ def file_name(key: str, suffix: str) -> str:
 
 
 def _file_name(key: str, suffix: str) -> str:
-    data = key.encode()
-    stem = data.decode("latin-1").translate(_ENCODED)
+    if _PLAIN.match(key):
+        return key + suffix
+    stem = (key if key.isascii() else key.encode().decode("latin-1")).translate(_ENCODED)
     if len(stem) > _LONGEST_STEM:
-        return f"{stem[:_HEAD]}~~{hashlib.sha256(data).hexdigest()}{suffix}"
+        return f"{stem[:_HEAD]}~~{hashlib.sha256(key.encode()).hexdigest()}{suffix}"
     if _DEVICE.match(stem):
         stem = f"~{ord(stem[0]):02x}{stem[1:]}"
     return stem + suffix
@@ -67,7 +71,11 @@ def _file_name(key: str, suffix: str) -> str:
 
 def is_hashed(name: str, suffix: str) -> bool:
     """Say whether a file's name is that of a long key, which only the file's content tells."""
-    return name.endswith(suffix) and _HASHED.match(name[: -len(suffix)]) is not None
+    return (
+        len(name) == _HASHED_STEM + len(suffix)
+        and name.endswith(suffix)
+        and _HASHED.match(name[: -len(suffix)]) is not None
+    )
 
 
 def key_of(name: str, suffix: str) -> str | None:
@@ -75,6 +83,8 @@ def key_of(name: str, suffix: str) -> str | None:
     if not name.endswith(suffix):
         return None
     stem = name[: -len(suffix)]
+    if _PLAIN.match(stem):
+        return stem
     if not stem.isascii():
         return None
     try:
