@@ -11,6 +11,7 @@ import glob
 import itertools
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -53,9 +54,12 @@ def unprivileged():
 
 
 def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    """Return a port that no server has; and no client: those that a system gives to clients begin at 32768 or later."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_768)
+        with suppress(OSError), socket.socket() as one:
+            one.bind(("127.0.0.1", port))
+            return port
 
 
 @attrs.define(eq=False)
