@@ -12,7 +12,7 @@ from contextlib import closing
 from benchmarks.harness import timed
 from benchmarks.material import texts
 
-__all__ = ["PAUSE", "BareDatabase", "BareLog", "bare_replace", "bare_replaces", "compute"]
+__all__ = ["PAUSE", "BareDatabase", "BareLog", "append_alone", "bare_replace", "bare_replaces", "compute"]
 
 #: How many seconds a floor pauses: about as long as a save and the call before it compute.
 PAUSE = 50e-6
@@ -108,6 +108,16 @@ class BareLog:
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
+
+
+def append_alone(path: str, record: bytes) -> None:
+    """Append a record durably to a file that is opened and looked at for it: the system calls of a log's save."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.fstat(fd)
+    os.write(fd, record)
+    os.fstat(fd)
+    os.fdatasync(fd)
+    os.close(fd)
 
 
 class BareDatabase:

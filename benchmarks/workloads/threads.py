@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
+from benchmarks.floors import append_alone
 from benchmarks.harness import Case, Figure, Target
 from benchmarks.material import fill, texts
 from benchmarks.place import Place
@@ -17,6 +20,11 @@ __all__ = ["threads"]
 _THREADS = 16
 _SAVES = 20
 _TARGETS = {"sqlite": Target(0.4), "log": Target(0.6)}
+#: About as many bytes as the record of a message has.
+_RECORD = b"x" * 1_450
+
+#: Makes the step that a thread repeats, given the thread's number.
+_Steps = Callable[[int], Callable[[], object]]
 
 
 def threads(place: Place) -> Iterator[Case]:
@@ -24,28 +32,50 @@ def threads(place: Place) -> Iterator[Case]:
     saves = place.count(_SAVES)
     for scheme in SCHEMES:
         with place.directory() as path, SessionManager(url(scheme, path)) as manager:
-            figure = Figure(
-                f"{scheme}: a save by {_THREADS} threads", "many threads", "one thread", _TARGETS.get(scheme)
-            )
-            contestants = {
-                "one thread": lambda m=manager: [_seconds_a_save(m, 1, saves)],
-                "many threads": lambda m=manager: [_seconds_a_save(m, _THREADS, saves)],
-            }
-            yield Case(figure.name, contestants, [figure], place.rounds(20))
+            what = f"{scheme}: a save by {_THREADS} threads"
+            figures = [Figure(what, "many threads", "one thread", _TARGETS.get(scheme))]
+            contestants = _contestants(partial(_saving, manager), saves, "one thread", "many threads")
+            if scheme == "log":
+                contestants |= _contestants(partial(_calling, path), saves, "calls, one thread", "calls, many threads")
+                figures.append(
+                    Figure(f"log: its system calls by {_THREADS} threads", "calls, many threads", "calls, one thread")
+                )
+                figures.append(Figure(f"{what}, to its system calls", "many threads", "calls, many threads"))
+            yield Case(what, contestants, figures, place.rounds(20))
 
 
-def _seconds_a_save(manager: SessionManager, count: int, saves: int) -> float:
-    """Return how many seconds a save takes, all in all, when so many threads save sessions of their own."""
+def _contestants(steps: _Steps, saves: int, one: str, many: str) -> dict[str, Callable[[], list[float]]]:
+    return {
+        one: lambda: [_seconds_a_step(steps, 1, saves)],
+        many: lambda: [_seconds_a_step(steps, _THREADS, saves)],
+    }
+
+
+def _saving(manager: SessionManager, number: int) -> Callable[[], object]:
+    source = texts()
+
+    def save() -> None:
+        fill(manager, f"session-{number}", 1, source)
+        manager.save(f"session-{number}")
+
+    return save
+
+
+def _calling(path: str, number: int) -> Callable[[], object]:
+    return partial(append_alone, os.path.join(path, f"floor-{number}"), _RECORD)
+
+
+def _seconds_a_step(steps: _Steps, count: int, saves: int) -> float:
+    """Return how many seconds a step takes, all in all, when so many threads take steps of their own."""
     start = threading.Barrier(count + 1)
 
-    def save(key: str) -> None:
-        source = texts()
+    def repeat(number: int) -> None:
+        step = steps(number)
         start.wait()
         for _ in range(saves):
-            fill(manager, key, 1, source)
-            manager.save(key)
+            step()
 
-    running = [threading.Thread(target=save, args=(f"session-{number}",)) for number in range(count)]
+    running = [threading.Thread(target=repeat, args=(number,)) for number in range(count)]
     for thread in running:
         thread.start()
     start.wait()

@@ -39,7 +39,8 @@ def _is_used(item: tuple[str, _Reference]) -> bool:
 class RamLock(Resource, Part):
     """The lock of everything in RAM. Hold it for microseconds: no I/O, no callbacks, no logging."""
 
-    _lock: threading.RLock = msgspec.field(default_factory=threading.RLock)
+    #: The C lock, for ``with``, in a call that has taken it before by `checked`.
+    unchecked: threading.RLock = msgspec.field(default_factory=threading.RLock)
     _pid: int = msgspec.field(default_factory=os.getpid)
 
     def check_process(self) -> None:
@@ -58,12 +59,7 @@ class RamLock(Resource, Part):
     @property
     def is_mine(self) -> bool:
         """Whether this thread holds it."""
-        return is_mine(self._lock)
-
-    @property
-    def unchecked(self) -> threading.RLock:
-        """The C lock, for ``with``, in a call that has taken it before by `checked`."""
-        return self._lock
+        return is_mine(self.unchecked)
 
     @property
     def checked(self) -> threading.RLock:
@@ -75,9 +71,9 @@ class RamLock(Resource, Part):
         """
         if os.getpid() != self._pid:
             raise ForkedError
-        if self._lock._is_owned():  # type: ignore[attr-defined]
+        if self.unchecked._is_owned():  # type: ignore[attr-defined]
             raise ReentrantCallError
-        return self._lock
+        return self.unchecked
 
 
 class _Thread(threading.local, Resource):

@@ -52,14 +52,6 @@ class _Begun(msgspec.Struct, gc=False):
         return f"<a record for {self.file.name[:80]!a}>"
 
 
-def _left(file: LogFile, after: Facts | None, commit: Commit) -> Left | None:
-    """Return what is left to be done once a record is durable.
-
-    :param after: the facts of the file then.
-    """
-    return "compact" if after is not None and file.is_wasteful(after, commit.session) else None
-
-
 def _is_written(one: _Begun) -> bool:
     return one.failure is None
 
@@ -98,7 +90,8 @@ class LogAppender(Resource):
             file.appending()
             written = self._written(fd, line)
             after = None if written is None else self._facts_after(facts, commit, metadata, line, changes, written)
-            left = _left(file, after, commit)
+            if after is not None and file.is_wasteful(after, commit.session):
+                left = "compact"
             self._files.sync_data(fd)
             file.appended(after)
         except OSError as error:
@@ -166,7 +159,8 @@ class LogAppender(Resource):
                     continue
                 if written is not None:
                     one.after = self._facts_after(facts, commit, metadata, line, changes, written)
-                one.left = _left(file, one.after, commit)
+                    if file.is_wasteful(one.after, commit.session):
+                        one.left = "compact"
 
     def _sync(self, one: _Begun) -> None:
         try:

@@ -159,13 +159,15 @@ def encode_state(session: Session, metadata: bytes) -> bytes:
     """
     messages = session.messages
     count = len(messages)
+    start = messages[0].position if count else session.end
+    assert start is not None
     written = LogState(
         session.generation,
         session.revision,
         session.created,
         session.updated,
         messages[-1].created_at if count else None,
-        session.start,
+        start,
         session.end,
         count,
         bool(session.summary),
