@@ -465,8 +465,8 @@ class SessionManager(Resource):
         Histories are not loaded. A session without messages counts from its last change, as for `expire`. A damaged one has its
         `SessionInfo.error`; it comes last, or where it was, if the store can tell.
 
-        With `limit` you get a page: SQLite reads no more than that, the other stores describe every session first. Give the
-        last `SessionInfo` of a page as `after` for the next one::
+        With `limit` you get a page. Databases read no more than that; in a directory every session that is not in RAM is described
+        for the most recent ones. Give the last `SessionInfo` of a page as `after` for the next one::
 
             page = manager.list_sessions(limit=50)
             while page:
