@@ -7,11 +7,11 @@
 [{'role': 'user', 'content': 'Hello!'}]
 """
 
-import importlib as _importlib
 import typing as _typing
 
 from session_manager import errors
 from session_manager.errors import *  # noqa: F403 - an `except` must find each of them at any moment
+from session_manager.late import late as _late
 
 if _typing.TYPE_CHECKING:
     from session_manager.aio.manager import AsyncSessionManager as AsyncSessionManager
@@ -91,7 +91,7 @@ if not _typing.TYPE_CHECKING:  # else every name would be one of this module's
         if home is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:
-            value = getattr(_importlib.import_module(f"{__name__}.{home}"), name)
+            value = _late(__name__, home, name)
         except ModuleNotFoundError as error:
             if error.name != "anyio":
                 raise

@@ -45,6 +45,7 @@ def test_the_package_alone_imports_its_errors():
     assert {module for module in modules if module.startswith("session_manager")} == {
         "session_manager",
         "session_manager.errors",
+        "session_manager.late",
     }
     assert third_party(modules) == set()
 
@@ -114,3 +115,45 @@ def test_type_checkers_see_the_names_that_are_imported_late(face):
 def test_a_face_lists_each_name_once_and_sorted():
     assert session_manager.__all__ == sorted({*errors.__all__, *session_manager._HOMES})
     assert testing.__all__ == sorted({"Clock", "FaultyStore", "crash", *testing._HOMES})
+
+
+RACE = """
+import importlib.abc, importlib.machinery, sys, threading, time
+import session_manager
+
+errors, other = [], threading.Thread(target=lambda: ask("Write"), daemon=True)
+
+def ask(name):
+    try:
+        getattr(session_manager, name)
+    except BaseException as error:
+        errors.append(repr(error))
+
+def waits():
+    return sys._current_frames()[other.ident].f_code.co_name in {"acquire", "__getattr__"}
+
+class Racing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name != "session_manager.manager":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        spec.loader.create_module = create
+        return spec
+
+def create(spec):
+    other.start()
+    deadline = time.monotonic() + 30
+    while not waits() and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+sys.meta_path.insert(0, Racing())
+ask("SessionManager")
+other.join(30)
+print(*errors, other.is_alive())
+"""
+
+
+def test_threads_may_ask_for_different_names_first():
+    """One imported a package, another a part of it: the lock of the one was what the other had, and Python raised `_DeadlockError`."""
+    done = subprocess.run([sys.executable, "-c", RACE], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "False\n", done.stdout

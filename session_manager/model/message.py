@@ -85,8 +85,12 @@ class _MessageType(msgspec.StructMeta):
 
     if not TYPE_CHECKING:
 
-        def __call__(self, *args: Any, **kwargs: Any) -> Message:
+        def __call__(self, /, *args: Any, **kwargs: Any) -> Message:
             return self._checked(*args, **kwargs)  # type: ignore[attr-defined]
+
+        @property
+        def __match_args__(self) -> tuple[str, ...]:
+            return PLAIN
 
         @property
         def __signature__(self) -> inspect.Signature:
@@ -137,6 +141,7 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False, metaclass=_Messag
     _is_untimed: bool
 
     if TYPE_CHECKING:
+        __match_args__ = ("role", "content")
 
         def __init__(self, role: str, content: Any = ..., **parts: Unpack[MessageParts]) -> None: ...
 

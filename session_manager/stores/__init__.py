@@ -1,7 +1,8 @@
 """The stores, how a URL becomes one, and how sessions move between them."""
 
-import importlib as _importlib
 import typing as _typing
+
+from session_manager.late import late as _late
 
 if _typing.TYPE_CHECKING:
     from session_manager.stores.copying import CopyReport as CopyReport
@@ -18,7 +19,7 @@ if not _typing.TYPE_CHECKING:  # else every name would be one of this module's
         home = _HOMES.get(name)
         if home is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = value = getattr(_importlib.import_module(f"{__name__}.{home}"), name)
+        globals()[name] = value = _late(__name__, home, name)
         return value
 
 

@@ -11,10 +11,10 @@ by ``pip install 'chat-session-manager[testing]'``.
 
 from __future__ import annotations
 
-import importlib as _importlib
 import sys as _sys
 import typing as _typing
 
+from session_manager.late import late as _late
 from session_manager.testing.clock import Clock as Clock
 from session_manager.testing.faults import FaultyStore as FaultyStore
 from session_manager.testing.faults import crash as crash
@@ -51,7 +51,7 @@ if not _typing.TYPE_CHECKING:  # else every name would be one of this module's
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         _explain_asserts()
         try:
-            value = getattr(_importlib.import_module(f"{__name__}.{home}"), name)
+            value = _late(__name__, home, name)
         except ModuleNotFoundError as error:
             missing = (error.name or "").partition(".")[0]
             if missing not in _NEEDED:

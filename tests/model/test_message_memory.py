@@ -108,6 +108,8 @@ def test_a_call_without_the_right_arguments_names_the_class():
         (lambda: Message(), r"Message\(\) missing 1 required positional argument: 'role'"),
         (lambda: Message("user", "hi", "Ada"), r"Message\(\) takes from 2 to 3 positional arguments but 4 were given"),
         (lambda: Message("user", nam="Ada"), r"Message\(\) got an unexpected keyword argument 'nam'"),
+        (lambda: Message("user", self=1), r"Message\(\) got an unexpected keyword argument 'self'"),
+        (lambda: Item({}, self=1), r"Item\(\) got an unexpected keyword argument 'self'"),
         (lambda: Item(), r"Item\(\) missing 1 required positional argument: 'object'"),
     ]:
         with pytest.raises(TypeError, match=reason):
@@ -117,6 +119,17 @@ def test_a_call_without_the_right_arguments_names_the_class():
 def test_consoles_see_the_parameters_of_the_call():
     assert [*inspect.signature(Message).parameters][:2] == ["role", "content"]
     assert [*inspect.signature(Item).parameters] == ["object", "created_at", "metadata", "ref"]
+
+
+@pytest.mark.parametrize("object", OBJECTS, ids=ascii)
+def test_a_pattern_takes_role_and_content_in_the_order_of_the_call(object):
+    """It took the parts of the struct, which are the role and the text of some messages only."""
+    message = Message.from_dict(object)
+    match message:
+        case Message(role, content):
+            assert (role, content) == (message.role, message.content)
+        case _:
+            pytest.fail("no match")
 
 
 def test_nothing_changes_a_message_and_no_copy_escapes_the_checks():

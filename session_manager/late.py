@@ -1,0 +1,23 @@
+"""Late imports: a package's names that are imported when they are asked for, by one thread at a time."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from threading import RLock
+
+__all__ = ["late"]
+
+#: No module of the package asks for such a name while it is imported. So a thread that waits here holds no module's lock.
+_importing = RLock()
+
+
+def late(package: str, home: str, name: str) -> object:
+    """Import a name of a package.
+
+    Two threads that import a package and a part of it at once wait for each other, which Python before 3.14 ends by an error in one of them.
+
+    :param home: the module below the package that defines the name.
+    """
+    with _importing:
+        value: object = getattr(import_module(f"{package}.{home}"), name)
+        return value
