@@ -56,6 +56,13 @@ def pytest_addoption(parser):
     parser.addoption("--soak", action="store_true", help="break the library for hours")
 
 
+def pytest_xdist_auto_num_workers():
+    """Run one worker more than there are cores: many tests wait, for processes that they start or for a lock that they try."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 1
+
+
 def pytest_configure(config):
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A job in a shell's background ignores it, and so would the programs that tests start and interrupt.
