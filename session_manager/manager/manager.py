@@ -478,7 +478,7 @@ class SessionManager(Resource):
 
         :param prefix: what the keys start with; ``"telegram:1"`` also means ``"telegram:10"``, `key_prefix` whole parts.
         :param where: values that the session's metadata must have, by key, such as ``{"language": "de"}``; ``1``, ``1.0`` and
-            ``True`` are three. A damaged session has none.
+            ``True`` are three. Bytes may be in them, as for `update_metadata`. A damaged session has none.
         :param order: ``"recent"``, or ``"key"``: by key.
         :param limit: how many at most; from 1.
         :param after: the last session of the page before, of which the key, `last_message_at` and `updated` count; with
