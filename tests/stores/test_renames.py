@@ -54,7 +54,7 @@ def reopened(kind, path):
 def _made(kind):
     """Make chats of a kind once; return where they are, and the version of the one that is renamed."""
     path = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, path)
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
     m = opened(kind, path)
     for text in ("old", "new", "newer"):
         m.add_message(KEY, "user", text, ref=f"ref of {text}")
