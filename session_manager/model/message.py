@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypedDict, TypeVar
 import msgspec
 
 from session_manager.errors import InvalidMessageError
-from session_manager.keywords import Unpack
 from session_manager.model.json_value import (
     EMPTY_OBJECT,
     MAX_LEVELS,
@@ -143,7 +142,19 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False, metaclass=_Messag
     if TYPE_CHECKING:
         __match_args__ = ("role", "content")
 
-        def __init__(self, role: str, content: Any = ..., **parts: Unpack[MessageParts]) -> None: ...
+        def __init__(
+            self,
+            role: str,
+            content: Any = ...,
+            *,
+            name: str | None = None,
+            tool_calls: Any = None,
+            tool_call_id: str | None = None,
+            extra: Mapping[str, Any] | None = None,
+            created_at: datetime | None = None,
+            metadata: Mapping[str, Any] | None = None,
+            ref: str | None = None,
+        ) -> None: ...
 
     @classmethod
     @_named("Message")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import gc
 import inspect
@@ -114,6 +115,16 @@ def test_a_call_without_the_right_arguments_names_the_class():
     ]:
         with pytest.raises(TypeError, match=reason):
             call()
+
+
+@pytest.mark.parametrize("kind", [Message, Item])
+def test_type_checkers_see_the_parameters_of_the_call(kind):
+    """Editors and the reference get them from a constructor that only type checkers see. It had ``**parts`` for most of them."""
+    (made,) = ast.parse(inspect.getsource(kind)).body
+    (seen,) = (one for block in made.body if isinstance(block, ast.If) for one in block.body if hasattr(one, "args"))
+    (real,) = (one for one in made.body if getattr(one, "name", None) == "_checked")
+    words = [ast.unparse(one.args).partition(", ")[2].replace("_ABSENT", "...") for one in (seen, real)]
+    assert words[0] == words[1]
 
 
 def test_consoles_see_the_parameters_of_the_call():
