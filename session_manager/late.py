@@ -19,5 +19,8 @@ def late(package: str, home: str, name: str) -> object:
     :param home: the module below the package that defines the name.
     """
     with _importing:
-        value: object = getattr(import_module(f"{package}.{home}"), name)
+        module = import_module(package)
+        for part in home.split("."):  # a room before its part, as a program does that imports the room itself
+            module = import_module(f"{module.__name__}.{part}")
+        value: object = getattr(module, name)
         return value
