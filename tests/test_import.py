@@ -159,5 +159,7 @@ print(*errors, other.is_alive())
 @pytest.mark.parametrize("first", ['ask("SessionManager")', "import session_manager.manager"])
 def test_threads_may_ask_for_different_names_first(first):
     """One imported a package, another a part of it: the lock of the one was what the other had, and Python raised `_DeadlockError`."""
-    done = subprocess.run([sys.executable, "-c", RACE.format(first)], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", RACE.format(first)], capture_output=True, text=True, check=True, timeout=60
+    )
     assert done.stdout == "False\n", done.stdout
