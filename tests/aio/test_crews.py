@@ -7,6 +7,7 @@ import gc
 import os
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import anyio
@@ -162,8 +163,12 @@ def test_one_user_serves_one_loop_after_the_other(url):
 
     asyncio.run(say(user, "one"))
     asyncio.run(say(user, "two"))
-    asyncio.run(say(AsyncSessionManager.shared(url), "three"))
-    gc.collect()
+    other = AsyncSessionManager.shared(url)
+    asyncio.run(say(other, "three"))
+    gone = weakref.ref(other)
+    del other
+    while gone() is not None:  # the thread of its last call lets go of it a moment later
+        gc.collect()
     assert texts(user.sync.get_history(KEY)) == ["one", "two", "three"]
     asyncio.run(user.close())
     SessionManager(url).close()  # it is free
