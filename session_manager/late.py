@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from threading import RLock
 
@@ -9,6 +10,16 @@ __all__ = ["late"]
 
 #: No module of the package asks for such a name while it is imported. So a thread that waits here holds no module's lock.
 _importing = RLock()
+
+
+def _after_in_child() -> None:
+    """Let a child import, although a thread that the fork did not copy may have been importing."""
+    global _importing  # noqa: PLW0603 - the child has a lock of its own
+    _importing = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_in_child)
 
 
 def late(package: str, home: str, name: str) -> object:

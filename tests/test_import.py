@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import os
 import subprocess
 import sys
 from functools import cache
@@ -163,3 +164,48 @@ def test_threads_may_ask_for_different_names_first(first):
         [sys.executable, "-c", RACE.format(first)], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout == "False\n", done.stdout
+
+
+FORK = """
+import os, threading
+import session_manager
+from session_manager import late
+
+def slow(name, import_module=late.import_module):
+    if threading.current_thread() is other:
+        importing.set()
+        go_on.wait(30)
+    return import_module(name)
+
+late.import_module = slow
+importing, go_on = threading.Event(), threading.Event()
+other = threading.Thread(target=lambda: session_manager.SessionManager)
+other.start()
+importing.wait(30)
+child = os.fork()
+if not child:
+    session_manager.Message
+    os._exit(7)
+try:
+    for _ in range(3_000):
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+        threading.Event().wait(0.01)
+    else:
+        os.kill(child, 9)
+        ended, status = os.waitpid(child, 0)
+    print(os.waitstatus_to_exitcode(status))
+finally:
+    go_on.set()
+    other.join(30)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_child_may_import_although_a_thread_of_its_parent_was_importing():
+    """The thread that held the lock is not in the child, which waited for it for ever."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORK], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "7\n", done.stdout
