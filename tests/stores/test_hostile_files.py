@@ -271,7 +271,7 @@ def test_a_log_whose_end_is_sparse_is_read_once(tmp_path):
 def test_a_session_that_is_read_takes_its_file_once_besides(kind, tmp_path):
     """A log took three to four times its size: the file, its lines, what was decoded, and the messages."""
     with closing(kind(tmp_path)) as store, SessionManager(store) as m:
-        for _ in range(8):
+        for _ in range(12):
             m.add(KEY, *[{"role": "user", "content": "x" * 1000}] * 400)
             m.save(KEY)
         shown = m.get(KEY)
