@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 
 import msgspec
 
-from session_manager.codec.changes import AnyChange, AppendStruct, NewMessage, change_of
+from session_manager.codec.changes import AnyChange, AppendStruct, change_of
 from session_manager.codec.json import DecodeError, decode_json, decoder_of
 from session_manager.codec.lines import checked_messages, decode_lines, message_of
 from session_manager.codec.state import check_state, session_of
@@ -24,6 +24,7 @@ from session_manager.errors import raise_alone
 from session_manager.frozen import Frozen
 from session_manager.model.changes import Edit, Summarize, UpdateMetadata, apply
 from session_manager.model.json_value import MAX_LEVELS, JsonObject, within_levels
+from session_manager.model.message import Message
 from session_manager.model.session import MAX_REFS, Session
 from session_manager.model.view import View
 from session_manager.stores.log.format import (
@@ -198,14 +199,14 @@ class _Replay:
     Each such change then costs its own size, however long the history is.
 
     :param session: the session of the first line, decoded for this alone.
-    :param at_once: whether the messages of all appending records are checked together. An error then does not tell the record.
+    :param at_once: whether the messages of appending records are appended together, and not record by record.
     """
 
     def __init__(self, session: Session, *, at_once: bool = True) -> None:
         self._session = session
         self._at_once = at_once
-        #: The messages that are gathered, each with its turn; and the turns.
-        self._new: list[tuple[NewMessage, str | None]] = []
+        #: The messages that are gathered, and the turns.
+        self._new: list[Message] = []
         self._turns: list[str] = []
         #: All refs that the session remembers, and older ones.
         self._refs = {*session.refs}
@@ -260,16 +261,10 @@ class _Replay:
             self._archived, self._expires_after = state.archived, state.expires_after
 
     def session(self) -> Session:
-        """Return the session after the records that were taken.
-
-        :raises _WrongRecordError: if one of them holds an invalid message; its offset means nothing.
-        """
-        try:
-            return self._merged()._with(
-                revision=self._revision, _archived=self._archived, expires_after=self._expires_after
-            )
-        except DecodeError as error:
-            raise_alone(_WrongRecordError(0, error.reason))
+        """Return the session after the records that were taken."""
+        return self._merged()._with(
+            revision=self._revision, _archived=self._archived, expires_after=self._expires_after
+        )
 
     def _is_plain(self, change: AppendStruct) -> bool:
         """Say whether a change certainly appends all of its messages."""
@@ -284,8 +279,9 @@ class _Replay:
             self._turns.append(turn)
             self._refs.add(turn)
         if change.messages or turn is not None:
-            self._new += [(new, turn) for new in change.messages]
-            self._end += len(change.messages)
+            for new in giving_way(change.messages):
+                self._new.append(message_of(new, self._end, turn))
+                self._end += 1
             self._updated = max(change.at, self._updated)
         if not self._at_once:
             self._merged()
@@ -333,13 +329,9 @@ class _Replay:
 
     def _merged(self) -> Session:
         if self._new or self._turns:
-            messages = [
-                message_of(new, position, turn)
-                for position, (new, turn) in enumerate(giving_way(self._new), self._session.end)
-            ]
             session, turns = self._session, self._turns
             self._session = session._with(
-                messages=session.messages.appended(messages),
+                messages=session.messages.appended(self._new),
                 end=self._end,
                 updated=self._updated,
                 refs=(*session.refs, *turns)[-MAX_REFS:] if turns else session.refs,
