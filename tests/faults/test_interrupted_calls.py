@@ -21,7 +21,9 @@ SESSIONS = 3
 #: What creates a session that is missing.
 CREATING = ("add", "turn", "together")
 
-pytestmark = pytest.mark.skipif(not CAN_INTERRUPT, reason="this Python does not tell where an interrupt may come")
+pytestmark = pytest.mark.skipif(
+    not CAN_INTERRUPT, reason="this Python does not tell, or not each time, where an interrupt may come"
+)
 
 
 class Lines(list):

@@ -14,7 +14,9 @@ from tests.support.interruptions import CAN_INTERRUPT, interrupted
 DAY = timedelta(days=1)
 SAID = ["saved", "unsaved"]
 
-pytestmark = pytest.mark.skipif(not CAN_INTERRUPT, reason="this Python does not tell where an interrupt may come")
+pytestmark = pytest.mark.skipif(
+    not CAN_INTERRUPT, reason="this Python does not tell, or not each time, where an interrupt may come"
+)
 
 
 def expected(m):
