@@ -134,7 +134,7 @@ class AdkSessionService(UsesStorage, BaseSessionService):
 
         Tasks that append to one session object take their turn.
 
-        :param session: as it was loaded, with the events that were appended since. It gets the event, too.
+        :param session: as it was loaded, with the events that were appended since. The event is added to it.
         :raises StaleSessionError: if another writer has added to it since. Load it again.
         :raises SessionNotFoundError: if it is not there.
         :raises ConflictError: if an unsaved change of yours is in conflict with another writer.
@@ -150,7 +150,7 @@ class AdkSessionService(UsesStorage, BaseSessionService):
         return event
 
     async def _append(self, key: str, session: AdkSession, event: Event) -> None:
-        """Add an event to what is stored, if the session has all events that are."""
+        """Add an event to the stored session, if the given one has all of its events."""
         item, scopes = _written(event)
         for _ in range(ATTEMPTS):
             found = await self._manager.get(key)

@@ -146,7 +146,7 @@ class OpenTelemetry:
 
 
 def _name(event: Event) -> str:
-    """Return what has happened, as ``save_failed``."""
+    """Return the name of an event, such as ``save_failed``."""
     kind = type(event).__name__
     return kind[0].lower() + "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in kind[1:])
 

@@ -103,7 +103,7 @@ def most_for_each(score: float) -> float:
 def best(text: str, messages: Iterable[tuple[str, Message]], limit: int) -> list[SearchHit]:
     """Return hits for the messages that contain a text, best first.
 
-    :param text: what is searched for; not empty.
+    :param text: the searched text; not empty.
     :param messages: each with its session's key; it has a position.
     :param limit: how many at most.
     """
@@ -121,7 +121,7 @@ _Found = tuple[float, float, str, int, int, int, Message, str]
 class Best:
     """The best messages for a text, among those that were added. One thread uses it.
 
-    :param text: what is searched for; not empty.
+    :param text: the searched text; not empty.
     :param limit: how many at most.
     """
 

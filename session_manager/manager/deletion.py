@@ -58,7 +58,7 @@ def _is_there(store: Store, expected: SessionInfo) -> bool:
 
 
 def _is_gone(store: Store, key: str) -> bool:
-    """Say whether a session was deleted before an interrupt came: what is unsaved must not start a new one."""
+    """Say whether a session was deleted before an interrupt came: its unsaved messages must not start a new one."""
     with contextlib.suppress(Exception):
         return store.version(key) is None
     return False
@@ -180,7 +180,7 @@ class Removal(Resource, Part):
             finally:
                 self._note(key, removed)
         finally:
-            # Once more, since an interrupt may have cut the first one short: what is unsaved must not start a new session.
+            # Once more, since an interrupt may have cut the first one short: unsaved messages must not start a new session.
             self._note(key, removed)
         return removed.stored or removed.resident
 

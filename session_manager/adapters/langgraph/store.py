@@ -152,7 +152,7 @@ class LangGraphStore(UsesManagers, BaseStore):
 
 
 def _checked(ops: Iterable[Op]) -> list[Op]:
-    """Return the operations, all of which can be carried out.
+    """Return the operations, after a check that each can be carried out.
 
     :raises TypeError: if one is of a kind that is not known.
     """

@@ -146,7 +146,7 @@ class Thread:
     def is_whole(self, value: Message) -> bool:
         """Say whether all that a value is based on is there.
 
-        A process that dies right after another one has removed the base may leave one of which it is not.
+        A process that dies right after another one removed the base may leave a value without its base.
         """
         position: int | None = _position(value)
         while position is not None and position in self._by_position:

@@ -65,7 +65,7 @@ class Entry(Frozen, frozen=True):
     @property
     def dirty(self) -> bool:
         """Whether there is something to save."""
-        # First by identity: whoever looks for dirty sessions looks at all that are in RAM.
+        # First by identity: a search for dirty sessions looks at all sessions in RAM.
         has_pending = self.pending is not EMPTY and bool(self.pending)
         return has_pending or self.unknown is not None or self.durable.revision == 0
 

@@ -38,7 +38,7 @@ def may_hold(data: bytes, text: str) -> bool:
     The letters of both are compared without case, as a search does. An escape by number (``\u0041``) may be any character.
 
     :param data: the file: JSON in UTF-8.
-    :param text: what is searched for; not empty.
+    :param text: the searched text; not empty.
     """
     needle = case_fold(text)
     return not _stands_for_itself(needle) or _is_in(needle, data) or _BY_NUMBER.search(data) is not None
@@ -107,7 +107,7 @@ def may_score(lines: Sequence[bytes | memoryview], text: str, least: float) -> b
     """Say whether a message in some lines of a file may have a score (`session_manager.history.search.score_of`), or a higher one.
 
     :param lines: JSON objects in UTF-8, of a whole file.
-    :param text: what is searched for; not empty.
+    :param text: the searched text; not empty.
     :param least: the score; more than 0.
     """
     needle = case_fold(text)
