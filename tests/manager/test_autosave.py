@@ -441,11 +441,11 @@ def test_a_manager_collected_during_a_save_closes_the_store_after_it(tmp_path, m
 def test_managers_leave_no_thread_and_no_exit_handler_behind(count):
     from session_manager.manager import ending
 
-    before = len(ending._open)
+    before = set(ending._open)  # a manager of an earlier test may be collected meanwhile
     for _ in range(count):
         SessionManager(MemoryStore(), autosave=Autosave()).close()
     assert threads() == []
-    assert len(ending._open) == before
+    assert set(ending._open) <= before
 
 
 # Bad arguments

@@ -302,11 +302,11 @@ def test_a_manager_that_is_collected_saves_and_warns(tmp_path, caplog):
 
 
 def test_an_open_manager_can_be_collected():
-    before = len(ending._open)
+    before = set(ending._open)  # and managers of earlier tests may be collected as well
     for _ in range(5):
         SessionManager(MemoryStore()).get("k")
     gc.collect()
-    assert len(ending._open) == before
+    assert set(ending._open) <= before
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
