@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, get_type_hints
 import attrs
 import msgspec
 
-from session_manager.codec.json import DecodeError, encode_json, lent
-from session_manager.codec.lines import message_of
+from session_manager.codec.json import DecodeError, encode_json
+from session_manager.codec.lines import lent_object, message_of
 from session_manager.model.changes import (
     UNCHANGED,
     Append,
@@ -79,7 +79,7 @@ class NewMessage(msgspec.Struct, omit_defaults=True, gc=False):
 
 def _new(messages: Sequence[Message]) -> list[NewMessage]:
     return [
-        NewMessage(one.created_at, lent(one._object), dict(one._metadata) if one._metadata else None, one.ref)
+        NewMessage(one.created_at, lent_object(one), dict(one._metadata) if one._metadata else None, one.ref)
         for one in messages
     ]
 

@@ -38,6 +38,7 @@ __all__ = [
     "encode_messages",
     "encoded_size",
     "flaw_of",
+    "lent_object",
     "message_of",
     "plain_messages",
     "size_bound",
@@ -74,12 +75,20 @@ _decode_line = msgspec.json.Decoder(Line).decode
 _decode_lines = msgspec.json.Decoder(list[Line]).decode
 
 
+def lent_object(message: Message) -> dict[str, Any]:
+    """Return the object of a message, to be encoded: its non-ASCII texts are copies (`session_manager.codec.json.lent`)."""
+    role, text = message._held, message._text
+    if text is not None and text.isascii() and type(role) is str and role.isascii():
+        return {"role": role, "content": text}
+    return lent(message._object)
+
+
 def encode_message(message: Message) -> bytes:
     """Return the line of a message that has a position, without a line end."""
     metadata = dict(message._metadata) or None
     assert message.position is not None
     return encode_json(
-        Line(message.position, message.created_at, lent(message._object), metadata, message.ref, message.turn)
+        Line(message.position, message.created_at, lent_object(message), metadata, message.ref, message.turn)
     )
 
 
@@ -104,7 +113,7 @@ def encode_messages(messages: Iterable[Message], separator: bytes, *, follow: bo
 
 def encoded_size(message: Message) -> int:
     """Return how many bytes a message's object and metadata are, encoded in UTF-8."""
-    size = len(encode_json(lent(message._object)))
+    size = len(encode_json(lent_object(message)))
     return size + len(encode_json(dict(message._metadata))) if message._metadata else size
 
 

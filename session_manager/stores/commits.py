@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import attrs
 
-from session_manager.frozen import Frozen
+from session_manager.frozen import Frozen, drafts_of
 from session_manager.model.archive import NOTHING, Dropped, kept
 from session_manager.model.changes import Append, Change, Spare, Witness
 from session_manager.model.fence import Fence
@@ -119,6 +119,17 @@ class Commit(Value):
         if self.session._token != digest:
             object.__setattr__(self, "session", self.session._with(_token=digest))
 
+    @classmethod
+    def _of(
+        cls, session: Session, changes: tuple[Change, ...], before: Session, archived: Dropped, token: str
+    ) -> Commit:
+        """Return a commit of parts that are trusted: the session has the digest of the token."""
+        commit = _new_commit()
+        commit.session, commit.changes, commit.base, commit.before = session, changes, before.version, before
+        commit.archived, commit.token, commit.fence, commit.doubt, commit.joint = archived, token, None, Doubt(), None
+        commit.__class__ = cls
+        return commit  # type: ignore[no-any-return]
+
     def unknown_token(self, kept: int, version: Version | None) -> bool | None:
         """Return the answer of `Store.landed` if the store does not keep this token any more.
 
@@ -151,3 +162,6 @@ class Commit(Value):
     def spared(self) -> Spare | None:
         """The positions whose archived messages stay in the store; `None`: all of them."""
         return NOTHING if self.base is None else kept(self.changes)
+
+
+_new_commit = drafts_of(Commit)

@@ -111,10 +111,8 @@ class Entry(Frozen, frozen=True):
         if count and kept(changes) is not None:
             count = 0
         revision = self.acknowledged.revision + 1
-        session = self.session._with(
-            revision=revision, _archived=count + len(new), _token=token_digest(token) if token else b""
-        )
-        return Commit(session, changes, self.durable.version, before=self.durable, archived=new, token=token)
+        session = self.session._as_written(revision, count + len(new), token_digest(token) if token else b"")
+        return Commit._of(session, changes, self.durable, new, token)
 
     def archived(self, stored: Iterable[Message], *, archive: bool) -> list[Message]:
         """Return the archive as it is with the calls that are not written yet, by position.
