@@ -21,7 +21,6 @@ from session_manager.errors import WouldWaitError
 __all__ = [
     "at_once",
     "beside_a_loop",
-    "call_soon",
     "check_may_wait",
     "event_loop",
     "give_way",
@@ -127,15 +126,6 @@ def event_loop() -> Any:
     if _in_trio():
         return sys.modules["trio.lowlevel"].current_trio_token()
     return sys.modules["asyncio"].get_running_loop()
-
-
-def call_soon() -> Callable[[Callable[[], object]], object]:
-    """Return a function by which any thread makes the event loop of this thread call a function.
-
-    It raises `RuntimeError` if the loop has ended.
-    """
-    loop = event_loop()
-    return getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon  # type: ignore[no-any-return]
 
 
 def _in_trio() -> bool:

@@ -19,8 +19,8 @@ from session_manager.testing import FaultyStore
 from session_manager.threads import (
     at_once,
     beside_a_loop,
-    call_soon,
     check_may_wait,
+    event_loop,
     give_way,
     gives_way,
     giving_way,
@@ -202,9 +202,7 @@ def test_who_runs_a_loop_is_told_from_who_does_not():
 
     async def main():
         assert in_event_loop()
-        called = asyncio.Event()
-        call_soon()(called.set)
-        await called.wait()
+        assert event_loop() is asyncio.get_running_loop()
 
     asyncio.run(main())
     assert not in_event_loop()

@@ -16,10 +16,11 @@ from typing import Any, Generic, TypeVar, cast
 import anyio
 import anyio.lowlevel
 
+from session_manager.aio.calls import in_a_thread_of_its_own, to_the_end
 from session_manager.aio.crews import Crew
 from session_manager.aio.offloading import are_heavy, is_long
 from session_manager.aio.turn import AsyncTurn, held
-from session_manager.aio.workers import THREADS, Workers, in_a_thread_of_its_own, to_the_end
+from session_manager.aio.workers import THREADS, Workers
 from session_manager.arguments import check_bool, check_int, check_path, check_type, several
 from session_manager.errors import ClosedError
 from session_manager.history.context import OPTIONS as CONTEXT_OPTIONS

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 import anyio
 
+from session_manager.aio.calls import signal
 from session_manager.aio.offloading import is_long
-from session_manager.aio.workers import Signal, Workers
+from session_manager.aio.workers import Workers
 from session_manager.arguments import several
 from session_manager.history.context import OPTIONS, ContextOptions, context
 from session_manager.history.tokens import estimate_tokens
@@ -239,9 +240,9 @@ async def _until_first(locks: TurnLocks, key: str, claim: Claim, max_waiting: in
     watched: weakref.ref[Claim] | None = None
     while before is not None:
         if watched is None or watched() is not before:
-            signal, watched = Signal(), weakref.ref(before)
-            before.watch(signal.set)
+            freed, watched = signal(), weakref.ref(before)
+            before.watch(freed.set)
         before = None  # a reference here would keep a dropped turn alive
         with anyio.move_on_after(PATIENCE):
-            await signal.wait()
+            await freed.wait()
         before = locks.claims.queue(key, claim)

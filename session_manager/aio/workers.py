@@ -1,19 +1,10 @@
-"""Threads that work for an event loop of asyncio or trio.
-
-A worker always finishes what it has begun. A task that is cancelled meanwhile gets its cancellation afterwards. asyncio's own
-``task.cancel()`` ignores anyio's shields, so this module holds it back, and raises it afterwards.
-
-A call in a thread sees the context variables of the task that made it. So a tracing system knows what an event belongs to.
-"""
+"""Threads that work for the event loops of a manager. One call at a time works for a session."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
-import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -22,11 +13,13 @@ import anyio
 import anyio.lowlevel
 import attrs
 
-from session_manager.errors import ClosedError, WouldWaitError
+from session_manager.aio.calls import Call, not_cancelled
+from session_manager.aio.pool import Pool
+from session_manager.errors import WouldWaitError
 from session_manager.resource import Resource
-from session_manager.threads import at_once, beside_a_loop, call_soon, event_loop
+from session_manager.threads import at_once, beside_a_loop, event_loop
 
-__all__ = ["THREADS", "Signal", "Threads", "Workers", "in_a_thread_of_its_own", "to_the_end"]
+__all__ = ["THREADS", "Threads", "Workers"]
 
 R = TypeVar("R")
 
@@ -38,22 +31,46 @@ _COMPUTING = 2
 #: How many calls in a row keep an event loop for a millisecond or two.
 _ROW = 100
 
+#: The sessions that tasks of one loop call for. To each, the tasks that wait for its call to end, in order.
+_Queues = dict[str, deque[anyio.Event]]
 
-class Signal(Resource):
-    """An event for a task of the loop that runs here, set from any thread."""
 
-    def __init__(self) -> None:
-        self._event = anyio.Event()
-        self._call_soon = call_soon()
+class _Place(Resource):
+    """A task's place in the queue of a session, for ``async with``: a block runs when those before it have ended.
 
-    def set(self) -> None:
-        """Wake the waiting task. If the loop has ended, there is none."""
-        with contextlib.suppress(RuntimeError):
-            self._call_soon(self._event.set)
+    `anyio.Lock` does the same, and takes longer where no task waits (`python -m benchmarks hop`).
 
-    async def wait(self) -> None:
-        """Wait until it is set."""
-        await self._event.wait()
+    :param queues: those of the task's loop.
+    """
+
+    def __init__(self, queues: _Queues, key: str) -> None:
+        self._queues, self._key = queues, key
+
+    async def __aenter__(self) -> None:
+        queue = self._queues.get(self._key)
+        if queue is None:
+            self._queues[self._key] = deque()
+            return
+        event = anyio.Event()
+        queue.append(event)
+        try:
+            await event.wait()
+        except BaseException:
+            if event.is_set():
+                self._leave()
+            else:
+                queue.remove(event)
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        queue = self._queues[self._key]
+        if queue:
+            queue.popleft().set()
+        else:
+            del self._queues[self._key]
 
 
 class Threads(Resource):
@@ -65,11 +82,10 @@ class Threads(Resource):
     """
 
     def __init__(self, count: int) -> None:
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="session-manager")
-        #: The locks of the sessions that tasks call for, of each loop.
-        self._by_loop: WeakKeyDictionary[Any, dict[str, anyio.Lock]] = WeakKeyDictionary()
+        self._pool = Pool(count)
+        #: The queues of each loop.
+        self._by_loop: WeakKeyDictionary[Any, _Queues] = WeakKeyDictionary()
         self._in_a_row = 0
-        self._is_stopped = False
 
     async def soon(self, key: str, function: Callable[[], R]) -> R:
         """Call a function for a session: here, if it need not wait; else in a thread.
@@ -99,51 +115,38 @@ class Threads(Resource):
         """
         if key is None:
             return await self._run(function)
-        locks = self._locks()
-        lock = _lock_in(locks, key)
-        try:
-            async with lock:
-                return await self._run(function)
-        finally:
-            _forget_free(locks, key, lock)
+        async with _Place(self._queues(), key):
+            return await self._run(function)
 
     async def run_for(self, keys: Sequence[str], function: Callable[[], R]) -> R:
         """Call a function that works for several sessions, behind the calls for each of them: see `run`.
 
         :param keys: the sessions, in the order in which to wait for them: sorted.
         """
-        locks = self._locks()
+        queues = self._queues()
         async with contextlib.AsyncExitStack() as stack:
             for key in keys:
-                lock = _lock_in(locks, key)
-                stack.callback(_forget_free, locks, key, lock)
-                await stack.enter_async_context(lock)
+                await stack.enter_async_context(_Place(queues, key))
             return await self._run(function)
 
-    def _locks(self) -> dict[str, anyio.Lock]:
-        """Return the locks of the sessions that the tasks of this loop call for."""
+    def _queues(self) -> _Queues:
+        """Return the queues of this loop."""
         loop = event_loop()
-        locks = self._by_loop.get(loop)
-        return self._by_loop.setdefault(loop, {}) if locks is None else locks
+        queues = self._by_loop.get(loop)
+        return self._by_loop.setdefault(loop, {}) if queues is None else queues
 
     async def _run(self, function: Callable[[], R]) -> R:
-        await _not_cancelled()
-        signal = Signal()
-        try:
-            future = self._pool.submit(copy_context().run, beside_a_loop, function)
-        except RuntimeError as error:
-            raise (ClosedError() if self._is_stopped else error) from None
-        future.add_done_callback(lambda _: signal.set())
-        await _ended(future, signal)
-        return future.result()
+        await not_cancelled()
+        call = Call(partial(beside_a_loop, function))
+        self._pool.take(call)
+        return await call.ended()
 
     def stop(self, *, wait: bool) -> None:
         """Take no more calls.
 
         :param wait: return when the last call has ended, and its thread.
         """
-        self._is_stopped = True
-        self._pool.shutdown(wait=wait)
+        self._pool.stop(wait=wait)
 
 
 @attrs.define(eq=False)
@@ -167,89 +170,3 @@ class Workers(Resource):
             threads.stop(wait=False)
         for threads in all_of_them if wait else ():
             threads.stop(wait=True)
-
-
-async def _ended(future: Future[R], signal: Signal) -> None:
-    """Wait for the end of some work; raise a cancellation that came meanwhile."""
-    cancelled: BaseException | None = None
-    try:
-        await signal.wait()
-    except anyio.get_cancelled_exc_class() as error:
-        cancelled = error
-    if not future.done():
-        with anyio.CancelScope(shield=True):
-            while not future.done():
-                try:
-                    await signal.wait()
-                except anyio.get_cancelled_exc_class() as error:
-                    cancelled = error
-    try:
-        if cancelled is not None:
-            raise cancelled
-        await anyio.lowlevel.checkpoint_if_cancelled()
-    except anyio.get_cancelled_exc_class() as error:
-        raise error from future.exception()
-
-
-async def _not_cancelled() -> None:
-    """Raise a cancellation of this task that is due. Other tasks are not let in: a wait for a thread follows, which does that."""
-    asyncio = sys.modules.get("asyncio")
-    task = None if asyncio is None or asyncio._get_running_loop() is None else asyncio.current_task()
-    if task is None or not hasattr(task, "cancelling") or task.cancelling():
-        await anyio.lowlevel.checkpoint()
-    else:
-        await anyio.lowlevel.checkpoint_if_cancelled()
-
-
-def _lock_in(locks: dict[str, anyio.Lock], key: str) -> anyio.Lock:
-    lock = locks.get(key)
-    if lock is None:
-        lock = locks[key] = anyio.Lock(fast_acquire=True)
-    return lock
-
-
-def _forget_free(locks: dict[str, anyio.Lock], key: str, lock: anyio.Lock) -> None:
-    """Forget the lock of a session, if no task holds it."""
-    if not lock.locked():
-        locks.pop(key, None)
-
-
-async def in_a_thread_of_its_own(function: Callable[[], R]) -> R:
-    """Call a function in a new thread, and return its result. A task that is cancelled meanwhile does not wait for the thread.
-
-    The thread does not keep the interpreter from ending.
-    """
-    await anyio.lowlevel.checkpoint()
-    signal = Signal()
-    future: Future[R] = Future()
-    _start(partial(_settle, future, function, signal), daemon=True)
-    await signal.wait()
-    return future.result()
-
-
-async def to_the_end(function: Callable[[], R]) -> R:
-    """Call a function in a new thread, and return its result. A task that is cancelled, before or meanwhile, waits for it.
-
-    The interpreter waits for it as well. When the interpreter is ending, and starts no more threads, the function is called here.
-    """
-    signal = Signal()
-    future: Future[R] = Future()
-    call = partial(_settle, future, partial(beside_a_loop, function), signal)
-    try:
-        _start(call, daemon=False)
-    except RuntimeError:
-        call()
-    await _ended(future, signal)
-    return future.result()
-
-
-def _start(call: Callable[[], object], *, daemon: bool) -> None:
-    threading.Thread(target=copy_context().run, args=(call,), name="session-manager-call", daemon=daemon).start()
-
-
-def _settle(future: Future[R], function: Callable[[], R], signal: Signal) -> None:
-    try:
-        future.set_result(function())
-    except BaseException as error:  # noqa: BLE001 - whoever waits raises it
-        future.set_exception(error)
-    signal.set()

@@ -261,7 +261,7 @@ async def test_managers_share_no_locks_and_leave_none_behind(m, store):
                 assert await m._workers.reading.run(lambda: 7, "k") == 7
         store.heal()
     kept = weakref.ref(other._workers.writing)
-    assert not m._workers.writing._locks()
+    assert not m._workers.writing._queues()
     del other
     with anyio.fail_after(10):
         while kept() is not None:  # a thread that has ended lets go of it a moment later

@@ -127,7 +127,7 @@ async def test_a_call_that_is_cancelled_at_any_step_leaves_nothing_behind(call, 
 async def check(m):
     """Nothing is locked, nothing is half there."""
     for workers in (m._workers.reading, m._workers.writing, m._workers.computing):
-        assert not workers._locks()
+        assert not workers._queues()
     async with m.turn("k", timeout=0):
         said = [message.content for message in await m.get_history("k") if message.turn == "ref"]
         assert said in ([], ["asked", "answered"])
