@@ -77,11 +77,9 @@ class NewMessage(msgspec.Struct, omit_defaults=True, gc=False):
         return "<new message>"
 
 
-def _new(messages: Sequence[Message]) -> list[NewMessage]:
-    return [
-        NewMessage(one.created_at, lent_object(one), dict(one._metadata) if one._metadata else None, one.ref)
-        for one in messages
-    ]
+def _new(message: Message) -> NewMessage:
+    metadata = message._metadata
+    return NewMessage(message.created_at, lent_object(message), dict(metadata) if metadata else None, message.ref)
 
 
 def _messages(news: Sequence[NewMessage]) -> tuple[Message, ...]:
@@ -111,8 +109,8 @@ class _Form(NamedTuple):
 
 #: The forms of fields that files have otherwise, by their type in a change.
 _FORMS: dict[Any, _Form] = {
-    Message: _Form(NewMessage, attrs.NOTHING, lambda one: _new((one,))[0], lambda new: _messages((new,))[0]),
-    tuple[Message, ...]: _Form(list[NewMessage], [], _new, _messages),
+    Message: _Form(NewMessage, attrs.NOTHING, _new, lambda new: _messages((new,))[0]),
+    tuple[Message, ...]: _Form(list[NewMessage], [], lambda messages: list(map(_new, messages)), _messages),
     timedelta | None | Unchanged: _Form(
         timedelta | None | msgspec.UnsetType,
         msgspec.UNSET,
@@ -160,12 +158,12 @@ else:
 
 def encode_changes(changes: Sequence[Change]) -> bytes:
     """Encode changes as a JSON array, in one line of UTF-8; in ASCII if there is a lone surrogate in them."""
-    return encode_json([_struct_of(change) for change in changes])
+    return encode_json(list(map(_struct_of, changes)))
 
 
 def _struct_of(change: Change) -> msgspec.Struct:
     if type(change) is Append:
-        append: msgspec.Struct = AppendStruct(change.at, _new(change.messages), change.turn, change.guard)
+        append: msgspec.Struct = AppendStruct(change.at, list(map(_new, change.messages)), change.turn, change.guard)
         return append
     kind = _KINDS[type(change)]
     values = list(kind.values_of(change))

@@ -28,7 +28,7 @@ from session_manager.model.changes import Change, Witness
 from session_manager.resource import Resource
 from session_manager.stores.contract import Commit, Store
 
-__all__ = ["Saving"]
+__all__ = ["Saving", "under_its_lease"]
 
 _BATCH = 64
 #: Of the sessions that one call could not save, so many different reasons are told.
@@ -188,25 +188,23 @@ class Saving(Resource, Part):
         """Begin a write of a session; return its entry with the commit, or what to settle first; `None` if the session is clean.
 
         From here on until its outcome is noted, the write counts as unknown: an interrupt at any point is
-        settled by the next save.
+        settled by the next save. Requires the keyed lock.
         """
         residents = self._residents
         token = "" if residents.store.tokenless else residents.new_id()
-        with residents.lock.checked:
+        with residents.lock.unchecked:
             entry = residents.by_key.get(key)
             if entry is None or not entry.dirty:
                 return None
             if entry.unknown is not None:
                 return _Unknown(entry.unknown)
             entry = entry.thinned()
-            entry = entry.writing(self.commit_of(entry, token))
+            commit = entry.commit(token, archive=residents.archive)
+            if residents.is_leased:
+                commit = under_its_lease(commit)
+            entry = entry.writing(commit)
             residents.put(key, entry)
             return entry
-
-    def commit_of(self, entry: Entry, token: str) -> Commit:
-        """Return the commit that writes what is pending of a session, under the lease that a turn of it has."""
-        commit = entry.commit(token, archive=self._residents.archive)
-        return _under_a_lease(commit) if self._residents.is_leased else commit
 
     def _get_over(self, key: str, conflict: ConflictError, attempt: int) -> None:
         """Take over what another writer has saved, before the next attempt. Requires the keyed lock."""
@@ -239,7 +237,8 @@ class Saving(Resource, Part):
 
     def _write(self, store: Store, begun: Entry) -> ConflictError | None:
         """Write the commit of an entry, and note its outcome; return the conflict, if there was one."""
-        commit, residents = begun.written, self._residents
+        commit, residents = begun.unknown, self._residents
+        assert commit is not None
         reports = residents.reports
         # Code after a sync runs with cold caches, and takes twice as long: what can be made before is made here.
         landed, lock, tells_saves = begun.landed(commit), residents.lock.unchecked, reports.tells_saves
@@ -259,7 +258,8 @@ class Saving(Resource, Part):
             reports.failed(commit, broken, perf_counter() - began)
             raise
         seconds = perf_counter() - began
-        self._note_landed(commit, lock, begun, landed)
+        with lock:
+            residents.land(commit, begun, landed)
         if tells_saves or seconds > reports.slow:
             reports.saved(commit, seconds)
         return None
@@ -275,7 +275,8 @@ class Saving(Resource, Part):
             raise
         for commit, error in zip(commits, errors, strict=True):
             if error is None:
-                self._note_landed(commit, lock)
+                with lock:
+                    self._residents.land(commit)
             else:
                 self.note(commit, error)
         reports.saved_many(commits, errors, perf_counter() - began)
@@ -284,32 +285,14 @@ class Saving(Resource, Part):
     def note(self, commit: Commit, error: Exception | None) -> None:
         """Note the outcome of a write, by the error that the store gave for it."""
         key, residents = commit.session.key, self._residents
-        if error is None:
-            self._note_landed(commit, residents.lock.checked)
-            return
         with residents.lock.checked:
+            if error is None:
+                residents.land(commit)
+                return
             if not isinstance(error, ConflictError):
                 residents.note_failure(key, error)
             if not isinstance(error, SaveOutcomeUnknownError):
                 residents.put(key, residents.by_key[key].not_landed())
-
-    def _note_landed(
-        self, commit: Commit, lock: threading.RLock, begun: Entry | None = None, landed: Entry | None = None
-    ) -> None:
-        """Note that a write landed.
-
-        :param lock: that of RAM.
-        :param begun: its entry when it was begun, if that is at hand.
-        :param landed: what that becomes, unless a call has changed it since.
-        """
-        for change in commit.changes:
-            if change.witness is not None:
-                change.witness.saved = commit.session
-        key, residents = commit.session.key, self._residents
-        with lock:
-            residents.note_failure(key, None)
-            entry = residents.by_key[key]
-            residents.put(key, landed if landed is not None and entry is begun else entry.landed(commit))
 
     def take_back(self, commit: Commit) -> None:
         """Note that a write did not happen. What it did together with other sessions is taken back, as if it had not been called.
@@ -343,7 +326,8 @@ class Saving(Resource, Part):
             reason = "nobody can tell any more whether the last save landed: reload it"
             raise ConflictError(key, commit.base, store.version(key), reason)
         if landed:
-            self._note_landed(commit, residents.lock.checked)
+            with residents.lock.checked:
+                residents.land(commit)
             residents.reports.saved(commit, 0.0)
             return True
         with residents.lock.checked:
@@ -390,7 +374,7 @@ def _fenced(commit: Commit) -> Witness | None:
     return None
 
 
-def _under_a_lease(commit: Commit) -> Commit:
+def under_its_lease(commit: Commit) -> Commit:
     """Return a commit with the fence of the lease that it must be written under, if there is one."""
     witness = _fenced(commit)
     return commit if witness is None else attrs.evolve(commit, fence=witness.fence)

@@ -30,7 +30,7 @@ from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.residents import Residents
 from session_manager.manager.events import Conflict
 from session_manager.manager.pauses import ATTEMPTS, pause
-from session_manager.manager.saving import Saving
+from session_manager.manager.saving import Saving, under_its_lease
 from session_manager.model.batch import Batch
 from session_manager.model.changes import Append, Change, UpdateMetadata, Witness
 from session_manager.model.session import ANY, Anything, Session, Version
@@ -256,7 +256,9 @@ class Together(Resource, Part):
             after = one.after
             if residents.is_stored and after.dirty:
                 thinned = after.thinned()
-                commit = self._saving.commit_of(thinned, tokens[key])
+                commit = thinned.commit(tokens[key], archive=residents.archive)
+                if residents.is_leased:
+                    commit = under_its_lease(commit)
                 commits.append(attrs.evolve(commit, joint=one.joint))
                 after = thinned.writing(commits[-1])
             if after is not one.before or one.joint.created:

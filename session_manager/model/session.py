@@ -151,15 +151,6 @@ class Session(AsDict):
         session.__class__ = Session
         return session  # type: ignore[no-any-return]
 
-    def _as_written(self, revision: int, archived: int, token: bytes) -> Session:
-        """Return this session as a write makes it durable."""
-        session = self._drafted()
-        session.revision = revision
-        session._archived = archived
-        session._token = token
-        session.__class__ = Session
-        return session  # type: ignore[no-any-return]
-
     def _drafted(self) -> Any:
         """Return a draft of this session (`session_manager.frozen.drafts_of`)."""
         session = _new_session()

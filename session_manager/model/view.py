@@ -42,6 +42,8 @@ class View(Sequence[T]):
 
     def _window(self, start: int, stop: int) -> View[T]:
         alive = stop - start
+        if not alive:
+            return EMPTY
         if len(self._items) - alive > alive:
             return View(self._items[start:stop])
         view: View[T] = View.__new__(View)
@@ -56,7 +58,7 @@ class View(Sequence[T]):
         for: a signal handler would hang here.
         """
         if self._start == self._stop:
-            return View(new)
+            return View(new) if new else EMPTY
         grown = False
         if self._growing.acquire(blocking=False):
             try:
@@ -85,6 +87,10 @@ class View(Sequence[T]):
             self._noted[test] = seen, found = self._stop, [*found, *new]
         at = bisect_left(found, self._stop) - 1
         return found[at] - self._start if at >= 0 and found[at] >= self._start else None
+
+    def ends(self) -> tuple[T, T]:
+        """Return the first item and the last. There must be one."""
+        return self._items[self._start], self._items[self._stop - 1]
 
     def to_list(self) -> list[T]:
         """Return a new list of the items."""

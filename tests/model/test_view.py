@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from session_manager.model.view import View
+from session_manager.model.view import EMPTY, View
 from tests.support.laws import examples
 
 ITEMS = st.lists(st.integers(0, 9), max_size=6)
@@ -268,3 +268,14 @@ def test_the_last_item_that_passes_is_found_and_each_is_tested_once():
     two.put_in_place(24, 7)
     assert two.last_where(is_even) == 22
     assert View([1]).last_where(is_even) is None
+
+
+def test_a_view_of_nothing_is_told_by_identity():
+    """A search for dirty sessions asks each entry in RAM whether its pending changes are `EMPTY`."""
+    view = View([1, 2])
+    assert view[2:] is EMPTY
+    assert view[1:1] is EMPTY
+    assert view[2:].appended([]) is EMPTY
+    assert EMPTY.appended([]) is EMPTY
+    assert view[2:].appended([3]) == [3]
+    assert EMPTY == []

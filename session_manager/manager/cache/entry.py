@@ -44,7 +44,7 @@ class Entry(Frozen, frozen=True):
     session: Session
     #: The session as it was last durable. One that never was is of revision 0, and without messages, unless it is a copy.
     durable: Session
-    #: The calls since then, in order.
+    #: The calls since then, in order; `EMPTY` itself, if there are none.
     pending: View[Change] = EMPTY
     #: A write under way, or whose outcome is unknown.
     unknown: Commit | None = None
@@ -52,8 +52,8 @@ class Entry(Frozen, frozen=True):
     archive: View[Message] = EMPTY
     #: How many pending changes were left when they were thinned out last.
     least: int = 0
-    #: How many pending changes that write carries, a batch as one.
-    frozen: int = 0
+    #: The first pending changes, which that write carries.
+    frozen: View[Change] = EMPTY
     #: What the store has lost, while the changes that lead to it are pending.
     loss: Loss | None = None
 
@@ -65,9 +65,8 @@ class Entry(Frozen, frozen=True):
     @property
     def dirty(self) -> bool:
         """Whether there is something to save."""
-        # First by identity: a search for dirty sessions looks at all sessions in RAM.
-        has_pending = self.pending is not EMPTY and bool(self.pending)
-        return has_pending or self.unknown is not None or self.durable.revision == 0
+        # By identity: a search for dirty sessions looks at all sessions in RAM.
+        return self.pending is not EMPTY or self.unknown is not None or self.durable.revision == 0
 
     def changed(self, change: Change, *, keep: bool, archive: bool = False) -> Entry:
         """Return the entry after a call: itself if the call has no effect.
@@ -87,18 +86,18 @@ class Entry(Frozen, frozen=True):
             return Entry(session, session, self.pending, archive=left.appended(new) if new else left)
         pending = self.pending.appended((change,))
         after = Entry(session, self.durable, pending, self.unknown, self.archive, self.least, self.frozen, self.loss)
-        is_due = is_thinnable(change) and len(pending) - self.frozen > 2 * self.least + _SLACK
+        is_due = is_thinnable(change) and len(pending) - len(self.frozen) > 2 * self.least + _SLACK
         return after.thinned() if is_due else after
 
     def thinned(self) -> Entry:
         """Return the entry without pending changes that later ones supersede; frozen ones stay."""
         if len(self.pending) < _FEWEST:
             return self
-        frozen, changes = self.pending[: self.frozen], self.pending[self.frozen :]
+        frozen, changes = self.frozen, self.pending[len(self.frozen) :]
         left = thinned(changes)
         if len(left) == len(changes):
             return replace(self, least=len(left))
-        return replace(self, pending=View([*frozen, *left]), least=len(left))
+        return replace(self, pending=EMPTY.appended([*frozen, *left]), least=len(left))
 
     def commit(self, token: str, *, archive: bool = False) -> Commit:
         """Freeze the pending changes, and return the commit to write.
@@ -110,8 +109,11 @@ class Entry(Frozen, frozen=True):
         count = self.durable._archived
         if count and kept(changes) is not None:
             count = 0
-        revision = self.acknowledged.revision + 1
-        session = self.session._as_written(revision, count + len(new), token_digest(token) if token else b"")
+        session = self.session._drafted()
+        session.revision = self.acknowledged.revision + 1
+        session._archived = count + len(new)
+        session._token = token_digest(token) if token else b""
+        session.__class__ = Session
         return Commit._of(session, changes, self.durable, new, token)
 
     def archived(self, stored: Iterable[Message], *, archive: bool) -> list[Message]:
@@ -125,15 +127,15 @@ class Entry(Frozen, frozen=True):
 
     def landed(self, commit: Commit) -> Entry:
         """Return the entry after a write landed."""
-        if len(self.pending) == self.frozen:
+        if self.pending is self.frozen or len(self.pending) == len(self.frozen):
             return Entry(commit.session, commit.session, archive=self.archive)
         session = self.session._with(revision=commit.session.revision)
-        return Entry(session, commit.session, self.pending[self.frozen :], archive=self.archive)
+        return Entry(session, commit.session, self.pending[len(self.frozen) :], archive=self.archive)
 
     def writing(self, commit: Commit) -> Entry:
         """Return the entry while a write is under way, or its outcome is unknown."""
-        frozen = len(self.pending)
-        return Entry(self.session, self.durable, self.pending, commit, self.archive, frozen=frozen, loss=self.loss)
+        pending = self.pending
+        return Entry(self.session, self.durable, pending, commit, self.archive, frozen=pending, loss=self.loss)
 
     @property
     def written(self) -> Commit:
@@ -153,7 +155,7 @@ class Entry(Frozen, frozen=True):
         if not any(change.witness is witness for change in self.pending):
             return self
         result = taken_back(self.durable, self.pending, witness)
-        return Entry(result.session, self.durable, View(result.pending), loss=self.loss)
+        return Entry(result.session, self.durable, EMPTY.appended(result.pending), loss=self.loss)
 
     @property
     def acknowledged(self) -> Session:
@@ -188,7 +190,7 @@ class Entry(Frozen, frozen=True):
         """
         loss = Loss(self.acknowledged)
         pending = (*(attrs.evolve(change, witness=loss.witness) for change in changes), *self._own)
-        return Entry(fold(older, pending), older, View(pending), archive=self.archive, loss=loss)
+        return Entry(fold(older, pending), older, EMPTY.appended(pending), archive=self.archive, loss=loss)
 
     def rebased(self, newer: Session | None, blank: Session, archived: Collection[str] = frozenset()) -> Entry | None:
         """Return the entry over what the store holds now; `None` if nothing is left to keep.
@@ -203,4 +205,4 @@ class Entry(Frozen, frozen=True):
         result = rebase(self.acknowledged, blank if newer is None else newer, self._own, archived)
         if newer is None and not result.pending:
             return None
-        return Entry(result.session, result.durable, View(result.pending))
+        return Entry(result.session, result.durable, EMPTY.appended(result.pending))

@@ -104,12 +104,8 @@ class KeyedLocks(Resource, Part):
         :raises ReentrantCallError: as `locks_of` does.
         """
         with self._lock.checked:
+            self.require_none()
             return self.given(key)
-
-    def given(self, key: str) -> threading.RLock:
-        """Return the lock of one key, as `lock_of` does. Requires the lock of the table."""
-        self.require_none()
-        return self._given(key)
 
     def locks_of(self, keys: Iterable[str]) -> list[threading.RLock]:
         """Return the C locks of some keys, each once, for ``with``, in the order in which to take them.
@@ -122,7 +118,7 @@ class KeyedLocks(Resource, Part):
         """
         with self._lock.checked:
             self.require_none()
-            return [self._given(key) for key in sorted(set(keys))]
+            return [self.given(key) for key in sorted(set(keys))]
 
     def check_none_is_mine(self) -> None:
         """Raise `ReentrantCallError` if this thread holds the lock of any key, as `locks_of` would."""
@@ -137,13 +133,13 @@ class KeyedLocks(Resource, Part):
         thread = self._thread
         for reference in thread.given:
             lock = reference()
-            if lock is not None and is_mine(lock):
+            if lock is not None and lock._is_owned():  # type: ignore[attr-defined]
                 raise ReentrantCallError
         if len(thread.given) > 1:
             thread.given = {reference for reference in thread.given if reference() is not None}
 
-    def _given(self, key: str) -> threading.RLock:
-        """Give this thread the lock of a key. Requires the lock of the table."""
+    def given(self, key: str) -> threading.RLock:
+        """Give this thread the lock of a key, and return it. Requires the lock of the table, and `require_none`."""
         reference = self._locks.get(key)
         lock = None if reference is None else reference()
         if reference is None or lock is None:

@@ -24,7 +24,7 @@ from session_manager.model.changes import Change
 from session_manager.model.recovery import continues, is_another, is_behind, lost
 from session_manager.model.session import Session
 from session_manager.resource import Resource
-from session_manager.stores.contract import Store
+from session_manager.stores.contract import Commit, Store
 from session_manager.threads import check_may_wait, is_mine
 
 __all__ = ["STORAGE", "Make", "Residents"]
@@ -153,6 +153,7 @@ class Residents(Resource):
             if entry is None or not self.is_stored or not entry.dirty:
                 return None
             check_may_wait()
+            self.keyed.require_none()
             return self.keyed.given(key)
 
     def peek(self, key: str) -> Entry | None:
@@ -192,6 +193,23 @@ class Residents(Resource):
         self._budget.put(key, self.by_key.get(key), entry, change, size)
         self.by_key[key] = entry
         self.evict(key)
+
+    def land(self, commit: Commit, begun: Entry | None = None, landed: Entry | None = None) -> None:
+        """Note that a write landed. Bonds, maps of refs and sizes stay right. Requires the lock.
+
+        :param begun: the entry when the write was begun, if that is at hand.
+        :param landed: what that becomes, unless a call has changed it since.
+        """
+        key = commit.session.key
+        for change in commit.changes:
+            if change.witness is not None:
+                change.witness.saved = commit.session
+        if self._failures:
+            self._failures.pop(key, None)
+        entry = self.by_key[key]
+        self.by_key[key] = landed if landed is not None and entry is begun else entry.landed(commit)
+        if self._budget is not None:
+            self.evict(key)
 
     def evict(self, key: str) -> None:
         """Forget sessions if there are too many, but for one that is in use. Requires the lock."""

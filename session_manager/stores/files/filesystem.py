@@ -112,7 +112,7 @@ class Files(Resource):
 
     def open_append(self, name: str) -> int:
         """Open a file, which must exist, for writing at its end, without waiting, and without following a link."""
-        return os.open(self._at(name), _APPEND | _BINARY, dir_fd=self._fd)
+        return os.open(name if _HAS_DIR_FD else self._at(name), _APPEND | _BINARY, dir_fd=self._fd)
 
     def open_to_sync(self, name: str) -> int:
         """Open a file, which must exist, for `sync`; it is neither read nor written."""

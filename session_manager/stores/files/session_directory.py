@@ -190,8 +190,8 @@ class SessionDirectory(Resource):
         :raises ClosedError: after `close`.
         :raises ReadOnlyError: if it was opened so.
         """
-        self.check_open()
-        if self.read_only:
+        if self._closed or self._lock is None or not self._lock.is_held:
+            self.check_open()
             raise ReadOnlyError
 
     def name(self, key: str) -> str:

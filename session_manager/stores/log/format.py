@@ -157,16 +157,18 @@ def encode_state(session: Session, metadata: bytes) -> bytes:
 
     :param metadata: as `encode_metadata` encodes it for a state.
     """
-    messages = session.messages
+    messages, start, last_message_at = session.messages, session.end, None
     count = len(messages)
-    start = messages[0].position if count else session.end
-    assert start is not None
+    if count:
+        first, last = messages.ends()
+        assert first.position is not None
+        start, last_message_at = first.position, last.created_at
     written = LogState(
         session.generation,
         session.revision,
         session.created,
         session.updated,
-        messages[-1].created_at if count else None,
+        last_message_at,
         start,
         session.end,
         count,
