@@ -2,15 +2,14 @@
 
 A search compares texts that were decoded (`session_manager.history.search`). To decode a file takes five times as long as to
 look through its bytes. A text that stands for itself in JSON, letters and spaces above all, is not in any message if its bytes
-are not in the file. A message that says one text and nothing else scores no more than its bytes tell: they hold the searched text
-at least as often, and the message is at least as long as they are without their escapes.
+are not in the file. Of a message that says one text and nothing else, the text tells the score: no session has to be made of
+the file, and no message.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -66,9 +65,9 @@ M = TypeVar("M")
 
 
 class _Plain(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """A message that says one text (`session_manager.history.text.plain_text`), as it is written."""
+    """A message that says one text (`session_manager.history.text.plain_text`)."""
 
-    content: msgspec.Raw
+    content: str
     role: msgspec.Raw = msgspec.Raw()
     tool_call_id: msgspec.Raw = msgspec.Raw()
 
@@ -82,81 +81,63 @@ class _Change(msgspec.Struct, Generic[M], gc=False):
     message: _Line[M] | None = None
 
 
-class _Lines(msgspec.Struct, Generic[M], gc=False):
+class _Part(msgspec.Struct, Generic[M], gc=False):
     """All messages of a snapshot, of the first line of a log, or of a record: there, some of them may be gone by now."""
 
     messages: list[_Line[M]] = []
     changes: list[_Change[M]] = []
 
-    def each(self) -> list[M]:
-        """Return the messages."""
-        found = [line.message for line in self.messages]
-        for change in self.changes:
-            found += [line.message for line in change.messages]
-            if change.message is not None:
-                found.append(change.message.message)
-        return found
 
-
-_decode_plain = msgspec.json.Decoder(_Lines[_Plain]).decode
-_decode_any = msgspec.json.Decoder(_Lines[msgspec.Raw]).decode
+_decode_plain = msgspec.json.Decoder(_Part[_Plain]).decode_lines
+_decode_any = msgspec.json.Decoder(_Part[msgspec.Raw]).decode_lines
 _decode_message = msgspec.json.Decoder(_Plain).decode
 
 
-def may_score(lines: Sequence[bytes | memoryview], text: str, least: float) -> bool:
-    """Say whether a message in some lines of a file may have a score (`session_manager.history.search.score_of`), or a higher one.
+def may_score(data: bytes, text: str, least: float) -> bool:
+    """Say whether a message in a file may have a score (`session_manager.history.search.score_of`), or a higher one.
 
-    :param lines: JSON objects in UTF-8, of a whole file.
+    :param data: the whole file: JSON objects in UTF-8.
     :param text: the searched text; not empty.
     :param least: the score; more than 0.
     """
-    needle = case_fold(text)
-    if not _stands_for_itself(needle) or (gives_way() and sum(map(len, lines)) > _LARGE):
+    if not reads_as_written() or (gives_way() and len(data) > _LARGE):
         return True
+    needle = case_fold(text)
     try:
-        return any(_BY_NUMBER.search(line) or _may_score(*_said(line), needle, least) for line in lines)
+        texts, others = _said(data)
+        return _scores(texts, needle, least) or any(may_hold(other, text) for other in others)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
         return True
 
 
-def _said(line: bytes | memoryview) -> tuple[list[bytes], list[bytes]]:
-    """Return the texts of messages that say nothing else, as they are written, and all other messages."""
-    plain = _all_plain(line)
-    if plain is not None:
-        texts, others = [bytes(message.content) for message in plain], []
-    else:
-        messages = [bytes(message) for message in _decode_any(line).each()]
-        found = [_text_of(message) for message in messages]
-        texts = [text for text in found if text is not None]
-        others = [message for message, text in zip(messages, found, strict=True) if text is None]
-    return texts, others + [text for text in texts if not text.startswith(b'"')]
-
-
-def _all_plain(line: bytes | memoryview) -> list[_Plain] | None:
+def _said(data: bytes) -> tuple[list[str], list[bytes]]:
+    """Return the texts of messages that say nothing else, and all other messages, as they are written."""
     try:
-        return _decode_plain(line).each()
+        return [message.content for message in _messages(_decode_plain(data))], []
+    except msgspec.ValidationError:
+        messages = [bytes(message) for message in _messages(_decode_any(data))]
+    found = [_text_of(message) for message in messages]
+    others = [message for message, text in zip(messages, found, strict=True) if text is None]
+    return [text for text in found if text is not None], others
+
+
+def _messages(parts: list[_Part[M]]) -> list[M]:
+    changes = [change for part in parts for change in part.changes]
+    messages = [line.message for part in parts for line in part.messages]
+    messages += [line.message for change in changes for line in change.messages]
+    return messages + [change.message.message for change in changes if change.message is not None]
+
+
+def _text_of(message: bytes) -> str | None:
+    try:
+        return _decode_message(message).content
     except msgspec.ValidationError:
         return None
 
 
-def _text_of(message: bytes) -> bytes | None:
-    try:
-        return bytes(_decode_message(message).content)
-    except msgspec.ValidationError:
-        return None
-
-
-def _may_score(texts: list[bytes], others: list[bytes], needle: str, least: float) -> bool:
-    """Say whether a text may have a score. Each escape in it has two bytes. What others say is not known: they may, if they hold the needle."""
-    folded: list[Any]
-    wanted: Any
-    escape: Any
-    if needle.isascii() and all(map(bytes.isascii, texts)):
-        folded, wanted, escape = list(map(bytes.lower, texts)), needle.encode(), b"\\"
-    else:
-        folded, wanted, escape = [case_fold(text.decode()) for text in texts], needle, "\\"
-    room = 2 * most_for_each(least)  # most are told without their escapes, which may be half of a text
-    dense = [(text, count) for text in folded if len(text) <= room * (count := text.count(wanted))]
-    if any(score_of(count, len(text) - 2 - text.count(escape)) >= least for text, count in dense):
-        return True
-    return any(needle in case_fold(other.decode()) for other in others)
+def _scores(texts: list[str], needle: str, least: float) -> bool:
+    """Say whether a text has a score."""
+    fold = str.lower if all(map(str.isascii, texts)) else case_fold
+    room = most_for_each(least)  # most texts are told by it
+    counts = [(len(text), count) for text in map(fold, texts) if len(text) <= room * (count := text.count(needle))]
+    return any(score_of(count, length) >= least for length, count in counts)

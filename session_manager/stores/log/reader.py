@@ -21,12 +21,12 @@ from session_manager.stores.log.file import WHOLE, Facts, LogFile
 from session_manager.stores.log.format import (
     MAX_STATE,
     LogState,
+    are_whole,
     check_format,
     encode_metadata,
     is_whole,
     start_of,
     state_at_end,
-    whole_lines,
 )
 from session_manager.stores.log.replay import Log, decode
 
@@ -106,7 +106,7 @@ class LogReader(Resource):
         if data is None:
             return None
         if not may_hold(data, text):
-            return () if whole_lines(data) is not None else None
+            return () if are_whole(data) else None
         try:
             log = decode(data, file.name)
         except (UnsupportedFormatError, DecodeError):
@@ -116,8 +116,7 @@ class LogReader(Resource):
     def may_score(self, file: LogFile, text: str, least: float) -> bool:
         """Say whether a message of a file may have at least a score, or the file is anything but whole and durable."""
         data = self._durable(file)
-        lines = None if data is None else whole_lines(data)
-        return lines is None or may_score(lines, text, least)
+        return data is None or not are_whole(data) or may_score(data, text, least)
 
     def _durable(self, file: LogFile) -> bytes | None:
         """Return the bytes of a file that is durable; `None` if it may not be, or is no log of its key."""

@@ -212,7 +212,7 @@ class SnapshotStore(Store):
             return True
         try:
             data = self._bytes(self._directory.name(key))
-            return not is_intact(data, key) or may_score((data,), text, least)
+            return not is_intact(data, key) or may_score(data, text, least)
         except (OSError, NotRegularError, UnsupportedFormatError, DecodeError):
             return True
 
