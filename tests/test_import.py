@@ -209,3 +209,19 @@ def test_a_child_may_import_although_a_thread_of_its_parent_was_importing():
         [sys.executable, "-W", "ignore", "-c", FORK], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout == "7\n", done.stdout
+
+
+def test_what_rare_calls_need_is_imported_by_the_first_of_them():
+    """Most programs never summarize, rename or fork, and tell no events."""
+    rare = {f"session_manager.manager.{name}" for name in ("events", "forking", "renaming", "retention", "sharing")}
+    rare |= {"session_manager.manager.summaries", "session_manager.manager.together"}
+    opens = "from session_manager import SessionManager\nm = SessionManager()\n"
+    assert not imported(opens) & rare
+    calls = """
+m.close(), SessionManager.shared("memory:").close()
+m = SessionManager(on_event=print, expire_every=__import__("datetime").timedelta(days=1))
+m.add_message("k", "user", "hi"), m.summarize("k", lambda *_: "s", keep_last=0), m.commit_together([])
+m.fork("k", "l"), m.rename("l", "m"), m.close()
+"""
+    code = f"from contextlib import redirect_stdout as to\nfrom io import StringIO\n{opens}with to(StringIO()):\n    "
+    assert rare <= imported(code + calls.strip().replace("\n", "\n    "))

@@ -31,9 +31,9 @@ from session_manager.history.tokens import estimate_tokens
 from session_manager.keywords import Unpack, keyword_defaults, showing, unexpected
 from session_manager.manager.autosave import Autosave
 from session_manager.manager.draft import Last
-from session_manager.manager.events import OnEvent
 from session_manager.manager.leases import Lease
 from session_manager.manager.manager import Health, SessionManager
+from session_manager.manager.on_event import OnEvent
 from session_manager.manager.options import MAX_MESSAGE_BYTES, ManagerOptions, check_options, warn_if_unset
 from session_manager.manager.summaries import Summarized, Summarizer, SummaryPolicy
 from session_manager.manager.together import Write

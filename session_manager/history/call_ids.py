@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import re
 from collections.abc import Container, Iterator, Sequence
@@ -105,6 +104,8 @@ def _candidates(plain: str, pattern: str | None) -> Iterator[str]:
     readable = itertools.chain((plain,), (f"{plain}_{number}" for number in itertools.count(2)))
     if _matches(f"{plain}_2", pattern):
         return readable
+    import hashlib  # it loads OpenSSL, for ids that few patterns ask for
+
     # Mistral takes nine letters and digits: https://github.com/langchain-ai/langchain/pull/24668
     return (hashlib.sha256(one.encode()).hexdigest()[:9] for one in readable)
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import attrs
-
+from session_manager.frozen import Frozen
 from session_manager.history.rules import Rules
 from session_manager.model.message import Message
-from session_manager.values import Value
 
 __all__ = ["Check", "Found"]
 
@@ -16,8 +14,7 @@ __all__ = ["Check", "Found"]
 Found = list[tuple[int, str]]
 
 
-@attrs.frozen(eq=False, repr=False)
-class Check(Value):
+class Check(Frozen, frozen=True):
     """A kind of flaw. Both functions take a history and rules, raise nothing, and change no message."""
 
     find: Callable[[Sequence[Message], Rules], Found]

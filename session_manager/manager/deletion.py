@@ -17,7 +17,6 @@ from session_manager.frozen import Part
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.fair_lock import Claims
 from session_manager.manager.cache.residents import Residents
-from session_manager.manager.events import Deleted, Expired
 from session_manager.manager.pauses import ATTEMPTS, pause
 from session_manager.model.session import ANY, Anything, Version, agree
 from session_manager.resource import Resource
@@ -97,7 +96,7 @@ class Removal(Resource, Part):
                     self._delete_any(key) if isinstance(expected, Anything) else self._delete_expected(key, expected)
                 )
                 if deleted:
-                    reports.note(Deleted(key=key))
+                    reports.note("Deleted", key=key)
                 return deleted
         finally:
             reports.deliver()
@@ -235,7 +234,7 @@ class Removal(Resource, Part):
                     return self._would_expire(key, is_old)
                 expired = self._expire(key, is_old)
                 if expired:
-                    reports.note(Expired(key=key))
+                    reports.note("Expired", key=key)
                 return expired
         finally:
             reports.deliver()

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from time import perf_counter
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
@@ -41,10 +41,9 @@ from session_manager.manager.edits import (
     updating,
 )
 from session_manager.manager.ending import Ending
-from session_manager.manager.events import OnEvent, Reports
-from session_manager.manager.forking import Forking
 from session_manager.manager.leases import Lease, Leases
 from session_manager.manager.lookups import Lookups
+from session_manager.manager.on_event import OnEvent
 from session_manager.manager.options import (
     MAX_MESSAGE_BYTES,
     OPTIONS_OF_MANAGER,
@@ -55,12 +54,8 @@ from session_manager.manager.options import (
     warn_if_unset,
 )
 from session_manager.manager.queries import Overview
-from session_manager.manager.renaming import Renaming
-from session_manager.manager.retention import Retention, checked_expiry
+from session_manager.manager.reports import Reports
 from session_manager.manager.saving import Saving
-from session_manager.manager.sharing import Share, joined
-from session_manager.manager.summaries import Summaries, Summarized, Summarizer, SummaryPolicy
-from session_manager.manager.together import MOST, Plan, Together, Write
 from session_manager.manager.turn import Turn, TurnOptions
 from session_manager.manager.turn_locks import TurnLocks
 from session_manager.manager.validation import Incoming
@@ -80,6 +75,14 @@ from session_manager.stores.contract import Finding, SessionInfo, Store
 from session_manager.stores.order import Order
 from session_manager.stores.urls import keeps_leases, open_store
 from session_manager.values import Value
+
+if TYPE_CHECKING:
+    from session_manager.manager.forking import Forking
+    from session_manager.manager.renaming import Renaming
+    from session_manager.manager.retention import Retention
+    from session_manager.manager.sharing import Share
+    from session_manager.manager.summaries import Summaries, Summarized, Summarizer, SummaryPolicy
+    from session_manager.manager.together import Plan, Together, Write
 
 __all__ = ["Health", "SessionManager"]
 
@@ -246,14 +249,42 @@ class SessionManager(Resource):
         self._removal = Removal(self._residents, turns)
         self._leases = None if lease is None else self._leasing(lease)
         self._turn_locks = TurnLocks(turns, self._leases)
-        self._summaries = Summaries(self._residents, self._saving, self._write_through, self._incoming)
+        self._summarizing = Claims(self._residents.lock)
         self._overview = Overview(self._residents)
         self._lookups = Lookups(self._residents)
         self._absentees = Absentees(self._residents, self._lookups, self._overview)
-        self._together = Together(self._residents, self._saving, self._absentees)
-        self._forking = Forking(self._residents)
-        self._renaming = Renaming(self._residents, self._saving)
-        self._retention = Retention(self._overview, self._removal, self._incoming, self._residents.store)
+
+    # Parts that most programs never use: they are imported by the first call that needs them, before it changes anything.
+
+    @property
+    def _summaries(self) -> Summaries:
+        from session_manager.manager.summaries import Summaries
+
+        return Summaries(self._residents, self._saving, self._write_through, self._incoming, self._summarizing)
+
+    @property
+    def _together(self) -> Together:
+        from session_manager.manager.together import Together
+
+        return Together(self._residents, self._saving, self._absentees)
+
+    @property
+    def _forking(self) -> Forking:
+        from session_manager.manager.forking import Forking
+
+        return Forking(self._residents)
+
+    @property
+    def _renaming(self) -> Renaming:
+        from session_manager.manager.renaming import Renaming
+
+        return Renaming(self._residents, self._saving)
+
+    @property
+    def _retention(self) -> Retention:
+        from session_manager.manager.retention import Retention
+
+        return Retention(self._overview, self._removal, self._incoming, self._residents.store)
 
     @classmethod
     @showing(__init__)
@@ -282,6 +313,8 @@ class SessionManager(Resource):
         >>> one.close(), len(other), other.close()
         (None, 1, None)
         """
+        from session_manager.manager.sharing import joined
+
         if not OPTIONS_OF_MANAGER.issuperset(options):
             raise unexpected("SessionManager.shared", options, OPTIONS_OF_MANAGER)
         check_path(storage, "storage", "must be a path, or a URL such as snapshot:PATH")
@@ -775,6 +808,8 @@ class SessionManager(Resource):
         check_callable(summarizer, "summarizer")
         check_int(keep_last, "keep_last", least=0)
         if when is not None:
+            from session_manager.manager.summaries import SummaryPolicy
+
             check_type(when, (SummaryPolicy,), "when must be a SummaryPolicy")
 
     def remove_last(self, key: str) -> Message | None:
@@ -904,6 +939,8 @@ class SessionManager(Resource):
         :raises SaveOutcomeUnknownError: it is in RAM, and may be durable. The next save of each of these sessions settles that; if it
             did not happen, it is taken back in all of them.
         """
+        from session_manager.manager.together import MOST
+
         self._residents.check_writable()
         given = several(writes, "writes", "Writes")
         if len(given) > MOST:
@@ -914,6 +951,8 @@ class SessionManager(Resource):
         return self._together.commit(plans) if plans else []
 
     def _planned(self, write: object) -> Plan:
+        from session_manager.manager.together import Plan, Write
+
         check_type(write, (Write,), "writes must be Write values")
         assert isinstance(write, Write)
         key, at = self._writable(write.key), self._incoming.now()
@@ -1002,6 +1041,8 @@ class SessionManager(Resource):
         :raises TypeError: if it is neither.
         :raises ValueError: if it is not positive.
         """
+        from session_manager.manager.retention import checked_expiry
+
         checked, at = self._writable(key), self._incoming.now()
         change = UpdateMetadata(at=at, expires_after=checked_expiry(after))
         return self._residents.change(checked, change) is not None

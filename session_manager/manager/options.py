@@ -21,8 +21,8 @@ from session_manager.arguments import (
 from session_manager.history.problems import ruled
 from session_manager.history.rules import Rules
 from session_manager.manager.autosave import Autosave
-from session_manager.manager.events import OnEvent
 from session_manager.manager.leases import Lease
+from session_manager.manager.on_event import OnEvent
 from session_manager.model.times import Clock
 from session_manager.stores.contract import Store
 

@@ -22,7 +22,6 @@ from session_manager.errors import (
 from session_manager.frozen import Frozen, Part
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.residents import Residents
-from session_manager.manager.events import Conflict, LeaseLost
 from session_manager.manager.pauses import ATTEMPTS, pause
 from session_manager.model.changes import Change, Witness
 from session_manager.resource import Resource
@@ -181,7 +180,7 @@ class Saving(Resource, Part):
         except ConflictError as error:
             with self._residents.lock.checked:
                 self._residents.note_failure(key, error)
-            self._residents.reports.note(Conflict(key=key, error=error))
+            self._residents.reports.note("Conflict", key=key, error=error)
             raise
 
     def _begin(self, key: str) -> Entry | _Unknown | None:
@@ -227,7 +226,7 @@ class Saving(Resource, Part):
             residents.put(key, entry)
             if not entry.dirty:
                 residents.note_failure(key, None)
-        residents.reports.note(LeaseLost(key=key))
+        residents.reports.note("LeaseLost", key=key)
         return bool(entry.pending)
 
     def is_dirty(self, key: str) -> bool:

@@ -16,11 +16,10 @@ import attrs
 from session_manager.arguments import check_callable, check_int
 from session_manager.as_dict import AsDict
 from session_manager.errors import InvalidMessageError
-from session_manager.frozen import Frozen
+from session_manager.frozen import Frozen, Part
 from session_manager.history.cuts import Cut, cut
 from session_manager.history.roles import head
 from session_manager.history.tokens import counted, estimate_tokens
-from session_manager.manager import events
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.fair_lock import Claim, Claims
 from session_manager.manager.cache.residents import Residents
@@ -105,18 +104,15 @@ class Picked(Frozen, frozen=True):
     in_turn: bool
 
 
-@attrs.define(eq=False, repr=False)
-class Summaries(Resource):
+class Summaries(Resource, Part):
     """Summarizes sessions, one summary at a time for each. Every method may be called from any thread."""
 
     _residents: Residents
     _saving: Saving
     _write_through: WriteThrough
     _incoming: Incoming
-    _running: Claims = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._running = Claims(self._residents.lock)
+    #: The summaries of the manager that are being made.
+    _running: Claims
 
     def summarize(
         self, key: str, summarizer: Summarizer, *, keep_last: int, when: SummaryPolicy | None
@@ -171,7 +167,7 @@ class Summaries(Resource):
         change = Summarize(at=at, summary=text, start=start, stop=stop, digest=picked.digest, seen=seen)
         outcome = self._write_through.carry_out(key, change)
         if outcome is not None and outcome.saved is not None:
-            self._residents.reports.note(events.Summarized(key=key, messages=count))
+            self._residents.reports.note("Summarized", key=key, messages=count)
             self._residents.reports.deliver()
             return Summarized(True, text, count, cut_turn=picked.in_turn)
         return Summarized(False, text, count, "the session was changed meanwhile", picked.in_turn)

@@ -28,7 +28,6 @@ from session_manager.frozen import Frozen, Part
 from session_manager.manager.absentees import Absentees, Resolving
 from session_manager.manager.cache.entry import Entry
 from session_manager.manager.cache.residents import Residents
-from session_manager.manager.events import Conflict
 from session_manager.manager.pauses import ATTEMPTS, pause
 from session_manager.manager.saving import Saving, under_its_lease
 from session_manager.model.batch import Batch
@@ -116,7 +115,7 @@ class Together(Resource, Part):
         try:
             return self._tried(plans)
         except ConflictError as error:
-            residents.reports.note(Conflict(key=error.key, error=error))
+            residents.reports.note("Conflict", key=error.key, error=error)
             raise
         finally:
             residents.reports.deliver()

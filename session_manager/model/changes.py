@@ -11,8 +11,6 @@ spares messages of another writer that the call did not see. A `Truncate` that c
 from __future__ import annotations
 
 import enum
-import hashlib
-import json
 import operator
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
@@ -347,17 +345,18 @@ def digest(session: Session, start: int, stop: int) -> str:
     The SHA-256 of the standard `json`, ASCII, keys sorted, without spaces, of
     ``[generation, summary, [[position, object], …]]``.
     """
-    before = f"[{_text(session.generation)},{_text(session.summary)},["
+    import hashlib  # it loads OpenSSL, for summaries alone
+    import json
+
+    text = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+    before = f"[{text(session.generation)},{text(session.summary)},["
     digested = hashlib.sha256(before.encode("ascii"))
     comma = b""
     for message in giving_way(session.messages[session.index(start) : session.index(stop)]):
-        digested.update(comma + _text([message.position, message._object]).encode("ascii"))
+        digested.update(comma + text([message.position, message._object]).encode("ascii"))
         comma = b","
     digested.update(b"]]")
     return digested.hexdigest()
-
-
-_text = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 def _appended(

@@ -109,33 +109,30 @@ def _with_moot(changes: Sequence[Change]) -> Iterator[tuple[Change, bool]]:
     return ((change, number < last) for number, change in enumerate(changes))
 
 
-@attrs.define(eq=False, repr=False)
 class _Rebase:
-    old: Session
-    newer: Session
-    #: Of the call that is taken back, if one is: then both sessions are the same.
-    taken_back: Witness | None = None
-    #: Refs of messages that are archived in the newer session.
-    archived: Collection[str] = frozenset()
-    #: The two sessions, side by side.
-    before: Session = attrs.field(init=False)
-    after: Session = attrs.field(init=False)
-    gone: bool = attrs.field(init=False)
-    seen_end: int = attrs.field(init=False)
-    #: Old position of an own unsaved message → its new one.
-    own: dict[int, int] = attrs.field(factory=dict)
-    #: A generation made here → the one that it stands for.
-    stands_for: dict[str, str] = attrs.field(factory=dict)
-    #: Messages that another writer changed or removed, of which no change here means anything any more.
-    lost: set[int] = attrs.field(factory=set)
+    """A rebase under way.
 
-    def __attrs_post_init__(self) -> None:
-        self.before, self.after = self.old, self.newer
-        created_here = self.old.revision == 0 and self.taken_back is None
-        self.gone = not created_here and self.newer.generation != self.old.generation
-        self.seen_end = 0 if created_here or self.gone else self.old.end
-        if created_here and not began_by_clear(self.newer.generation):
-            self.stands_for[self.old.generation] = self.newer.generation
+    :param taken_back: of the call that is taken back, if one is: then both sessions are the same.
+    :param archived: refs of messages that are archived in the newer session.
+    """
+
+    def __init__(
+        self, old: Session, newer: Session, taken_back: Witness | None = None, archived: Collection[str] = frozenset()
+    ) -> None:
+        self.old, self.newer, self.taken_back, self.archived = old, newer, taken_back, archived
+        #: The two sessions, side by side.
+        self.before, self.after = old, newer
+        #: Old position of an own unsaved message → its new one.
+        self.own: dict[int, int] = {}
+        #: A generation made here → the one that it stands for.
+        self.stands_for: dict[str, str] = {}
+        #: Messages that another writer changed or removed, of which no change here means anything any more.
+        self.lost: set[int] = set()
+        created_here = old.revision == 0 and taken_back is None
+        self.gone = not created_here and newer.generation != old.generation
+        self.seen_end = 0 if created_here or self.gone else old.end
+        if created_here and not began_by_clear(newer.generation):
+            self.stands_for[old.generation] = newer.generation
 
     def run(self, pending: Sequence[Change]) -> Rebased:
         kept: list[Change] = []

@@ -21,15 +21,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import attrs
-
 from session_manager.errors import InvalidMessageError, raise_alone
+from session_manager.frozen import Frozen
 
 __all__ = ["split"]
 
 
-@attrs.frozen(eq=False, repr=False)
-class _At:
+class _At(Frozen, frozen=True):
     """Fields of the objects at one place. A list on the way stands for each of its items."""
 
     place: tuple[str, ...]
@@ -40,8 +38,7 @@ class _At:
     item: str | None = None
 
 
-@attrs.frozen(eq=False, repr=False)
-class _Form:
+class _Form(Frozen, frozen=True):
     """What a request takes of one kind of object."""
 
     #: The only fields that it takes; `None` for all but the rest.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -43,6 +42,8 @@ def never_stored(known: Session) -> Session:
 @lru_cache(maxsize=256)
 def token_digest(token: str) -> bytes:
     """Return the digest of a write's token."""
+    import hashlib  # it loads OpenSSL; a store of files has no tokens
+
     return hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=TOKEN_BYTES).digest()
 
 

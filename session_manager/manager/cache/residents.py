@@ -19,12 +19,12 @@ from session_manager.manager.cache.eviction import Budget, measure
 from session_manager.manager.cache.locks import KeyedLocks, RamLock
 from session_manager.manager.cache.nothing import Nothing
 from session_manager.manager.cache.refs import RefMaps
-from session_manager.manager.events import Evicted, Reports
+from session_manager.manager.reports import Reports
 from session_manager.model.changes import Change
 from session_manager.model.recovery import continues, is_another, is_behind, lost
 from session_manager.model.session import Session
 from session_manager.resource import Resource
-from session_manager.stores.contract import Commit, Store
+from session_manager.stores.contract import Commit, Store, token_digest
 from session_manager.threads import check_may_wait, is_mine
 
 __all__ = ["STORAGE", "Make", "Residents"]
@@ -102,6 +102,8 @@ class Residents(Resource):
 
         :raises StoreInUseError: if another manager has it, and it is not shared.
         """
+        if not self.store.tokenless:
+            token_digest("")  # what it imports is imported now, and not by a save
         self.store.attach(self)
 
     def check_open(self) -> None:
@@ -216,7 +218,7 @@ class Residents(Resource):
         for oldest in () if self._budget is None else self._budget.oldest():
             if oldest != key and not self.by_key[oldest].dirty:
                 self._drop(oldest)
-                self.reports.note(Evicted(key=oldest))
+                self.reports.note("Evicted", key=oldest)
 
     def _drop(self, key: str) -> Entry | None:
         if self.ref_maps.by_key:
