@@ -20,7 +20,7 @@ from session_manager.model.changes import Append, Remove, Replace, Truncate
 from session_manager.model.session import Version
 from session_manager.resource import Resource
 from session_manager.stores.contract import Commit
-from session_manager.stores.files.atomic import Signature, at_once, signature
+from session_manager.stores.files.atomic import at_once, signature
 from session_manager.stores.files.session_directory import SessionDirectory
 from session_manager.stores.log.file import Facts, LogFile
 from session_manager.stores.log.format import encode_metadata, encode_record, encode_state, next_fingerprint
@@ -79,7 +79,6 @@ class LogAppender(Resource):
         :raises CorruptSessionError: if it is damaged; nothing has changed.
         :raises SaveFailedError: if it cannot be opened, or a torn record cannot be cut off; nothing has changed.
         """
-        metadata, changes, line = self._encoded(file, commit)
         fd = self._opened(file, base)
         if fd is None:
             return "whole"
@@ -87,9 +86,7 @@ class LogAppender(Resource):
         facts = file.facts
         assert facts is not None
         try:
-            file.appending()
-            written = self._written(fd, line)
-            after = None if written is None else self._facts_after(facts, commit, metadata, line, changes, written)
+            after = self._written(file, fd, facts, commit)
             if after is not None and file.is_wasteful(after, commit.session):
                 left = "compact"
             self._files.sync_data(fd)
@@ -98,7 +95,8 @@ class LogAppender(Resource):
             left = error
             self._cut_back(file, fd, facts)
         except BaseException:
-            self._cut_back(file, fd, facts)
+            if file.status == "suspect":  # else the record is durable, or not begun
+                self._cut_back(file, fd, facts)
             raise
         finally:
             try:  # noqa: SIM105 - it runs after the sync of every save
@@ -138,7 +136,6 @@ class LogAppender(Resource):
         :param closing: closes the files.
         """
         for number, (file, commit, base) in enumerate(wanted):
-            metadata, changes, line = self._encoded(file, commit)
             try:
                 fd = self._opened(file, base)
             except SessionManagerError as error:
@@ -151,16 +148,13 @@ class LogAppender(Resource):
                 facts = file.facts
                 assert facts is not None
                 one = begun[number] = _Begun(file, fd, facts)
-                file.appending()
                 try:
-                    written = self._written(fd, line)
+                    one.after = self._written(file, fd, facts, commit)
                 except OSError as error:
                     one.failure = error
                     continue
-                if written is not None:
-                    one.after = self._facts_after(facts, commit, metadata, line, changes, written)
-                    if file.is_wasteful(one.after, commit.session):
-                        one.left = "compact"
+                if one.after is not None and file.is_wasteful(one.after, commit.session):
+                    one.left = "compact"
 
     def _sync(self, one: _Begun) -> None:
         try:
@@ -177,38 +171,28 @@ class LogAppender(Resource):
                 self._cut_back(one.file, one.fd, one.before)
             outcomes[number] = one.failure or one.left
 
-    def _encoded(self, file: LogFile, commit: Commit) -> tuple[tuple[bytes, bytes], int, bytes]:
-        """Return the encoded metadata of a commit's session, how many bytes its changes are, and its line."""
-        session, facts, changes = commit.session, file.facts, encode_changes(commit.changes)
-        if facts is not None and session._metadata is facts.metadata:
-            metadata = facts.encoded_metadata
-        else:
-            metadata = encode_metadata(session._metadata)
-        return metadata, len(changes), encode_record(changes, encode_state(session, metadata[1]))
+    def _written(self, file: LogFile, fd: int, facts: Facts, commit: Commit) -> Facts | None:
+        """Write the record of a commit, without a sync. What was made for it is let go of when this returns, before the sync.
 
-    def _written(self, fd: int, line: bytes) -> Signature | None:
-        """Write a line, and return the file's signature then; `None` if the system does not tell it.
-
+        :param facts: of the file without it.
+        :returns: the facts of the file with it; `None` if the system does not tell.
         :raises OSError: if not all of it was written.
         """
+        session, changes = commit.session, encode_changes(commit.changes)
+        is_same = session._metadata is facts.metadata
+        metadata = facts.encoded_metadata if is_same else encode_metadata(session._metadata)
+        line = encode_record(changes, encode_state(session, metadata[1]))
+        file.appending()
         if self._files.write(fd, (line,)) != len(line):
             raise OSError(errno.EIO, "only a part of it was written")
         try:
-            return signature(self._files.fstat(fd))
+            written = signature(self._files.fstat(fd))
         except OSError:
             return None
-
-    def _facts_after(
-        self, facts: Facts, commit: Commit, metadata: tuple[bytes, bytes], line: bytes, changes: int, written: Signature
-    ) -> Facts:
-        """Return the facts of a file to which the line of a commit was written.
-
-        :param changes: how many bytes of the line are its changes.
-        """
-        session, overhead = commit.session, facts.overhead
+        overhead = facts.overhead
         if overhead is not None:
             is_of_messages = _OF_MESSAGES.issuperset(map(type, commit.changes))
-            overhead += len(line) - changes if is_of_messages else len(line)
+            overhead += len(line) - len(changes) if is_of_messages else len(line)
         fingerprint = next_fingerprint(line, facts.fingerprint)
         return Facts(written, session.version, fingerprint, session._metadata, metadata, None, facts.skipped, overhead)
 
