@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, get_type_hints
 import attrs
 import msgspec
 
-from session_manager.codec.json import DecodeError, encode_json
+from session_manager.codec.json import DecodeError, encode_large
 from session_manager.codec.lines import lent_object, message_of
 from session_manager.model.changes import (
     UNCHANGED,
@@ -156,9 +156,9 @@ else:
     AnyChange = reduce(operator.or_, _READ)
 
 
-def encode_changes(changes: Sequence[Change]) -> bytes:
+def encode_changes(changes: Sequence[Change]) -> bytes | bytearray:
     """Encode changes as a JSON array, in one line of UTF-8; in ASCII if there is a lone surrogate in them."""
-    return encode_json(list(map(_struct_of, changes)))
+    return encode_large(list(map(_struct_of, changes)))
 
 
 def _struct_of(change: Change) -> msgspec.Struct:

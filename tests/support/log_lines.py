@@ -14,4 +14,6 @@ def first_line(session: Session) -> bytes:
 
 def record(session: Session, changes) -> bytes:
     """Return the line of a save that leads to a session."""
-    return encode_record(encode_changes(changes), encode_state(session, encode_metadata(session._metadata)[1]))
+    return b"".join(
+        encode_record(encode_changes(changes), encode_state(session, encode_metadata(session._metadata)[1]))
+    )

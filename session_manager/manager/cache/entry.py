@@ -37,7 +37,7 @@ _SLACK = 8
 _FEWEST = 3
 
 
-class Entry(Frozen, frozen=True):
+class Entry(Frozen, frozen=True, gc=False):
     """A session in RAM."""
 
     #: The session that the manager shows.

@@ -137,7 +137,7 @@ class Files(Resource):
         finally:
             os.lseek(fd, here, os.SEEK_SET)
 
-    def write(self, fd: int, buffers: Sequence[bytes | memoryview]) -> int:
+    def write(self, fd: int, buffers: Sequence[bytes | bytearray | memoryview]) -> int:
         """Write some of the buffers, in order, and return how many bytes."""
         if _HAS_WRITEV:
             return os.writev(fd, buffers[:_MAX_BUFFERS])

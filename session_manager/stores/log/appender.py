@@ -181,9 +181,10 @@ class LogAppender(Resource):
         session, changes = commit.session, encode_changes(commit.changes)
         is_same = session._metadata is facts.metadata
         metadata = facts.encoded_metadata if is_same else encode_metadata(session._metadata)
-        line = encode_record(changes, encode_state(session, metadata[1]))
+        record = encode_record(changes, encode_state(session, metadata[1]))
+        size = sum(map(len, record))
         file.appending()
-        if self._files.write(fd, (line,)) != len(line):
+        if self._files.write(fd, record) != size:
             raise OSError(errno.EIO, "only a part of it was written")
         try:
             written = signature(self._files.fstat(fd))
@@ -192,8 +193,8 @@ class LogAppender(Resource):
         overhead = facts.overhead
         if overhead is not None:
             is_of_messages = _OF_MESSAGES.issuperset(map(type, commit.changes))
-            overhead += len(line) - len(changes) if is_of_messages else len(line)
-        fingerprint = next_fingerprint(line, facts.fingerprint)
+            overhead += size - len(changes) if is_of_messages else size
+        fingerprint = next_fingerprint(record[-1], facts.fingerprint)
         return Facts(written, session.version, fingerprint, session._metadata, metadata, None, facts.skipped, overhead)
 
     def _cut_back(self, file: LogFile, fd: int, facts: Facts) -> None:

@@ -97,6 +97,8 @@ CRC_SIZE = len(_CRC % 0)
 
 _STATE_CRC_SIZE = len(_STATE_CRC % 0)
 _NO_METADATA = b"{}"
+_HEAD = b'{"changes":'
+_CRC_OF_HEAD = zlib.crc32(_HEAD)
 
 
 class Numbers(msgspec.Struct, gc=False):
@@ -179,14 +181,15 @@ def encode_state(session: Session, metadata: bytes) -> bytes:
     return encode_json(written)[:-1] + b',"metadata":%b}' % metadata
 
 
-def encode_record(changes: bytes, state: bytes) -> bytes:
-    """Return a record, with its line feed.
+def encode_record(changes: bytes | bytearray, state: bytes) -> tuple[bytes | bytearray, ...]:
+    """Return a record, with its line feed, in pieces: `next_fingerprint` needs the last one only.
 
     :param changes: as `session_manager.codec.changes.encode_changes` gives them.
     :param state: of the session that they lead to.
     """
-    line = b'{"changes":%b,\t"state":%b,"state_crc32":"%08x"' % (changes, state, zlib.crc32(state))
-    return line + b',"crc32":"%08x"}\n' % zlib.crc32(line)
+    tail = b',\t"state":%b,"state_crc32":"%08x"' % (state, zlib.crc32(state))
+    crc = zlib.crc32(tail, zlib.crc32(changes, _CRC_OF_HEAD))
+    return _HEAD, changes, tail, b',"crc32":"%08x"}\n' % crc
 
 
 def encode_first(session: Session, metadata: tuple[bytes, bytes] | None = None) -> Encoded:
@@ -205,7 +208,7 @@ def encode_first(session: Session, metadata: tuple[bytes, bytes] | None = None) 
     return Encoded(buffers, sum(map(len, buffers)), next_fingerprint(end, 0))
 
 
-def next_fingerprint(line: bytes, fingerprint: int) -> int:
+def next_fingerprint(line: bytes | bytearray, fingerprint: int) -> int:
     """Return the fingerprint of a file's content: the CRC of its lines' last 20 bytes, without line feeds.
 
     :param line: a line, or its end.

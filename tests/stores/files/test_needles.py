@@ -56,7 +56,7 @@ def log_of(*groups):
     """Return the bytes of a log: its first messages, and an append of each further group."""
     session = Session(key="k", generation="g", created=AT, updated=AT, messages=groups[0], end=len(groups[0]))
     appends = (Append(at=AT, messages=tuple(group)) for group in groups[1:])
-    records = [encode_record(encode_changes((append,)), b"{}") for append in appends]
+    records = [b"".join(encode_record(encode_changes((append,)), b"{}")) for append in appends]
     return b"".join([*encode_first(session).buffers, *records])
 
 
@@ -100,7 +100,7 @@ def test_an_escape_by_number_may_be_any_character(content):
 
 def test_an_edited_message_may_have_its_new_score():
     old, new = (Message("user", text, created_at=AT) for text in ("hay", "needle"))
-    record = encode_record(encode_changes((Edit(at=AT, position=0, message=new),)), b"{}")
+    record = b"".join(encode_record(encode_changes((Edit(at=AT, position=0, message=new),)), b"{}"))
     assert may_score(log_of([old._placed(0, None)]) + record, "needle", *scores("needle", [new._placed(0, None)]))
 
 
