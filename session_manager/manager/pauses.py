@@ -33,5 +33,5 @@ def between_polls() -> float:
 
 
 def _random() -> float:
-    """Return a random number from 0 to 1: another one in a forked child, too."""
+    """Return a random number from 0 to 1. A forked child draws numbers of its own."""
     return int.from_bytes(os.urandom(4), "big") / 0xFFFF_FFFF

@@ -131,7 +131,7 @@ def _message(key: bytes | None, *row: object) -> Message | None:
 def search(
     connection: sqlite3.Connection, text: str, prefix: str, limit: int, skip: Collection[str]
 ) -> list[SearchHit]:
-    """Return the best hits for a text, in archived and not yet indexed messages, too. Call it in a transaction.
+    """Return the best hits for a text. Archived messages, and those not indexed yet, are searched as well. Call it in a transaction.
 
     :param prefix: what the sessions' keys start with.
     :param limit: how many at most.
