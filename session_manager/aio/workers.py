@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -14,8 +15,7 @@ import anyio.lowlevel
 import attrs
 
 from session_manager.aio.calls import Call, not_cancelled
-from session_manager.aio.pool import Pool
-from session_manager.errors import WouldWaitError
+from session_manager.errors import ClosedError, WouldWaitError
 from session_manager.resource import Resource
 from session_manager.threads import at_once, beside_a_loop, event_loop
 
@@ -82,7 +82,8 @@ class Threads(Resource):
     """
 
     def __init__(self, count: int) -> None:
-        self._pool = Pool(count)
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="session-manager")
+        self._is_stopped = False
         #: The queues of each loop.
         self._by_loop: WeakKeyDictionary[Any, _Queues] = WeakKeyDictionary()
         self._in_a_row = 0
@@ -138,7 +139,10 @@ class Threads(Resource):
     async def _run(self, function: Callable[[], R]) -> R:
         await not_cancelled()
         call = Call(partial(beside_a_loop, function))
-        self._pool.take(call)
+        try:
+            self._pool.submit(call.make_and_tell)
+        except RuntimeError as error:
+            raise (ClosedError() if self._is_stopped else error) from None
         return await call.ended()
 
     def stop(self, *, wait: bool) -> None:
@@ -146,7 +150,8 @@ class Threads(Resource):
 
         :param wait: return when the last call has ended, and its thread.
         """
-        self._pool.stop(wait=wait)
+        self._is_stopped = True
+        self._pool.shutdown(wait=wait)
 
 
 @attrs.define(eq=False)
