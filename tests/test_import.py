@@ -61,6 +61,13 @@ def test_a_manager_imports_what_its_store_needs(tmp_path, storage):
     assert not any(module.startswith("session_manager.testing") for module in modules)
 
 
+@pytest.mark.parametrize("storage", ["log:{}", "sqlite:{}/chats.db"])
+def test_salvage_is_imported_for_salvage_alone(tmp_path, storage):
+    code = f"from session_manager import open_store\nstore = open_store({storage.format(tmp_path)!r})\n"
+    assert not any("salvag" in module or module == "socket" for module in imported(code))
+    assert "session_manager.stores.salvaged" in imported(f"{code}store.salvage('k')")
+
+
 def test_cattrs_is_imported_for_the_converter_alone():
     """Its import would make the manager's about a third slower, and most programs do not need it."""
     lists = "from session_manager import SessionManager\nwith SessionManager() as m: m.list_sessions()"

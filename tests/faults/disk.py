@@ -487,7 +487,7 @@ def sign(lock):
     """Write ``.holder`` as it is written, but the same in every process."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(directory_lock.os, "getpid", lambda: 1)
-        patched.setattr(directory_lock.socket, "gethostname", lambda: "host")
+        patched.setattr(directory_lock.platform, "node", lambda: "host")
         patched.setattr(directory_lock, "utc_now", Clock())
         _sign(lock)
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import secrets
-import socket
 import stat as stat_module
 from functools import partial
 from typing import Any
@@ -75,7 +75,7 @@ class DirectoryLock(Resource):
             self._sign()
 
     def _sign(self) -> None:
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "started": utc_now().isoformat()}
+        holder = {"pid": os.getpid(), "host": platform.node(), "started": utc_now().isoformat()}
         temporary = f".tmp-{secrets.token_hex(8)}"
         fd = self._files.open_new(temporary)
         try:
@@ -126,7 +126,7 @@ def _holder(files: Files) -> dict[str, Any]:
 
 def is_gone(pid: object, host: object) -> bool:
     """Say whether the process that ``.holder`` names has certainly ended. It then left its name, and the new holder could not write."""
-    if os.name != "posix" or host != socket.gethostname() or type(pid) is not int or pid < 1:
+    if os.name != "posix" or host != platform.node() or type(pid) is not int or pid < 1:
         return False
     try:
         os.kill(pid, 0)

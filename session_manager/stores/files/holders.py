@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import re
-import socket
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -63,7 +63,7 @@ def holder_of_directory(path: str) -> Holder | None:
     pids = [] if status is None else _locking(status)
     pid, host = named.get("pid"), named.get("host")
     if pids and pid not in pids:
-        return Holder(pid=pids[0], host=socket.gethostname(), alive=True)
+        return Holder(pid=pids[0], host=platform.node(), alive=True)
     if not isinstance(pid, int) or not isinstance(host, str):
         return None
     since = _time(named.get("started"))
@@ -81,7 +81,7 @@ def holder_of_database(path: str) -> Holder | None:
         pids = _locking(os.stat(f"{path}-shm"))
     except OSError:
         return None
-    return Holder(pid=pids[0], host=socket.gethostname(), alive=True, others=tuple(pids[1:])) if pids else None
+    return Holder(pid=pids[0], host=platform.node(), alive=True, others=tuple(pids[1:])) if pids else None
 
 
 def _locking(status: os.stat_result) -> list[int]:
@@ -110,7 +110,7 @@ def _time(value: Any) -> datetime | None:
 
 def _runs(pid: int, host: str, since: datetime | None) -> bool | None:
     """Say whether a process runs that holds no lock that could be seen. Its number may belong to a later one by now."""
-    if host != socket.gethostname():
+    if host != platform.node():
         return None
     if is_gone(pid, host):
         return False

@@ -23,6 +23,7 @@ import contextlib
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from session_manager.arguments import check_bool, check_callable, check_path
 from session_manager.errors import (
@@ -42,7 +43,6 @@ from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
 from session_manager.stores.archive.files import ArchiveFiles
 from session_manager.stores.archive.pairs import Pair, read_pair
-from session_manager.stores.archive.salvaging import edited, read_damaged, with_archive, write_salvaged
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 from session_manager.stores.descriptions import Quarantined
 from session_manager.stores.erasure import Erasure
@@ -59,8 +59,9 @@ from session_manager.stores.log.format import MAX_KEY, SUFFIX, encode_first, key
 from session_manager.stores.log.pairs import read_log
 from session_manager.stores.log.reader import LogReader
 from session_manager.stores.log.rewriter import LogRewriter
-from session_manager.stores.log.salvage import salvage
-from session_manager.stores.salvaged import Salvaged
+
+if TYPE_CHECKING:
+    from session_manager.stores.salvaged import Salvaged
 
 __all__ = ["LogStore"]
 
@@ -371,6 +372,10 @@ class LogStore(Store):
         return [*self._checked(key, shown), *self._archives.alone(key=key)] or torn
 
     def salvage(self, key: str) -> Salvaged | None:
+        from session_manager.stores.archive.salvaging import read_damaged, with_archive
+        from session_manager.stores.log.salvage import salvage
+        from session_manager.stores.salvaged import Salvaged
+
         self._directory.check_open()
         try:
             found = self._shown(self._file(key))
@@ -386,6 +391,8 @@ class LogStore(Store):
         return with_archive(salvaged, self._archives, lambda _: told)
 
     def put_salvaged(self, salvaged: Salvaged) -> list[str]:
+        from session_manager.stores.archive.salvaging import write_salvaged
+
         self._directory.check_writable()
         file = self._file(salvaged.session.key)
         return write_salvaged(
@@ -393,6 +400,8 @@ class LogStore(Store):
         )
 
     def accept_edits(self, key: str) -> list[str]:
+        from session_manager.stores.archive.salvaging import edited
+
         self._directory.check_writable()
         return self.put_salvaged(edited(self._directory, self._archives, key, read_edited))
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from session_manager.arguments import check_bool, check_callable, check_int, check_path
 from session_manager.codec.json import DecodeError
@@ -31,7 +31,6 @@ from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
 from session_manager.stores.archive.files import ArchiveFiles
 from session_manager.stores.archive.pairs import Pair, read_pair
-from session_manager.stores.archive.salvaging import edited, read_damaged, with_archive, write_salvaged
 from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
 from session_manager.stores.descriptions import Quarantined
 from session_manager.stores.erasure import Erasure
@@ -54,7 +53,6 @@ from session_manager.stores.files.kinds import ARCHIVE_SUFFIX
 from session_manager.stores.files.needles import may_hold, may_score
 from session_manager.stores.files.renames import Renames
 from session_manager.stores.files.session_directory import SessionDirectory, reading
-from session_manager.stores.salvaged import Salvaged
 from session_manager.stores.snapshot.edited import read_edited
 from session_manager.stores.snapshot.format import (
     SUFFIX,
@@ -70,6 +68,9 @@ from session_manager.stores.snapshot.format import (
 from session_manager.stores.snapshot.line_cache import LineCache
 from session_manager.stores.snapshot.pairs import read_snapshot
 from session_manager.stores.snapshot.salvage import MAX_KEY, key_in_damaged, salvage
+
+if TYPE_CHECKING:
+    from session_manager.stores.salvaged import Salvaged
 
 __all__ = ["SnapshotStore"]
 
@@ -435,6 +436,9 @@ class SnapshotStore(Store):
         return [*findings, *self._archives.alone(key=key)]
 
     def salvage(self, key: str) -> Salvaged | None:
+        from session_manager.stores.archive.salvaging import read_damaged, with_archive
+        from session_manager.stores.salvaged import Salvaged
+
         self._directory.check_open()
         try:
             session = self._shown(key)[0]
@@ -454,6 +458,8 @@ class SnapshotStore(Store):
         return None
 
     def put_salvaged(self, salvaged: Salvaged) -> list[str]:
+        from session_manager.stores.archive.salvaging import write_salvaged
+
         self._directory.check_writable()
         session = salvaged.session
         key, name = session.key, self._directory.name(session.key)
@@ -469,6 +475,8 @@ class SnapshotStore(Store):
         return kept
 
     def accept_edits(self, key: str) -> list[str]:
+        from session_manager.stores.archive.salvaging import edited
+
         self._directory.check_writable()
         return self.put_salvaged(edited(self._directory, self._archives, key, read_edited))
 

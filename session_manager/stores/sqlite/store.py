@@ -12,7 +12,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from session_manager.arguments import check_bool, check_callable, check_path, check_seconds
 from session_manager.errors import (
@@ -36,7 +36,6 @@ from session_manager.stores.order import Order
 from session_manager.stores.rows.decoding import DamageError
 from session_manager.stores.rows.encoding import TOKEN_BYTES, encode_state_row, token_digest
 from session_manager.stores.rows.plans import Plan
-from session_manager.stores.salvaged import Salvaged
 from session_manager.stores.sqlite.connecting import Connect
 from session_manager.stores.sqlite.database import Database
 from session_manager.stores.sqlite.erasing import Erasures
@@ -60,9 +59,11 @@ from session_manager.stores.sqlite.rows import (
     read_tokens,
     read_version,
 )
-from session_manager.stores.sqlite.salvage import Carved, edited, load_whole
 from session_manager.stores.sqlite.search_index import missing, search
 from session_manager.stores.sqlite.writes import erase, load_base, move, purge, quarantine, write_plan
+
+if TYPE_CHECKING:
+    from session_manager.stores.salvaged import Salvaged
 
 __all__ = ["SQLiteStore"]
 
@@ -449,6 +450,8 @@ class SQLiteStore(Store):
     # Salvage
 
     def salvage(self, key: str) -> Salvaged | None:
+        from session_manager.stores.sqlite.salvage import load_whole
+
         try:
             found = self._read(key, load_whole)
         except CorruptSessionError:
@@ -461,6 +464,8 @@ class SQLiteStore(Store):
 
     def _on_pages(self, connection: sqlite3.Connection, key: str) -> Salvaged | None:
         """Read the whole rows of a session from the pages, in a transaction, which keeps them where they are."""
+        from session_manager.stores.sqlite.salvage import Carved
+
         with contextlib.suppress(sqlite3.Error):
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         try:
@@ -480,6 +485,8 @@ class SQLiteStore(Store):
         return self._put(session.key, found)
 
     def accept_edits(self, key: str) -> list[str]:
+        from session_manager.stores.sqlite.salvage import edited
+
         return self._put(key, lambda connection: self._undamaged(key, lambda: edited(connection, key)))
 
     def _put(self, key: str, found: Callable[[sqlite3.Connection], Salvaged]) -> list[str]:
