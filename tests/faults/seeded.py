@@ -584,7 +584,7 @@ SQLITE = (
         "one request's error is that of all in its transaction",
         "stores/sqlite/test_group_commit.py::test_ones_failure_is_not_anothers",
         group_commit.GroupCommit,
-        "_lead",
+        "_run_line",
         ("if len(batch) == 1:", "if True:"),
     ),
     seeded(

@@ -12,7 +12,7 @@ from session_manager.codec.state import encode_state
 from session_manager.model.message import Message
 from session_manager.model.session import Session
 from session_manager.stores.commits import TOKEN_BYTES, token_digest
-from session_manager.stores.order import recency, recent_first
+from session_manager.stores.order import recent_first
 from session_manager.threads import giving_way
 
 __all__ = [
@@ -37,7 +37,7 @@ def encode_state_row(session: Session) -> EncodedState:
     state = encode_state(session)
     data = encode_json(state)
     checksum, revision = zlib.crc32(data, seed_of(session.key)), session.revision
-    return session.generation, revision, data, checksum, recent_first(recency(state)), revision
+    return session.generation, revision, data, checksum, recent_first(state.last_message_at or state.updated), revision
 
 
 def encode_lines(key: str, messages: Sequence[Message]) -> list[Line]:

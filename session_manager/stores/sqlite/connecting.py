@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import operator
 import os
 import sqlite3
 import stat as stat_module
@@ -44,6 +45,8 @@ Connect = Callable[..., sqlite3.Connection]
 
 #: The device and the inode of a file.
 Place = tuple[int, int]
+
+_place: Callable[[os.stat_result], Place] = operator.attrgetter("st_dev", "st_ino")
 
 #: The ends of the names of SQLite's files beside a database.
 _BESIDE = ("-wal", "-journal", "-shm")
@@ -149,7 +152,7 @@ class Opener:
             status = os.lstat(self.path)
         except OSError:
             return None
-        return status.st_dev, status.st_ino
+        return _place(status)
 
     def _status(self, end: str = "") -> os.stat_result | None:
         """Return the status of the path, or of the path with an end. The path has no links, so a link there was put there later."""

@@ -19,7 +19,6 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
 
 import attrs
@@ -145,12 +144,12 @@ class Database(Resource):
         if place is not None:
             self._opener.identify()
         self._lock = ProcessLock(f"{self.path}.lock")
-        self._writer = self.locked(partial(self._opener.writer, place))
+        self._writer = self.locked(self._opener.writer, place)
         self._place = self._opener.place()
         self.has_index = is_readable(self._writer)
         self._is_marked = is_marked(self._writer)
         if self._checkpoints.is_log_long():
-            self.locked(partial(self.checkpoint, truncate=True))
+            self.locked(self.checkpoint, truncate=True)
 
     # Using
 
@@ -178,13 +177,13 @@ class Database(Resource):
         assert self._writer is not None
         return self._writer
 
-    def mark(self) -> None:
+    def mark(self, writer: sqlite3.Connection) -> None:
         """Mark the transaction of the writer as the newest commit, if the database can be marked.
 
         :raises sqlite3.Error: if that cannot be written.
         """
         if self._is_marked:
-            mark(self.writer)
+            mark(writer)
 
     def _reopen(self) -> None:
         """Open the connection that writes again, after a fork. The lock is held.
@@ -257,7 +256,7 @@ class Database(Resource):
         else:
             self._idle.append(reader)
 
-    def locked(self, function: Callable[[], T]) -> T:
+    def locked(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function while no other process writes. A transaction that it leaves open is undone.
 
         :raises SaveFailedError: if another process held the lock for too long.
@@ -270,7 +269,7 @@ class Database(Resource):
                     assert self._lock is not None
                     if not self._lock.acquire(self._busy_timeout):
                         raise SaveFailedError(None, "the database is busy in another process")
-                    return function()
+                    return function(*args, **kwargs)
                 finally:
                     self._let_go()
             finally:
@@ -293,9 +292,9 @@ class Database(Resource):
             self.path, str(error) or _DAMAGED_SCHEMA
         )  # Python 3.10 drops a sentence that cannot be decoded
 
-    def may_need_checkpoint(self, *, truncate: bool) -> bool:
+    def may_need_checkpoint(self, writer: sqlite3.Connection, *, truncate: bool) -> bool:
         """Say whether `checkpoint` is to be called after the transaction that is open: see `Checkpoints.may_be_due`. Requires the lock."""
-        return self._checkpoints.may_be_due(self.writer, truncate=truncate)
+        return self._checkpoints.may_be_due(writer, truncate=truncate)
 
     def checkpoint(self, *, truncate: bool = False) -> bool:
         """Move a long log into the database, and say whether it is empty now: see `Checkpoints.make`. Requires the lock."""

@@ -1,7 +1,7 @@
 """Group commit: the writes of many threads in one transaction, and one sync.
 
 A thread that writes puts a request in line. The first thread takes the leader's lock and runs all requests in line, in one
-transaction. Every other thread waits at a gate of its own. The leader opens the gate when the request is done, or when its
+transaction. Every other thread makes a gate and waits at it. The leader opens the gate when the request is done, or when its
 thread is the next leader. So the group needs no thread of its own. An interrupt may have ended the thread that was told to
 lead. Therefore a thread waits for its gate for `_PATIENCE` seconds at most, and then takes the leader's lock itself.
 
@@ -16,14 +16,13 @@ later ones, so a later question about their outcome gets a final answer.
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
-
-import attrs
 
 from session_manager.errors import (
     CorruptSessionError,
@@ -33,6 +32,7 @@ from session_manager.errors import (
     SessionManagerError,
     StorageError,
 )
+from session_manager.frozen import Part
 from session_manager.resource import Resource
 from session_manager.stores.commits import Doubt
 from session_manager.stores.sqlite.database import Database
@@ -47,14 +47,7 @@ _PATIENCE = 0.05
 _MOST = 64
 
 
-def _gate() -> threading.Lock:
-    gate = threading.Lock()
-    gate.acquire()
-    return gate
-
-
-@attrs.define(eq=False)
-class Request(Resource):
+class Request(Resource, Part):
     """Something to be done in a transaction.
 
     :param key: the session that it is about, for errors; `None`: none.
@@ -77,7 +70,8 @@ class Request(Resource):
     result: Any = None
     #: The error, if it was not done.
     error: Exception | None = None
-    _gate: threading.Lock = attrs.field(factory=_gate, init=False)
+    #: Where its thread waits; `None` until it does.
+    gate: threading.Lock | None = None
 
     def set_doubtful(self, doubtful: bool) -> None:  # noqa: FBT001 - a setter
         """Note whether its COMMIT was begun."""
@@ -85,17 +79,11 @@ class Request(Resource):
         for doubt in self.doubts:
             doubt.exists = doubtful
 
-    def wait(self) -> None:
-        """Wait until the request is done, or its thread must lead, or the patience ends."""
-        self._gate.acquire(timeout=_PATIENCE)
-
     def wake(self) -> None:
         """Let the waiting thread look again."""
-        if self._gate.locked():
-            try:  # noqa: SIM105 - it runs after the sync of every save
-                self._gate.release()
-            except RuntimeError:
-                pass
+        if self.gate is not None:
+            with contextlib.suppress(RuntimeError):  # it is open already
+                self.gate.release()
 
 
 class _UndoneError(Exception):
@@ -140,29 +128,30 @@ class GroupCommit(Resource):
         try:
             self._waiting.update(dict.fromkeys(requests))
             if list(self._waiting)[:1] != requests[:1]:
-                requests[0].wait()
+                self._wait(requests[0])
             if not _are_done(requests):
                 with self._leader:
-                    self._led(requests)
+                    self._lead(requests)
         finally:
             for request in requests:
                 self._waiting.pop(request, None)
-            self._wake_next()
+            if self._waiting:
+                self._wake_next()
             if not _are_done(requests) and not all(request.done or request.has_landed for request in requests):
                 self._let_finish()
+
+    def _wait(self, request: Request) -> None:
+        """Wait until a request is done, or its thread must lead, or the patience ends."""
+        request.gate = gate = threading.Lock()
+        gate.acquire()
+        # Looked at now: a leader that came to its end before has seen no gate.
+        if self._leading and not request.done:
+            gate.acquire(timeout=_PATIENCE)
 
     def _let_finish(self) -> None:
         """Wait for the leader. An interrupted request may be in its batch, and its outcome could not be told later."""
         with self._leader:
             pass
-
-    def _led(self, requests: Sequence[Request]) -> None:
-        try:
-            self._leading = True
-            if not _are_done(requests):
-                self._lead()
-        finally:
-            self._leading = False
 
     def _wake_next(self) -> None:
         if not self._leading:
@@ -198,8 +187,17 @@ class GroupCommit(Resource):
         if is_mine(self._leader):
             raise ReentrantCallError
 
-    def _lead(self) -> None:
-        self._database.check()
+    def _lead(self, requests: Sequence[Request]) -> None:
+        try:
+            self._leading = True
+            if not _are_done(requests):
+                self._database.check()
+                self._run_line()
+        finally:
+            self._leading = False
+
+    def _run_line(self) -> None:
+        """Run the requests in line, together or, if that fails, each by itself."""
         batch: list[Request] = []
         failure = self._transact(batch, self._arrived)
         if failure is None:
@@ -227,7 +225,7 @@ class GroupCommit(Resource):
         :param more: returns the requests that are not in the batch yet.
         """
         try:
-            self._database.locked(lambda: self._run(batch, more))
+            self._database.locked(self._run, batch, more)
         except (sqlite3.Error, StorageError) as error:
             # It could not begin, and would not for each request either.
             self._finish(batch or more(batch), error)
@@ -238,8 +236,9 @@ class GroupCommit(Resource):
         return None
 
     def _run(self, batch: list[Request], more: Callable[[list[Request]], Sequence[Request]]) -> None:
-        writer = self._database.writer
-        self._database.check_place()
+        database = self._database
+        writer = database.writer
+        database.check_place()
         writer.execute("BEGIN IMMEDIATE")
         changes = writer.total_changes
         while len(batch) < _MOST and (arrived := more(batch)):
@@ -247,10 +246,13 @@ class GroupCommit(Resource):
                 batch.append(request)
                 self._attempt(writer, request)
         if writer.total_changes != changes:
-            self._mark()
+            try:
+                database.mark(writer)
+            except sqlite3.Error as error:
+                raise _UndoneError from error
         # Looked at here: what follows the sync runs with cold caches.
         truncate = any(map(_has_erased, batch))
-        due = self._database.may_need_checkpoint(truncate=truncate)
+        due = database.may_need_checkpoint(writer, truncate=truncate)
         failure = self._commit(writer, batch)
         for request in batch:
             if failure is not None and request.error is None:
@@ -259,15 +261,10 @@ class GroupCommit(Resource):
             request.done = True
         for request in batch:
             self._waiting.pop(request, None)
-            request.wake()
+            if request.gate is not None:
+                request.wake()
         if due and failure is None:
-            self._database.checkpoint(truncate=truncate)
-
-    def _mark(self) -> None:
-        try:
-            self._database.mark()
-        except sqlite3.Error as error:
-            raise _UndoneError from error
+            database.checkpoint(truncate=truncate)
 
     def _commit(self, writer: sqlite3.Connection, batch: list[Request]) -> sqlite3.Error | None:
         """Commit; return the error, if that failed. After an interrupt the outcome is unknown, unless the transaction is still open."""

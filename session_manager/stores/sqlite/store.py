@@ -401,7 +401,7 @@ class SQLiteStore(Store):
             writer.execute("INSERT INTO search (search) VALUES ('optimize')")
         # As a script, which runs the statement to its end: each step frees one page.
         writer.executescript("BEGIN IMMEDIATE; PRAGMA incremental_vacuum")
-        self._database.mark()
+        self._database.mark(writer)
         writer.execute("COMMIT")
         self._database.checkpoint(truncate=True)
 

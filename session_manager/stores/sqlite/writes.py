@@ -113,16 +113,12 @@ def write_plan(plan: Plan, state: EncodedState, connection: sqlite3.Connection, 
             reason = "the storage holds something else at this version" if actual == base else ""
             raise ConflictError(key, base, actual, reason)
         # A token for each revision: after a storage went back, the write of what was lost may leave some out.
-        skipped = min(max(commit.session.revision - base.revision - 1, 0), MAX_TOKENS)
-        connection.execute(_UPDATE_SESSION, (*state, bytes(skipped * TOKEN_BYTES) + digest, number))
-    spared = commit.spared if plan.clears and base is not None else None
-    if spared is not None:
-        connection.execute(_NOTE_ARCHIVED_GARBAGE, (number, *spared))
-        connection.execute(_DELETE_ARCHIVED, (number, *spared))
-    for first, stop, count in plan.dropped:
-        connection.execute(_NOTE_GARBAGE, (number, first, stop))
-        if connection.execute(_DELETE_LINES, (number, first, stop)).rowcount != count:
-            raise DamageError(f"of its messages from position {first} to {stop - 1} some are missing, or too many")
+        skipped = commit.session.revision - base.revision - 1
+        if skipped > 0:
+            digest = bytes(min(skipped, MAX_TOKENS) * TOKEN_BYTES) + digest
+        connection.execute(_UPDATE_SESSION, (*state, digest, number))
+    if plan.dropped or plan.clears:
+        _drop(plan, connection, number)
     if len(plan.lines) == 1:
         connection.execute(_INSERT_LINE, (number, *plan.lines[0]))
     elif plan.lines:
@@ -131,6 +127,17 @@ def write_plan(plan: Plan, state: EncodedState, connection: sqlite3.Connection, 
         _archive(plan, connection, number)
     if plan.clears:
         purge(connection, indexed=indexed)
+
+
+def _drop(plan: Plan, connection: sqlite3.Connection, number: int | None) -> None:
+    spared = plan.commit.spared if plan.clears and plan.commit.base is not None else None
+    if spared is not None:
+        connection.execute(_NOTE_ARCHIVED_GARBAGE, (number, *spared))
+        connection.execute(_DELETE_ARCHIVED, (number, *spared))
+    for first, stop, count in plan.dropped:
+        connection.execute(_NOTE_GARBAGE, (number, first, stop))
+        if connection.execute(_DELETE_LINES, (number, first, stop)).rowcount != count:
+            raise DamageError(f"of its messages from position {first} to {stop - 1} some are missing, or too many")
 
 
 def _archive(plan: Plan, connection: sqlite3.Connection, number: int | None) -> None:
