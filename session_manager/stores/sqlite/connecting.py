@@ -27,6 +27,7 @@ from session_manager.stores.sqlite.leftovers import (
 from session_manager.stores.sqlite.schema import (
     APPLICATION_ID,
     MIGRATIONS,
+    added,
     create_index,
     create_last_commit,
     has_trigrams,
@@ -36,7 +37,7 @@ from session_manager.stores.sqlite.schema import (
     strange_table,
 )
 
-__all__ = ["Connect", "Opener", "Place"]
+__all__ = ["Connect", "Look", "Opener", "Place"]
 
 _log = logging.getLogger("session_manager")
 
@@ -46,7 +47,9 @@ Connect = Callable[..., sqlite3.Connection]
 #: The device and the inode of a file.
 Place = tuple[int, int]
 
-_place: Callable[[os.stat_result], Place] = operator.attrgetter("st_dev", "st_ino")
+#: The place of a file, and when it was written, in nanoseconds.
+Look = tuple[int, int, int]
+_look: Callable[[os.stat_result], Look] = operator.attrgetter("st_dev", "st_ino", "st_mtime_ns")
 
 #: The ends of the names of SQLite's files beside a database.
 _BESIDE = ("-wal", "-journal", "-shm")
@@ -148,11 +151,15 @@ class Opener:
 
     def place(self) -> Place | None:
         """Return the device and the inode of the file that has the path now; `None` if there is none."""
+        found = self.look()
+        return None if found is None else found[:2]
+
+    def look(self) -> Look | None:
+        """Return the place of the file that has the path now, and when it was written; `None` if there is none."""
         try:
-            status = os.lstat(self.path)
+            return _look(os.lstat(self.path))
         except OSError:
             return None
-        return _place(status)
 
     def _status(self, end: str = "") -> os.stat_result | None:
         """Return the status of the path, or of the path with an end. The path has no links, so a link there was put there later."""
@@ -218,12 +225,13 @@ class Opener:
             )
             found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'last_commit'").fetchone()
             row = connection.execute("SELECT latest FROM last_commit WHERE id = 1").fetchone() if found else None
-        except (sqlite3.Error, UnicodeDecodeError):
+            count = added(connection) if found else None
+        except (sqlite3.Error, ValueError):
             return None
         finally:
             connection.close()
         latest = row[0] if row else None
-        return MainFile(user_version, schema, pages, free, latest if isinstance(latest, bytes) else None)
+        return MainFile(user_version, schema, pages, free, latest if isinstance(latest, bytes) else None, count)
 
     def _check_format(self, connection: sqlite3.Connection) -> int:
         """Return the number of the format, 0 for an empty file."""

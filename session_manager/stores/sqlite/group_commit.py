@@ -62,6 +62,8 @@ class Request(Resource, Part):
     has_landed: Callable[[sqlite3.Connection], bool] | None = None
     erases: bool = False
     doubts: Sequence[Doubt] = ()
+    #: Whether the work adds messages.
+    adds: bool = False
     #: Whether its COMMIT was begun.
     doubtful: bool = False
     #: Whether the other attributes are final.
@@ -95,6 +97,10 @@ _is_done: Callable[[Request], bool] = operator.attrgetter("done")
 
 def _are_done(requests: Sequence[Request]) -> bool:
     return all(map(_is_done, requests))
+
+
+def _has_added(request: Request) -> bool:
+    return request.adds and not request.doubtful and request.error is None
 
 
 def _has_erased(request: Request) -> bool:
@@ -240,20 +246,20 @@ class GroupCommit(Resource):
         writer = database.writer
         database.check_place()
         writer.execute("BEGIN IMMEDIATE")
-        changes = writer.total_changes
+        before, changes = database.before_mark(writer), writer.total_changes
         while len(batch) < _MOST and (arrived := more(batch)):
             for request in arrived:
                 batch.append(request)
                 self._attempt(writer, request)
-        if writer.total_changes != changes:
-            try:
-                database.mark(writer)
-            except sqlite3.Error as error:
-                raise _UndoneError from error
+        marks = writer.total_changes != changes and (before is not None or not any(map(_has_added, batch)))
+        if marks:
+            self._mark(writer, before)
         # Looked at here: what follows the sync runs with cold caches.
         truncate = any(map(_has_erased, batch))
         due = database.may_need_checkpoint(writer, truncate=truncate)
         failure = self._commit(writer, batch)
+        if marks and failure is None:
+            database.note_mark()
         for request in batch:
             if failure is not None and request.error is None:
                 request.error = SaveOutcomeUnknownError(request.key or "", str(failure))
@@ -265,6 +271,12 @@ class GroupCommit(Resource):
                 request.wake()
         if due and failure is None:
             database.checkpoint(truncate=truncate)
+
+    def _mark(self, writer: sqlite3.Connection, before: int | None) -> None:
+        try:
+            self._database.mark(writer, before)
+        except sqlite3.Error as error:
+            raise _UndoneError from error
 
     def _commit(self, writer: sqlite3.Connection, batch: list[Request]) -> sqlite3.Error | None:
         """Commit; return the error, if that failed. After an interrupt the outcome is unknown, unless the transaction is still open."""

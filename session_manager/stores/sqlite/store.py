@@ -272,7 +272,8 @@ class SQLiteStore(Store):
 
         erases = any(request.erases for request in requests)
         doubts = tuple(commit.doubt for commit in commits)
-        self._run(Request(requests[0].key, work, requests[0].has_landed, erases, doubts))
+        adds = any(request.adds for request in requests)
+        self._run(Request(requests[0].key, work, requests[0].has_landed, erases, doubts, adds))
 
     def _writing(self, commit: Commit) -> Request:
         """Return the request that writes a commit, encoded as far as possible."""
@@ -294,7 +295,8 @@ class SQLiteStore(Store):
             if commit.fence is not None:
                 release(connection, key, commit.fence)
 
-        return Request(key, work, has_landed, clears, (commit.doubt,))
+        adds = planned is not None and bool(planned.lines)
+        return Request(key, work, has_landed, clears, (commit.doubt,), adds)
 
     def landed(self, commit: Commit) -> bool | None:
         key, digest = commit.session.key, token_digest(commit.token)

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from session_manager import SessionManager, StorageError
 from session_manager.stores import copy
+from session_manager.stores.sqlite import database as sqlite_database
 from session_manager.stores.sqlite.leftovers import log_header
 from tests.support.laws import examples
 from tests.support.places import ROOT
@@ -207,6 +208,120 @@ def test_a_log_that_holds_nothing_is_no_ones(path):
         Path(f"{path}-wal").write_bytes(content)
         assert found(path) == ["old"]
         assert log_header(f"{path}-wal") == b""
+
+
+def put_beside_its_log(backup, killed):
+    """Put a backup in the place of a database, and expect that it is refused."""
+    shutil.copyfile(backup, killed)
+    with pytest.raises(StorageError, match="its -wal belongs to another"):
+        opened(killed)
+
+
+def test_a_backup_of_the_midst_of_a_log_is_refused_beside_the_next_log(path, tmp_path):
+    """No save between them has a mark: the highest id of a message tells the states apart."""
+    with opened(path) as m:
+        say(m, *"abc")
+        by_backup(path, tmp_path / "backup.db")
+        say(m, *"def")
+    with opened(path) as m:
+        say(m, "g")
+        killed = kept(path, tmp_path / "killed")
+    put_beside_its_log(tmp_path / "backup.db", killed)
+
+
+def test_a_backup_that_is_newer_than_a_log_is_refused(path, tmp_path):
+    """The log would take the pages that it has back to what they were."""
+    with opened(path) as m:
+        say(m, *"abc")
+        killed = kept(path, tmp_path / "killed")
+        say(m, *"def")
+        by_backup(path, tmp_path / "backup.db")
+    put_beside_its_log(tmp_path / "backup.db", killed)
+
+
+def test_a_change_that_adds_no_message_has_a_mark(path, tmp_path):
+    with opened(path) as m:
+        say(m, *"abc")
+        by_backup(path, tmp_path / "backup.db")
+        m.set_summary(KEY, "they said abc")
+        m.save(KEY)
+    with opened(path) as m:
+        say(m, "d")
+        killed = kept(path, tmp_path / "killed")
+    put_beside_its_log(tmp_path / "backup.db", killed)
+
+
+def by_itself(m, path):
+    """In the same tick of the file system's clock as the last look at the file."""
+    database, before = m._residents.store._database, os.stat(path).st_mtime_ns
+    assert database.locked(database.checkpoint, truncate=True)
+    os.utime(path, ns=(before, before))
+
+
+def by_another(_, path):
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
+
+
+@pytest.mark.parametrize("checkpoint", [by_itself, by_another])
+def test_the_first_save_after_a_checkpoint_has_a_mark(checkpoint, path, tmp_path):
+    """It begins a log, in a manager that stays open."""
+    with opened(path) as m:
+        say(m, *"abc")
+        by_backup(path, tmp_path / "backup.db")
+        say(m, *"def")
+        checkpoint(m, path)
+        say(m, *"gh")
+        killed = kept(path, tmp_path / "killed")
+    shutil.copytree(killed.parent, tmp_path / "copy")
+    assert found(tmp_path / "copy" / "chats.db") == list("abcdefgh")
+    put_beside_its_log(tmp_path / "backup.db", killed)
+
+
+def test_other_saves_write_no_mark(path):
+    """A save of one message writes five pages: of its session, of the message, of an index of each, and of the highest ids."""
+    with opened(path) as m:
+        say(m, *"abc")
+        before = os.path.getsize(f"{path}-wal")
+        say(m, *"def")
+        assert os.path.getsize(f"{path}-wal") - before == 3 * 5 * (24 + 4096)
+
+
+@pytest.fixture
+def old(monkeypatch):
+    """Save as version 0.2 did: each commit has a mark, and none tells the highest id of a message before it."""
+
+    def mark(connection, before):
+        schema = connection.execute("PRAGMA schema_version").fetchone()[0]
+        connection.execute(
+            "UPDATE last_commit SET earlier = latest, latest = randomblob(16), schema = ?", (f"{schema:08x}",)
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite_database, "mark", mark)
+        patch.setattr(sqlite_database.Database, "note_mark", lambda _: None)
+        yield patch
+
+
+@pytest.mark.parametrize("then", ["old", "new"])
+def test_a_log_that_version_0_2_began_is_told_by_its_marks(then, old, path, tmp_path):
+    with opened(path) as m:
+        say(m, *"ab")
+    by_file(path, tmp_path / "before.db")
+    with opened(path) as m:
+        say(m, *"cd")
+    by_file(path, tmp_path / "begun.db")
+    with opened(path) as m:
+        say(m, *"ef")
+        if then == "new":
+            old.undo()
+            with opened(path) as other:
+                say(other, *"gh")
+        killed = kept(path, tmp_path / "killed")
+    shutil.copyfile(tmp_path / "begun.db", killed)
+    shutil.copytree(killed.parent, tmp_path / "copy")
+    assert found(tmp_path / "copy" / "chats.db") == list("abcdefgh" if then == "new" else "abcdef")
+    put_beside_its_log(tmp_path / "before.db", killed)
 
 
 # What a kill leaves
