@@ -50,8 +50,9 @@ class _AsyncioSignal(Signal):
     """A signal by one future, which takes half as long as an event."""
 
     def __init__(self, loop: Any) -> None:
-        self._loop, self._future = loop, loop.create_future()
-        self._is_set = False
+        self._loop, self._is_set = loop, False
+        #: The future of the task that waits.
+        self._future: Any = None
 
     def set(self) -> None:
         with contextlib.suppress(RuntimeError):
@@ -59,13 +60,12 @@ class _AsyncioSignal(Signal):
 
     def _arrive(self) -> None:
         self._is_set = True
-        if not self._future.done():
+        if self._future is not None and not self._future.done():
             self._future.set_result(None)
 
     async def wait(self) -> None:
         if not self._is_set:
-            if self._future.cancelled():
-                self._future = self._loop.create_future()
+            self._future = self._loop.create_future()
             await self._future
 
 
