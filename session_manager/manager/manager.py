@@ -605,7 +605,7 @@ class SessionManager(Resource):
             check_refs(messages)
             refs = frozenset(one.ref for one in messages if one.ref is not None)
             return self._append_absent(key, Append(at=at, messages=messages, absent=refs))
-        change = Append(at=at, messages=messages)
+        change = Append.made(at, messages)
         while (changed := self._residents.change(key, change, blind=True)) is None:
             self._residents.created(key, self._residents.blank(key, at), looked=True)
         return changed[1].messages.last(len(messages))

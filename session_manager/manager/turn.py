@@ -455,14 +455,9 @@ class Turn(Resource):
         """Make the change, and save it; say whether it is durable, `None` if there is no session any more."""
         fence = None if self._claim is None else self._claim.fence
         only_adds = self._draft.base is None and self._options.expected is ANY
-        append = Append(
-            at=at,
-            messages=self._draft.added,
-            turn=self.ref,
-            guard=self._bond.generation if only_adds else None,
-            absent=self._draft.absent,
-            witness=Witness(fence=fence) if only_adds else None,
-        )
+        guard = self._bond.generation if only_adds else None
+        witness = Witness(fence=fence) if only_adds else None
+        append = Append.made(at, self._draft.added, self.ref, guard, self._draft.absent, witness)
         resolving = self._absentees.resolving(self.key, append) if append.absent else None
         change = resolving or append if only_adds else self._batching(at, append, resolving, blank)
         blind = blank is not None or (only_adds and resolving is None)

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import enum
 import operator
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import reduce
 from typing import Any, Final
 
 import attrs
 
-from session_manager.frozen import Part
+from session_manager.frozen import Part, drafts_of
 from session_manager.model.fence import Fence
 from session_manager.model.json_value import EMPTY_OBJECT, JsonObject, copy_value, json_object, same
 from session_manager.model.message import Message
@@ -108,6 +108,28 @@ class Append(Change):
     #: A picture in which no message has one of these refs, if it is at hand.
     seen: Session | None = attrs.field(default=None, eq=False, repr=False)
 
+    @classmethod
+    def made(
+        cls,
+        at: datetime,
+        messages: tuple[Message, ...],
+        turn: str | None = None,
+        guard: str | None = None,
+        absent: frozenset[str] = frozenset(),
+        witness: Witness | None = None,
+    ) -> Append:
+        """Return the change, as the constructor does, in half the time."""
+        append = _new_append()
+        append.at = at
+        append.witness = witness
+        append.messages = messages
+        append.turn = turn
+        append.guard = guard
+        append.absent = absent
+        append.seen = None
+        append.__class__ = cls
+        return append  # type: ignore[no-any-return]
+
     def _apply(self, session: Session) -> Session:
         if self.turn is not None and self.turn in session.refs:
             return session
@@ -117,8 +139,8 @@ class Append(Change):
         if self.turn is None and not new:
             return session
         refs = session.refs if self.turn is None else (*session.refs, self.turn)[-MAX_REFS:]
-        messages, end = _appended(session, session.messages, new, self.turn)
-        return session._with(updated=max(session.updated, self.at), messages=messages, end=end, refs=refs)
+        messages = session.messages.appended(_placed(session, new, self.turn))
+        return session._longer(messages, session.end + len(new), refs, max(session.updated, self.at))
 
     def missing(self, session: Session) -> tuple[Message, ...]:
         """Return the messages that a session lacks: all but those whose refs are in `absent` and in its history."""
@@ -131,6 +153,9 @@ class Append(Change):
         """Return this change without the messages of some of its absent refs."""
         gone = self.absent.intersection(refs)
         return attrs.evolve(self, messages=tuple(one for one in self.messages if one.ref not in gone)) if gone else self
+
+
+_new_append = drafts_of(Append)
 
 
 def settled(changes: tuple[Change, ...]) -> tuple[Change, ...]:
@@ -211,7 +236,7 @@ class Replace(Change):
         spared = _spared(session, self.spare)
         if len(spared) == len(session.messages) and not self.messages:
             return session
-        messages, end = _appended(session, spared, self.messages, None)
+        messages, end = spared.appended(_placed(session, self.messages)), session.end + len(self.messages)
         return self._changed(session, messages=messages, end=end)
 
 
@@ -359,11 +384,11 @@ def digest(session: Session, start: int, stop: int) -> str:
     return digested.hexdigest()
 
 
-def _appended(
-    session: Session, kept: View[Message], messages: tuple[Message, ...], turn: str | None
-) -> tuple[View[Message], int]:
-    placed = [message._placed(session.end + number, turn) for number, message in enumerate(giving_way(messages))]
-    return kept.appended(placed), session.end + len(placed)
+def _placed(session: Session, messages: Sequence[Message], turn: str | None = None) -> list[Message]:
+    """Return messages at the next positions of a session."""
+    if len(messages) == 1:
+        return [messages[0]._placed(session.end, turn)]
+    return [message._placed(session.end + number, turn) for number, message in enumerate(giving_way(messages))]
 
 
 def _spared(session: Session, spare: Spare | None, before: int | None = None) -> View[Message]:

@@ -151,6 +151,16 @@ class Session(AsDict):
         session.__class__ = Session
         return session  # type: ignore[no-any-return]
 
+    def _longer(self, messages: View[Message], end: int, refs: tuple[str, ...], updated: datetime) -> Session:
+        """Return this session with more messages, or with another answered delivery."""
+        session = self._drafted()
+        session.messages = messages
+        session.end = end
+        session.refs = refs
+        session.updated = updated
+        session.__class__ = Session
+        return session  # type: ignore[no-any-return]
+
     def _drafted(self) -> Any:
         """Return a draft of this session (`session_manager.frozen.drafts_of`)."""
         session = _new_session()

@@ -24,6 +24,7 @@ from session_manager.model.changes import (
     Summarize,
     Truncate,
     UpdateMetadata,
+    Witness,
     apply,
     digest,
     fold,
@@ -239,3 +240,14 @@ def test_a_change_leaves_it_to_others_whether_they_equal_it():
     change = SetSummary(at=AT, text="s")
     assert change == mock.ANY
     assert change != "s"
+
+
+def test_an_append_that_is_made_quickly_is_the_constructors():
+    """Each of its fields is set, also one that is added later."""
+    given = {"at": AT, "messages": (Message("user", "hi"),), "turn": "ref", "guard": "g", "witness": Witness()}
+    one, other = Append.made(**given, absent=frozenset("a")), Append(**given, absent=frozenset("a"))
+    assert type(one) is Append
+    assert [getattr(one, field.name) for field in attrs.fields(Append)] == [
+        getattr(other, field.name) for field in attrs.fields(Append)
+    ]
+    assert Append.made(AT, ()) == Append(at=AT)
