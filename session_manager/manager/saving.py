@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterable
+from functools import partial
 from time import perf_counter
 
 import attrs
@@ -21,6 +21,7 @@ from session_manager.errors import (
 )
 from session_manager.frozen import Frozen, Part
 from session_manager.manager.cache.entry import Entry
+from session_manager.manager.cache.locks import holding
 from session_manager.manager.cache.residents import Residents
 from session_manager.manager.pauses import ATTEMPTS, pause
 from session_manager.model.changes import Change, Witness
@@ -114,31 +115,16 @@ class Saving(Resource, Part):
             for first in range(0, len(keys), _BATCH):
                 batch = keys[first : first + _BATCH]
                 locks = self._residents.keyed.locks_of(batch)
-                written += self._save_locked(store, batch, locks, failures, closing=closing)
+                written += holding(locks, partial(self._save_batch, store, batch, failures, closing=closing))
         finally:
             if not closing:
                 self._residents.reports.deliver()
         return written, failures
 
-    def _save_locked(
-        self,
-        store: Store,
-        keys: list[str],
-        locks: list[threading.RLock],
-        failures: dict[str, Exception],
-        *,
-        closing: bool,
-    ) -> int:
-        """Take the keyed locks of some sessions, one in each call of itself, and save them: see `_save_batch`."""
-        if locks:
-            with locks[0]:
-                return self._save_locked(store, keys, locks[1:], failures, closing=closing)
+    def _save_batch(self, store: Store, keys: list[str], failures: dict[str, Exception], *, closing: bool) -> int:
+        """Save sessions together, and singly those that need more than one write. Requires their keyed locks."""
         if not closing:
             self._residents.check_not_closed()
-        return self._save_batch(store, keys, failures)
-
-    def _save_batch(self, store: Store, keys: list[str], failures: dict[str, Exception]) -> int:
-        """Save sessions together, and singly those that need more than one write. Requires their keyed locks."""
         begun = [one for key in keys if (one := self._begin(key)) is not None]
         commits = [entry.written for entry in begun if isinstance(entry, Entry)]
         singly = [one.commit.session.key for one in begun if isinstance(one, _Unknown)]

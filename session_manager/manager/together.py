@@ -8,9 +8,9 @@ answers the same for all of them. If it did not happen, what the call did is tak
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -27,6 +27,7 @@ from session_manager.errors import (
 from session_manager.frozen import Frozen, Part
 from session_manager.manager.absentees import Absentees, Resolving
 from session_manager.manager.cache.entry import Entry
+from session_manager.manager.cache.locks import holding
 from session_manager.manager.cache.residents import Residents
 from session_manager.manager.pauses import ATTEMPTS, pause
 from session_manager.manager.saving import Saving, under_its_lease
@@ -42,8 +43,6 @@ __all__ = ["MOST", "Plan", "Together", "Write"]
 
 #: How many sessions a call may write: each eight of their locks are a level of the interpreter's stack, which has a thousand.
 MOST = 2000
-#: How many locks a level takes.
-_AT_ONCE = 8
 
 
 def _none() -> Mapping[str, Any]:
@@ -126,7 +125,7 @@ class Together(Resource, Part):
         for attempt in range(ATTEMPTS):
             looks = self._looks(plans)
             locks = self._residents.keyed.locks_of([plan.key for plan in plans])
-            outcome = self._locked(plans, looks, locks)
+            outcome = holding(locks, partial(self._attempt, plans, looks))
             if isinstance(outcome, list):
                 return outcome
             conflict = outcome or conflict
@@ -142,23 +141,10 @@ class Together(Resource, Part):
             if plan.append is not None and plan.append.absent
         }
 
-    def _locked(
-        self, plans: Sequence[Plan], looks: Mapping[str, Resolving], locks: list[threading.RLock]
-    ) -> list[Session] | ConflictError | None:
-        """Take the keyed locks of the sessions, up to eight in each call of itself, and try: see `_attempt`."""
-        if len(locks) >= _AT_ONCE:
-            a, b, c, d, e, f, g, h = locks[:_AT_ONCE]
-            with a, b, c, d, e, f, g, h:
-                return self._locked(plans, looks, locks[_AT_ONCE:])
-        if locks:
-            with locks[0]:
-                return self._locked(plans, looks, locks[1:])
-        self._residents.check_not_closed()
-        return self._attempt(plans, looks)
-
     def _attempt(self, plans: Sequence[Plan], looks: Mapping[str, Resolving]) -> list[Session] | ConflictError | None:
         """Try once; return the sessions, the conflict after which to try again, or `None`: look again. Requires the keyed locks."""
         residents, store = self._residents, self._residents.store
+        residents.check_not_closed()
         fetched: dict[str, Entry | None] = {}
         for plan in plans:
             entry = residents.peek(plan.key)
