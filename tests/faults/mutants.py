@@ -150,14 +150,14 @@ MUTANTS = (
     Mutant(
         "no fsync of the directory for many files",
         "crash states (snapshot, bursts)",
-        edited(atomic, "replace_many", ("_sync_failure(files) if renamed else None", "None")),
+        edited(atomic, "_replaced", ("_sync_failure(files) if renamed else None", "None")),
     ),
     Mutant(
         "an error of one of many files is taken for success",
         "crash states (snapshot, bursts)",
         edited(
             atomic,
-            "replace_many",
+            "_replaced",
             ("except Exception as error:", "except Exception:"),
             ("outcomes[number] = error\n    finally", "outcomes[number] = new\n    finally"),
         ),

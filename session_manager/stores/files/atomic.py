@@ -11,6 +11,8 @@ ATC 2020). The file is thrown away, and one fresh attempt is made from memory.
 
 Several files at once take the same steps in the same order. All temporary files are written and synced before the first
 rename, by several threads, since a journal commits simultaneous syncs together. One sync of the directory serves all renames.
+The old files are open meanwhile, and several threads close them at the end: only then does the file system free what they
+take on the disk. Otherwise each rename does that, and keeps the next one waiting for the disk.
 """
 
 from __future__ import annotations
@@ -188,6 +190,18 @@ def replace_many(files: Files, wanted: Sequence[Replacement]) -> list[Signature 
 
     :returns: for each file, what `replace` would return or raise. After an interrupt each file is the old one or the new one.
     """
+    old: deque[int] = deque()
+    try:
+        return _replaced(files, wanted, old)
+    finally:
+        _close_all(files, old)
+
+
+def _replaced(files: Files, wanted: Sequence[Replacement], old: deque[int]) -> list[Signature | Exception]:
+    """Replace files, and return the outcomes.
+
+    :param old: gets descriptors of the old files.
+    """
     written: dict[int, tuple[str, Signature]] = {}
     outcomes: list[Signature | Exception] = [OutcomeUnknownError()] * len(wanted)
 
@@ -201,9 +215,11 @@ def replace_many(files: Files, wanted: Sequence[Replacement]) -> list[Signature 
     try:
         at_once(write, len(wanted))
         for number, (temporary, new) in sorted(written.items()):
+            one = wanted[number]
             try:
-                wanted[number].check()
-                _rename(files, temporary, wanted[number].name)
+                one.check()
+                old.extend(files.open_old(one.name))
+                _rename(files, temporary, one.name)
                 renamed.append(number)
                 outcomes[number] = new
             except Exception as error:  # noqa: BLE001 - it is that file's outcome
@@ -217,6 +233,20 @@ def replace_many(files: Files, wanted: Sequence[Replacement]) -> list[Signature 
             outcomes[number] = unknown = OutcomeUnknownError()
             unknown.__cause__ = failure
     return outcomes
+
+
+def _close_all(files: Files, left: deque[int]) -> None:
+    """Close files that were replaced. An error tells nothing: nobody has written to them."""
+
+    def close(_: int) -> None:
+        with contextlib.suppress(OSError):
+            files.close(left.popleft())
+
+    try:
+        at_once(close, len(left))
+    finally:
+        while left:  # an interrupt
+            close(0)
 
 
 def at_once(step: Callable[[int], None], count: int) -> None:

@@ -118,6 +118,15 @@ class Files(Resource):
         """Open a file, which must exist, for `sync`; it is neither read nor written."""
         return self.open_read(name) if _SYNCS_READERS else self.open_append(name)
 
+    def open_old(self, name: str) -> list[int]:
+        """Open a file that is about to be replaced, if there is one, and return its descriptor; it is not used but for `close`.
+
+        What the file takes on the disk is then freed by `close`, and not by the rename. Windows does not replace an open file.
+        """
+        with contextlib.suppress(OSError):
+            return [] if _PATIENCE else [self.open_read(name)]
+        return []
+
     def open_lock(self, name: str) -> int:
         """Open a lock file, without following a link; it is created if it is missing."""
         return os.open(self._at(name), _LOCK, 0o600, dir_fd=self._fd)

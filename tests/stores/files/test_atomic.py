@@ -59,16 +59,17 @@ def new(*names):
 
 
 def test_all_are_synced_before_the_first_rename_and_the_directory_last(files):
-    """The directory is synced once, after the last rename."""
+    """The directory is synced once, after the last rename. The old files are closed after that, which frees what they take."""
     descriptors = open_descriptors()
     known = replace_many(files, wanted())
     assert contents(files) == new(*NAMES)
     for name, one in zip(NAMES, known, strict=True):
         status = os.stat(os.path.join(files.path, name))
         assert one == (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-    first = files.log.index("rename")
+    first = files.log.index("open_read")
     assert files.log[:first].count("sync") == len(NAMES)
-    assert files.log[first:] == ["rename"] * len(NAMES) + ["sync_directory", "sync"]
+    renames, synced = ["open_read", "rename"] * len(NAMES), ["sync_directory", "sync"]
+    assert files.log[first:] == [*renames, *synced, *["close"] * len(NAMES)]
     assert open_descriptors() <= descriptors
 
 
