@@ -187,8 +187,7 @@ class Saving(Resource, Part):
             commit = entry.commit(token, archive=residents.archive)
             if residents.is_leased:
                 commit = under_its_lease(commit)
-            entry = entry.writing(commit)
-            residents.put(key, entry)
+            residents.by_key[key] = entry = entry.writing(commit)
             return entry
 
     def _get_over(self, key: str, conflict: ConflictError, attempt: int) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import attrs
 
-from session_manager.model.changes import Change, Remove, fold
+from session_manager.model.changes import Append, Change, Remove, fold, settled
 from session_manager.model.session import ANY, Anything, Session, Version
 
-__all__ = ["Batch", "flattened", "removes"]
+__all__ = ["Batch", "as_stored", "flattened", "removes"]
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -49,6 +49,14 @@ def flattened(changes: tuple[Change, ...]) -> tuple[Change, ...]:
     if Batch not in map(type, changes):
         return changes
     return tuple(one for change in changes for one in _members(change))
+
+
+def as_stored(changes: Sequence[Change]) -> tuple[Change, ...]:
+    """Return changes as stores get them: one by one (`flattened`), and each of their absent messages is to be added (`settled`)."""
+    for change in changes:
+        if isinstance(change, Batch) or (isinstance(change, Append) and change.absent):
+            return settled(flattened(tuple(changes)))
+    return tuple(changes)
 
 
 def removes(changes: Iterable[Change]) -> int:

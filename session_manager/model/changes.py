@@ -160,11 +160,6 @@ _new_append = drafts_of(Append)
 
 def settled(changes: tuple[Change, ...]) -> tuple[Change, ...]:
     """Return changes as stores get them, each of whose absent messages is to be added: without `Append.absent`."""
-    for change in changes:
-        if type(change) is Append and change.absent:
-            break
-    else:
-        return changes
     plain = frozenset[str]()
     return tuple(attrs.evolve(one, absent=plain, seen=None) if isinstance(one, Append) else one for one in changes)
 

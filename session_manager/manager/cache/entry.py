@@ -19,8 +19,8 @@ from msgspec.structs import replace
 
 from session_manager.frozen import Frozen
 from session_manager.model.archive import archived, dropped, kept
-from session_manager.model.batch import Batch, flattened
-from session_manager.model.changes import Append, Change, Clear, Witness, apply, fold, settled
+from session_manager.model.batch import Batch, as_stored, flattened
+from session_manager.model.changes import Append, Change, Clear, Witness, apply, fold
 from session_manager.model.message import Message
 from session_manager.model.rebase import rebase, taken_back
 from session_manager.model.recovery import Loss
@@ -104,7 +104,7 @@ class Entry(Frozen, frozen=True, gc=False):
 
         :param archive: whether what they drop is archived.
         """
-        changes = settled(flattened(tuple(self.pending.to_list())))
+        changes = as_stored(self.pending.to_list())
         new = dropped(self.durable, changes) if archive else ()
         count = self.durable._archived
         if count and kept(changes) is not None:

@@ -197,7 +197,7 @@ class Residents(Resource):
         self.evict(key)
 
     def land(self, commit: Commit, begun: Entry | None = None, landed: Entry | None = None) -> None:
-        """Note that a write landed. Bonds, maps of refs and sizes stay right. Requires the lock.
+        """Note that a write landed, which changes nothing that bonds, maps of refs and sizes tell. Requires the lock.
 
         :param begun: the entry when the write was begun, if that is at hand.
         :param landed: what that becomes, unless a call has changed it since.
