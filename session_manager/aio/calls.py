@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -41,9 +41,9 @@ class Signal(Resource):
         with contextlib.suppress(RuntimeError):
             self._loop.run_sync_soon(self._event.set)
 
-    async def wait(self) -> None:
-        """Wait until it is set. After a cancellation the task may wait again."""
-        await self._event.wait()
+    def wait(self) -> Awaitable[None]:
+        """Return what to await until it is set. After a cancellation the task may wait again."""
+        return self._event.wait()
 
 
 class _AsyncioSignal(Signal):
@@ -63,10 +63,11 @@ class _AsyncioSignal(Signal):
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
 
-    async def wait(self) -> None:
-        if not self._is_set:
-            self._future = self._loop.create_future()
-            await self._future
+    def wait(self) -> Awaitable[None]:
+        self._future = future = self._loop.create_future()
+        if self._is_set:
+            future.set_result(None)
+        return future  # type: ignore[no-any-return]
 
 
 def signal() -> Signal:
@@ -87,22 +88,14 @@ class Call(Resource, Generic[R]):
         self._is_made = False
 
     def make(self) -> None:
-        """Call the function, in a thread."""
+        """Call the function, in a thread, and wake the task."""
         try:
             self._result = self._context.run(self._function)
         except BaseException as error:  # noqa: BLE001 - the task raises it
             self._error = error
         self._is_made = True
-        del self  # the error holds this frame
-
-    def tell(self) -> None:
-        """Wake the task."""
         self.signal.set()
-
-    def make_and_tell(self) -> None:
-        """Call the function, and wake the task, in a thread."""
-        self.make()
-        self.tell()
+        del self  # the error holds this frame
 
     async def ended(self) -> R:
         """Wait for the end, and return what the function returns; raise a cancellation that came meanwhile.
@@ -167,9 +160,9 @@ async def to_the_end(function: Callable[[], R]) -> R:
     try:
         _start(call, daemon=False)
     except RuntimeError:
-        call.make_and_tell()
+        call.make()
     return await call.ended()
 
 
 def _start(call: Call[Any], *, daemon: bool) -> None:
-    threading.Thread(target=call.make_and_tell, name="session-manager-call", daemon=daemon).start()
+    threading.Thread(target=call.make, name="session-manager-call", daemon=daemon).start()

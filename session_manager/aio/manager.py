@@ -473,10 +473,11 @@ class AsyncSessionManager(Resource):
             return await self._change(key, replace, is_heavy=are_heavy(given))
         return await self._workers.writing.run(replace, key)
 
-    async def _change(self, key: str, change: Callable[[], T], *, is_heavy: bool) -> T:
+    def _change(self, key: str, change: Callable[[], T], *, is_heavy: bool) -> Awaitable[T]:
         """Change a session. A heavy change is not made in the event loop."""
-        if not is_heavy:
-            return await self._workers.writing.soon(key, change)
+        return self._heavily(key, change) if is_heavy else self._workers.writing.soon(key, change)
+
+    async def _heavily(self, key: str, change: Callable[[], T]) -> T:
         await self.get(key)
         return await self._workers.computing.run(change, key)
 

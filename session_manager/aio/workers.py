@@ -35,44 +35,6 @@ _ROW = 100
 _Queues = dict[str, deque[anyio.Event]]
 
 
-class _Place(Resource):
-    """A task's place in the queue of a session, for ``async with``: a block runs when those before it have ended.
-
-    `anyio.Lock` does the same, and takes longer where no task waits (`python -m benchmarks hop`).
-
-    :param queues: those of the task's loop.
-    """
-
-    def __init__(self, queues: _Queues, key: str) -> None:
-        self._queues, self._key = queues, key
-
-    async def __aenter__(self) -> None:
-        queue = self._queues.get(self._key)
-        if queue is None:
-            self._queues[self._key] = deque()
-            return
-        event = anyio.Event()
-        queue.append(event)
-        try:
-            await event.wait()
-        except BaseException:
-            if event.is_set():
-                self._leave()
-            else:
-                queue.remove(event)
-            raise
-
-    async def __aexit__(self, *_: object) -> None:
-        self._leave()
-
-    def _leave(self) -> None:
-        queue = self._queues[self._key]
-        if queue:
-            queue.popleft().set()
-        else:
-            del self._queues[self._key]
-
-
 class Threads(Resource):
     """A few threads, started when they are needed.
 
@@ -116,8 +78,12 @@ class Threads(Resource):
         """
         if key is None:
             return await self._run(function)
-        async with _Place(self._queues(), key):
+        queues = self._queues()
+        await _first_in_line(queues, key)
+        try:
             return await self._run(function)
+        finally:
+            _leave(queues, key)
 
     async def run_for(self, keys: Sequence[str], function: Callable[[], R]) -> R:
         """Call a function that works for several sessions, behind the calls for each of them: see `run`.
@@ -125,9 +91,10 @@ class Threads(Resource):
         :param keys: the sessions, in the order in which to wait for them: sorted.
         """
         queues = self._queues()
-        async with contextlib.AsyncExitStack() as stack:
+        with contextlib.ExitStack() as stack:
             for key in keys:
-                await stack.enter_async_context(_Place(queues, key))
+                await _first_in_line(queues, key)
+                stack.callback(_leave, queues, key)
             return await self._run(function)
 
     def _queues(self) -> _Queues:
@@ -140,7 +107,7 @@ class Threads(Resource):
         await not_cancelled()
         call = Call(partial(beside_a_loop, function))
         try:
-            self._pool.submit(call.make_and_tell)
+            self._pool.submit(call.make)
         except RuntimeError as error:
             raise (ClosedError() if self._is_stopped else error) from None
         return await call.ended()
@@ -175,3 +142,32 @@ class Workers(Resource):
             threads.stop(wait=False)
         for threads in all_of_them if wait else ():
             threads.stop(wait=True)
+
+
+async def _first_in_line(queues: _Queues, key: str) -> None:
+    """Wait until the calls for a session that came before have ended. `_leave` lets the next one in.
+
+    `anyio.Lock` does the same, and takes longer where no other task waits (`python -m benchmarks hop`).
+    """
+    queue = queues.get(key)
+    if queue is None:
+        queues[key] = deque()
+        return
+    event = anyio.Event()
+    queue.append(event)
+    try:
+        await event.wait()
+    except BaseException:
+        if event.is_set():
+            _leave(queues, key)
+        else:
+            queue.remove(event)
+        raise
+
+
+def _leave(queues: _Queues, key: str) -> None:
+    queue = queues[key]
+    if queue:
+        queue.popleft().set()
+    else:
+        del queues[key]
