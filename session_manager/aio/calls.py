@@ -9,6 +9,7 @@ A call in a thread sees the context variables of the task that made it. So a tra
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import threading
 from collections.abc import Awaitable, Callable
@@ -22,7 +23,7 @@ import anyio.lowlevel
 from session_manager.resource import Resource
 from session_manager.threads import beside_a_loop, event_loop
 
-__all__ = ["Call", "Signal", "in_a_thread_of_its_own", "not_cancelled", "signal", "to_the_end"]
+__all__ = ["Call", "Signal", "in_a_thread_of_its_own", "may_be_cancelled", "signal", "to_the_end"]
 
 R = TypeVar("R")
 
@@ -129,14 +130,13 @@ class Call(Resource, Generic[R]):
             del error
 
 
-async def not_cancelled() -> None:
-    """Raise a cancellation of this task that is due. Other tasks are not let in: a wait for a thread follows, which does that."""
+def may_be_cancelled() -> bool:
+    """Say whether this task may have a cancellation that is due: then a checkpoint raises it."""
     asyncio = sys.modules.get("asyncio")
     task = None if asyncio is None or asyncio._get_running_loop() is None else asyncio.current_task()
-    if task is None or not hasattr(task, "cancelling") or task.cancelling():
-        await anyio.lowlevel.checkpoint()
-    else:
-        await anyio.lowlevel.checkpoint_if_cancelled()
+    if task is not None and (not hasattr(task, "cancelling") or task.cancelling()):  # Python 3.10 does not tell
+        return True
+    return anyio.current_effective_deadline() == -math.inf
 
 
 async def in_a_thread_of_its_own(function: Callable[[], R]) -> R:

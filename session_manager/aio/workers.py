@@ -14,7 +14,7 @@ import anyio
 import anyio.lowlevel
 import attrs
 
-from session_manager.aio.calls import Call, not_cancelled
+from session_manager.aio.calls import Call, may_be_cancelled
 from session_manager.errors import ClosedError, WouldWaitError
 from session_manager.resource import Resource
 from session_manager.threads import at_once, beside_a_loop, event_loop
@@ -104,7 +104,8 @@ class Threads(Resource):
         return self._by_loop.setdefault(loop, {}) if queues is None else queues
 
     async def _run(self, function: Callable[[], R]) -> R:
-        await not_cancelled()
+        if may_be_cancelled():
+            await anyio.lowlevel.checkpoint()
         call = Call(partial(beside_a_loop, function))
         try:
             self._pool.submit(call.make)
