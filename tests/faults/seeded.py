@@ -502,7 +502,7 @@ SQLITE = (
         "the index keeps cleared archived text",
         "stores/sqlite/test_sqlite_files.py::test_deleted_text_that_was_archived_is_in_no_file",
         sqlite_writes,
-        "write_plan",
+        "_drop",
         ("connection.execute(_NOTE_ARCHIVED_GARBAGE, (number, *spared))", "pass"),
     ),
     seeded(
