@@ -53,7 +53,7 @@ class Plan(Frozen, frozen=True):
         """Return the plan of a commit, given the picture that it is based on."""
         session = commit.session
         if _ADDING.issuperset(map(type, commit.changes)) and not commit.archived:
-            new = session.messages.last(len(session.messages) - session.index(before.end))
+            new = session.messages.last(session.end - before.end)
             return cls(commit, (), (), encode_lines(session.key, new))
         if not commit.archived and all(_is_local(change) for change in commit.changes):
             dropped, new = _touched(before, session, commit.changes)

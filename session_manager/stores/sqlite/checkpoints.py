@@ -30,25 +30,19 @@ class Checkpoints:
         self._path = path
         self._busy_timeout = busy_timeout
         self._changes = 0
-        #: How many changes there were when the size of the log was looked at last.
-        self._looked = 0
         self._size = 0
         #: Whether a reader prevented that the log was emptied.
         self._truncate_again = False
+        self._look_again(0)
 
     def begin_with_another_writer(self) -> None:
         """Note that a new connection writes, which counts its changes from 0."""
-        self._changes = self._looked = 0
+        self._changes = 0
+        self._look_again(0)
 
     def is_log_long(self) -> bool:
         """Say whether an earlier process left a log that should be moved."""
         return self._log_size() > _CHECKPOINT_BYTES
-
-    def may_be_due(self, writer: sqlite3.Connection, *, truncate: bool) -> bool:
-        """Say whether `make` may do something. It looks at no file."""
-        changes = writer.total_changes
-        seen, written = (changes - self._looked) * _BYTES_PER_CHANGE, (changes - self._changes) * _BYTES_PER_CHANGE
-        return truncate or self._truncate_again or seen >= _LOOK_BYTES or written >= _CHECKPOINT_BYTES
 
     def make(self, writer: sqlite3.Connection, *, truncate: bool) -> bool:
         """Move a long log into the database, as far as possible.
@@ -57,12 +51,10 @@ class Checkpoints:
         :param truncate: move a short log as well, and leave it empty. If a reader prevents that, a later call tries again.
         :returns: whether the log is empty now.
         """
-        if not self.may_be_due(writer, truncate=truncate):
-            return False
         truncate = truncate or self._truncate_again
         changes = writer.total_changes
         if not truncate and (changes - self._changes) * _BYTES_PER_CHANGE < _CHECKPOINT_BYTES:
-            self._looked = changes
+            self._look_again(changes)
             if self._log_size() - self._size < _CHECKPOINT_BYTES:
                 return False
         wait = 0.0 if self._truncate_again else _TRUNCATE_SECONDS
@@ -75,8 +67,15 @@ class Checkpoints:
             _log.warning("%s: no checkpoint: %s", self._path, error)
         finally:
             writer.execute(f"PRAGMA busy_timeout = {int(self._busy_timeout * 1000)}")
-        self._changes, self._looked, self._size = changes, changes, self._log_size()
+        self._changes, self._size = changes, self._log_size()
+        self._look_again(changes)
         return self._size == 0
+
+    def _look_again(self, changes: int) -> None:
+        """Note how many changes there are at a look at the log, and when the next look is due."""
+        bytes_left = min(_LOOK_BYTES, _CHECKPOINT_BYTES)
+        #: From how many changes on `make` may do something.
+        self.due = 0 if self._truncate_again else changes + bytes_left // _BYTES_PER_CHANGE
 
     def _log_size(self) -> int:
         try:

@@ -313,9 +313,10 @@ class Database(Resource):
             self.path, str(error) or _DAMAGED_SCHEMA
         )  # Python 3.10 drops a sentence that cannot be decoded
 
-    def may_need_checkpoint(self, writer: sqlite3.Connection, *, truncate: bool) -> bool:
-        """Say whether `checkpoint` is to be called after the transaction that is open: see `Checkpoints.may_be_due`. Requires the lock."""
-        return self._checkpoints.may_be_due(writer, truncate=truncate)
+    @property
+    def checkpoint_due(self) -> int:
+        """From how many changes of the writer on `checkpoint` may do something."""
+        return self._checkpoints.due
 
     def checkpoint(self, *, truncate: bool = False) -> bool:
         """Move a long log into the database, and say whether it is empty now: see `Checkpoints.make`. Requires the lock."""

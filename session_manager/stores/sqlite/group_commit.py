@@ -96,15 +96,21 @@ _is_done: Callable[[Request], bool] = operator.attrgetter("done")
 
 
 def _are_done(requests: Sequence[Request]) -> bool:
-    return all(map(_is_done, requests))
+    return requests[0].done and all(map(_is_done, requests))
 
 
-def _has_added(request: Request) -> bool:
-    return request.adds and not request.doubtful and request.error is None
+def _some_added(requests: Sequence[Request]) -> bool:
+    for request in requests:  # noqa: SIM110 - `any` takes three times as long
+        if request.adds and not request.doubtful and request.error is None:
+            return True
+    return False
 
 
-def _has_erased(request: Request) -> bool:
-    return request.erases and request.error is None and request.result is not False
+def _some_erased(requests: Sequence[Request]) -> bool:
+    for request in requests:  # noqa: SIM110 - as above
+        if request.erases and request.error is None and request.result is not False:
+            return True
+    return False
 
 
 class GroupCommit(Resource):
@@ -131,19 +137,23 @@ class GroupCommit(Resource):
         self._check()
         if not requests:
             return
+        waiting = self._waiting
         try:
-            self._waiting.update(dict.fromkeys(requests))
-            if list(self._waiting)[:1] != requests[:1]:
+            for request in requests:
+                waiting[request] = None
+            if len(waiting) > len(requests) and list(waiting)[:1] != requests[:1]:
                 self._wait(requests[0])
             if not _are_done(requests):
                 with self._leader:
                     self._lead(requests)
         finally:
+            are_known = True
             for request in requests:
-                self._waiting.pop(request, None)
-            if self._waiting:
+                waiting.pop(request, None)
+                are_known = are_known and (request.done or request.has_landed is not None)
+            if waiting:
                 self._wake_next()
-            if not _are_done(requests) and not all(request.done or request.has_landed for request in requests):
+            if not are_known:
                 self._let_finish()
 
     def _wait(self, request: Request) -> None:
@@ -251,12 +261,12 @@ class GroupCommit(Resource):
             for request in arrived:
                 batch.append(request)
                 self._attempt(writer, request)
-        marks = writer.total_changes != changes and (before is not None or not any(map(_has_added, batch)))
+        marks = writer.total_changes != changes and (before is not None or not _some_added(batch))
         if marks:
             self._mark(writer, before)
         # Looked at here: what follows the sync runs with cold caches.
-        truncate = any(map(_has_erased, batch))
-        due = database.may_need_checkpoint(writer, truncate=truncate)
+        truncate = _some_erased(batch)
+        due = truncate or writer.total_changes >= database.checkpoint_due
         failure = self._commit(writer, batch)
         if marks and failure is None:
             database.note_mark()

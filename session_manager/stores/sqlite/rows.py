@@ -261,15 +261,15 @@ def read_version(connection: sqlite3.Connection, key: str) -> Version | None:
 
 def read_checked_version(
     connection: sqlite3.Connection, key: str, expected: Version | None
-) -> tuple[int | None, Version | None]:
-    """Return the id and the version of a session, after a check of its state; twice `None` if there is none.
+) -> tuple[int | None, Version | None, bytes]:
+    """Return the id, the version and the tokens of a session, after a check of its state; twice `None` if there is none.
 
     :param expected: returned itself if the session has this version, of the same write.
     :raises DamageError: if the state is damaged.
     """
     row = connection.execute(_SELECT_STATE, (key,)).fetchone()
     if row is None:
-        return None, None
+        return None, None, b""
     number, generation, revision, data, checksum, tokens = row
     if not isinstance(data, bytes) or zlib.crc32(data, seed_of(key)) != checksum:
         raise DamageError("its state is damaged: the checksum differs")
@@ -278,8 +278,8 @@ def read_checked_version(
         expected.generation.encode(),
         expected._token,
     ):
-        return number, expected
-    return number, version_of(generation, revision, _last(tokens))
+        return number, expected, tokens
+    return number, version_of(generation, revision, _last(tokens)), tokens
 
 
 def read_tokens(connection: sqlite3.Connection, key: str) -> bytes:

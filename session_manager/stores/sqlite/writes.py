@@ -29,17 +29,17 @@ __all__ = ["erase", "load_base", "move", "purge", "quarantine", "write_plan"]
 
 _log = logging.getLogger("session_manager")
 
-_KEPT = f"AS BLOB), -{MAX_TOKENS * TOKEN_BYTES})"
-# `||` makes text of blobs; the cast gives the same bytes back.
-_UPDATE_SESSION = f"""
+#: So many bytes of tokens are kept.
+_KEPT = MAX_TOKENS * TOKEN_BYTES
+_UPDATE_SESSION = """
     UPDATE sessions SET generation = ?, revision = ?, state = CAST(? AS TEXT), checksum = ?, place = ?, placed = ?,
-        tokens = substr(CAST(tokens || ? {_KEPT}
+        tokens = ?
     WHERE id = ?
-"""  # noqa: S608 - of constants
-_INSERT_SESSION = f"""
+"""
+_INSERT_SESSION = """
     INSERT INTO sessions (generation, revision, state, checksum, place, placed, tokens, key)
-    VALUES (?, ?, CAST(? AS TEXT), ?, ?, ?, substr(CAST(? || ? {_KEPT}, ?)
-"""  # noqa: S608 - of constants
+    VALUES (?, ?, CAST(? AS TEXT), ?, ?, ?, ?, ?)
+"""
 _INSERT_LINE = "INSERT INTO messages (session, position, line, checksum) VALUES (?, ?, CAST(? AS TEXT), ?)"
 _NOTE_GARBAGE = """
     INSERT INTO garbage SELECT id FROM messages
@@ -108,7 +108,7 @@ def write_plan(plan: Plan, state: EncodedState, connection: sqlite3.Connection, 
     if base is None:
         number = _create(state, connection, key, digest)
     else:
-        number, actual = read_checked_version(connection, key, base)
+        number, actual, tokens = read_checked_version(connection, key, base)
         if actual is not base and not agree(actual, base):
             reason = "the storage holds something else at this version" if actual == base else ""
             raise ConflictError(key, base, actual, reason)
@@ -116,7 +116,7 @@ def write_plan(plan: Plan, state: EncodedState, connection: sqlite3.Connection, 
         skipped = commit.session.revision - base.revision - 1
         if skipped > 0:
             digest = bytes(min(skipped, MAX_TOKENS) * TOKEN_BYTES) + digest
-        connection.execute(_UPDATE_SESSION, (*state, digest, number))
+        connection.execute(_UPDATE_SESSION, (*state, (tokens + digest)[-_KEPT:], number))
     if plan.dropped or plan.clears:
         _drop(plan, connection, number)
     if len(plan.lines) == 1:
@@ -149,10 +149,11 @@ def _archive(plan: Plan, connection: sqlite3.Connection, number: int | None) -> 
 
 def _create(state: EncodedState, connection: sqlite3.Connection, key: str, digest: bytes) -> int | None:
     """Insert the row of a session, and return its id."""
-    _, actual = read_checked_version(connection, key, None)
+    _, actual, _ = read_checked_version(connection, key, None)
     if actual is not None:
         raise ConflictError(key, None, actual)
-    number = connection.execute(_INSERT_SESSION, (*state, read_tokens(connection, key), digest, key)).lastrowid
+    tokens = (read_tokens(connection, key) + digest)[-_KEPT:]
+    number = connection.execute(_INSERT_SESSION, (*state, tokens, key)).lastrowid
     connection.execute("DELETE FROM tombstones WHERE key = ?", (tombstone_key(key),))
     return number
 
@@ -188,7 +189,7 @@ def move(connection: sqlite3.Connection, key: str, new_key: str, expected: Versi
     load_archive(connection, key)
     _, _, state, checksum, *_ = encode_state_row(session._with(key=new_key))
     tokens = read_tokens(connection, key)
-    inherited = (read_tokens(connection, new_key) + tokens)[-MAX_TOKENS * TOKEN_BYTES :]
+    inherited = (read_tokens(connection, new_key) + tokens)[-_KEPT:]
     seed = zlib.crc32(new_key.encode())
     for table in ("messages", "archive"):
         lines = connection.execute(_SELECT_CHECKED_LINES.format(table), (key,)).fetchall()
