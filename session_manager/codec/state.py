@@ -123,14 +123,15 @@ def encode_state(session: Session) -> State:
     """Return the state of a session."""
     messages = session.messages
     count = len(messages)
+    first, last = messages.ends() if count else (None, None)
     return State(
         key=session.key,
         generation=session.generation,
         revision=session.revision,
         created=session.created,
         updated=session.updated,
-        last_message_at=messages[-1].created_at if count else None,
-        start=(messages[0].position or 0) if count else session.end,
+        last_message_at=None if last is None else last.created_at,
+        start=session.end if first is None else first.position or 0,
         end=session.end,
         refs=session.refs,
         summary=session.summary,
