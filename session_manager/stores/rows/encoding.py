@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Sequence
-from functools import lru_cache
 
 from session_manager.codec.json import encode_json
 from session_manager.codec.lines import encode_message
@@ -55,7 +54,6 @@ def tombstone_key(key: str) -> bytes:
     return hashlib.blake2b(key.encode(), digest_size=16).digest()
 
 
-@lru_cache(maxsize=256)
 def seed_of(key: str) -> int:
     """Return the CRC of a key, with which that of each of its rows begins."""
     return zlib.crc32(key.encode())
