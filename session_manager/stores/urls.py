@@ -234,13 +234,13 @@ def _there(url: str, scheme: str, path: str) -> str:
 
     :raises InvalidStorageError: if its sessions would not be seen; a store of a directory looks for itself.
     """
+    if not os.path.lexists(path):  # asked first: another process may create it meanwhile
+        return ""
     if os.path.isdir(path):
         return "" if scheme in SUFFIXES else _kind_of_directory(url, scheme, path)
     if os.path.isfile(path):
         return "sqlite"
-    if os.path.lexists(path):
-        raise InvalidStorageError(url, "is neither a directory nor a file")
-    return ""
+    raise InvalidStorageError(url, "is neither a directory nor a file")
 
 
 def _kind_of_directory(url: str, scheme: str, path: str) -> str:

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import warnings
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -521,3 +522,18 @@ def test_a_place_is_what_all_spellings_of_a_storage_have_in_common(tmp_path, mon
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to(".")
     assert place_of(url) == (name.format(os.path.realpath(tmp_path)), scheme)
+
+
+def test_a_database_that_another_process_creates_meanwhile_is_opened(monkeypatch):
+    """It was neither a directory nor a file for the process that was a moment later."""
+    looks = {name: getattr(os.path, name) for name in ("isdir", "isfile", "lexists")}
+
+    def looked(name, path):
+        found = looks[name](path)
+        if path == os.path.abspath("chats.db"):
+            Path(path).touch()
+        return found
+
+    for name in looks:
+        monkeypatch.setattr(os.path, name, partial(looked, name))
+    open_store("sqlite:chats.db").close()
