@@ -215,15 +215,16 @@ async def _claimed(
     locks: TurnLocks, key: str, seconds: float | None, max_waiting: int | None, workers: Workers
 ) -> Claim:
     claim = Claim(("task", anyio.get_current_task().id))
-    end = math.inf if seconds is None else anyio.current_time() + seconds
+    began = 0.0 if locks.leases is None else anyio.current_time()
     try:
-        with anyio.move_on_after(seconds) as waiting:
-            await _until_first(locks, key, claim, max_waiting)
-        if waiting.cancelled_caught:
-            raise late(key, seconds)
+        if locks.claims.queue(key, claim, max_waiting) is not None:
+            with anyio.move_on_after(seconds) as waiting:
+                await _until_first(locks, key, claim)
+            if waiting.cancelled_caught:
+                raise late(key, seconds)
         take = None if locks.leases is None else partial(locks.leases.take, key, claim)
         while take is not None and not await workers.writing.run(take, key):
-            left = end - anyio.current_time()
+            left = math.inf if seconds is None else began + seconds - anyio.current_time()
             locks.check_may_poll(key, claim, seconds, left, max_waiting)
             await anyio.sleep(min(between_polls(), left))
     except BaseException:
@@ -233,16 +234,14 @@ async def _claimed(
     return claim
 
 
-async def _until_first(locks: TurnLocks, key: str, claim: Claim, max_waiting: int | None) -> None:
-    before = locks.claims.queue(key, claim, max_waiting)
-    if before is not None:
-        locks.check_has_none(key, claim, "task")
+async def _until_first(locks: TurnLocks, key: str, claim: Claim) -> None:
+    """Wait until a claim that is in the queue is the first one."""
+    locks.check_has_none(key, claim, "task")
     watched: weakref.ref[Claim] | None = None
-    while before is not None:
+    while (before := locks.claims.queue(key, claim)) is not None:
         if watched is None or watched() is not before:
             freed, watched = signal(), weakref.ref(before)
             before.watch(freed.set)
-        before = None  # a reference here would keep a dropped turn alive
+        del before  # a reference here would keep a dropped turn alive
         with anyio.move_on_after(PATIENCE):
             await freed.wait()
-        before = locks.claims.queue(key, claim)
