@@ -215,7 +215,7 @@ MUTANTS = (
                 "_write",
                 ("    try:\n", "    self.note(commit, None)\n    try:\n"),
                 ("        self.note(commit, error)\n", "        pass\n"),
-                ("    self._note_landed(commit, lock, begun, landed)\n", ""),
+                ("    with lock:\n        residents.land(commit, begun, landed)\n", ""),
             ),
             edited(
                 saving.Saving,
@@ -330,7 +330,11 @@ MUTANTS = (
     Mutant(
         "appended in text mode",
         "crash states (log)",
-        edited(LogAppender, "_written", ("(line,)) != len(line)", '(line.replace(b"\\n", b"\\r\\n"),)) < len(line)')),
+        edited(
+            LogAppender,
+            "_written",
+            ("(fd, record) != size", '(fd, [one.replace(b"\\n", b"\\r\\n") for one in record]) < size'),
+        ),
     ),
     Mutant(
         "no loop for short writes",

@@ -25,7 +25,7 @@ from session_manager.history import (
 from session_manager.history.problems import _CHECKS
 from session_manager.history.roles import REASONING
 from session_manager.importers import adopted, adopting
-from session_manager.manager import autosave, forking, retention, saving, turn, write_through
+from session_manager.manager import autosave, forking, retention, turn, write_through
 from session_manager.manager import deletion as removal
 from session_manager.manager import edits as calls
 from session_manager.manager import summaries as summarize
@@ -101,14 +101,14 @@ MODEL = (
         "model/test_changes.py::test_a_clock_that_was_set_back_does_not_set_updated_back",
         changes.Append,
         "_apply",
-        ("updated=max(session.updated, self.at)", "updated=self.at"),
+        ("max(session.updated, self.at)", "self.at"),
     ),
     seeded(
         "a summary is not bound to the one before it",
         "manager/test_summaries.py::test_what_touches_them_makes_the_summary_void",
         changes,
         "digest",
-        ("{_text(session.summary)}", "0"),
+        ("{text(session.summary)}", "0"),
     ),
     seeded(
         "the same messages are enough for a summary",
@@ -440,8 +440,8 @@ LOGS = (
         "what is no message does not count as dead",
         "stores/log/test_log.py::test_a_log_is_compacted_before_most_of_it_is_dead",
         log_appender.LogAppender,
-        "_facts_after",
-        ("is_of_messages else len(line)", "True else 0"),
+        "_written",
+        ("is_of_messages else size", "True else 0"),
     ),
     seeded(
         "landed is true on a conflict (log)",
@@ -639,7 +639,7 @@ MANAGER = (
         "manager/test_threads.py::test_a_message_added_during_a_save_goes_out_with_the_next",
         entries.Entry,
         "landed",
-        ("self.pending[self.frozen :]", "View()"),
+        ("self.pending[len(self.frozen) :]", "EMPTY"),
     ),
     seeded(
         "a close does not save what the last calls left",
@@ -686,16 +686,16 @@ MANAGER = (
     seeded(
         "who waits for a change is not told that it was settled",
         "manager/test_turn.py::test_a_turn_whose_save_by_another_thread_was_settled_was_applied",
-        saving.Saving,
-        "_note_landed",
+        residents.Residents,
+        "land",
         ("change.witness.saved = commit.session", "pass"),
     ),
     seeded(
         "a write that landed after all stays a failure",
         "manager/test_manager.py::test_a_save_of_unknown_outcome_that_landed_is_no_failure_any_more",
-        saving.Saving,
-        "_note_landed",
-        ("residents.note_failure(key, None)", "pass"),
+        residents.Residents,
+        "land",
+        ("self._failures.pop(key, None)", "pass"),
     ),
     seeded(
         "an expiry deletes whatever version is there",
@@ -751,7 +751,7 @@ MANAGER = (
         "manager/test_turn.py::test_a_session_that_is_reset_meanwhile_stays_so",
         turn.Turn,
         "_carry_out",
-        ("guard=self._bond.generation", "guard=None"),
+        ("guard = self._bond.generation if only_adds else None", "guard = None"),
     ),
     seeded(
         "an undo is not told from its second delivery",
