@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
-import attrs
+import msgspec
 
 from session_manager.history.attachments import (
     Attachment,
@@ -24,7 +24,6 @@ from session_manager.history.attachments import (
 from session_manager.history.fields import Holds, holds_otherwise, is_block, kind_of, known
 from session_manager.model.message import ITEM_TYPE
 from session_manager.model.packed import is_packed_bytes
-from session_manager.values import Value
 
 __all__ = ["Attachment", "Data", "Name", "Part", "plain_text", "texts"]
 
@@ -32,15 +31,13 @@ __all__ = ["Attachment", "Data", "Name", "Part", "plain_text", "texts"]
 _TEXT, _LABEL = Holds.TEXT, Holds.LABEL
 
 
-@attrs.frozen(eq=False, repr=False)
-class Name(Value):
+class Name(msgspec.Struct, frozen=True):
     """The name of a tool or a speaker, or the definition of a tool: a model reads it, a search does not."""
 
     text: str
 
 
-@attrs.frozen(eq=False, repr=False)
-class Data(Value):
+class Data(msgspec.Struct, frozen=True):
     """Arguments, or a result, given as a JSON value, or as the text of one."""
 
     value: Any

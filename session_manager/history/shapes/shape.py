@@ -12,6 +12,7 @@ from typing import Any, Final
 import attrs
 
 from session_manager.history.text import Part, texts
+from session_manager.values import Value
 
 __all__ = ["INTERRUPTED", "Call", "Object", "Result", "Shape", "Where", "text_of"]
 
@@ -37,8 +38,8 @@ class Where(enum.Enum):
     OWN = "own"
 
 
-@attrs.frozen
-class Call:
+@attrs.frozen(eq=False, repr=False)
+class Call(Value):
     """A call that a message makes."""
 
     shape: Shape
@@ -51,8 +52,8 @@ class Call:
     where: Where
 
 
-@attrs.frozen
-class Result:
+@attrs.frozen(eq=False, repr=False)
+class Result(Value):
     """A result that a message brings."""
 
     shape: Shape
