@@ -73,7 +73,6 @@ from session_manager.model.times import Clock, utc_now
 from session_manager.resource import Resource
 from session_manager.stores.contract import Finding, SessionInfo, Store
 from session_manager.stores.order import Order
-from session_manager.stores.urls import keeps_leases, open_store
 from session_manager.values import Value
 
 if TYPE_CHECKING:
@@ -1244,6 +1243,8 @@ def _store(storage: str | os.PathLike[str] | Store | None, *, read_only: bool, i
         return storage
     if storage is None or is_ram_only(storage):
         return None
+    from session_manager.stores.urls import keeps_leases, open_store  # RAM and a store that is given need no files
+
     if is_leased:  # before a refusal would leave a directory behind
         check_leases(storage, keeps=keeps_leases(storage))
     return open_store(storage, read_only=read_only)
