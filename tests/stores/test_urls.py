@@ -7,7 +7,6 @@ import os
 import sqlite3
 import warnings
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -525,15 +524,13 @@ def test_a_place_is_what_all_spellings_of_a_storage_have_in_common(tmp_path, mon
 
 
 def test_a_database_that_another_process_creates_meanwhile_is_opened(monkeypatch):
-    """It was neither a directory nor a file for the process that was a moment later."""
-    looks = {name: getattr(os.path, name) for name in ("isdir", "isfile", "lexists")}
+    """It was neither a directory nor a file for a process that looked for both before."""
+    is_file = os.path.isfile
 
-    def looked(name, path):
-        found = looks[name](path)
-        if path == os.path.abspath("chats.db"):
-            Path(path).touch()
+    def is_file_and_then_created(path):
+        found = is_file(path)
+        Path("chats.db").touch()
         return found
 
-    for name in looks:
-        monkeypatch.setattr(os.path, name, partial(looked, name))
+    monkeypatch.setattr(os.path, "isfile", is_file_and_then_created)
     open_store("sqlite:chats.db").close()
