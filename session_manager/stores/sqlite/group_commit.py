@@ -1,7 +1,7 @@
 """Group commit: the writes of many threads in one transaction, and one sync.
 
 A thread that writes puts a request in line. The first thread takes the leader's lock and runs all requests in line, in one
-transaction. Every other thread makes a gate and waits at it. The leader opens the gate when the request is done, or when its
+transaction. Every other thread waits at a gate of its own. The leader opens the gate when the request is done, or when its
 thread is the next leader. So the group needs no thread of its own. An interrupt may have ended the thread that was told to
 lead. Therefore a thread waits for its gate for `_PATIENCE` seconds at most, and then takes the leader's lock itself.
 
@@ -47,6 +47,12 @@ _PATIENCE = 0.05
 _MOST = 64
 
 
+def _closed_gate() -> threading.Lock:
+    gate = threading.Lock()
+    gate.acquire()
+    return gate
+
+
 class Request(Resource, Part):
     """Something to be done in a transaction.
 
@@ -72,7 +78,7 @@ class Request(Resource, Part):
     result: Any = None
     #: The error, if it was not done.
     error: Exception | None = None
-    #: Where its thread waits; `None` until it does.
+    #: Where its thread waits; `None` if no other one was in line before it.
     gate: threading.Lock | None = None
 
     def set_doubtful(self, doubtful: bool) -> None:  # noqa: FBT001 - a setter
@@ -138,11 +144,13 @@ class GroupCommit(Resource):
         if not requests:
             return
         waiting = self._waiting
+        gate = requests[0].gate = _closed_gate() if waiting else None
         try:
             for request in requests:
                 waiting[request] = None
-            if len(waiting) > len(requests) and list(waiting)[:1] != requests[:1]:
-                self._wait(requests[0])
+            # Without a gate, another thread came between, and this one asks for the lock at once.
+            if gate is not None and list(waiting)[:1] != requests[:1]:
+                gate.acquire(timeout=_PATIENCE)
             if not _are_done(requests):
                 with self._leader:
                     self._lead(requests)
@@ -155,14 +163,6 @@ class GroupCommit(Resource):
                 self._wake_next()
             if not are_known:
                 self._let_finish()
-
-    def _wait(self, request: Request) -> None:
-        """Wait until a request is done, or its thread must lead, or the patience ends."""
-        request.gate = gate = threading.Lock()
-        gate.acquire()
-        # Looked at now: a leader that came to its end before has seen no gate.
-        if self._leading and not request.done:
-            gate.acquire(timeout=_PATIENCE)
 
     def _let_finish(self) -> None:
         """Wait for the leader. An interrupted request may be in its batch, and its outcome could not be told later."""
