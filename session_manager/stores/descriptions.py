@@ -10,13 +10,14 @@ import attrs
 
 from session_manager.as_dict import AsDict
 from session_manager.errors import SessionManagerError
+from session_manager.frozen import drafts_of
 from session_manager.model.json_value import EMPTY_OBJECT, JsonObject
 from session_manager.model.read_only import read_only
 from session_manager.model.session import Session, Version
 from session_manager.values import Value
 
 if TYPE_CHECKING:
-    from session_manager.codec.state import Described, State
+    from session_manager.codec.state import Described, LogState, State
 
 __all__ = ["Finding", "Quarantined", "SessionInfo"]
 
@@ -83,19 +84,27 @@ class SessionInfo(Value, AsDict):
 
         :param token: the digest of the token of its last write, if the store tells it.
         """
-        return cls(
-            key=state.key,
-            count=state.count,
-            created=state.created,
-            updated=state.updated,
-            last_message_at=state.last_message_at,
-            start=state.start,
-            end=state.end,
-            has_summary=bool(state.summary),
-            metadata=JsonObject(state.metadata) if state.metadata else EMPTY_OBJECT,
-            expires_after=state.expires_after or None,
-            version=Version(state.generation, state.revision)._of(token),
-        )
+        version = Version(state.generation, state.revision)
+        return _of_state(state.key, state, version._of(token) if token else version, has_summary=bool(state.summary))
+
+    @classmethod
+    def of_log_state(cls, key: str, state: LogState) -> SessionInfo:
+        """Describe a session by the state at the end of its log, which has its metadata."""
+        return _of_state(key, state, Version(state.generation, state.revision), has_summary=state.has_summary)
+
+
+_new_info = drafts_of(SessionInfo)
+
+
+def _of_state(key: str, state: State | Described | LogState, version: Version, *, has_summary: bool) -> SessionInfo:
+    info = _new_info()
+    info.key, info.version, info.count = key, version, state.count
+    info.created, info.updated, info.last_message_at = state.created, state.updated, state.last_message_at
+    info.start, info.end, info.has_summary = state.start, state.end, has_summary
+    info._metadata = JsonObject(state.metadata) if state.metadata else EMPTY_OBJECT
+    info.expires_after, info.error = state.expires_after or None, None
+    info.__class__ = SessionInfo
+    return info  # type: ignore[no-any-return]
 
 
 @attrs.frozen(eq=False, repr=False)

@@ -38,7 +38,6 @@ from session_manager.errors import (
 )
 from session_manager.history.search import SearchHit, best
 from session_manager.model.changes import Clear
-from session_manager.model.json_value import JsonObject
 from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
 from session_manager.stores.archive.files import ArchiveFiles
@@ -340,19 +339,7 @@ class LogStore(Store):
         if state is None or state.metadata is None:
             found = self._reader.read(file)
             return None if found is None else SessionInfo.of(found[0])
-        return SessionInfo(
-            key=key,
-            count=state.count,
-            created=state.created,
-            updated=state.updated,
-            last_message_at=state.last_message_at,
-            start=state.start,
-            end=state.end,
-            has_summary=state.has_summary,
-            metadata=JsonObject(state.metadata),
-            expires_after=state.expires_after,
-            version=Version(state.generation, state.revision),
-        )
+        return SessionInfo.of_log_state(key, state)
 
     def verify(self, key: str) -> list[Finding]:
         """Check a session. The check notes no facts, so that the next write still notices another program's file."""
