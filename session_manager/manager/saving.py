@@ -30,7 +30,8 @@ from session_manager.stores.contract import Commit, Store
 
 __all__ = ["Saving", "under_its_lease"]
 
-_BATCH = 64
+#: How many sessions are saved together. A store of files has as many files open meanwhile, a quarter of what Linux allows a process.
+_BATCH = 256
 #: Of the sessions that one call could not save, so many different reasons are told.
 _SHOWN = 3
 #: After these a save needs a decision, which only a caller can make.

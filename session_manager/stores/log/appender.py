@@ -7,9 +7,8 @@ place. A save computes everything before the sync: code that runs after a sync r
 
 from __future__ import annotations
 
-import contextlib
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -113,48 +112,42 @@ class LogAppender(Resource):
         :param wanted: the arguments of `append` for each.
         :returns: for each, what `append` would return or raise. After an interrupt, a file whose record was written is suspect.
         """
-        outcomes: list[Left | Exception | None] = [None] * len(wanted)
-        begun: dict[int, _Begun] = {}
-        with contextlib.ExitStack() as closing:
-            self._begin_each(wanted, begun, outcomes, closing)
-            written = list(filter(_is_written, begun.values()))
+        begun: list[_Begun] = []
+        try:
+            outcomes = [self._begun(file, commit, base, begun) for file, commit, base in wanted]
+            written = list(filter(_is_written, begun))
             at_once(lambda number: self._sync(written[number]), len(written))
-            self._end_each(begun, outcomes)
-        return outcomes
+            ended = map(self._ended, begun)
+            return [next(ended) if outcome is None else outcome for outcome in outcomes]
+        finally:
+            self._close_each(iter([one.fd for one in begun]))
 
-    def _begin_each(
-        self,
-        wanted: Sequence[tuple[LogFile, Commit, Version]],
-        begun: dict[int, _Begun],
-        outcomes: list[Left | Exception | None],
-        closing: contextlib.ExitStack,
-    ) -> None:
-        """Write records, without a sync.
+    def _begun(
+        self, file: LogFile, commit: Commit, base: Version, begun: list[_Begun]
+    ) -> Left | SessionManagerError | None:
+        """Write the record of a commit, without a sync.
 
-        :param begun: gets each record whose file could be opened, by its number.
-        :param outcomes: gets what `append` would return or raise for each other.
-        :param closing: closes the files.
+        :param begun: gets the record, also one that could not be written, if its file could be opened.
+        :returns: what `append` would return or raise if it could not.
         """
-        for number, (file, commit, base) in enumerate(wanted):
-            try:
-                fd = self._opened(file, base)
-            except SessionManagerError as error:
-                outcomes[number] = error
-                continue
-            if fd is None:
-                outcomes[number] = "whole"
-            else:
-                closing.callback(self._close, fd)
-                facts = file.facts
-                assert facts is not None
-                one = begun[number] = _Begun(file, fd, facts)
-                try:
-                    one.after = self._written(file, fd, facts, commit)
-                except OSError as error:
-                    one.failure = error
-                    continue
-                if one.after is not None and file.is_wasteful(one.after, commit.session):
-                    one.left = "compact"
+        try:
+            fd = self._opened(file, base)
+        except SessionManagerError as error:
+            return error
+        if fd is None:
+            return "whole"
+        facts = file.facts
+        assert facts is not None
+        one = _Begun(file, fd, facts)
+        begun.append(one)
+        try:
+            one.after = self._written(file, fd, facts, commit)
+        except OSError as error:
+            one.failure = error
+            return None
+        if one.after is not None and file.is_wasteful(one.after, commit.session):
+            one.left = "compact"
+        return None
 
     def _sync(self, one: _Begun) -> None:
         try:
@@ -162,14 +155,13 @@ class LogAppender(Resource):
         except OSError as error:
             one.failure = error
 
-    def _end_each(self, begun: dict[int, _Begun], outcomes: list[Left | Exception | None]) -> None:
-        """Note what became of records."""
-        for number, one in begun.items():
-            if one.failure is None:
-                one.file.appended(one.after)
-            else:
-                self._cut_back(one.file, one.fd, one.before)
-            outcomes[number] = one.failure or one.left
+    def _ended(self, one: _Begun) -> Left | OSError | None:
+        """Note what became of a record; return what `append` would return."""
+        if one.failure is None:
+            one.file.appended(one.after)
+        else:
+            self._cut_back(one.file, one.fd, one.before)
+        return one.failure or one.left
 
     def _written(self, file: LogFile, fd: int, facts: Facts, commit: Commit) -> Facts | None:
         """Write the record of a commit, without a sync. What was made for it is let go of when this returns, before the sync.
@@ -251,3 +243,11 @@ class LogAppender(Resource):
             self._files.close(fd)
         except OSError:
             pass
+
+    def _close_each(self, left: Iterator[int]) -> None:
+        try:
+            for fd in left:
+                self._close(fd)
+        finally:
+            for fd in left:  # after an interrupt
+                self._close(fd)
