@@ -17,7 +17,7 @@ from session_manager import ClosedError, ConflictError, ReentrantCallError, Save
 from session_manager.model import Version
 from session_manager.model.changes import Append, SetSummary
 from session_manager.stores.contract import Commit
-from session_manager.stores.sqlite import SQLiteStore
+from session_manager.stores.sqlite import SQLiteStore, group_commit
 from session_manager.stores.sqlite.group_commit import Request
 from tests.support.faulty_sqlite import Faulty
 from tests.support.places import ROOT
@@ -116,6 +116,17 @@ def test_threads_share_a_transaction_and_each_has_its_own_outcome(store):
     assert (errors[5].key, errors[11].key) == ("there", "missing")
     assert sorted(store.keys()) == sorted(["there", *(f"k{number}" for number in range(10))])
     assert seen.count("COMMIT") == 1
+
+
+def test_a_thread_behind_another_one_lets_it_lead_for_a_while(store):
+    """Threads that asked for the lock at once led batches of three, where sixteen were in line."""
+    first, second = Request(None, lambda _: None), Request(None, lambda _: None)
+    store._group._waiting[first] = None  # of a thread that is about to lead
+    began = time.monotonic()
+    store._group.run([second])
+    assert time.monotonic() - began >= group_commit._PATIENCE
+    assert first.done
+    assert second.done
 
 
 def test_ones_failure_is_not_anothers(path):
