@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from session_manager.history.search import Best, SearchHit, case_fold, score_of, searched_text
+from session_manager.history.search import Best, SearchHit, case_fold, most_for_each, score_of, searched_text
 from session_manager.history.shapes import reads_as_written
 from session_manager.model.message import Message
 from session_manager.stores.rows.decoding import DamageError, decode_line, plain_messages_of
@@ -49,19 +49,23 @@ _INSERT = """
     SELECT new.id, new.text FROM (SELECT ? AS text, ? AS id) AS new
     WHERE new.id IN (SELECT id FROM messages) OR new.id IN (SELECT id FROM archive)
 """
-_INDEXED = """
-    SELECT search.text, key, coalesce(one.position, old.position), coalesce(one.line, old.line),
-        coalesce(one.checksum, old.checksum)
+_OF_SESSIONS = """
     FROM search
     LEFT JOIN messages AS one ON one.id = search.rowid
     LEFT JOIN archive AS old ON one.id IS NULL AND old.id = search.rowid
     CROSS JOIN sessions ON sessions.id = coalesce(one.session, old.session)
-    WHERE {} AND search.rowid <= ? AND key >= CAST(? AS TEXT) AND key < CAST(? AS TEXT)
+    WHERE {} AND key >= CAST(? AS TEXT) AND key < CAST(? AS TEXT)
 """
-_BY_TRIGRAMS, _BY_SCAN = _INDEXED.format("search.text MATCH ?"), _INDEXED.format("instr(search.text, ?)")
+_MESSAGES = f"""
+    SELECT key, coalesce(one.position, old.position), coalesce(one.line, old.line), coalesce(one.checksum, old.checksum)
+    {_OF_SESSIONS.format("search.rowid IN ({})")}
+"""  # noqa: S608 - of constants
+_INDEXED = "SELECT rowid, text FROM search WHERE {} AND search.rowid <= ?"
+_INDEXED_OF_SOME = f"SELECT search.rowid, search.text {_OF_SESSIONS.format('{} AND search.rowid <= ?')}"  # noqa: S608 - of constants
+_BY_TRIGRAMS, _BY_SCAN = "search.text MATCH ?", "instr(search.text, ?)"
 # A cross join: the few new messages come first, and not the keys of all sessions.
 _NOT_INDEXED = """
-    SELECT NULL, key, position, line, one.checksum FROM {} AS one CROSS JOIN sessions ON sessions.id = one.session
+    SELECT key, position, line, one.checksum FROM {} AS one CROSS JOIN sessions ON sessions.id = one.session
     WHERE one.id > ? AND key >= CAST(? AS TEXT) AND key < CAST(? AS TEXT)
 """
 _NEW, _NEW_ARCHIVED = _NOT_INDEXED.format("messages"), _NOT_INDEXED.format("archive")
@@ -147,28 +151,42 @@ def search(
     bounds = (start, start + b"\xff")
     _, until = indexed_until(connection)
     found = Best(text, limit)
-    for statement, values in (
-        (indexed, (sought, until, *bounds)),
-        (_NEW, (until, *bounds)),
-        (_NEW_ARCHIVED, (until, *bounds)),
-    ):
-        cursor = connection.execute(statement, values)
-        while rows := cursor.fetchmany(_AT_ONCE):
-            if found.least and reads_as_written():
-                rows = _promising(rows, needle.encode(), found.least)
-            for key, message in _messages([row for _, *row in rows if _name(row[0]) not in skip]):
-                found.add(key, message)
-            give_way()
+    candidates, those = (_INDEXED_OF_SOME, bounds) if prefix else (_INDEXED, ())
+    for rows in _batches(connection, candidates.format(indexed), (sought, until, *those)):
+        numbers = _promising(rows, needle.encode(), found.least)
+        if numbers:
+            statement = _MESSAGES.format(",".join("?" * len(numbers)))
+            _add(found, connection.execute(statement, (*numbers, *bounds)).fetchall(), skip)
+    for statement in (_NEW, _NEW_ARCHIVED):
+        for rows in _batches(connection, statement, (until, *bounds)):
+            _add(found, rows, skip)
     return found.hits()
 
 
-def _promising(rows: Sequence[Any], needle: bytes, least: float) -> list[Any]:
-    """Return the rows whose messages may have a score. The text in the index is what the message says, or as good as that."""
-    return [row for row in rows if row[0] is None or score_of(row[0].count(needle), _length(row[0])) >= least]
+def _batches(connection: sqlite3.Connection, statement: str, values: Sequence[object]) -> Iterator[list[Any]]:
+    cursor = connection.execute(statement, values)
+    while rows := cursor.fetchmany(_AT_ONCE):
+        yield rows
+        give_way()
+
+
+def _promising(rows: Sequence[Any], needle: bytes, least: float) -> list[int]:
+    """Return the ids of messages that may have a score. The text in the index is what a message says, or as good as that."""
+    if not least or not reads_as_written():
+        return [number for number, _ in rows]
+    room = most_for_each(least)  # most texts are told by it
+    counts = [(number, text, text.count(needle)) for number, text in rows]
+    dense = [(number, count, length) for number, text, count in counts if (length := _length(text)) <= room * count]
+    return [number for number, count, length in dense if score_of(count, length) >= least]
 
 
 def _length(text: bytes) -> int:
     return len(text) if text.isascii() else len(text.decode(errors="replace"))
+
+
+def _add(found: Best, rows: Sequence[Any], skip: Collection[str]) -> None:
+    for key, message in _messages([row for row in rows if _name(row[0]) not in skip]):
+        found.add(key, message)
 
 
 def _messages(rows: Sequence[Any]) -> Iterator[tuple[str, Message]]:
