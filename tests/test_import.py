@@ -64,7 +64,8 @@ def test_a_manager_imports_what_its_store_needs(tmp_path, storage):
 @pytest.mark.parametrize("storage", ["log:{}", "sqlite:{}/chats.db"])
 def test_salvage_is_imported_for_salvage_alone(tmp_path, storage):
     code = f"from session_manager import open_store\nstore = open_store({storage.format(tmp_path)!r})\n"
-    assert not any("salvag" in module or module == "socket" for module in imported(code))
+    needed = imported(code) - imported("import filelock")  # which imports `socket` in Python 3.10
+    assert not any("salvag" in module or module == "socket" for module in needed)
     assert "session_manager.stores.salvaged" in imported(f"{code}store.salvage('k')")
 
 
