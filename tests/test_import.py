@@ -13,7 +13,7 @@ from functools import cache
 import pytest
 
 import session_manager
-from session_manager import errors, stores, testing
+from session_manager import errors, history, stores, testing
 
 #: What the package needs in any case: attrs, and msgspec, which uses typing_extensions if that is there.
 CORE = {"attr", "attrs", "msgspec", "typing_extensions"}
@@ -96,7 +96,7 @@ m.remove_last("k" * 300), m.delete("k"), m.close()
     assert {name for name in imported(code) if not name.startswith("encodings.")} == set()
 
 
-FACES = [session_manager, testing, stores]
+FACES = [session_manager, history, testing, stores]
 
 
 @pytest.mark.parametrize("face", FACES)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from mkdocs.structure.files import File, InclusionLevel
 
+import session_manager.history
 import session_manager.importers
 import session_manager.operations
 import session_manager.testing
@@ -91,7 +92,7 @@ def _names_without_a_page() -> list[str]:
     pages = (page.read_text("utf-8") for page in (ROOT / DOCS / "reference").glob("*.md"))
     shown = {name.rpartition(".")[2] for page in pages for name in re.findall(r"^::: (\S+)$", page, re.MULTILINE)}
     public = {*session_manager.__all__} - {*session_manager.errors.__all__}
-    modules = (session_manager.testing, session_manager.operations, session_manager.importers)
+    modules = (session_manager.history, session_manager.testing, session_manager.operations, session_manager.importers)
     inside = {f"{module.__name__.partition('.')[2]}.{name}" for module in modules for name in module.__all__}
     return sorted(name for name in public | inside if name.rpartition(".")[2] not in shown)
 

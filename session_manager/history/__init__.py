@@ -10,52 +10,78 @@ Pure functions on sequences of messages. They change nothing and touch no store.
 * `Shape` says how a message carries its calls and results; `register_shape` adds yours.
 """
 
-from session_manager.history.context import ContextOptions
-from session_manager.history.cuts import fit, safe_start, turns
-from session_manager.history.problems import Problem, problems
-from session_manager.history.repair import repair
-from session_manager.history.roles import head
-from session_manager.history.rules import (
-    ANTHROPIC,
-    BEDROCK,
-    BY_SHAPE,
-    GEMINI,
-    OPENAI_CHAT,
-    OPENAI_RESPONSES,
-    STRICT_TEMPLATES,
-    Empty,
-    Rules,
-    SystemPlace,
-    Unique,
-)
-from session_manager.history.shapes import Call, Result, Shape, Where, register_shape, shape_of
-from session_manager.history.tokens import estimate_tokens
+import typing as _typing
 
-__all__ = [
-    "ANTHROPIC",
-    "BEDROCK",
-    "BY_SHAPE",
-    "GEMINI",
-    "OPENAI_CHAT",
-    "OPENAI_RESPONSES",
-    "STRICT_TEMPLATES",
-    "Call",
-    "ContextOptions",
-    "Empty",
-    "Problem",
-    "Result",
-    "Rules",
-    "Shape",
-    "SystemPlace",
-    "Unique",
-    "Where",
-    "estimate_tokens",
-    "fit",
-    "head",
-    "problems",
-    "register_shape",
-    "repair",
-    "safe_start",
-    "shape_of",
-    "turns",
-]
+from session_manager.late import late as _late
+
+if _typing.TYPE_CHECKING:
+    from session_manager.history.context import ContextOptions as ContextOptions
+    from session_manager.history.cuts import fit as fit
+    from session_manager.history.cuts import safe_start as safe_start
+    from session_manager.history.cuts import turns as turns
+    from session_manager.history.flaws import Problem as Problem
+    from session_manager.history.flaws import problems as problems
+    from session_manager.history.repairs import repair as repair
+    from session_manager.history.roles import head as head
+    from session_manager.history.rules import ANTHROPIC as ANTHROPIC
+    from session_manager.history.rules import BEDROCK as BEDROCK
+    from session_manager.history.rules import BY_SHAPE as BY_SHAPE
+    from session_manager.history.rules import GEMINI as GEMINI
+    from session_manager.history.rules import OPENAI_CHAT as OPENAI_CHAT
+    from session_manager.history.rules import OPENAI_RESPONSES as OPENAI_RESPONSES
+    from session_manager.history.rules import STRICT_TEMPLATES as STRICT_TEMPLATES
+    from session_manager.history.rules import Empty as Empty
+    from session_manager.history.rules import Rules as Rules
+    from session_manager.history.rules import SystemPlace as SystemPlace
+    from session_manager.history.rules import Unique as Unique
+    from session_manager.history.shapes import Call as Call
+    from session_manager.history.shapes import Result as Result
+    from session_manager.history.shapes import Shape as Shape
+    from session_manager.history.shapes import Where as Where
+    from session_manager.history.shapes import register_shape as register_shape
+    from session_manager.history.shapes import shape_of as shape_of
+    from session_manager.history.tokens import estimate_tokens as estimate_tokens
+
+#: Where the names are that are imported when they are asked for.
+_HOMES = {
+    "ANTHROPIC": "rules",
+    "BEDROCK": "rules",
+    "BY_SHAPE": "rules",
+    "Call": "shapes",
+    "ContextOptions": "context",
+    "Empty": "rules",
+    "GEMINI": "rules",
+    "OPENAI_CHAT": "rules",
+    "OPENAI_RESPONSES": "rules",
+    "Problem": "flaws",
+    "Result": "shapes",
+    "Rules": "rules",
+    "STRICT_TEMPLATES": "rules",
+    "Shape": "shapes",
+    "SystemPlace": "rules",
+    "Unique": "rules",
+    "Where": "shapes",
+    "estimate_tokens": "tokens",
+    "fit": "cuts",
+    "head": "roles",
+    "problems": "flaws",
+    "register_shape": "shapes",
+    "repair": "repairs",
+    "safe_start": "cuts",
+    "shape_of": "shapes",
+    "turns": "cuts",
+}
+
+if not _typing.TYPE_CHECKING:  # else every name would be one of this module's
+    __all__ = sorted(_HOMES)  # noqa: PLE0605 - type checkers go by the aliases above
+
+    def __getattr__(name: str) -> object:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value = _late(__name__, home, name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

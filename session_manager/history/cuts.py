@@ -11,10 +11,9 @@ import attrs
 from session_manager.arguments import check_callable
 from session_manager.errors import ContextTooSmallError
 from session_manager.history.pairing import Pairing, is_users, pair, plain_starts, starts, turn_starts
-from session_manager.history.problems import ruled
-from session_manager.history.repair import repair
+from session_manager.history.repairs import repair
 from session_manager.history.roles import head
-from session_manager.history.rules import BY_SHAPE, Rules
+from session_manager.history.rules import BY_SHAPE, Rules, ruled
 from session_manager.history.shapes import calls, role_of
 from session_manager.history.shapes.items import is_compaction, is_reasoning
 from session_manager.history.tokens import counted, estimate_tokens
@@ -32,7 +31,7 @@ def turns(messages: Sequence[Message], rules: Rules = BY_SHAPE) -> list[Sequence
     """Return a history in turns, in order; together they are the whole history.
 
     Messages before the first turn (system messages, a greeting, the rest of a cut turn) are the first element.
-    `session_manager.history.problems` defines a turn.
+    `session_manager.history.flaws` defines a turn.
 
     :raises TypeError: if `rules` are none.
 

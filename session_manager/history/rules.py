@@ -30,6 +30,7 @@ __all__ = [
     "Rules",
     "SystemPlace",
     "Unique",
+    "ruled",
 ]
 
 
@@ -269,6 +270,18 @@ STRICT_TEMPLATES: Final = Rules(
     # "System message must be at the beginning", https://github.com/vllm-project/vllm/issues/41114
     system=SystemPlace.FIRST,
 )
+
+
+def ruled(rules: object, *, user_first: bool | None = None) -> Rules:
+    """Return rules, with another word on who is first.
+
+    :raises TypeError: if they are no rules.
+    """
+    if not isinstance(rules, Rules):
+        raise TypeError(f"rules: must be Rules, such as session_manager.history.ANTHROPIC, not {type(rules).__name__}")
+    if user_first is None or user_first is rules.user_first:
+        return rules
+    return attrs.evolve(rules, user_first=user_first)
 
 
 def _mild(rules: Rules) -> Rules:

@@ -9,7 +9,6 @@ from typing import Final
 
 from session_manager.errors import InvalidMessageError
 from session_manager.frozen import Part
-from session_manager.history.last_turns import last_turns, turn_of
 from session_manager.manager.edits import editing, position_of, truncating
 from session_manager.model.changes import Change, Remove, Replace, apply
 from session_manager.model.message import Message
@@ -131,6 +130,8 @@ class Draft(Part):
 
     def start_of(self, which: str | Last, count: int = 1) -> int | None:
         """Return the index where a turn starts, or the last few turns; `None` if there is none."""
+        from session_manager.history.last_turns import last_turns, turn_of
+
         assert self.session is not None
         messages = self.session.messages
         if isinstance(which, str):

@@ -8,7 +8,6 @@ from typing import Any
 
 from session_manager.arguments import check_type, several
 from session_manager.errors import InvalidMessageError, raise_alone
-from session_manager.history.cuts import Cut, behind_reasoning, compaction, cut, safe_start
 from session_manager.manager.cache.residents import Make
 from session_manager.model.batch import Batch
 from session_manager.model.changes import Append, Change, Clear, Edit, Remove, Truncate, UpdateMetadata
@@ -57,6 +56,8 @@ def truncating(at: datetime, keep_last: int, *, whole_turns: bool) -> Make:
     A ``compaction`` item stays, as a summary does, and a reasoning item stays with what it led to.
     Where a turn starts takes long to find out; what is asked again of the same messages is known.
     """
+    from session_manager.history.cuts import Cut, behind_reasoning, compaction, cut, safe_start
+
     known: tuple[View[Message], Cut] | None = None
 
     def turn_cut(messages: View[Message]) -> Cut:

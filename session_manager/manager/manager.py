@@ -207,6 +207,8 @@ class SessionManager(Resource):
             on_event=on_event,
             slow_save=slow_save,
         )
+        from session_manager.history import composing  # noqa: F401 - no context waits for an import
+
         self._rules = rules
         self._incoming = Incoming(clock, max_message_bytes, KNOWN_ROLES.union(roles))
         began = perf_counter()
@@ -432,7 +434,7 @@ class SessionManager(Resource):
 
         First one system message: `system`, the system and developer messages that lead the stored history, which are never
         cut, and the summary, if there is one, behind `SUMMARY_PREFACE`. Then the longest end of the history that is within the
-        bounds, cut where a turn starts, and mended (see `session_manager.history.repair.repair`). If the last turn alone is
+        bounds, cut where a turn starts, and mended (see `session_manager.history.repair`). If the last turn alone is
         over a bound, its question stays, and as much of its end as fits. The stored session is not touched. If there is no such
         session, `system` is all.
 

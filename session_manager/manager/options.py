@@ -18,8 +18,7 @@ from session_manager.arguments import (
     check_texts,
     check_type,
 )
-from session_manager.history.problems import ruled
-from session_manager.history.rules import Rules
+from session_manager.history.rules import Rules, ruled
 from session_manager.manager.autosave import Autosave
 from session_manager.manager.leases import Lease
 from session_manager.manager.on_event import OnEvent

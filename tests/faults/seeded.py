@@ -7,22 +7,23 @@ mistakes in `tests.faults.mutants`.
 from __future__ import annotations
 
 import re
-from importlib import import_module
 
 from session_manager import threads as event_loops
 from session_manager.history import (
     call_ids,
+    composing,
     contents,
-    context,
     cuts,
     fields,
+    flaws,
     pairing,
+    repairs,
     roles,
     search,
     text,
     tool_calls,
 )
-from session_manager.history.problems import _CHECKS
+from session_manager.history.flaws import _CHECKS
 from session_manager.history.roles import REASONING
 from session_manager.importers import adopted, adopting
 from session_manager.manager import autosave, forking, retention, turn, write_through
@@ -166,14 +167,14 @@ HISTORY = (
     constant(
         "lone reasoning is judged before late results are moved",
         "history/test_history.py::test_the_least_change_is_made",
-        import_module("session_manager.history.problems"),  # the package has a function of this name
+        flaws,
         "_CHECKS",
         tuple(sorted(_CHECKS, key=lambda check: check is not REASONING)),
     ),
     seeded(
         "a bound of no messages is none",
         "history/test_context.py::test_bounds_count_the_end_of_the_history_only",
-        context,
+        composing,
         "_rest",
         ("if max_messages is not None:", "if max_messages:"),
         ("max_messages is None and", "not max_messages and"),
@@ -202,7 +203,7 @@ HISTORY = (
     constant(
         "a repair leaves what it cannot mend",
         "history/test_broken_histories.py::test_what_a_shape_cannot_mend_is_left_out",
-        import_module("session_manager.history.repair"),  # the package has a function of this name
+        repairs,
         "_without_flaws",
         lambda messages, _: messages,
     ),

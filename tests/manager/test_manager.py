@@ -35,7 +35,7 @@ from session_manager import (
 )
 from session_manager.codec import json as codec_json
 from session_manager.codec.lines import encoded_size
-from session_manager.manager import edits as calls
+from session_manager.history import cuts
 from session_manager.manager.options import MAX_MESSAGE_BYTES
 from session_manager.model import changes
 from session_manager.stores.files.filesystem import Files
@@ -966,12 +966,12 @@ def test_turns_are_found_without_the_lock(monkeypatch):
     with SessionManager() as m:
         m.add("k", *({"role": "user", "content": str(number)} for number in range(10)))
         locked = []
-        find = calls.cut
+        find = cuts.cut
 
         def asked(messages, keep_last):
             locked.append(m._residents.lock.is_mine)
             return find(messages, keep_last)
 
-        monkeypatch.setattr(calls, "cut", asked)
+        monkeypatch.setattr(cuts, "cut", asked)
         assert m.truncate_history("k", 4, whole_turns=True) == 6
         assert locked == [False]

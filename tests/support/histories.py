@@ -1,7 +1,7 @@
 """Conversations in every shape, whole and damaged, and an independent checker of them, on plain objects.
 
 The checker knows nothing of the library. It goes through a history as each provider's own check does, with the rules that
-the top of ``session_manager/history/problems.py`` lists.
+the top of ``session_manager/history/flaws.py`` lists.
 """
 
 from __future__ import annotations

@@ -43,12 +43,12 @@ from session_manager.history.contents import CACHE_MARKS, CONTENTS, ITEMS
 from session_manager.history.item_ids import ITEM_IDS
 from session_manager.history.pairing import plain_starts
 from session_manager.history.roles import ENDS, NEIGHBOURS, REASONING, STARTS, SYSTEM
-from session_manager.history.rules import BY_SHAPE, Rules
+from session_manager.history.rules import BY_SHAPE, Rules, ruled
 from session_manager.history.tool_calls import TOOL_CALLS
 from session_manager.model.message import Message
 from session_manager.values import Value
 
-__all__ = ["Problem", "checks", "problems", "ruled"]
+__all__ = ["Problem", "checks", "problems"]
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -81,18 +81,6 @@ def problems(messages: Sequence[Message], rules: Rules = BY_SHAPE, *, user_first
     found = [one for check in checks(messages) for one in check.find(messages, rules)]
     found.sort(key=lambda one: one[0])
     return [Problem(index, messages[index].position, reason) for index, reason in found]
-
-
-def ruled(rules: object, *, user_first: bool | None = None) -> Rules:
-    """Return rules, with another word on who is first.
-
-    :raises TypeError: if they are no rules.
-    """
-    if not isinstance(rules, Rules):
-        raise TypeError(f"rules: must be Rules, such as session_manager.history.ANTHROPIC, not {type(rules).__name__}")
-    if user_first is None or user_first is rules.user_first:
-        return rules
-    return attrs.evolve(rules, user_first=user_first)
 
 
 #: In the order of the repair: an earlier one makes no work for a later one, but for a few cases.

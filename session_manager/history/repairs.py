@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from session_manager.history.problems import checks, ruled
-from session_manager.history.rules import BY_SHAPE, Rules
+from session_manager.history.flaws import checks
+from session_manager.history.rules import BY_SHAPE, Rules, ruled
 from session_manager.model.message import Message
 
 __all__ = ["repair"]
