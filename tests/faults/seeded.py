@@ -609,7 +609,7 @@ SQLITE = (
         "stores/sqlite/test_leftovers.py::test_the_first_save_after_a_checkpoint_has_a_mark",
         sqlite_database.Database,
         "check_place",
-        ("look, True", "look, self._is_mark_due"),
+        ("status.st_mtime_ns, True", "status.st_mtime_ns, self._is_mark_due"),
     ),
     seeded(
         "a fork waits for the lock file that it holds",

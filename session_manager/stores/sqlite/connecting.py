@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import operator
 import os
 import sqlite3
 import stat as stat_module
@@ -37,7 +36,7 @@ from session_manager.stores.sqlite.schema import (
     strange_table,
 )
 
-__all__ = ["Connect", "Look", "Opener", "Place"]
+__all__ = ["Connect", "Opener", "Place"]
 
 _log = logging.getLogger("session_manager")
 
@@ -46,10 +45,6 @@ Connect = Callable[..., sqlite3.Connection]
 
 #: The device and the inode of a file.
 Place = tuple[int, int]
-
-#: The place of a file, and when it was written, in nanoseconds.
-Look = tuple[int, int, int]
-_look: Callable[[os.stat_result], Look] = operator.attrgetter("st_dev", "st_ino", "st_mtime_ns")
 
 #: The ends of the names of SQLite's files beside a database.
 _BESIDE = ("-wal", "-journal", "-shm")
@@ -151,15 +146,11 @@ class Opener:
 
     def place(self) -> Place | None:
         """Return the device and the inode of the file that has the path now; `None` if there is none."""
-        found = self.look()
-        return None if found is None else found[:2]
-
-    def look(self) -> Look | None:
-        """Return the place of the file that has the path now, and when it was written; `None` if there is none."""
         try:
-            return _look(os.lstat(self.path))
+            status = os.lstat(self.path)
         except OSError:
             return None
+        return status.st_dev, status.st_ino
 
     def _status(self, end: str = "") -> os.stat_result | None:
         """Return the status of the path, or of the path with an end. The path has no links, so a link there was put there later."""

@@ -37,7 +37,7 @@ from session_manager.stores.files.filesystem import create_directory
 from session_manager.stores.files.kinds import BACKUP_OBJECTION, MANIFEST
 from session_manager.stores.files.process_lock import ProcessLock
 from session_manager.stores.sqlite.checkpoints import Checkpoints
-from session_manager.stores.sqlite.connecting import Connect, Look, Opener, Place
+from session_manager.stores.sqlite.connecting import Connect, Opener, Place
 from session_manager.stores.sqlite.forks import Held, hold, is_inherited, leave_for_ever, watch
 from session_manager.stores.sqlite.schema import added, is_marked, is_readable, mark
 from session_manager.threads import is_mine
@@ -90,7 +90,8 @@ class Database(Resource):
         self._is_marked = False
         #: Whether the next commit may begin a log, and must be marked: a checkpoint may have been made since the last mark.
         self._is_mark_due = True
-        self._look: Look | None = None
+        #: When the file was written last, in nanoseconds, as far as this process knows.
+        self._written = 0
         self._busy_timeout = busy_timeout
         self._opener = Opener(path, read_only, busy_timeout, connect)
         self._pid = os.getpid()
@@ -218,13 +219,15 @@ class Database(Resource):
 
         :raises SaveFailedError: if the file was moved, removed or replaced.
         """
-        look = self._opener.look()
-        if look == self._look:
-            return
-        if look is None or look[:2] != self._place:
+        try:
+            status = os.lstat(self.path)
+        except OSError:
+            status = None
+        if status is None or (status.st_dev, status.st_ino) != self._place:
             raise SaveFailedError(None, f"{self.path} was moved, removed or replaced while it was open")
-        # Only a checkpoint writes to it: this process', another one's, or another program's.
-        self._look, self._is_mark_due = look, True
+        if status.st_mtime_ns != self._written:
+            # Only a checkpoint writes to it: this process', another one's, or another program's.
+            self._written, self._is_mark_due = status.st_mtime_ns, True
 
     def read(self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function with a connection that reads. It may begin a transaction, and need not end it.
