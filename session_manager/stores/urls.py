@@ -176,6 +176,7 @@ def _settled(url: str, scheme: str, path: str, *, read_only: bool, is_text: bool
     :raises InvalidStorageError: if the two contradict each other.
     :raises StorageError: if what is there cannot be looked at, or nothing is there to be read.
     """
+    was_there = os.path.lexists(path)  # asked first: another process may create it meanwhile
     try:
         there = _there(url, scheme, path)
     except OSError as error:
@@ -186,7 +187,7 @@ def _settled(url: str, scheme: str, path: str, *, read_only: bool, is_text: bool
         raise InvalidStorageError(url, f"is a file, as only a database is: open it as sqlite:{path}")
     if not scheme and not there and is_text and url in _WORDS:
         raise InvalidStorageError(url, f"would be a directory: give {_WORDS[url]}, or ./{url} if you mean a directory")
-    is_new = not os.path.lexists(path)
+    is_new = not was_there and not there
     if is_new and not scheme and path.endswith(_DATABASE):
         raise InvalidStorageError(url, f"a new path with the name of a database: give sqlite:{path} or snapshot:{path}")
     if is_new and read_only:

@@ -524,13 +524,13 @@ def test_a_place_is_what_all_spellings_of_a_storage_have_in_common(tmp_path, mon
 
 
 def test_a_database_that_another_process_creates_meanwhile_is_opened(monkeypatch):
-    """It was neither a directory nor a file for a process that looked for both before."""
-    is_file = os.path.isfile
+    """It was neither a directory nor a file for a process that looked for both before, or a directory."""
+    is_there = os.path.lexists
 
-    def is_file_and_then_created(path):
-        found = is_file(path)
+    def is_there_and_then_created(path):
+        found = is_there(path)
         Path("chats.db").touch()
         return found
 
-    monkeypatch.setattr(os.path, "isfile", is_file_and_then_created)
+    monkeypatch.setattr(os.path, "lexists", is_there_and_then_created)
     open_store("sqlite:chats.db").close()
