@@ -9,7 +9,7 @@ from itertools import chain
 from session_manager.errors import CorruptSessionError, StorageError, UnsupportedFormatError
 from session_manager.frozen import Part
 from session_manager.history.search import SearchHit, best, merged
-from session_manager.manager.cache.entry import Entry
+from session_manager.manager.cache.entry import Entry, dirty_of
 from session_manager.manager.cache.residents import STORAGE, Residents
 from session_manager.model.json_value import EMPTY_OBJECT, JsonObject, same
 from session_manager.model.message import Message
@@ -113,9 +113,7 @@ class Overview(Resource, Part):
 
     def _dirty(self, store: Store, prefix: str) -> dict[str, Entry]:
         """Return the sessions that a store does not have as they are."""
-        dirty = {
-            key: entry for key, entry in self._residents.entries().items() if entry.dirty and key.startswith(prefix)
-        }
+        dirty = {key: one for key, one in dirty_of(self._residents.entries()).items() if key.startswith(prefix)}
         if not store.shared:
             return dirty
         current = {key: self._current(key, entry) for key, entry in dirty.items()}

@@ -20,7 +20,7 @@ from session_manager.errors import (
     UnsupportedFormatError,
 )
 from session_manager.frozen import Frozen, Part
-from session_manager.manager.cache.entry import Entry
+from session_manager.manager.cache.entry import Entry, dirty_of
 from session_manager.manager.cache.locks import holding
 from session_manager.manager.cache.residents import Residents
 from session_manager.manager.pauses import ATTEMPTS, pause
@@ -102,7 +102,7 @@ class Saving(Resource, Part):
 
     def _dirty(self) -> list[str]:
         """Return the keys of the dirty sessions, sorted."""
-        return sorted(key for key, entry in self._residents.entries().items() if entry.dirty)
+        return sorted(dirty_of(self._residents.entries()))
 
     def _save_many(self, keys: list[str], *, closing: bool) -> tuple[int, dict[str, Exception]]:
         """Save sessions, many at once; return how many were written, and the errors by key.
