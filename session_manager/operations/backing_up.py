@@ -148,7 +148,7 @@ class _Writer:
             else:
                 found[number] = digest_of(files, DATABASE)
 
-        at_once(finish, 2)
+        at_once(finish, (0, 1))
         self._files[DATABASE] = File(DATABASE, *found[0])
         return counts
 
@@ -169,12 +169,12 @@ class _Writer:
     def _copy_some(self, store: SnapshotStore | LogStore, keys: list[str], done: int, left: int) -> None:
         copied: deque[tuple[str, Pair, list[File]]] = deque()
 
-        def copy(number: int) -> None:
-            pair = store.pair(keys[number])
+        def copy(key: str) -> None:
+            pair = store.pair(key)
             if pair is not None:
-                copied.append((keys[number], pair, [self._write(name, data) for name, data in pair.files]))
+                copied.append((key, pair, [self._write(name, data) for name, data in pair.files]))
 
-        at_once(copy, len(keys))
+        at_once(copy, keys)
         for key, pair, files in copied:
             self._pairs[key] = attrs.evolve(pair, files=tuple((one.name, b"") for one in files))
             self._files.update((one.name, one) for one in files)

@@ -26,7 +26,8 @@ import secrets
 import stat as stat_module
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from session_manager.frozen import Frozen
 from session_manager.stores.files.filesystem import Files
@@ -49,6 +50,8 @@ __all__ = [
     "signature",
     "write_all",
 ]
+
+T = TypeVar("T")
 
 _ORPHAN = re.compile(r"\.tmp-[0-9a-f]{16}\Z")
 #: The largest read, in bytes: a file of one read is not copied once more.
@@ -213,7 +216,7 @@ def _replaced(files: Files, wanted: Sequence[Replacement], old: deque[int]) -> l
 
     renamed: list[int] = []
     try:
-        at_once(write, len(wanted))
+        at_once(write, range(len(wanted)))
         for number, (temporary, new) in sorted(written.items()):
             one = wanted[number]
             try:
@@ -243,19 +246,19 @@ def _close_all(files: Files, left: deque[int]) -> None:
             files.close(left.popleft())
 
     try:
-        at_once(close, len(left))
+        at_once(close, range(len(left)))
     finally:
         while left:  # an interrupt
             close(0)
 
 
-def at_once(step: Callable[[int], None], count: int) -> None:
-    """Call a function with each number below `count`, in this thread and, for many numbers, in further threads.
+def at_once(step: Callable[[T], None], items: Iterable[T]) -> None:
+    """Call a function with each of some items, in this thread and, for many items, in further threads.
 
     Fewer threads do it if no more can be started. An exception of any of them comes out here; after it, and after an
-    interrupt, no further number is begun. No thread is left.
+    interrupt, no further item is begun. No thread is left.
     """
-    left = deque(range(count))
+    left = deque(items)
     failures: list[BaseException] = []
 
     def work() -> None:
@@ -265,7 +268,7 @@ def at_once(step: Callable[[int], None], count: int) -> None:
             left.clear()
             failures.append(error)
 
-    threads = [threading.Thread(target=work) for _ in range(min(count, _THREADS) - 1)]
+    threads = [threading.Thread(target=work) for _ in range(min(len(left), _THREADS) - 1)]
     try:
         with contextlib.suppress(RuntimeError):  # no more threads are to be had
             for thread in threads:
@@ -278,13 +281,13 @@ def at_once(step: Callable[[int], None], count: int) -> None:
         raise failures[0]
 
 
-def _each(left: deque[int], step: Callable[[int], None]) -> None:
+def _each(left: deque[T], step: Callable[[T], None]) -> None:
     while True:
         try:
-            number = left.popleft()
+            item = left.popleft()
         except IndexError:  # another thread took the last one
             return
-        step(number)
+        step(item)
 
 
 def _join(threads: Sequence[threading.Thread]) -> None:

@@ -115,8 +115,7 @@ class LogAppender(Resource):
         begun: list[_Begun] = []
         try:
             outcomes = [self._begun(file, commit, base, begun) for file, commit, base in wanted]
-            written = list(filter(_is_written, begun))
-            at_once(lambda number: self._sync(written[number]), len(written))
+            at_once(self._sync, filter(_is_written, begun))
             ended = map(self._ended, begun)
             return [next(ended) if outcome is None else outcome for outcome in outcomes]
         finally:
