@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import partial
+from importlib import import_module
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -89,6 +90,21 @@ __all__ = ["Health", "SessionManager"]
 _log = logging.getLogger("session_manager")
 
 M = TypeVar("M", bound="SessionManager")
+
+#: What calls need, and the class does not: the first manager imports it. So no call of an open one waits for an import, fails for want of
+#: a descriptor, or gets a part of another version, if one was installed meanwhile.
+_LATE = (
+    "hashlib",
+    "json",
+    "session_manager.history.composing",
+    "session_manager.manager.events",
+    "session_manager.manager.forking",
+    "session_manager.manager.renaming",
+    "session_manager.manager.retention",
+    "session_manager.manager.sharing",
+    "session_manager.manager.summaries",
+    "session_manager.manager.together",
+)
 
 #: How many seconds a manager that is collected waits for a save of its thread, before it leaves the rest to that.
 _PATIENCE = 1.0
@@ -207,8 +223,8 @@ class SessionManager(Resource):
             on_event=on_event,
             slow_save=slow_save,
         )
-        from session_manager.history import composing  # noqa: F401 - no context waits for an import
-
+        for module in _LATE:
+            import_module(module)
         self._rules = rules
         self._incoming = Incoming(clock, max_message_bytes, KNOWN_ROLES.union(roles))
         began = perf_counter()
@@ -255,7 +271,7 @@ class SessionManager(Resource):
         self._lookups = Lookups(self._residents)
         self._absentees = Absentees(self._residents, self._lookups, self._overview)
 
-    # Parts that most programs never use: they are imported by the first call that needs them, before it changes anything.
+    # Parts of `_LATE`.
 
     @property
     def _summaries(self) -> Summaries:

@@ -24,7 +24,7 @@ from session_manager.model.changes import Change
 from session_manager.model.recovery import continues, is_another, is_behind, lost
 from session_manager.model.session import Session
 from session_manager.resource import Resource
-from session_manager.stores.contract import Commit, Store, token_digest
+from session_manager.stores.contract import Commit, Store
 from session_manager.threads import check_may_wait, is_mine
 
 __all__ = ["STORAGE", "Make", "Residents"]
@@ -102,8 +102,6 @@ class Residents(Resource):
 
         :raises StoreInUseError: if another manager has it, and it is not shared.
         """
-        if not self.store.tokenless:
-            token_digest("")  # what it imports is imported now, and not by a save
         self.store.attach(self)
 
     def check_open(self) -> None:
