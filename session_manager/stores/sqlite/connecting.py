@@ -216,7 +216,7 @@ class Opener:
             )
             found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'last_commit'").fetchone()
             row = connection.execute("SELECT latest FROM last_commit WHERE id = 1").fetchone() if found else None
-            count = added(connection) if found else None
+            count = added(connection) or None if found else None
         except (sqlite3.Error, ValueError):
             return None
         finally:
@@ -277,7 +277,7 @@ class Opener:
                 self._make(connection, create_index, "there is no index for search")
             if _number(connection, "schema_version") != schema and is_marked(connection):
                 connection.execute("BEGIN IMMEDIATE")
-                mark(connection)
+                mark(connection, added(connection))
                 connection.execute("COMMIT")
             if not found:
                 # The main file alone tells whose it is.

@@ -188,10 +188,10 @@ class Database(Resource):
         """
         return added(writer) if self._is_mark_due and self._is_marked else None
 
-    def mark(self, writer: sqlite3.Connection, before: int | None = None) -> None:
+    def mark(self, writer: sqlite3.Connection, before: int | None) -> None:
         """Mark the transaction of the writer as the newest commit, if the database can be marked.
 
-        :param before: from `before_mark`; `None`: the transaction adds no messages.
+        :param before: from `before_mark`, or `added` if the transaction adds no messages.
         :raises sqlite3.Error: if that cannot be written.
         """
         if self._is_marked:

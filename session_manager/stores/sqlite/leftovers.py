@@ -11,7 +11,7 @@ has moved a part of the log already, which may be the one without the other. A l
 or of version 0.2, does not tell the highest id before it, so its marks alone count. A copy that SQLite has written anew
 (``VACUUM INTO``) has the same ids, but a newer ``schema_version`` than the log. A refusal must be right, so a doubtful log counts as
 belonging. A log is doubtful without marked commits, beside a database without a readable ``last_commit``, or if it writes every
-page.
+page. Without a highest id in the database, which another program may have deleted, or a power cut have torn, the marks alone count.
 
 **A journal belongs to a database of ours** if it holds nothing but a first page that agrees with the database, its count of free
 pages included. A kill leaves such a journal while the database is brought into WAL mode. This library makes no other one.
@@ -69,7 +69,7 @@ class MainFile:
     free: int
     #: The id of the newest marked commit; `None` if that cannot be read.
     latest: bytes | None
-    #: The highest id that a message's row ever had; `None` if that cannot be read.
+    #: The highest id that a message's row ever had; `None` if it does not say that.
     added: int | None
 
 
@@ -86,8 +86,8 @@ class _Mark:
 class _Sequence:
     """SQLite's table ``sqlite_sequence`` in a page of the log, as far as it is there."""
 
-    #: The highest id of a message's row so far.
-    added: int | None
+    #: The highest id of a message's row so far. Another program may have left several, or none.
+    added: set[int]
     #: The id of a marked commit, and the highest id of a message's row before that.
     base: tuple[bytes, int] | None
 
@@ -203,7 +203,7 @@ def is_strange_log(path: str, header: bytes, main: MainFile) -> bool:
                 newest = max(newest, mark.schema)
                 first += [mark.latest] if is_first else []
             sequence = _sequence(frame.data)
-            counts.add(sequence.added)
+            counts |= sequence.added
             if sequence.base:
                 counts.add(sequence.base[1])
                 first += [sequence.base[0]] if is_first else []
@@ -245,16 +245,19 @@ def _mark(data: bytes) -> _Mark | None:
 
 def _sequence(data: bytes) -> _Sequence:
     """Return what a page holds of ``sqlite_sequence``. Rows of another table that look the same do no harm."""
-    added, base = None, None
+    added: set[int] = set()
+    base = None
     is_leaf = data[0] == 0x0D and (_MESSAGES in data or _BASE in data)
     for number in range(int.from_bytes(data[3:5], "big") if is_leaf else 0):
         place = int.from_bytes(data[8 + 2 * number : 10 + 2 * number], "big")
-        # Without its size, which has one byte, and without the number of its row.
-        record = data[place + 1 : place + 1 + _LONGEST].lstrip(_CONTINUED)[1:]
+        # Without its size, which has one byte, and without the number of its row, which has nine at most.
+        cell = data[place + 1 : place + 1 + _LONGEST]
+        record = cell[min(len(cell) - len(cell.lstrip(_CONTINUED)), 8) + 1 :]
         kind, value = record[2:3], record[3:]
         if record.startswith(_MESSAGES_HEAD) and value.startswith(_MESSAGES) and kind in _LENGTHS:
             end = len(_MESSAGES) + _LENGTHS[kind]
-            added = int.from_bytes(value[len(_MESSAGES) : end], "big") or kind[0] - 8
+            digits = value[len(_MESSAGES) : end]
+            added.add(int.from_bytes(digits, "big", signed=True) if digits else kind[0] - 8)
         elif record.startswith(_BASE_HEAD) and value.startswith(_BASE):
             found = value[len(_BASE) :]
             with contextlib.suppress(ValueError):

@@ -155,7 +155,7 @@ _LAST_COMMIT = """
 _MARK = "UPDATE last_commit SET earlier = latest, latest = randomblob(16), schema = ?"
 _FORGET_BASE = "DELETE FROM sqlite_sequence WHERE name = 'last_commit'"
 _NOTE_BASE = "INSERT INTO sqlite_sequence (name, seq) SELECT 'last_commit', CAST(latest || ? AS BLOB) FROM last_commit"
-_ADDED = "SELECT CAST(coalesce(max(seq), 0) AS INTEGER) FROM sqlite_sequence WHERE name = 'messages'"
+_ADDED = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'messages' AND typeof(seq) = 'integer'"
 
 #: The sessions whose erasure was begun: there only if one ever was.
 _ERASURES = "CREATE TABLE erasures (key TEXT PRIMARY KEY, stage INTEGER NOT NULL) WITHOUT ROWID"
@@ -265,19 +265,20 @@ def create_leases(connection: sqlite3.Connection) -> None:
 
 
 def added(connection: sqlite3.Connection) -> int:
-    """Return the highest id that a message's row ever had; 0 if there was none."""
+    """Return the highest id that a message's row ever had; 0 if there was none, or if that was forgotten."""
     return int(connection.execute(_ADDED).fetchone()[0])
 
 
-def mark(connection: sqlite3.Connection, before: int | None = None) -> None:
+def mark(connection: sqlite3.Connection, before: int | None) -> None:
     """Mark the transaction that is open as the newest commit.
 
-    :param before: what `added` was before the transaction; `None`: what it is now.
+    :param before: what `added` was before the transaction; `None`: unknown, and a log that it begins is told by its marks alone.
     """
     schema = connection.execute("PRAGMA schema_version").fetchone()[0]
     connection.execute(_MARK, (f"{schema:08x}",))
-    connection.execute(_FORGET_BASE)
-    connection.execute(_NOTE_BASE, (f"{added(connection) if before is None else before:016x}",))
+    if before is not None:
+        connection.execute(_FORGET_BASE)
+        connection.execute(_NOTE_BASE, (f"{before:016x}",))
 
 
 def is_marked(connection: sqlite3.Connection) -> bool:

@@ -59,6 +59,7 @@ from session_manager.stores.sqlite.rows import (
     read_tokens,
     read_version,
 )
+from session_manager.stores.sqlite.schema import added
 from session_manager.stores.sqlite.search_index import missing, search
 from session_manager.stores.sqlite.writes import erase, load_base, move, purge, quarantine, write_plan
 
@@ -403,7 +404,7 @@ class SQLiteStore(Store):
             writer.execute("INSERT INTO search (search) VALUES ('optimize')")
         # As a script, which runs the statement to its end: each step frees one page.
         writer.executescript("BEGIN IMMEDIATE; PRAGMA incremental_vacuum")
-        self._database.mark(writer)
+        self._database.mark(writer, added(writer))
         writer.execute("COMMIT")
         self._database.checkpoint(truncate=True)
 

@@ -16,12 +16,15 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from session_manager import SessionManager, StorageError
+from session_manager import Message, SessionManager, StorageError
+from session_manager.model.changes import Append, apply
 from session_manager.stores import copy
+from session_manager.stores.contract import Commit
 from session_manager.stores.sqlite import database as sqlite_database
 from session_manager.stores.sqlite.leftovers import log_header
 from tests.support.laws import examples
@@ -359,6 +362,126 @@ def test_a_checkpoint_that_was_cut_short_anywhere_is_no_strange_log(seed, path, 
         with opened(killed) as m:
             assert {key: texts(m, key) for key in m} == expected
             assert m.verify() == []
+
+
+def by_sectors(data, log, chance):
+    """Return a main file into which a checkpoint has moved some sectors of the first transactions, when the power was cut."""
+    pages, length = frames(log[: chance.randint(32, len(log))])
+    data = bytearray(data)
+    for page, content in pages.items():
+        first = (page - 1) * length
+        data += b"\0" * (first + length - len(data))
+        for sector in range(0, length, 512):
+            if chance.random() < 0.5:
+                data[first + sector : first + sector + 512] = content[sector : sector + 512]
+    return bytes(data)
+
+
+#: What another program may do to the highest ids that SQLite keeps.
+FORGETS = (
+    "DELETE FROM sqlite_sequence",
+    "UPDATE sqlite_sequence SET seq = CAST(seq AS TEXT)",
+    "UPDATE sqlite_sequence SET seq = seq + 0.5",
+    "INSERT INTO sqlite_sequence VALUES ('messages', 5)",
+    "INSERT INTO sqlite_sequence VALUES ('messages', -1)",
+    "INSERT INTO sqlite_sequence SELECT printf('%040d', id), 7 FROM messages, (SELECT 1 UNION SELECT 2)",
+)
+
+
+def by_statement(path, statement):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(statement)
+        connection.commit()
+
+
+@examples(5, many=50)
+@given(seed=st.integers(0, 2**32))
+def test_a_power_cut_in_any_checkpoint_of_any_history_is_no_strange_log(tmp_path_factory, seed):
+    chance = random.Random(seed)
+    place = tmp_path_factory.mktemp("history")
+    path = place / "chats.db"
+    with opened(path):
+        pass
+    start = 2 ** chance.choice([0, 7, 15, 23, 31, 47]) - chance.randint(1, 6)
+    by_statement(path, f"INSERT INTO sqlite_sequence VALUES ('messages', {max(start, 0)})")
+    steps = ["say"] * 4 + ["many", "summary", "delete", "passive", "checkpoint", "close", "forget"]
+    with opened(path) as m, opened(path) as other:
+        for number in range(chance.randint(2, 14)):
+            key = f"k{number % 3}"
+            match chance.choice(steps):
+                case "say" | "many" as step:
+                    say(chance.choice([m, other]), *(f"{one}" for one in range(60 if step == "many" else 2)), key=key)
+                case "summary":
+                    m.set_summary(key, f"{number}")
+                    m.save(key)
+                case "delete":
+                    m.delete(key)
+                case "passive":
+                    by_statement(path, "PRAGMA wal_checkpoint(PASSIVE)")
+                case "checkpoint":
+                    by_itself(other, path)
+                case "close":
+                    m.close()
+                    m = opened(path)
+                case "forget":
+                    by_statement(path, chance.choice(FORGETS))
+        with m:
+            say(m, "last")
+            killed = kept(path, place / "killed")
+            expected = {key: texts(m, key) for key in m}
+    before = files(killed)
+    for _ in range(4):
+        for end, content in before.items():
+            Path(f"{killed}{end}").write_bytes(content)
+        killed.write_bytes(by_sectors(before[""], before["-wal"], chance))
+        with opened(killed, read_only=True) as m:
+            assert {key: texts(m, key) for key in m} == expected
+
+
+@pytest.mark.parametrize("bits", [7, 15, 23, 31, 47])
+def test_a_highest_id_of_more_bytes_in_a_torn_page_is_no_strange_log(bits, path, tmp_path):
+    """Its row is in another place of its page then, at which the sectors of before hold nothing."""
+    with opened(path):
+        pass
+    by_statement(path, f"INSERT INTO sqlite_sequence VALUES ('messages', {2**bits - 3})")
+    with opened(path) as m:
+        say(m, *"abc")
+        killed = kept(path, tmp_path / "killed")
+    pages, length = frames(Path(f"{killed}-wal").read_bytes())
+    (page,) = (number for number, content in pages.items() if b"last_commit" in content[-200:] and number > 1)
+    data, first = bytearray(killed.read_bytes()), (page - 1) * length
+    data[first : first + 512] = pages[page][:512]
+    killed.write_bytes(data)
+    assert found(killed) == list("abc")
+
+
+def test_highest_ids_that_another_program_has_forgotten_are_no_reason_to_refuse(path, tmp_path):
+    with opened(path) as m:
+        say(m, *"ab")
+        by_itself(m, path)
+        say(m, *"cd")
+        by_statement(path, "DELETE FROM sqlite_sequence")
+        by_statement(path, "PRAGMA wal_checkpoint(PASSIVE)")
+        killed = kept(path, tmp_path / "killed")
+    assert found(killed) == list("abcd")
+
+
+def test_a_save_that_cannot_tell_before_whether_it_adds_messages_is_no_strange_log(path, tmp_path):
+    """The checkpoint before it was made in the same tick of the file system's clock as the last look at the file."""
+    with opened(path) as m, closing(sqlite3.connect(path)) as reader:
+        say(m, *"ab")
+        written = os.stat(path).st_mtime_ns
+        by_another(m, path)
+        os.utime(path, ns=(written, written))
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM messages").fetchone() == (2,)
+        store = m._residents.store
+        base = store.load(KEY)
+        change = Append(at=base.updated, messages=(Message("user", "c"),))
+        session = attrs.evolve(apply(base, change), revision=base.revision + 1)
+        store.write(Commit(session, (change,), base.version, token="t"))
+        killed = kept(path, tmp_path / "killed")
+    assert found(killed) == list("abc")
 
 
 @examples(7)
