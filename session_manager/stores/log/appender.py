@@ -113,6 +113,7 @@ class LogAppender(Resource):
         :returns: for each, what `append` would return or raise. After an interrupt, a file whose record was written is suspect.
         """
         begun: list[_Begun] = []
+        outcomes: list[Left | Exception | None]
         try:
             outcomes = [self._begun(file, commit, base, begun) for file, commit, base in wanted]
             at_once(self._sync, filter(_is_written, begun))
@@ -121,9 +122,7 @@ class LogAppender(Resource):
         finally:
             self._close_each(iter([one.fd for one in begun]))
 
-    def _begun(
-        self, file: LogFile, commit: Commit, base: Version, begun: list[_Begun]
-    ) -> Left | SessionManagerError | None:
+    def _begun(self, file: LogFile, commit: Commit, base: Version, begun: list[_Begun]) -> Left | Exception | None:
         """Write the record of a commit, without a sync.
 
         :param begun: gets the record, also one that could not be written, if its file could be opened.
