@@ -50,6 +50,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _IDLE_READERS = 8
+#: A time in whole parts of so many nanoseconds comes from a file system that counts them, or seconds: it may not tell two writes apart.
+_COARSE = 10_000_000
 _DAMAGED_SCHEMA = "the schema is damaged"
 _IN_USE = "was in use by another thread when this process was forked: open it in a process that is spawned"
 
@@ -225,7 +227,7 @@ class Database(Resource):
             status = None
         if status is None or (status.st_dev, status.st_ino) != self._place:
             raise SaveFailedError(None, f"{self.path} was moved, removed or replaced while it was open")
-        if status.st_mtime_ns != self._written:
+        if status.st_mtime_ns != self._written or not self._written % _COARSE:
             # Only a checkpoint writes to it: this process', another one's, or another program's.
             self._written, self._is_mark_due = status.st_mtime_ns, True
 

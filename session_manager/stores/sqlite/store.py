@@ -400,10 +400,9 @@ class SQLiteStore(Store):
 
     def _compact(self) -> None:
         writer = self._database.writer
-        if self.indexed:
-            writer.execute("INSERT INTO search (search) VALUES ('optimize')")
-        # As a script, which runs the statement to its end: each step frees one page.
-        writer.executescript("BEGIN IMMEDIATE; PRAGMA incremental_vacuum")
+        optimize = "INSERT INTO search (search) VALUES ('optimize');" if self.indexed else ""
+        # As a script, which runs its last statement to its end: each step frees one page.
+        writer.executescript(f"BEGIN IMMEDIATE; {optimize} PRAGMA incremental_vacuum")
         self._database.mark(writer, added(writer))
         writer.execute("COMMIT")
         self._database.checkpoint(truncate=True)

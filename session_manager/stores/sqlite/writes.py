@@ -222,7 +222,8 @@ def purge(connection: sqlite3.Connection, *, indexed: bool) -> None:
         return
     try:
         connection.execute("DELETE FROM search WHERE rowid IN (SELECT id FROM garbage)")
-        connection.execute("DELETE FROM garbage")
+        # With a condition: without one, SQLite writes a page even if there is no row, and the commit counts no change.
+        connection.execute("DELETE FROM garbage WHERE true")
     except sqlite3.Error as error:
         if not connection.in_transaction:
             raise

@@ -281,6 +281,38 @@ def test_the_first_save_after_a_checkpoint_has_a_mark(checkpoint, path, tmp_path
     put_beside_its_log(tmp_path / "backup.db", killed)
 
 
+def test_each_save_has_a_mark_where_the_file_system_counts_seconds(path, tmp_path):
+    """Another process may have made a checkpoint in the second of the one before."""
+    with opened(path) as m:
+        say(m, "a")
+        by_another(m, path)
+        os.utime(path, (2**30, 2**30))
+        say(m, *"bc")
+        by_backup(path, tmp_path / "backup.db")
+        say(m, "d")
+        by_another(m, path)
+        os.utime(path, (2**30, 2**30))
+        say(m, "e")
+        killed = kept(path, tmp_path / "killed")
+    put_beside_its_log(tmp_path / "backup.db", killed)
+
+
+def test_a_compaction_that_begins_a_log_has_a_mark(path, tmp_path):
+    with opened(path) as m, closing(sqlite3.connect(path)) as reader:
+        for text in "abc":
+            say(m, text)
+            m.search(text * 3)
+        say(m, "d")
+        by_backup(path, tmp_path / "backup.db")
+        say(m, "e")
+        by_itself(m, path)
+        reader.execute("BEGIN")  # so that the log is not emptied again
+        assert reader.execute("SELECT count(*) FROM messages").fetchone() == (5,)
+        m.compact(KEY)
+        killed = kept(path, tmp_path / "killed")
+    put_beside_its_log(tmp_path / "backup.db", killed)
+
+
 def test_other_saves_write_no_mark(path):
     """A save of one message writes five pages: of its session, of the message, of an index of each, and of the highest ids."""
     with opened(path) as m:
