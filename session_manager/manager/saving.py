@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable
 from functools import partial
 from time import perf_counter
@@ -30,7 +31,7 @@ from session_manager.stores.contract import Commit, Store
 
 __all__ = ["Saving", "under_its_lease"]
 
-#: How many sessions are saved together. A store of files has as many files open meanwhile, a quarter of what Linux allows a process.
+#: How many sessions are saved together, at most.
 _BATCH = 256
 #: Of the sessions that one call could not save, so many different reasons are told.
 _SHOWN = 3
@@ -113,8 +114,9 @@ class Saving(Resource, Part):
         failures: dict[str, Exception] = {}
         written = 0
         try:
-            for first in range(0, len(keys), _BATCH):
-                batch = keys[first : first + _BATCH]
+            size = _batch()
+            for first in range(0, len(keys), size):
+                batch = keys[first : first + size]
                 locks = self._residents.keyed.locks_of(batch)
                 written += holding(locks, partial(self._save_batch, store, batch, failures, closing=closing))
         finally:
@@ -357,6 +359,15 @@ def _fenced(commit: Commit) -> Witness | None:
         if change.witness is not None and change.witness.fence is not None:
             return change.witness
     return None
+
+
+def _batch() -> int:
+    """Return how many sessions to save together: a store of files has as many files open meanwhile.
+
+    That is at most a quarter of what the process may have, so that other threads still get some: macOS allows 256, Linux 1,024.
+    """
+    allowed = os.sysconf("SC_OPEN_MAX") if hasattr(os, "sysconf") else -1
+    return _BATCH if allowed < 0 else min(max(allowed // 4, 1), _BATCH)
 
 
 def under_its_lease(commit: Commit) -> Commit:

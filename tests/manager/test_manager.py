@@ -504,6 +504,31 @@ def test_reload_gives_up_what_is_unsaved_and_returns_it(stored):
     assert "never saved" not in stored
 
 
+class Counting(MemoryStore):
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def write_many(self, commits):
+        self.sizes.append(len(commits))
+        return super().write_many(commits)
+
+
+def test_save_all_leaves_descriptors_to_other_threads():
+    """A store of files has one open for each session that it saves at once, and macOS allows a process 256."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with SessionManager(Counting()) as m:
+        for number in range(100):
+            m.add_message(str(number), "user", "x")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (160, hard))
+        try:
+            assert m.save_all() == 100
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert m._residents.store.sizes == [40, 40, 20]
+
+
 def test_save_all_tries_all_and_then_raises_with_every_failure(stored, tmp_path):
     for key in ("a", "b", "c"):
         stored.add_message(key, "user", key)
