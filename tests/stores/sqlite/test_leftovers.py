@@ -254,6 +254,39 @@ def test_a_change_that_adds_no_message_has_a_mark(path, tmp_path):
     put_beside_its_log(tmp_path / "backup.db", killed)
 
 
+@examples(3, many=30)
+@given(seed=st.integers(0, 2**32))
+def test_a_backup_of_a_time_before_or_after_a_log_is_refused(tmp_path_factory, seed):
+    chance, place = random.Random(seed), tmp_path_factory.mktemp("times")
+    path, backups, logs = place / "chats.db", [], []
+    with opened(path) as m, opened(path) as other:
+        for number in range(10):
+            one, key = chance.choice([m, other]), f"k{number % 2}"
+            match chance.choice(["say", "say", "summary", "delete", "checkpoint"]):
+                case "say":
+                    say(one, *"abc"[: chance.randint(1, 3)], key=key)
+                case "summary":
+                    one.set_summary(key, f"{number}")
+                    one.save(key)
+                case "delete":
+                    one.delete(key)
+                case "checkpoint":
+                    by_another(one, path)
+            by_backup(path, place / f"{number}.db")
+            backups.append((place / f"{number}.db").read_bytes())
+            logs.append(log_header(f"{path}-wal"))
+            kept(path, place / f"{number}")
+    for number in (one for one, header in enumerate(logs) if header):
+        # One call may be several commits, so the log may have been begun in the midst of the one before.
+        first = max(0, logs.index(logs[number]) - 1)
+        for backup in backups:
+            if backup not in backups[first : number + 1]:
+                killed = place / f"{number}" / "chats.db"
+                killed.write_bytes(backup)
+                with pytest.raises(StorageError, match="its -wal belongs to another"):
+                    opened(killed, read_only=True)
+
+
 def by_itself(m, path):
     """In the same tick of the file system's clock as the last look at the file."""
     database, before = m._residents.store._database, os.stat(path).st_mtime_ns
