@@ -186,7 +186,7 @@ class SessionManager(Resource):
     """
 
     #: What this is a user of, if several share one manager.
-    _share: Share[Any] | None = None
+    _share = None  # type: Share[Any] | None
 
     def __init__(
         self,

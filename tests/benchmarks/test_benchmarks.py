@@ -104,6 +104,7 @@ def test_the_command_writes_what_it_prints(tmp_path, capsys):
     assert [one["figure"] for one in found["figures"]] == ["1,000 messages", "10,000 messages"]
     assert all(one["figure"] in printed.out for one in found["figures"])
     assert f"discards: {found['environment']['discards']}" in printed.out
+    assert re.search(r"^pace: 1,000 squares take [1-9]\d* us, a stat \d+\.\d us$", printed.out, re.MULTILINE)
     assert "history: 10,000 messages" in printed.err
     assert os.listdir(tmp_path) == ["figures.json"]
 

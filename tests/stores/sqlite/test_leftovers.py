@@ -520,7 +520,7 @@ def test_a_highest_id_of_more_bytes_in_a_torn_page_is_no_strange_log(bits, path,
     assert found(killed) == list("abc")
 
 
-def test_highest_ids_that_another_program_has_forgotten_are_no_reason_to_refuse(path, tmp_path):
+def test_ids_that_another_program_has_forgotten_are_no_reason_to_refuse(path, tmp_path):
     with opened(path) as m:
         say(m, *"ab")
         by_itself(m, path)
@@ -531,7 +531,7 @@ def test_highest_ids_that_another_program_has_forgotten_are_no_reason_to_refuse(
     assert found(killed) == list("abcd")
 
 
-def test_a_save_that_cannot_tell_before_whether_it_adds_messages_is_no_strange_log(path, tmp_path):
+def test_a_save_that_cannot_tell_whether_it_adds_is_no_strange_log(path, tmp_path):
     """The checkpoint before it was made in the same tick of the file system's clock as the last look at the file."""
     with opened(path) as m, closing(sqlite3.connect(path)) as reader:
         say(m, *"ab")
