@@ -50,10 +50,8 @@ from session_manager.stores.log import rewriter as log_rewriter
 from session_manager.stores.rows import encoding as rows_encoding
 from session_manager.stores.snapshot import SnapshotStore, line_cache
 from session_manager.stores.sqlite import checkpoints as sqlite_checkpoints
-from session_manager.stores.sqlite import database as sqlite_database
 from session_manager.stores.sqlite import forks as sqlite_forks
 from session_manager.stores.sqlite import group_commit
-from session_manager.stores.sqlite import leftovers as sqlite_leftovers
 from session_manager.stores.sqlite import schema as sqlite_schema
 from session_manager.stores.sqlite import search_index as sqlite_index
 from session_manager.stores.sqlite import writes as sqlite_writes
@@ -596,20 +594,6 @@ SQLITE = (
         group_commit.GroupCommit,
         "_commit",
         ("request.set_doubtful(False)", "pass"),
-    ),
-    seeded(
-        "states between two marks are one",
-        "stores/sqlite/test_leftovers.py::test_a_backup_of_the_midst_of_a_log_is_refused_beside_the_next_log",
-        sqlite_leftovers,
-        "is_strange_log",
-        ("(main.added in counts or not is_counted)", "True"),
-    ),
-    seeded(
-        "another program's checkpoint is not noticed",
-        "stores/sqlite/test_leftovers.py::test_the_first_save_after_a_checkpoint_has_a_mark",
-        sqlite_database.Database,
-        "check_place",
-        ("status.st_mtime_ns, True", "status.st_mtime_ns, self._is_mark_due"),
     ),
     seeded(
         "a fork waits for the lock file that it holds",

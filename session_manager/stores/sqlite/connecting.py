@@ -26,7 +26,6 @@ from session_manager.stores.sqlite.leftovers import (
 from session_manager.stores.sqlite.schema import (
     APPLICATION_ID,
     MIGRATIONS,
-    added,
     create_index,
     create_last_commit,
     has_trigrams,
@@ -76,6 +75,8 @@ _UNREAD_LOG = (
     "its -wal holds changes, which cannot be read on a read-only file system: copy the database with its -wal to a"
     " directory that you can write, and open it there"
 )
+#: A damaged id is none: no log names it.
+_LATEST = "SELECT latest FROM last_commit WHERE id = 1 AND typeof(latest) = 'blob' AND length(latest) = 16"
 #: How often a strange file is checked again: another program may be in the middle of writing a page.
 _LOOKS = 3
 
@@ -211,18 +212,17 @@ class Opener:
         """Return what the main file says; `None` if a killed process has left it torn."""
         connection = self._connection("mode=ro&immutable=1")
         try:
+            connection.execute("BEGIN")  # the first page is read once: a checkpoint may be writing it
             user_version, schema, pages, free = (
                 _number(connection, name) for name in ("user_version", "schema_version", "page_count", "freelist_count")
             )
             found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'last_commit'").fetchone()
-            row = connection.execute("SELECT latest FROM last_commit WHERE id = 1").fetchone() if found else None
-            count = added(connection) or None if found else None
-        except (sqlite3.Error, ValueError):
+            row = connection.execute(_LATEST).fetchone() if found else None
+        except (sqlite3.Error, UnicodeDecodeError):
             return None
         finally:
             connection.close()
-        latest = row[0] if row else None
-        return MainFile(user_version, schema, pages, free, latest if isinstance(latest, bytes) else None, count)
+        return MainFile(user_version, schema, pages, free, row[0] if row else None)
 
     def _check_format(self, connection: sqlite3.Connection) -> int:
         """Return the number of the format, 0 for an empty file."""
@@ -277,7 +277,7 @@ class Opener:
                 self._make(connection, create_index, "there is no index for search")
             if _number(connection, "schema_version") != schema and is_marked(connection):
                 connection.execute("BEGIN IMMEDIATE")
-                mark(connection, added(connection))
+                mark(connection)
                 connection.execute("COMMIT")
             if not found:
                 # The main file alone tells whose it is.

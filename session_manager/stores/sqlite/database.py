@@ -39,7 +39,7 @@ from session_manager.stores.files.process_lock import ProcessLock
 from session_manager.stores.sqlite.checkpoints import Checkpoints
 from session_manager.stores.sqlite.connecting import Connect, Opener, Place
 from session_manager.stores.sqlite.forks import Held, hold, is_inherited, leave_for_ever, watch
-from session_manager.stores.sqlite.schema import added, is_marked, is_readable, mark
+from session_manager.stores.sqlite.schema import is_marked, is_readable, mark
 from session_manager.threads import is_mine
 
 __all__ = ["Database"]
@@ -50,8 +50,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _IDLE_READERS = 8
-#: A time in whole parts of so many nanoseconds comes from a file system that counts them, or seconds: it may not tell two writes apart.
-_COARSE = 10_000_000
 _DAMAGED_SCHEMA = "the schema is damaged"
 _IN_USE = "was in use by another thread when this process was forked: open it in a process that is spawned"
 
@@ -88,12 +86,8 @@ class Database(Resource):
         self.is_closed = False
         #: Whether the table ``search`` can be used.
         self.has_index = False
-        #: Whether commits can be marked. Marks tell whether a log belongs to the database.
+        #: Whether commits are marked. Marks tell whether a log belongs to the database.
         self._is_marked = False
-        #: Whether the next commit may begin a log, and must be marked: a checkpoint may have been made since the last mark.
-        self._is_mark_due = True
-        #: When the file was written last, in nanoseconds, as far as this process knows.
-        self._written = 0
         self._busy_timeout = busy_timeout
         self._opener = Opener(path, read_only, busy_timeout, connect)
         self._pid = os.getpid()
@@ -183,25 +177,13 @@ class Database(Resource):
         assert self._writer is not None
         return self._writer
 
-    def before_mark(self, writer: sqlite3.Connection) -> int | None:
-        """Return what `mark` needs to know from before a transaction, if it must be marked; `None`: it need not be.
-
-        :raises sqlite3.Error: if it cannot be read.
-        """
-        return added(writer) if self._is_mark_due and self._is_marked else None
-
-    def mark(self, writer: sqlite3.Connection, before: int | None) -> None:
+    def mark(self, writer: sqlite3.Connection) -> None:
         """Mark the transaction of the writer as the newest commit, if the database can be marked.
 
-        :param before: from `before_mark`, or `added` if the transaction adds no messages.
         :raises sqlite3.Error: if that cannot be written.
         """
         if self._is_marked:
-            mark(writer, before)
-
-    def note_mark(self) -> None:
-        """Note that a marked transaction was committed."""
-        self._is_mark_due = False
+            mark(writer)
 
     def _reopen(self) -> None:
         """Open the connection that writes again, after a fork. The lock is held.
@@ -213,7 +195,6 @@ class Database(Resource):
             raise ClosedError
         self.check_place()
         self._writer = self._opener.writer(self._place)
-        self._is_mark_due = True
         self._checkpoints.begin_with_another_writer()
 
     def check_place(self) -> None:
@@ -227,9 +208,6 @@ class Database(Resource):
             status = None
         if status is None or (status.st_dev, status.st_ino) != self._place:
             raise SaveFailedError(None, f"{self.path} was moved, removed or replaced while it was open")
-        if status.st_mtime_ns != self._written or not self._written % _COARSE:
-            # Only a checkpoint writes to it: this process', another one's, or another program's.
-            self._written, self._is_mark_due = status.st_mtime_ns, True
 
     def read(self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function with a connection that reads. It may begin a transaction, and need not end it.
@@ -325,7 +303,6 @@ class Database(Resource):
 
     def checkpoint(self, *, truncate: bool = False) -> bool:
         """Move a long log into the database, and say whether it is empty now: see `Checkpoints.make`. Requires the lock."""
-        self._is_mark_due = True
         return self._checkpoints.make(self.writer, truncate=truncate)
 
     # Closing

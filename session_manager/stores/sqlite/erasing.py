@@ -23,7 +23,7 @@ from session_manager.stores.erasure import Erasure
 from session_manager.stores.sqlite.database import Database
 from session_manager.stores.sqlite.group_commit import GroupCommit, Request
 from session_manager.stores.sqlite.quarantine import quarantined
-from session_manager.stores.sqlite.schema import added, create_erasures, renew_index
+from session_manager.stores.sqlite.schema import create_erasures, renew_index
 from session_manager.stores.sqlite.writes import erase, purge
 
 __all__ = ["Erasures"]
@@ -138,7 +138,7 @@ def _scrub(database: Database) -> tuple[str, ...]:
         writer.execute("VACUUM")
         writer.execute("BEGIN IMMEDIATE")
         writer.execute("UPDATE erasures SET stage = 1")
-        database.mark(writer, added(writer))
+        database.mark(writer)
         writer.execute("COMMIT")
     except sqlite3.Error as error:
         if writer.in_transaction:
@@ -166,7 +166,7 @@ def _merge_index(database: Database) -> None:
         writer.execute("ROLLBACK")
         writer.execute("BEGIN IMMEDIATE")
         renew_index(writer)
-    database.mark(writer, added(writer))
+    database.mark(writer)
     writer.execute("COMMIT")
 
 
@@ -181,6 +181,6 @@ def _empty_log(database: Database) -> tuple[str, ...]:
     writer = database.writer
     writer.execute("BEGIN IMMEDIATE")
     writer.execute("DELETE FROM erasures WHERE stage = 1")
-    database.mark(writer, added(writer))
+    database.mark(writer)
     writer.execute("COMMIT")
     return ()

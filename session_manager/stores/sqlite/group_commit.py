@@ -68,8 +68,6 @@ class Request(Resource, Part):
     has_landed: Callable[[sqlite3.Connection], bool] | None = None
     erases: bool = False
     doubts: Sequence[Doubt] = ()
-    #: Whether the work adds messages.
-    adds: bool = False
     #: Whether its COMMIT was begun.
     doubtful: bool = False
     #: Whether the other attributes are final.
@@ -105,15 +103,8 @@ def _are_done(requests: Sequence[Request]) -> bool:
     return requests[0].done and all(map(_is_done, requests))
 
 
-def _some_added(requests: Sequence[Request]) -> bool:
-    for request in requests:  # noqa: SIM110 - `any` takes three times as long
-        if request.adds and not request.doubtful and request.error is None:
-            return True
-    return False
-
-
 def _some_erased(requests: Sequence[Request]) -> bool:
-    for request in requests:  # noqa: SIM110 - as above
+    for request in requests:  # noqa: SIM110 - `any` takes three times as long
         if request.erases and request.error is None and request.result is not False:
             return True
     return False
@@ -256,20 +247,20 @@ class GroupCommit(Resource):
         writer = database.writer
         database.check_place()
         writer.execute("BEGIN IMMEDIATE")
-        before, changes = database.before_mark(writer), writer.total_changes
+        changes = writer.total_changes
         while len(batch) < _MOST and (arrived := more(batch)):
             for request in arrived:
                 batch.append(request)
                 self._attempt(writer, request)
-        marks = writer.total_changes != changes and (before is not None or not _some_added(batch))
-        if marks:
-            self._mark(writer, before)
+        if writer.total_changes != changes:
+            try:
+                database.mark(writer)
+            except sqlite3.Error as error:
+                raise _UndoneError from error
         # Looked at here: what follows the sync runs with cold caches.
         truncate = _some_erased(batch)
         due = truncate or writer.total_changes >= database.checkpoint_due
         failure = self._commit(writer, batch)
-        if marks and failure is None:
-            database.note_mark()
         for request in batch:
             if failure is not None and request.error is None:
                 request.error = SaveOutcomeUnknownError(request.key or "", str(failure))
@@ -281,12 +272,6 @@ class GroupCommit(Resource):
                 request.wake()
         if due and failure is None:
             database.checkpoint(truncate=truncate)
-
-    def _mark(self, writer: sqlite3.Connection, before: int | None) -> None:
-        try:
-            self._database.mark(writer, before)
-        except sqlite3.Error as error:
-            raise _UndoneError from error
 
     def _commit(self, writer: sqlite3.Connection, batch: list[Request]) -> sqlite3.Error | None:
         """Commit; return the error, if that failed. After an interrupt the outcome is unknown, unless the transaction is still open."""

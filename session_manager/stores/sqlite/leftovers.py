@@ -1,17 +1,14 @@
 """The log (``-wal``) and the journal beside a database: whether they belong to it.
 
 SQLite replays any log that it finds beside a database, and rolls back any journal. So the leftovers of an old database destroy
-a backup that is put in its place. SQLite's own salts bind the frames of a log to its header, not to the database. So a marked
-commit leaves a random id in the table ``last_commit``, and names the marked commit before it. Each commit that may begin a log
-is marked, and each that adds no message. Between two marks, the highest id of a message tells the states apart. A log then
-holds the last mark of its database before the log was begun, and the highest id before and after each of its commits.
+a backup that is put in its place. SQLite's own salts bind the frames of a log to its header, not to the database. So each
+commit leaves a random id in the table ``last_commit``, and names the commit before it. A log then holds the id of the last
+commit of its database before the log was begun.
 
-**A log belongs to a database** if the log has the newest mark and the highest id in the database. This is so also if a checkpoint
-has moved a part of the log already, which may be the one without the other. A log that begins with a commit of another program,
-or of version 0.2, does not tell the highest id before it, so its marks alone count. A copy that SQLite has written anew
-(``VACUUM INTO``) has the same ids, but a newer ``schema_version`` than the log. A refusal must be right, so a doubtful log counts as
-belonging. A log is doubtful without marked commits, beside a database without a readable ``last_commit``, or if it writes every
-page. Without a highest id in the database, which another program may have deleted, or a power cut have torn, the marks alone count.
+**A log belongs to a database** if the log names the newest commit in the database. This is so also if a checkpoint has moved
+a part of the log already. A copy that SQLite has written anew (``VACUUM INTO``) has the same ids, but a newer
+``schema_version`` than the log. A refusal must be right, so a doubtful log counts as belonging. A log is doubtful without
+marked commits, beside a database without a readable ``last_commit``, or if it writes every page.
 
 **A journal belongs to a database of ours** if it holds nothing but a first page that agrees with the database, its count of free
 pages included. A kill leaves such a journal while the database is brought into WAL mode. This library makes no other one.
@@ -21,7 +18,6 @@ A log is read here by its format (https://www.sqlite.org/fileformat2.html#the_wr
 
 from __future__ import annotations
 
-import contextlib
 import os
 import struct
 from collections.abc import Iterator
@@ -45,14 +41,6 @@ _UNTOLD = 0xFFFFFFFF
 _ROW = bytes.fromhex("2d0105002c2c1d")
 _ID = 16
 _DIGITS = 8
-#: The rows of ``sqlite_sequence`` as a page has them: a number after the one name, and a blob after the other.
-_MESSAGES, _MESSAGES_HEAD = b"messages", b"\x03\x1d"
-_BASE, _BASE_HEAD = b"last_commit", b"\x03\x23\x4c"
-#: How many bytes a number has, by its type. Those of 0 and 1 are the number.
-_LENGTHS = {b"\1": 1, b"\2": 2, b"\3": 3, b"\4": 4, b"\5": 6, b"\6": 8, b"\x08": 0, b"\x09": 0}
-#: No such row is longer.
-_LONGEST = 64
-_CONTINUED = bytes(range(0x80, 0x100))
 #: How many frames are read before a log is called strange. Every log of ours is marked in its first transaction.
 _MOST_CHECKED = 4096
 _BUFFER = 1024 * 1024
@@ -67,10 +55,8 @@ class MainFile:
     pages: int
     #: How many of its pages are free.
     free: int
-    #: The id of the newest marked commit; `None` if that cannot be read.
+    #: The id of the newest commit; `None` if that cannot be read.
     latest: bytes | None
-    #: The highest id that a message's row ever had; `None` if it does not say that.
-    added: int | None
 
 
 @attrs.frozen
@@ -80,16 +66,6 @@ class _Mark:
     earlier: bytes
     latest: bytes
     schema: int
-
-
-@attrs.frozen
-class _Sequence:
-    """SQLite's table ``sqlite_sequence`` in a page of the log, as far as it is there."""
-
-    #: The highest id of a message's row so far. Another program may have left several, or none.
-    added: set[int]
-    #: The id of a marked commit, and the highest id of a message's row before that.
-    base: tuple[bytes, int] | None
 
 
 @attrs.frozen
@@ -192,26 +168,14 @@ def is_strange_log(path: str, header: bytes, main: MainFile) -> bool:
         return False
     with file:
         ids: set[bytes] = set()
-        counts: set[int | None] = {None}
         newest = -1
-        # The id of the first transaction's mark, from each of its two tables.
-        first: list[bytes] = []
-        is_first = True
         for frame in _frames(file, header):
             if mark := _mark(frame.data):  # of whatever page: ``VACUUM INTO`` gives the table another
                 ids |= {mark.earlier, mark.latest}
                 newest = max(newest, mark.schema)
-                first += [mark.latest] if is_first else []
-            sequence = _sequence(frame.data)
-            counts |= sequence.added
-            if sequence.base:
-                counts.add(sequence.base[1])
-                first += [sequence.base[0]] if is_first else []
             if frame.page == 1:
                 newest = max(newest, int.from_bytes(frame.data[40:44], "big"))
-            is_first = is_first and not frame.size
-        is_counted = len(first) == 2 and first[0] == first[1]
-        if main.latest in ids and main.schema <= newest and (main.added in counts or not is_counted):
+        if main.latest in ids and main.schema <= newest:
             return False
         return _needs_the_database(file, header)
 
@@ -241,28 +205,6 @@ def _mark(data: bytes) -> _Mark | None:
         return _Mark(data[first : first + _ID], data[first + _ID : first + 2 * _ID], int(digits, 16))
     except ValueError:
         return None
-
-
-def _sequence(data: bytes) -> _Sequence:
-    """Return what a page holds of ``sqlite_sequence``. Rows of another table that look the same do no harm."""
-    added: set[int] = set()
-    base = None
-    is_leaf = data[0] == 0x0D and (_MESSAGES in data or _BASE in data)
-    for number in range(int.from_bytes(data[3:5], "big") if is_leaf else 0):
-        place = int.from_bytes(data[8 + 2 * number : 10 + 2 * number], "big")
-        # Without its size, which has one byte, and without the number of its row, which has nine at most.
-        cell = data[place + 1 : place + 1 + _LONGEST]
-        record = cell[min(len(cell) - len(cell.lstrip(_CONTINUED)), 8) + 1 :]
-        kind, value = record[2:3], record[3:]
-        if record.startswith(_MESSAGES_HEAD) and value.startswith(_MESSAGES) and kind in _LENGTHS:
-            end = len(_MESSAGES) + _LENGTHS[kind]
-            digits = value[len(_MESSAGES) : end]
-            added.add(int.from_bytes(digits, "big", signed=True) if digits else kind[0] - 8)
-        elif record.startswith(_BASE_HEAD) and value.startswith(_BASE):
-            found = value[len(_BASE) :]
-            with contextlib.suppress(ValueError):
-                base = found[:_ID], int(found[_ID : _ID + 2 * _DIGITS], 16)
-    return _Sequence(added, base)
 
 
 # Journals

@@ -30,13 +30,9 @@ through. A database of a higher number is refused; one of a lower number is brou
 ``tombstones``
     The tokens of deleted sessions, by the 16 byte BLAKE2b of the key. A new session of the key inherits them.
 ``last_commit``
-    One row. ``latest`` is the random id of the newest marked commit, ``earlier`` that of the one before it,
+    One row, changed by every commit. ``latest`` is the random id of the newest commit, ``earlier`` that of the one before it,
     ``schema`` SQLite's ``schema_version`` as eight hexadecimal digits. The row is in the database and in its log, and tells
-    whether the two belong together (`session_manager.stores.sqlite.leftovers`). A commit is marked if it may begin a log, or adds
-    no message. Up to 0.2, every commit was. Commits of other programs, and of versions before the table, leave it as it is.
-``sqlite_sequence``
-    SQLite's own. The row ``messages`` has the highest id so far, so that each commit that adds messages changes it. The row
-    ``last_commit`` is ours: ``latest``, and that id before the marked commit, as sixteen hexadecimal digits.
+    whether the two belong together (`session_manager.stores.sqlite.leftovers`). Commits of older versions, and of other programs, leave it as it is.
 ``leases``
     A row for each session of which a turn was taken under a lease (`session_manager.stores.sqlite.leases`): the 16 byte BLAKE2b of the ``key``; the
     ``owner``; the ``number`` of its fence; the ``first`` number since which no other owner has had the lease; for how many ``seconds`` it is held from when it was ``renewed``, in seconds since 1970; 0: it was released.
@@ -61,7 +57,6 @@ from session_manager.history.search import WALK
 __all__ = [
     "APPLICATION_ID",
     "MIGRATIONS",
-    "added",
     "create_erasures",
     "create_index",
     "create_last_commit",
@@ -153,9 +148,6 @@ _LAST_COMMIT = """
     )
 """
 _MARK = "UPDATE last_commit SET earlier = latest, latest = randomblob(16), schema = ?"
-_FORGET_BASE = "DELETE FROM sqlite_sequence WHERE name = 'last_commit'"
-_NOTE_BASE = "INSERT INTO sqlite_sequence (name, seq) SELECT 'last_commit', CAST(latest || ? AS BLOB) FROM last_commit"
-_ADDED = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'messages' AND typeof(seq) = 'integer'"
 
 #: The sessions whose erasure was begun: there only if one ever was.
 _ERASURES = "CREATE TABLE erasures (key TEXT PRIMARY KEY, stage INTEGER NOT NULL) WITHOUT ROWID"
@@ -264,21 +256,10 @@ def create_leases(connection: sqlite3.Connection) -> None:
         connection.execute(_LEASES)
 
 
-def added(connection: sqlite3.Connection) -> int:
-    """Return the highest id that a message's row ever had; 0 if there was none, or if that was forgotten."""
-    return int(connection.execute(_ADDED).fetchone()[0])
-
-
-def mark(connection: sqlite3.Connection, before: int | None) -> None:
-    """Mark the transaction that is open as the newest commit.
-
-    :param before: what `added` was before the transaction; `None`: unknown, and a log that it begins is told by its marks alone.
-    """
+def mark(connection: sqlite3.Connection) -> None:
+    """Mark the transaction that is open as the newest commit."""
     schema = connection.execute("PRAGMA schema_version").fetchone()[0]
     connection.execute(_MARK, (f"{schema:08x}",))
-    if before is not None:
-        connection.execute(_FORGET_BASE)
-        connection.execute(_NOTE_BASE, (f"{before:016x}",))
 
 
 def is_marked(connection: sqlite3.Connection) -> bool:

@@ -59,7 +59,6 @@ from session_manager.stores.sqlite.rows import (
     read_tokens,
     read_version,
 )
-from session_manager.stores.sqlite.schema import added
 from session_manager.stores.sqlite.search_index import missing, search
 from session_manager.stores.sqlite.writes import erase, load_base, move, purge, quarantine, write_plan
 
@@ -273,8 +272,7 @@ class SQLiteStore(Store):
 
         erases = any(request.erases for request in requests)
         doubts = tuple(commit.doubt for commit in commits)
-        adds = any(request.adds for request in requests)
-        self._run(Request(requests[0].key, work, requests[0].has_landed, erases, doubts, adds))
+        self._run(Request(requests[0].key, work, requests[0].has_landed, erases, doubts))
 
     def _writing(self, commit: Commit) -> Request:
         """Return the request that writes a commit, encoded as far as possible."""
@@ -296,8 +294,7 @@ class SQLiteStore(Store):
             if commit.fence is not None:
                 release(connection, key, commit.fence)
 
-        adds = planned is not None and bool(planned.lines)
-        return Request(key, work, has_landed, clears, (commit.doubt,), adds)
+        return Request(key, work, has_landed, clears, (commit.doubt,))
 
     def landed(self, commit: Commit) -> bool | None:
         key, digest = commit.session.key, token_digest(commit.token)
@@ -403,7 +400,7 @@ class SQLiteStore(Store):
         optimize = "INSERT INTO search (search) VALUES ('optimize');" if self.indexed else ""
         # As a script, which runs its last statement to its end: each step frees one page.
         writer.executescript(f"BEGIN IMMEDIATE; {optimize} PRAGMA incremental_vacuum")
-        self._database.mark(writer, added(writer))
+        self._database.mark(writer)
         writer.execute("COMMIT")
         self._database.checkpoint(truncate=True)
 
