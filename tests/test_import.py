@@ -105,7 +105,7 @@ for key in "abc":
     with m.turn(key, ref="1") as turn:
         turn.add(Message("user", "hi"))
         turn.add(Message("assistant", "yes"))
-m.fork("a", "d"), m.rename("b", "e"), m.put_state("a", dict(n=1)), m.get_state("a")
+m.fork("a", "d"), m.rename("b", "e"), m.undo("e"), m.put_state("a", dict(n=1)), m.get_state("a")
 m.set_expiry("c", timedelta(days=1)), m.expire(), m.expire(dry_run=True)
 m.summarize("a", lambda summary, messages: "short", keep_last=0), m.commit_together([Write("a", [Message("user", "hi")])])
 m.update_message("c", 0, Message("user", "ho")), m.clear("c"), m.save_all(), m.reload("c"), m.health(), m.compact("a")

@@ -97,6 +97,7 @@ _LATE = (
     "hashlib",
     "json",
     "session_manager.history.composing",
+    "session_manager.history.last_turns",
     "session_manager.manager.events",
     "session_manager.manager.forking",
     "session_manager.manager.renaming",
