@@ -49,10 +49,7 @@ def compute(seconds: float) -> None:
 
 def bare_replace(directory: int, name: str, buffers: Sequence[bytes], *, syncs: bool = True) -> None:
     """Replace a file durably, by the system calls that this takes and nothing else."""
-    fd = _written(directory, ".floor", buffers)
-    if syncs:
-        os.fsync(fd)
-    os.close(fd)
+    _write(directory, ".floor", buffers, syncs=syncs)
     os.replace(".floor", name, src_dir_fd=directory, dst_dir_fd=directory)
     if syncs:
         os.fsync(directory)
@@ -63,16 +60,10 @@ def bare_replaces(directory: int, names: Sequence[str], buffers: Sequence[bytes]
 
     The old files are closed afterwards, so that no rename waits until what they take on the disk is freed.
     """
-
-    def write(name: str) -> None:
-        fd = _written(directory, f".floor-{name}", buffers)
-        os.fsync(fd)
-        os.close(fd)
-
     for start in range(0, len(names), _OPEN):
         some = names[start : start + _OPEN]
         with ThreadPoolExecutor(_SYNCING) as pool:
-            list(pool.map(write, some))
+            list(pool.map(lambda name: _write(directory, f".floor-{name}", buffers, syncs=True), some))
         with ExitStack() as old:
             for name in some:
                 with suppress(FileNotFoundError):
@@ -81,12 +72,14 @@ def bare_replaces(directory: int, names: Sequence[str], buffers: Sequence[bytes]
     os.fsync(directory)
 
 
-def _written(directory: int, name: str, buffers: Sequence[bytes]) -> int:
+def _write(directory: int, name: str, buffers: Sequence[bytes], *, syncs: bool) -> None:
     fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=directory)
     left = sum(map(len, buffers)) - os.writev(fd, buffers)
     if left:
         raise OSError(f"{left} bytes were not written")
-    return fd
+    if syncs:
+        os.fsync(fd)
+    os.close(fd)
 
 
 #: Makes the write-ahead log as long as that of a database in use, which is written over, and not grown, by each commit.

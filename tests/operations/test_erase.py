@@ -528,7 +528,7 @@ def test_a_kill_at_any_statement_of_a_database_is_finished_or_reported(tmp_path,
         keep()
     found, outcomes = [], set()
     assert len(places) > 50
-    for place in places[:: size.of(4, 2, 1)]:
+    for place in places[:: size.of(3, 2, 1)]:
         url = f"sqlite:{place / 'chats.db'}"
         now = texts(url)
         is_gone = KEY not in now

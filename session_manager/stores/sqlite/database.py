@@ -203,7 +203,7 @@ class Database(Resource):
         :raises SaveFailedError: if the file was moved, removed or replaced.
         """
         try:
-            status = os.lstat(self.path)
+            status = os.lstat(self.path)  # as `Opener.place`, without its call: each save looks here
         except OSError:
             status = None
         if status is None or (status.st_dev, status.st_ino) != self._place:

@@ -379,6 +379,9 @@ def test_the_end_of_an_erasure_that_frees_pages_begins_no_strange_log(path, tmp_
     assert found(killed) == list("abc")
 
 
+# What a kill leaves
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_checkpoint_that_was_cut_short_anywhere_is_no_strange_log(seed, path, tmp_path, size):
     """Any part of the log's pages may be in the database already, and the log may have been begun anew before."""
