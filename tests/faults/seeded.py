@@ -52,6 +52,7 @@ from session_manager.stores.snapshot import SnapshotStore, line_cache
 from session_manager.stores.sqlite import checkpoints as sqlite_checkpoints
 from session_manager.stores.sqlite import forks as sqlite_forks
 from session_manager.stores.sqlite import group_commit
+from session_manager.stores.sqlite import leftovers as sqlite_leftovers
 from session_manager.stores.sqlite import schema as sqlite_schema
 from session_manager.stores.sqlite import search_index as sqlite_index
 from session_manager.stores.sqlite import writes as sqlite_writes
@@ -594,6 +595,13 @@ SQLITE = (
         group_commit.GroupCommit,
         "_commit",
         ("request.set_doubtful(False)", "pass"),
+    ),
+    seeded(
+        "the mark of a database is not looked for in the log",
+        "stores/sqlite/test_leftovers.py::test_a_backup_of_a_state_that_was_rolled_back_is_refused",
+        sqlite_leftovers,
+        "is_strange_log",
+        ("main.latest in ids and ", ""),
     ),
     seeded(
         "a fork waits for the lock file that it holds",
