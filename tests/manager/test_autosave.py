@@ -419,8 +419,9 @@ def test_a_manager_collected_during_a_save_closes_the_store_after_it(tmp_path, m
         order.append("written")
 
     def close(self, _close=SnapshotStore.close):
-        order.append("closed")
+        order.append("closing")
         _close(self)
+        order.append("closed")
 
     monkeypatch.setattr(SnapshotStore, "write", write)
     monkeypatch.setattr(SnapshotStore, "close", close)
@@ -432,7 +433,7 @@ def test_a_manager_collected_during_a_save_closes_the_store_after_it(tmp_path, m
         gc.collect()
     assert order == []
     go_on.set()
-    until(lambda: order == ["written", "closed"])
+    until(lambda: order == ["written", "closing", "closed"])
     with SessionManager(tmp_path / "chats") as again:
         assert len(again.get_history("k")) == 1
 
