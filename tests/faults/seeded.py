@@ -599,9 +599,16 @@ SQLITE = (
     seeded(
         "the mark of a database is not looked for in the log",
         "stores/sqlite/test_leftovers.py::test_a_backup_of_a_state_that_was_rolled_back_is_refused",
-        sqlite_leftovers,
-        "is_strange_log",
-        ("main.latest in ids and ", ""),
+        sqlite_leftovers._Log,
+        "belongs_to",
+        ("main.latest not in self.named or ", ""),
+    ),
+    seeded(
+        "a database that was written anew is taken for the one that a log was begun on",
+        "stores/sqlite/test_leftovers.py::test_a_copy_of_before_another_program_moved_the_rows_is_refused",
+        sqlite_leftovers._Log,
+        "belongs_to",
+        ("main.schema == self.begun_on.schema", "True"),
     ),
     seeded(
         "a fork waits for the lock file that it holds",

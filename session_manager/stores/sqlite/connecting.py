@@ -32,6 +32,7 @@ from session_manager.stores.sqlite.schema import (
     is_marked,
     mark,
     migrate,
+    schema_version,
     strange_table,
 )
 
@@ -216,13 +217,13 @@ class Opener:
             user_version, schema, pages, free = (
                 _number(connection, name) for name in ("user_version", "schema_version", "page_count", "freelist_count")
             )
-            found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'last_commit'").fetchone()
+            found = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'last_commit'").fetchone()
             row = connection.execute(_LATEST).fetchone() if found else None
         except (sqlite3.Error, UnicodeDecodeError):
             return None
         finally:
             connection.close()
-        return MainFile(user_version, schema, pages, free, row[0] if row else None)
+        return MainFile(user_version, schema, pages, free, row[0] if row else None, found[0] if found else 0)
 
     def _check_format(self, connection: sqlite3.Connection) -> int:
         """Return the number of the format, 0 for an empty file."""
@@ -264,7 +265,7 @@ class Opener:
                 connection.execute(pragma)
             found = self._check_format(connection)
             self._check_tables(connection, found)
-            schema = _number(connection, "schema_version")
+            schema = schema_version(connection)
             if not found:
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -275,9 +276,9 @@ class Opener:
             self._make(connection, create_last_commit, "a foreign -wal beside it will not be noticed")
             if has_trigrams():
                 self._make(connection, create_index, "there is no index for search")
-            if _number(connection, "schema_version") != schema and is_marked(connection):
+            if schema_version(connection) != schema and is_marked(connection):
                 connection.execute("BEGIN IMMEDIATE")
-                mark(connection)
+                mark(connection, schema_version(connection))
                 connection.execute("COMMIT")
             if not found:
                 # The main file alone tells whose it is.

@@ -23,7 +23,7 @@ from session_manager.stores.erasure import Erasure
 from session_manager.stores.sqlite.database import Database
 from session_manager.stores.sqlite.group_commit import GroupCommit, Request
 from session_manager.stores.sqlite.quarantine import quarantined
-from session_manager.stores.sqlite.schema import create_erasures, renew_index
+from session_manager.stores.sqlite.schema import create_erasures, renew_index, schema_version
 from session_manager.stores.sqlite.writes import erase, purge
 
 __all__ = ["Erasures"]
@@ -154,6 +154,7 @@ def _merge_index(database: Database) -> None:
     """
     writer = database.writer
     writer.execute("BEGIN IMMEDIATE")
+    schema = schema_version(writer)
     try:
         purge(writer, indexed=True)
         writer.execute("INSERT INTO search (search) VALUES ('optimize')")
@@ -166,7 +167,7 @@ def _merge_index(database: Database) -> None:
         writer.execute("ROLLBACK")
         writer.execute("BEGIN IMMEDIATE")
         renew_index(writer)
-    database.mark(writer)
+    database.mark(writer, schema)
     writer.execute("COMMIT")
 
 

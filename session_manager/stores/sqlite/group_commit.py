@@ -36,6 +36,7 @@ from session_manager.frozen import Part
 from session_manager.resource import Resource
 from session_manager.stores.commits import Doubt
 from session_manager.stores.sqlite.database import Database
+from session_manager.stores.sqlite.schema import schema_version
 from session_manager.threads import is_mine
 
 __all__ = ["GroupCommit", "Request"]
@@ -247,6 +248,7 @@ class GroupCommit(Resource):
         writer = database.writer
         database.check_place()
         writer.execute("BEGIN IMMEDIATE")
+        schema = schema_version(writer)
         changes = writer.total_changes
         while len(batch) < _MOST and (arrived := more(batch)):
             for request in arrived:
@@ -254,7 +256,7 @@ class GroupCommit(Resource):
                 self._attempt(writer, request)
         if writer.total_changes != changes:
             try:
-                database.mark(writer)
+                database.mark(writer, schema)
             except sqlite3.Error as error:
                 raise _UndoneError from error
         # Looked at here: what follows the sync runs with cold caches.

@@ -6,9 +6,10 @@ commit leaves a random id in the table ``last_commit``, and names the commit bef
 commit of its database before the log was begun.
 
 **A log belongs to a database** if the log names the newest commit in the database. This is so also if a checkpoint has moved
-a part of the log already. A copy that SQLite has written anew (``VACUUM INTO``) has the same ids, but a newer
-``schema_version`` than the log. A refusal must be right, so a doubtful log counts as belonging. A log is doubtful without
-marked commits, beside a database without a readable ``last_commit``, or if it writes every page.
+a part of the log already. A database that SQLite has written anew (``VACUUM``) has the same ids, but its ``schema_version`` is
+counted up. So a mark also notes that number, and the database must have the number that the log was begun on, or a first page
+of the log. A refusal must be right, so a doubtful log counts as belonging. A log is doubtful without marked commits, beside a
+database without a readable ``last_commit``, or if it writes every page.
 
 **A journal belongs to a database of ours** if it holds nothing but a first page that agrees with the database, its count of free
 pages included. A kill leaves such a journal while the database is brought into WAL mode. This library makes no other one.
@@ -41,6 +42,8 @@ _UNTOLD = 0xFFFFFFFF
 _ROW = bytes.fromhex("2d0105002c2c1d")
 _ID = 16
 _DIGITS = 8
+#: Where the first page of a database has its fields, of four bytes each.
+_PAGES, _FREE, _SCHEMA, _USER_VERSION, _APPLICATION = 28, 36, 40, 60, 68
 #: How many frames are read before a log is called strange. Every log of ours is marked in its first transaction.
 _MOST_CHECKED = 4096
 _BUFFER = 1024 * 1024
@@ -57,6 +60,8 @@ class MainFile:
     free: int
     #: The id of the newest commit; `None` if that cannot be read.
     latest: bytes | None
+    #: The page on which that is.
+    place: int
 
 
 @attrs.frozen
@@ -66,6 +71,36 @@ class _Mark:
     earlier: bytes
     latest: bytes
     schema: int
+    #: Whether the commit has found this `schema`, and not left it.
+    is_found: bool
+
+
+@attrs.frozen
+class _Log:
+    """What a log says of the database that it was begun on."""
+
+    #: The ids of the commits that its marks name.
+    named: set[bytes]
+    #: The highest number of the schema in it.
+    newest: int
+    #: The mark in its first commit, if that tells the schema that its commit has found.
+    begun_on: _Mark | None
+    #: Whether that commit has left the schema as it was.
+    is_exact: bool
+    #: The numbers of the schema, of pages, and of free pages, of each first page in it.
+    first_pages: set[tuple[int, ...]]
+    #: The pages on which its marks are.
+    places: set[int]
+
+    def belongs_to(self, main: MainFile) -> bool:
+        """Say whether a main file may be the one that the log was begun on, or that with a part of the log in it."""
+        if main.latest not in self.named or main.schema > self.newest:
+            return False
+        if self.begun_on is None or not (self.is_exact or main.latest == self.begun_on.earlier):
+            return True
+        if self.is_exact and main.place not in self.places:
+            return False
+        return main.schema == self.begun_on.schema or (main.schema, main.pages, main.free) in self.first_pages
 
 
 @attrs.frozen
@@ -145,6 +180,10 @@ def _checksum(data: bytes, start: tuple[int, int], magic: int) -> tuple[int, int
     return first, second
 
 
+def _fields(first_page: bytes, *places: int) -> tuple[int, ...]:
+    return tuple(int.from_bytes(first_page[place : place + 4], "big") for place in places)
+
+
 def holds_changes(path: str) -> bool:
     """Say whether a log holds a frame that SQLite would take.
 
@@ -167,17 +206,30 @@ def is_strange_log(path: str, header: bytes, main: MainFile) -> bool:
     if file is None:
         return False
     with file:
-        ids: set[bytes] = set()
-        newest = -1
-        for frame in _frames(file, header):
-            if mark := _mark(frame.data):  # of whatever page: ``VACUUM INTO`` gives the table another
-                ids |= {mark.earlier, mark.latest}
-                newest = max(newest, mark.schema)
-            if frame.page == 1:
-                newest = max(newest, int.from_bytes(frame.data[40:44], "big"))
-        if main.latest in ids and main.schema <= newest:
-            return False
-        return _needs_the_database(file, header)
+        return not _said(file, header).belongs_to(main) and _needs_the_database(file, header)
+
+
+def _said(file: BinaryIO, header: bytes) -> _Log:
+    named: set[bytes] = set()
+    first_pages: set[tuple[int, ...]] = set()
+    places, found = set(), set()
+    begun_on, newest, commits = None, -1, 0
+    for frame in _frames(file, header):
+        if mark := _mark(frame.data):  # of whatever page: ``VACUUM INTO`` gives the table another
+            named |= {mark.earlier, mark.latest}
+            places.add(frame.page)
+            newest = max(newest, mark.schema)
+            if not commits and mark.is_found:
+                begun_on = mark
+        if frame.page == 1:
+            fields = _fields(frame.data, _SCHEMA, _PAGES, _FREE)
+            first_pages.add(fields)
+            newest = max(newest, fields[0])
+            if not commits:
+                found.add(fields[0])
+        commits += frame.size > 0
+    is_exact = begun_on is not None and found <= {begun_on.schema}
+    return _Log(named, newest, begun_on, is_exact, first_pages, places)
 
 
 def _needs_the_database(file: BinaryIO, header: bytes) -> bool:
@@ -202,7 +254,9 @@ def _mark(data: bytes) -> _Mark | None:
     first = place + len(_ROW)
     digits = data[first + 2 * _ID : first + 2 * _ID + _DIGITS]
     try:
-        return _Mark(data[first : first + _ID], data[first + _ID : first + 2 * _ID], int(digits, 16))
+        return _Mark(
+            data[first : first + _ID], data[first + _ID : first + 2 * _ID], int(digits, 16), digits[:1] == b"+"
+        )
     except ValueError:
         return None
 
@@ -239,7 +293,6 @@ def is_strange_journal(path: str, main: MainFile | None) -> bool:
 
 def _agrees(record: bytes, main: MainFile) -> bool:
     """Say whether a record of a journal is the first page of a database, but for its mode and its counters."""
-    page = record[4:]
-    fields = [int.from_bytes(page[place : place + 4], "big") for place in (68, 60, 40, 28, 36)]
+    fields = _fields(record[4:], _APPLICATION, _USER_VERSION, _SCHEMA, _PAGES, _FREE)
     is_first = record[:4] == b"\0\0\0\1"
-    return is_first and fields == [APPLICATION_ID, main.user_version, main.schema, main.pages, main.free]
+    return is_first and fields == (APPLICATION_ID, main.user_version, main.schema, main.pages, main.free)

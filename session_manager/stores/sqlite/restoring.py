@@ -34,7 +34,7 @@ from session_manager.stores.files.placing import copy_file, kept_name, like, pla
 from session_manager.stores.files.process_lock import ProcessLock
 from session_manager.stores.rows.decoding import DamageError, checked_state
 from session_manager.stores.sqlite.connecting import Connect, Opener
-from session_manager.stores.sqlite.schema import is_marked, mark
+from session_manager.stores.sqlite.schema import is_marked, mark, schema_version
 
 __all__ = ["begin_epoch", "replace_database"]
 
@@ -184,7 +184,7 @@ def begin_epoch(path: str, connect: Connect = sqlite3.connect) -> tuple[str, ...
         for renewal in _renewals(connection, damaged):
             connection.execute(_RENEW, renewal)
         if is_marked(connection):
-            mark(connection)
+            mark(connection, schema_version(connection))
         connection.execute("COMMIT")
     return tuple(damaged)
 

@@ -69,6 +69,7 @@ __all__ = [
     "mark",
     "migrate",
     "renew_index",
+    "schema_version",
     "set_indexed",
     "strange_table",
 ]
@@ -148,6 +149,8 @@ _LAST_COMMIT = """
     )
 """
 _MARK = "UPDATE last_commit SET earlier = latest, latest = randomblob(16), schema = ?"
+#: Numbers below it have a sign in the eight characters of a mark.
+_SIGNED = 16**7
 
 #: The sessions whose erasure was begun: there only if one ever was.
 _ERASURES = "CREATE TABLE erasures (key TEXT PRIMARY KEY, stage INTEGER NOT NULL) WITHOUT ROWID"
@@ -256,10 +259,18 @@ def create_leases(connection: sqlite3.Connection) -> None:
         connection.execute(_LEASES)
 
 
-def mark(connection: sqlite3.Connection) -> None:
-    """Mark the transaction that is open as the newest commit."""
-    schema = connection.execute("PRAGMA schema_version").fetchone()[0]
-    connection.execute(_MARK, (f"{schema:08x}",))
+def schema_version(connection: sqlite3.Connection) -> int:
+    """Return the number that SQLite counts up whenever tables are created or changed, and by ``VACUUM``."""
+    version: int = connection.execute("PRAGMA schema_version").fetchone()[0]
+    return version
+
+
+def mark(connection: sqlite3.Connection, schema: int) -> None:
+    """Mark the transaction that is open as the newest commit.
+
+    :param schema: `schema_version` as the transaction has found it. The sign before it says so: version 0.2 noted what it left.
+    """
+    connection.execute(_MARK, (f"{schema:+08x}" if 0 <= schema < _SIGNED else f"{schema:08x}",))
 
 
 def is_marked(connection: sqlite3.Connection) -> bool:

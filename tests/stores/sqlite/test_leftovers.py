@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from session_manager import SessionManager, StorageError
 from session_manager.stores import copy
 from session_manager.stores.sqlite.leftovers import log_header
+from session_manager.stores.sqlite.schema import schema_version
 from tests.support.laws import examples
 from tests.support.places import ROOT
 from tests.support.processes import python
@@ -104,6 +105,14 @@ def by_backup(path, backup):
         source.backup(target)
 
 
+def by_pages(path, backup):
+    """Copy the state of this moment as its very pages: ``.backup`` gives its copy another number of the schema."""
+    by_backup(path, backup)
+    with closing(sqlite3.connect(path)) as connection, open(backup, "r+b") as file:
+        file.seek(40)
+        file.write(struct.pack(">I", schema_version(connection)))
+
+
 def by_copy(path, backup):
     assert copy(f"sqlite:{path}", f"sqlite:{backup}").ok
 
@@ -148,9 +157,9 @@ def test_a_backup_beside_the_log_of_before_is_refused_and_left_as_it_is(how, rea
     assert found(killed) == complete
 
 
-@pytest.mark.parametrize("how", ["by_vacuum", "by_copy"])
+@pytest.mark.parametrize("how", ["by_vacuum", "by_backup", "by_copy"])
 def test_a_backup_of_a_database_in_use_beside_its_own_log_is_refused(how, path, tmp_path):
-    """It has the ids of the log's commits, or none of them, but other pages."""
+    """It has the ids of the log's commits, or none of them, but other pages, or another number of the schema."""
     with opened(path) as m:
         say(m, *(f"old {number}" for number in range(20)))
         BACKUPS[how](path, tmp_path / "backup.db")
@@ -161,24 +170,19 @@ def test_a_backup_of_a_database_in_use_beside_its_own_log_is_refused(how, path, 
         opened(killed)
 
 
-@pytest.mark.parametrize("how", ["by_file", "by_backup"])
-def test_the_very_pages_that_a_log_goes_on_from_are_taken_and_complete(how, path, tmp_path):
+@pytest.mark.parametrize("when", ["closed", "begun", "in use"])
+def test_the_very_pages_that_a_log_goes_on_from_are_taken_and_complete(when, path, tmp_path):
     """They cannot be told from what a kill leaves, and what comes of them is the newest state."""
     with opened(path) as m:
         say(m, "old")
-        if how == "by_backup":
-            by_backup(path, tmp_path / "backup.db")
-    if how == "by_file":
+    if when == "closed":
         by_file(path, tmp_path / "backup.db")
-    else:
-        with opened(path) as m:
-            assert texts(m) == ["old"]
     with opened(path) as m:
-        if how == "by_backup":
-            by_backup(path, tmp_path / "backup.db")
+        if when == "begun":
+            by_pages(path, tmp_path / "backup.db")
         say(m, "new")
-        if how == "by_backup":
-            by_backup(path, tmp_path / "backup.db")
+        if when == "in use":
+            by_pages(path, tmp_path / "backup.db")
         say(m, "newest")
         killed = kept(path, tmp_path / "killed")
     shutil.copyfile(tmp_path / "backup.db", killed)
@@ -219,7 +223,7 @@ def put_beside_its_log(backup, killed):
 def test_a_backup_of_the_midst_of_a_log_is_refused_beside_the_next_log(path, tmp_path):
     with opened(path) as m:
         say(m, *"abc")
-        by_backup(path, tmp_path / "backup.db")
+        by_pages(path, tmp_path / "backup.db")
         say(m, *"def")
     with opened(path) as m:
         say(m, "g")
@@ -233,14 +237,14 @@ def test_a_backup_that_is_newer_than_a_log_is_refused(path, tmp_path):
         say(m, *"abc")
         killed = kept(path, tmp_path / "killed")
         say(m, *"def")
-        by_backup(path, tmp_path / "backup.db")
+        by_pages(path, tmp_path / "backup.db")
     put_beside_its_log(tmp_path / "backup.db", killed)
 
 
 def test_a_change_that_adds_no_message_has_a_mark(path, tmp_path):
     with opened(path) as m:
         say(m, *"abc")
-        by_backup(path, tmp_path / "backup.db")
+        by_pages(path, tmp_path / "backup.db")
         m.set_summary(KEY, "they said abc")
         m.save(KEY)
     with opened(path) as m:
@@ -255,7 +259,7 @@ def test_a_backup_of_a_state_that_was_rolled_back_is_refused(path, tmp_path):
         say(m, *"abc")
         rolled_back = kept(path, tmp_path / "rolled back")
         say(m, *"de", key="other")
-        by_backup(path, tmp_path / "backup.db")
+        by_pages(path, tmp_path / "backup.db")
     with opened(rolled_back) as m:
         say(m, *"fgh")
         killed = kept(rolled_back, tmp_path / "killed")
@@ -282,7 +286,7 @@ def test_a_backup_of_a_time_before_or_after_a_log_is_refused(tmp_path_factory, s
                     one.delete(key)
                 case "checkpoint":
                     by_another(one, path)
-            by_backup(path, place / f"{number}.db")
+            by_pages(path, place / f"{number}.db")
             backups.append((place / f"{number}.db").read_bytes())
             logs.append(log_header(f"{path}-wal"))
             kept(path, place / f"{number}")
@@ -295,6 +299,68 @@ def test_a_backup_of_a_time_before_or_after_a_log_is_refused(tmp_path_factory, s
                 killed.write_bytes(backup)
                 with pytest.raises(StorageError, match="its -wal belongs to another"):
                     opened(killed, read_only=True)
+
+
+@pytest.mark.parametrize("rewrite", ["VACUUM", "CREATE TABLE mine (a)", "CREATE INDEX mine ON messages (checksum)"])
+@pytest.mark.parametrize("said", ["short", "x" * 20_000], ids=["in its pages", "in more pages"])
+@pytest.mark.parametrize("is_open", [False, True], ids=["before", "meanwhile"])
+def test_a_copy_of_before_another_program_moved_the_rows_is_refused(is_open, said, rewrite, path, tmp_path):
+    """A `VACUUM` leaves the mark as it is. The log that was begun after it was replayed, and the database was malformed."""
+    with opened(path) as m:
+        say(m, *("x" * 3000 for _ in range(20)), key="gone")
+        say(m, *(f"old {number}" for number in range(20)))
+        m.delete("gone")
+    by_file(path, tmp_path / "backup.db")
+    with opened(path) if is_open else closing(sqlite3.connect(path)):
+        by_statement(path, rewrite)
+        by_another(None, path)
+    with opened(path) as m:
+        say(m, said, "newest")
+        killed = kept(path, tmp_path / "killed")
+    shutil.copytree(killed.parent, tmp_path / "copy")
+    assert found(tmp_path / "copy" / "chats.db")[-2:] == [said, "newest"]
+    put_beside_its_log(tmp_path / "backup.db", killed)
+
+
+@pytest.mark.parametrize("later", ["a lease", "a table"])
+def test_a_copy_by_vacuum_beside_a_log_with_new_tables_is_refused(later, path, tmp_path):
+    """Its number of the schema is that of the log's last commits, but the pages are others."""
+    with opened(path) as m:
+        say(m, *(f"old {number}" for number in range(20)))
+        m.delete("gone")
+    by_vacuum(path, tmp_path / "backup.db")
+    with opened(path) as m:
+        say(m, "new")
+        if later == "a lease":
+            m._residents.store.take_lease(KEY, "owner", 1)
+        else:
+            by_statement(path, "CREATE TABLE mine (a)")
+        say(m, "newest")
+        killed = kept(path, tmp_path / "killed")
+    shutil.copytree(killed.parent, tmp_path / "copy")
+    assert found(tmp_path / "copy" / "chats.db")[-2:] == ["new", "newest"]
+    put_beside_its_log(tmp_path / "backup.db", killed)
+
+
+@pytest.mark.parametrize("by", ["0.2", "this version"])
+def test_a_first_lease_that_begins_a_log_is_no_reason_to_refuse(by, path, tmp_path, monkeypatch):
+    """Its commit makes a table. Version 0.2 noted the schema that it left, and this notes the one that it found."""
+    if by == "0.2":
+        mark = "UPDATE last_commit SET earlier = latest, latest = randomblob(16), schema = ?"
+        monkeypatch.setattr(
+            "session_manager.stores.sqlite.database.mark",
+            lambda writer, _: writer.execute(mark, (f"{schema_version(writer):08x}",)),
+        )
+    with opened(path) as m:
+        say(m, "old")
+    with opened(path) as m:
+        m._residents.store.take_lease(KEY, "owner", 1)
+        killed = kept(path, tmp_path / "killed")
+        say(m, "new")
+        later = kept(path, tmp_path / "later")
+    assert os.path.getsize(f"{killed}-wal") > 0
+    assert found(killed) == ["old"]
+    assert found(later) == ["old", "new"]
 
 
 def by_itself(m, path):
@@ -314,7 +380,7 @@ def test_the_first_save_after_a_checkpoint_has_a_mark(checkpoint, path, tmp_path
     """It begins a log, in a manager that stays open, perhaps in the same tick of the file system's clock."""
     with opened(path) as m:
         say(m, *"abc")
-        by_backup(path, tmp_path / "backup.db")
+        by_pages(path, tmp_path / "backup.db")
         say(m, *"def")
         checkpoint(m, path)
         say(m, *"gh")
@@ -331,7 +397,7 @@ def test_each_save_has_a_mark_where_the_file_system_counts_seconds(path, tmp_pat
         by_another(m, path)
         os.utime(path, (2**30, 2**30))
         say(m, *"bc")
-        by_backup(path, tmp_path / "backup.db")
+        by_pages(path, tmp_path / "backup.db")
         say(m, "d")
         by_another(m, path)
         os.utime(path, (2**30, 2**30))
@@ -346,7 +412,7 @@ def test_a_compaction_that_begins_a_log_has_a_mark(path, tmp_path):
             say(m, text)
             m.search(text * 3)
         say(m, "d")
-        by_backup(path, tmp_path / "backup.db")
+        by_pages(path, tmp_path / "backup.db")
         say(m, "e")
         by_itself(m, path)
         reader.execute("BEGIN")  # so that the log is not emptied again
@@ -587,7 +653,7 @@ OTHERS = {one.__name__: one for one in (index, rewritten, mine, restored)}
 def test_what_other_programs_commit_is_no_strange_log(what, after, path, tmp_path):
     with opened(path) as m:
         say(m, *"ab")
-    by_backup(path, tmp_path / "backup.db")
+    by_pages(path, tmp_path / "backup.db")
     with opened(path) as m:
         say(m, "c")
     connection = sqlite3.connect(path)
