@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -34,6 +35,7 @@ from benchmarks.server import NoServerError, serving
 from benchmarks.server_peers import worker as server_worker
 from benchmarks.server_peers.comparison import WORKLOAD as ON_SERVER
 from benchmarks.server_peers.comparison import TakingPart, compare_turns, examine_on
+from benchmarks.syncs import slow_syncs
 from benchmarks.workloads import GOALS, WORKLOADS
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -68,10 +70,25 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="print only the figures that have a target (default workloads: those of it)",
     )
+    parser.add_argument(
+        "--sync",
+        type=_milliseconds,
+        metavar="MS",
+        help="have each sync of a file take at least MS milliseconds, as on a slower disk; those of SQLite and "
+        "PostgreSQL stay as they are",
+    )
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE, too")
     parser.add_argument("--plots", metavar="DIR", help="draw the plots to DIR, too; a whole run with --peers does that")
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help="see below")
     return parser
+
+
+def _milliseconds(text: str) -> float:
+    """Return the seconds that an argument says."""
+    number = float(text)
+    if not 0 < number <= 1_000:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1,000 milliseconds")
+    return number / 1_000
 
 
 def _run(name: str, cases: Iterable[Case], progress: Progress) -> list[Measured]:
@@ -161,6 +178,8 @@ def _names(parser: argparse.ArgumentParser, given: argparse.Namespace) -> list[s
         parser.error(f"no such workload: {', '.join(unknown)} (there are: {', '.join(WORKLOADS)})")
     if given.against and (given.peers or given.plots):
         parser.error("--against compares two versions of this package: it goes with neither --peers nor --plots")
+    if given.sync and (given.peers or given.against):
+        parser.error("--sync is of this process, and --peers and --against run in others")
     wanted = given.workloads or (DEFAULT if given.against else GOALS if given.goals else WORKLOADS)
     return [name for name in WORKLOADS if name in wanted]
 
@@ -198,8 +217,11 @@ def _run_all(names: Iterable[str], place: Place, given: argparse.Namespace, prog
     measured: list[Measured] = []
     contenders: list[Examined] = []
     on_server: list[TakingPart] = []
-    for name in names:
-        measured += _run(name, WORKLOADS[name](place), progress)
+    if given.sync:
+        machine["syncs"] = f"of files take at least {given.sync * 1_000:g} ms"
+    with slow_syncs(given.sync) if given.sync else nullcontext():
+        for name in names:
+            measured += _run(name, WORKLOADS[name](place), progress)
     on_servers = {_SERVER_ALONE, ON_SERVER}
     if given.peers and (not given.workloads or not on_servers.issuperset(given.workloads)):
         compared, contenders = _run_peers(place, progress)

@@ -16,7 +16,7 @@ from session_manager.stores.log import LogStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore
 
-__all__ = ["SCHEMES", "bare_reader", "build", "path_of", "timed_store", "unsynced_store", "url"]
+__all__ = ["FILES", "SCHEMES", "bare_reader", "build", "path_of", "timed_store", "unsynced_store", "url"]
 
 SCHEMES = ("snapshot", "log", "sqlite")
 
@@ -67,10 +67,10 @@ def build(
 
 
 #: The class that opens a store's directory by default. The signature names it wherever its module is.
-_FILES: Any = inspect.signature(LogStore).parameters["files"].default
+FILES: Any = inspect.signature(LogStore).parameters["files"].default
 
 
-class Timed(_FILES):
+class Timed(FILES):
     """A directory that says how long its syncs took, and when the last one ended."""
 
     waited = 0.0
@@ -100,7 +100,7 @@ def timed_store(scheme: str, path: str) -> tuple[Store, Timed]:
     return (LogStore if scheme == "log" else SnapshotStore)(path, files=files), opened[0]
 
 
-class _Unsynced(_FILES):
+class _Unsynced(FILES):
     """A directory that is filled in seconds rather than minutes."""
 
     def sync(self, fd: int) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from benchmarks.peers.durability import Examined, examine
 from benchmarks.peers.worker import CONTENDERS, Worker
 from benchmarks.place import Place
 from benchmarks.report import document, peers_table, table
+from benchmarks.storages import FILES
+from benchmarks.syncs import slow_syncs
 from benchmarks.workloads import GOALS, WORKLOADS
 from tests.support.places import ROOT
 
@@ -68,6 +71,37 @@ def test_a_target_is_met_by_the_ratio_or_by_the_value_itself(subject, floor, lim
     tail = measured(subject, floor, target=Target(limit), statistic="p99")
     assert tail.ratio == tail.subject.p99 / tail.floor.p99
     assert tail.met is (tail.ratio <= limit)
+
+
+def test_slow_syncs_take_as_long_as_is_said_and_end_with_the_block(tmp_path):
+    before, files = (os.fsync, os.fdatasync, FILES.sync_data), FILES(str(tmp_path))
+    fd = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
+    with slow_syncs(0.02):
+        for sync in (os.fsync, os.fdatasync, files.sync, files.sync_data):
+            begun = time.perf_counter()
+            sync(fd)
+            assert time.perf_counter() - begun >= 0.015
+        os.close(fd)
+        with pytest.raises(OSError, match="Bad file"):
+            os.fsync(fd)
+    files.close_directory()
+    assert (os.fsync, os.fdatasync, FILES.sync_data) == before
+
+
+def test_the_command_slows_down_the_syncs_of_a_save_and_of_its_floor(tmp_path, capsys):
+    found = tmp_path / "figures.json"
+    main(["log", "--quick", "--sync", "3", "--dir", str(tmp_path), "--json", str(found)])
+    assert "syncs: of files take at least 3 ms" in capsys.readouterr().out
+    for figure in json.loads(found.read_text())["figures"]:
+        assert figure["floor"]["median"] > 0.0025
+        assert figure["subject"]["median"] > 0.0025
+
+
+@pytest.mark.parametrize("arguments", [["0"], ["-1"], ["nan"], ["0.3", "--peers"], ["0.3", "--against", "HEAD"]])
+def test_slow_syncs_that_mean_nothing_are_refused(arguments, capsys):
+    with pytest.raises(SystemExit):
+        main(["log", "--sync", *arguments])
+    assert "--sync" in capsys.readouterr().err
 
 
 def test_contestants_take_turns_and_the_first_round_does_not_count():
