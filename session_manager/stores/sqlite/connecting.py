@@ -214,8 +214,9 @@ class Opener:
         connection = self._connection("mode=ro&immutable=1")
         try:
             connection.execute("BEGIN")  # the first page is read once: a checkpoint may be writing it
-            user_version, schema, pages, free = (
-                _number(connection, name) for name in ("user_version", "schema_version", "page_count", "freelist_count")
+            schema = schema_version(connection)
+            user_version, pages, free = (
+                _number(connection, name) for name in ("user_version", "page_count", "freelist_count")
             )
             found = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'last_commit'").fetchone()
             row = connection.execute(_LATEST).fetchone() if found else None

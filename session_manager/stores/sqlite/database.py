@@ -39,7 +39,7 @@ from session_manager.stores.files.process_lock import ProcessLock
 from session_manager.stores.sqlite.checkpoints import Checkpoints
 from session_manager.stores.sqlite.connecting import Connect, Opener, Place
 from session_manager.stores.sqlite.forks import Held, hold, is_inherited, leave_for_ever, watch
-from session_manager.stores.sqlite.schema import is_marked, is_readable, mark, schema_version
+from session_manager.stores.sqlite.schema import is_marked, is_readable, mark
 from session_manager.threads import is_mine
 
 __all__ = ["Database"]
@@ -177,14 +177,14 @@ class Database(Resource):
         assert self._writer is not None
         return self._writer
 
-    def mark(self, writer: sqlite3.Connection, schema: int | None = None) -> None:
+    def mark(self, writer: sqlite3.Connection, schema: int) -> None:
         """Mark the transaction of the writer as the newest commit, if the database can be marked.
 
-        :param schema: `schema_version` as the transaction has found it; `None`: the transaction has not changed it.
+        :param schema: `schema_version` as the transaction has found it.
         :raises sqlite3.Error: if the mark cannot be written.
         """
         if self._is_marked:
-            mark(writer, schema_version(writer) if schema is None else schema)
+            mark(writer, schema)
 
     def _reopen(self) -> None:
         """Open the connection that writes again, after a fork. The lock is held.

@@ -138,7 +138,7 @@ def _scrub(database: Database) -> tuple[str, ...]:
         writer.execute("VACUUM")
         writer.execute("BEGIN IMMEDIATE")
         writer.execute("UPDATE erasures SET stage = 1")
-        database.mark(writer)
+        database.mark(writer, schema_version(writer))
         writer.execute("COMMIT")
     except sqlite3.Error as error:
         if writer.in_transaction:
@@ -166,6 +166,7 @@ def _merge_index(database: Database) -> None:
     if is_damaged:
         writer.execute("ROLLBACK")
         writer.execute("BEGIN IMMEDIATE")
+        schema = schema_version(writer)
         renew_index(writer)
     database.mark(writer, schema)
     writer.execute("COMMIT")
@@ -182,6 +183,6 @@ def _empty_log(database: Database) -> tuple[str, ...]:
     writer = database.writer
     writer.execute("BEGIN IMMEDIATE")
     writer.execute("DELETE FROM erasures WHERE stage = 1")
-    database.mark(writer)
+    database.mark(writer, schema_version(writer))
     writer.execute("COMMIT")
     return ()

@@ -7,9 +7,10 @@ commit of its database before the log was begun.
 
 **A log belongs to a database** if the log names the newest commit in the database. This is so also if a checkpoint has moved
 a part of the log already. A database that SQLite has written anew (``VACUUM``) has the same ids, but its ``schema_version`` is
-counted up. So a mark also notes that number, and the database must have the number that the log was begun on, or a first page
-of the log. A refusal must be right, so a doubtful log counts as belonging. A log is doubtful without marked commits, beside a
-database without a readable ``last_commit``, or if it writes every page.
+counted up. So a mark also notes that number, and the database must have the number that the log was begun on, or agree with a copy of
+page 1 in the log. A refusal must be right, so a doubtful log counts as belonging. A log is doubtful without marked commits,
+beside a database without a readable ``last_commit``, if another program changed that table or the number before the first
+mark, or if it writes every page.
 
 **A journal belongs to a database of ours** if it holds nothing but a first page that agrees with the database, its count of free
 pages included. A kill leaves such a journal while the database is brought into WAL mode. This library makes no other one.
@@ -44,8 +45,8 @@ _ID = 16
 _DIGITS = 8
 #: Where the first page of a database has its fields, of four bytes each.
 _PAGES, _FREE, _SCHEMA, _USER_VERSION, _APPLICATION = 28, 36, 40, 60, 68
-#: How many frames are read before a log is called strange. Every log of ours is marked in its first transaction.
-_MOST_CHECKED = 4096
+#: How many frames are checked before a log is called strange: more than a save of 256 MB writes, and seconds of work.
+_MOST_CHECKED = 65_536
 _BUFFER = 1024 * 1024
 
 
@@ -68,6 +69,7 @@ class MainFile:
 class _Mark:
     """A commit's row in a page of the log."""
 
+    page: int
     earlier: bytes
     latest: bytes
     schema: int
@@ -75,32 +77,61 @@ class _Mark:
     is_found: bool
 
 
-@attrs.frozen
+@attrs.define
+class _Commit:
+    """What the pages of one transaction in a log say."""
+
+    pages: set[int] = attrs.Factory(set)
+    #: Rows of ``last_commit``. A page that another program has moved may have an old one.
+    marks: list[_Mark] = attrs.Factory(list)
+    #: The numbers of the schema, of pages, and of free pages, of each copy of page 1.
+    heads: list[tuple[int, ...]] = attrs.Factory(list)
+
+
+@attrs.define
 class _Log:
     """What a log says of the database that it was begun on."""
 
-    #: The ids of the commits that its marks name.
-    named: set[bytes]
+    #: The ids of the commits that its marks name, and the pages on which these are.
+    named: set[bytes] = attrs.Factory(set)
+    places: set[int] = attrs.Factory(set)
+    heads: set[tuple[int, ...]] = attrs.Factory(set)
     #: The highest number of the schema in it.
-    newest: int
-    #: The mark in its first commit, if that tells the schema that its commit has found.
-    begun_on: _Mark | None
-    #: Whether that commit has left the schema as it was.
-    is_exact: bool
-    #: The numbers of the schema, of pages, and of free pages, of each first page in it.
-    first_pages: set[tuple[int, ...]]
-    #: The pages on which its marks are.
-    places: set[int]
+    newest: int = -1
+    #: What commits of other programs wrote before the first mark: pages, and numbers of the schema.
+    unmarked_pages: set[int] = attrs.Factory(set)
+    unmarked_schemas: set[int] = attrs.Factory(set)
+    #: The mark in the first commit, if it tells the schema that its commit has found.
+    begun_on: _Mark | None = None
+    #: Whether the first commit has left the schema as it was. Then no row in it is an old one, which a `VACUUM` has moved.
+    is_exact: bool = False
+
+    def add(self, commit: _Commit, *, is_first: bool) -> None:
+        """Add the next commit."""
+        schemas = {head[0] for head in commit.heads}
+        if is_first and commit.marks and commit.marks[-1].is_found:
+            self.begun_on = commit.marks[-1]
+            self.is_exact = schemas <= {self.begun_on.schema}
+        if not self.named and not commit.marks:
+            self.unmarked_pages |= commit.pages
+            self.unmarked_schemas |= schemas
+        for mark in commit.marks:
+            self.named |= {mark.earlier, mark.latest}
+        self.places |= {mark.page for mark in commit.marks}
+        self.heads.update(commit.heads)
+        self.newest = max(self.newest, *schemas, *(mark.schema for mark in commit.marks), -1)
 
     def belongs_to(self, main: MainFile) -> bool:
         """Say whether a main file may be the one that the log was begun on, or that with a part of the log in it."""
+        if main.place in self.unmarked_pages or self.unmarked_schemas - {main.schema}:
+            return True  # another program may have changed the row, made the table anew, or set the number
         if main.latest not in self.named or main.schema > self.newest:
             return False
         if self.begun_on is None or not (self.is_exact or main.latest == self.begun_on.earlier):
             return True
         if self.is_exact and main.place not in self.places:
             return False
-        return main.schema == self.begun_on.schema or (main.schema, main.pages, main.free) in self.first_pages
+        return main.schema == self.begun_on.schema or (main.schema, main.pages, main.free) in self.heads
 
 
 @attrs.frozen
@@ -152,8 +183,8 @@ def _frames(file: BinaryIO, header: bytes) -> Iterator[_Frame]:
     while True:
         head = file.read(_FRAME.size)
         data = file.read(size)
-        if len(data) < size:
-            return
+        if len(head) < _FRAME.size or len(data) < size:
+            return  # also if a writer has appended between the two
         page, after, *found = _FRAME.unpack(head)
         if found[:2] != salts:
             return
@@ -210,26 +241,18 @@ def is_strange_log(path: str, header: bytes, main: MainFile) -> bool:
 
 
 def _said(file: BinaryIO, header: bytes) -> _Log:
-    named: set[bytes] = set()
-    first_pages: set[tuple[int, ...]] = set()
-    places, found = set(), set()
-    begun_on, newest, commits = None, -1, 0
+    log, commit, commits = _Log(), _Commit(), 0
     for frame in _frames(file, header):
-        if mark := _mark(frame.data):  # of whatever page: ``VACUUM INTO`` gives the table another
-            named |= {mark.earlier, mark.latest}
-            places.add(frame.page)
-            newest = max(newest, mark.schema)
-            if not commits and mark.is_found:
-                begun_on = mark
+        commit.pages.add(frame.page)
+        if mark := _mark(frame):  # of whatever page: ``VACUUM INTO`` gives the table another
+            commit.marks.append(mark)
         if frame.page == 1:
-            fields = _fields(frame.data, _SCHEMA, _PAGES, _FREE)
-            first_pages.add(fields)
-            newest = max(newest, fields[0])
-            if not commits:
-                found.add(fields[0])
-        commits += frame.size > 0
-    is_exact = begun_on is not None and found <= {begun_on.schema}
-    return _Log(named, newest, begun_on, is_exact, first_pages, places)
+            commit.heads.append(_fields(frame.data, _SCHEMA, _PAGES, _FREE))
+        if frame.size:
+            log.add(commit, is_first=not commits)
+            commit, commits = _Commit(), commits + 1
+    log.add(commit, is_first=not commits)  # it was cut off
+    return log
 
 
 def _needs_the_database(file: BinaryIO, header: bytes) -> bool:
@@ -240,25 +263,26 @@ def _needs_the_database(file: BinaryIO, header: bytes) -> bool:
         if number >= _MOST_CHECKED:
             return False
         pages.add(frame.page)
-        is_marked = is_marked or _mark(frame.data) is not None
+        is_marked = is_marked or _mark(frame) is not None
         if is_marked and frame.size:
             return len(pages) < frame.size
     return False
 
 
-def _mark(data: bytes) -> _Mark | None:
+def _mark(frame: _Frame) -> _Mark | None:
     """Return the row of ``last_commit`` that a page holds; `None` if it holds anything else."""
+    data = frame.data
     place = int.from_bytes(data[8:10], "big")
     if data[0] != 0x0D or data[3:5] != b"\0\1" or data[place : place + len(_ROW)] != _ROW:
         return None
     first = place + len(_ROW)
     digits = data[first + 2 * _ID : first + 2 * _ID + _DIGITS]
     try:
-        return _Mark(
-            data[first : first + _ID], data[first + _ID : first + 2 * _ID], int(digits, 16), digits[:1] == b"+"
-        )
+        schema = int(digits, 16) & 0xFFFFFFFF
     except ValueError:
         return None
+    earlier, latest = data[first : first + _ID], data[first + _ID : first + 2 * _ID]
+    return _Mark(frame.page, earlier, latest, schema, digits[:1] == b"+")
 
 
 # Journals

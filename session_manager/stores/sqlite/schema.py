@@ -31,7 +31,8 @@ through. A database of a higher number is refused; one of a lower number is brou
     The tokens of deleted sessions, by the 16 byte BLAKE2b of the key. A new session of the key inherits them.
 ``last_commit``
     One row, changed by every commit. ``latest`` is the random id of the newest commit, ``earlier`` that of the one before it,
-    ``schema`` SQLite's ``schema_version`` as eight hexadecimal digits. The row is in the database and in its log, and tells
+    ``schema`` SQLite's ``schema_version`` as that commit has found it, a sign and seven hexadecimal digits; eight without a sign
+    from 2**28 on, and of version 0.2, as it left it. The row is in the database and in its log, and tells
     whether the two belong together (`session_manager.stores.sqlite.leftovers`). Commits of older versions, and of other programs, leave it as it is.
 ``leases``
     A row for each session of which a turn was taken under a lease (`session_manager.stores.sqlite.leases`): the 16 byte BLAKE2b of the ``key``; the
@@ -260,9 +261,9 @@ def create_leases(connection: sqlite3.Connection) -> None:
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
-    """Return the number that SQLite counts up whenever tables are created or changed, and by ``VACUUM``."""
-    version: int = connection.execute("PRAGMA schema_version").fetchone()[0]
-    return version
+    """Return the number of 32 bits that SQLite counts up whenever tables are created or changed, and by ``VACUUM``."""
+    signed: int = connection.execute("PRAGMA schema_version").fetchone()[0]
+    return signed & 0xFFFFFFFF
 
 
 def mark(connection: sqlite3.Connection, schema: int) -> None:
@@ -270,7 +271,7 @@ def mark(connection: sqlite3.Connection, schema: int) -> None:
 
     :param schema: `schema_version` as the transaction has found it. The sign before it says so: version 0.2 noted what it left.
     """
-    connection.execute(_MARK, (f"{schema:+08x}" if 0 <= schema < _SIGNED else f"{schema:08x}",))
+    connection.execute(_MARK, (f"{schema:+08x}" if schema < _SIGNED else f"{schema:08x}",))
 
 
 def is_marked(connection: sqlite3.Connection) -> bool:

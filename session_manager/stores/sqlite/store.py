@@ -59,6 +59,7 @@ from session_manager.stores.sqlite.rows import (
     read_tokens,
     read_version,
 )
+from session_manager.stores.sqlite.schema import schema_version
 from session_manager.stores.sqlite.search_index import missing, search
 from session_manager.stores.sqlite.writes import erase, load_base, move, purge, quarantine, write_plan
 
@@ -400,7 +401,7 @@ class SQLiteStore(Store):
         optimize = "INSERT INTO search (search) VALUES ('optimize');" if self.indexed else ""
         # As a script, which runs its last statement to its end: each step frees one page.
         writer.executescript(f"BEGIN IMMEDIATE; {optimize} PRAGMA incremental_vacuum")
-        self._database.mark(writer)
+        self._database.mark(writer, schema_version(writer))
         writer.execute("COMMIT")
         self._database.checkpoint(truncate=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import shutil
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 
 from session_manager import SessionManager, StorageError
 from session_manager.stores import copy
+from session_manager.stores.sqlite import erasing, leftovers
 from session_manager.stores.sqlite.leftovers import log_header
 from session_manager.stores.sqlite.schema import schema_version
 from tests.support.laws import examples
@@ -506,10 +508,15 @@ FORGETS = (
 )
 
 
-def by_statement(path, statement):
+def by_statement(path, *statements):
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute(statement)
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        for statement in statements:
+            connection.execute(statement).fetchall()
         connection.commit()
+
+
+NUMBERS = ("-5", "2147483647", "-2147483648", "-268435457", "268435455", "5")
 
 
 @examples(5, many=50)
@@ -559,7 +566,16 @@ def test_a_power_cut_in_any_checkpoint_of_any_history_is_no_strange_log(tmp_path
                 case "lease":
                     m._residents.store.take_lease(key, "owner", 0)
                 case "rewrite":
-                    by_statement(path, chance.choice(["VACUUM", f"CREATE TABLE mine{number} (a)"]))
+                    by_statement(
+                        path,
+                        chance.choice(
+                            [
+                                "VACUUM",
+                                f"CREATE TABLE mine{number} (a)",
+                                f"PRAGMA schema_version = {chance.choice(NUMBERS)}",
+                            ]
+                        ),
+                    )
         with m:
             say(m, "last")
             killed = kept(path, place / "killed")
@@ -582,6 +598,100 @@ def test_ids_that_another_program_has_forgotten_are_no_reason_to_refuse(path, tm
         by_statement(path, "PRAGMA wal_checkpoint(PASSIVE)")
         killed = kept(path, tmp_path / "killed")
     assert found(killed) == list("abcd")
+
+
+DAMAGES = (
+    "DELETE FROM last_commit",
+    "UPDATE last_commit SET latest = 'x', schema = x'00'",
+    "UPDATE last_commit SET latest = x'00'",
+)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_any_number_of_the_schema_is_no_reason_to_refuse(number, path, tmp_path):
+    """It was compared with and without its sign; and below -2**28 it took nine characters, so that the mark was not seen."""
+    killed = []
+    with opened(path) as m:
+        say(m, "first")
+        for begins, lasts in ((True, "1"), (False, "2"), (True, "3")):
+            by_itself(m, path)
+            if not begins:
+                say(m, "begun")
+            by_statement(path, f"PRAGMA schema_version = {number}", f"CREATE TABLE mine{lasts} (a)")
+            say(m, "said")
+            m._residents.store.take_lease(KEY, "owner", 0)
+            killed.append((kept(path, tmp_path / f"{lasts} killed"), texts(m)))
+            by_statement(path, "PRAGMA wal_checkpoint(PASSIVE)")
+            killed.append((kept(path, tmp_path / f"{lasts} moved"), texts(m)))
+    for place, expected in killed:
+        assert found(place) == expected
+
+
+@pytest.mark.parametrize("what", ["DROP TABLE last_commit", *DAMAGES])
+def test_a_log_that_begins_with_another_change_of_marks_is_no_strange_log(what, path, tmp_path):
+    with opened(path) as m:
+        say(m, "a")
+        by_itself(m, path)
+        by_statement(path, what)
+        with opened(path) as other:
+            say(other, *"bc")
+            killed = kept(path, tmp_path / "killed")
+    assert found(killed) == list("abc")
+
+
+def test_a_table_made_while_an_index_is_begun_anew_is_no_reason_to_refuse(path, tmp_path, monkeypatch):
+    """The erasure noted the number of the schema of before it let another program in."""
+
+    def purge(writer, *, indexed):
+        writer.execute("ROLLBACK")
+        by_statement(path, "CREATE TABLE mine (a)", "PRAGMA wal_checkpoint(TRUNCATE)")
+        writer.execute("BEGIN IMMEDIATE")
+        raise sqlite3.DatabaseError("the index is damaged")
+
+    with opened(path) as m:
+        say(m, "a")
+        database = m._residents.store._database
+        monkeypatch.setattr(erasing, "purge", purge)
+        database.locked(erasing._merge_index, database)
+        say(m, "b")
+        killed = kept(path, tmp_path / "killed")
+    assert found(killed) == list("ab")
+
+
+def test_a_log_that_grows_while_it_is_looked_at_is_read_to_its_end(path, tmp_path, monkeypatch):
+    """A frame was appended between two reads: ``struct.error: unpack requires a buffer of 24 bytes``."""
+    with opened(path) as m:
+        say(m, *"ab")
+        killed = kept(path, tmp_path / "killed")
+    log = Path(f"{killed}-wal").read_bytes()
+
+    class Growing(io.BytesIO):
+        def read(self, size=-1, /):
+            data = super().read(size)
+            if size == 24 and not data:
+                self.write(log[32:])
+                self.seek(len(log))
+            return data
+
+    monkeypatch.setattr(leftovers, "_opened", lambda _: Growing(log))
+    assert found(killed) == list("ab")
+
+
+def test_a_log_that_begins_with_a_large_commit_is_told_from_another_ones(path, tmp_path):
+    """No more than 4,096 pages were looked at, and a backup of before was taken."""
+    with opened(path) as m:
+        say(m, *("x" * 3000 for _ in range(300)), key="gone")
+    by_file(path, tmp_path / "backup.db")
+    with opened(path) as m:
+        m.delete("gone")
+        say(m, "a")
+    with opened(path) as m:
+        for _ in range(4):
+            m.add_message(KEY, "user", "y" * 4_500_000)
+        m.save(KEY)
+        say(m, "b", key="gone")
+        killed = kept(path, tmp_path / "killed")
+    put_beside_its_log(tmp_path / "backup.db", killed)
 
 
 @examples(7)
@@ -696,13 +806,6 @@ def test_a_database_of_an_older_version_gets_its_marks(path, tmp_path):
     shutil.copyfile(tmp_path / "other.db", killed)
     with pytest.raises(StorageError, match="its -wal belongs to another"):
         opened(killed)
-
-
-DAMAGES = (
-    "DELETE FROM last_commit",
-    "UPDATE last_commit SET latest = 'x', schema = x'00'",
-    "UPDATE last_commit SET latest = x'00'",
-)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
