@@ -9,8 +9,8 @@ commit of its database before the log was begun.
 a part of the log already. A database that SQLite has written anew (``VACUUM``) has the same ids, but its ``schema_version`` is
 counted up. So a mark also notes that number, and the database must have the number that the log was begun on, or agree with a copy of
 page 1 in the log. A refusal must be right, so a doubtful log counts as belonging. A log is doubtful without marked commits,
-beside a database without a readable ``last_commit``, if another program changed that table or the number before the first
-mark, or if it writes every page.
+beside a database without a readable ``last_commit``, if another program changed that table or lowered the number before
+the first mark, or if it writes every page.
 
 **A journal belongs to a database of ours** if it holds nothing but a first page that agrees with the database, its count of free
 pages included. A kill leaves such a journal while the database is brought into WAL mode. This library makes no other one.
@@ -123,8 +123,8 @@ class _Log:
 
     def belongs_to(self, main: MainFile) -> bool:
         """Say whether a main file may be the one that the log was begun on, or that with a part of the log in it."""
-        if main.place in self.unmarked_pages or self.unmarked_schemas - {main.schema}:
-            return True  # another program may have changed the row, made the table anew, or set the number
+        if main.place in self.unmarked_pages or any(schema < main.schema for schema in self.unmarked_schemas):
+            return True  # another program may have changed the row, or removed the table, or has set the number
         if main.latest not in self.named or main.schema > self.newest:
             return False
         if self.begun_on is None or not (self.is_exact or main.latest == self.begun_on.earlier):
