@@ -248,7 +248,7 @@ def tails(messages: Sequence[Message], rules: Rules = BY_SHAPE) -> Iterator[int]
 
     Each end but the last starts with a turn, and has no result that may belong to an earlier call. So `pair`, `repair` and
     `starts` give the same for the end alone as for the whole history. Questions about the end then cost the same, however long
-    the history is.
+    the history is. There is one exception: an item that comes twice. If its first copy lies before the end, the later one stays.
     """
     return (start for start, _ in _ends(messages, rules))
 

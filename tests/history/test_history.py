@@ -6,7 +6,7 @@ import json
 from collections import Counter, defaultdict
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from session_manager import ContextTooSmallError, Message
@@ -23,7 +23,9 @@ from session_manager.history import (
     tool_calls,
     turns,
 )
+from session_manager.history.item_ids import ITEM_IDS
 from session_manager.history.pairing import is_users, pair
+from session_manager.history.rules import BY_SHAPE
 from session_manager.history.shapes import INTERRUPTED, results
 from session_manager.model.view import View
 from tests.support.histories import SHAPES, conversations, damaged, is_refused, refusals
@@ -499,7 +501,18 @@ def test_a_long_history_is_cut_as_a_short_one(objects, keep_last, budget):
             return safe_start(given, keep_last), found if isinstance(found, int) else objects_of(found)
 
     given = history_of(objects)
+    assume(not ITEM_IDS.find(given, BY_SHAPE))  # the later copy of an item stays if the first one is cut off: see below
     assert answers(1) == answers(2) == answers(1000)
+
+
+def test_an_item_stays_whose_first_copy_was_cut_off(monkeypatch):
+    """A history of both loses the later one, as the provider asks."""
+    monkeypatch.setattr(cuts, "_FIRST_TAIL", 5)
+    reasoning = {"type": "reasoning", "id": "rs_0", "summary": [], "encrypted_content": "gAAA="}
+    turn = [{"role": "user", "content": "Well?"}, reasoning, {"role": "assistant", "content": "It is noon."}]
+    given = history_of([*turn, turn[0], turn[2], *turn])
+    assert objects_of(fit(given, 4, count=lambda message: 1)) == turn
+    assert objects_of(fit(given, 8, count=lambda message: 1)) == [*turn, *[turn[0], turn[2]] * 2]
 
 
 def test_the_end_of_a_history_costs_the_same_however_long_it_is(monkeypatch):
