@@ -43,12 +43,10 @@ collect_ignore = ["typing"]
 collect_ignore_glob = ["support/adapted_*.py"]
 
 # The quick profile tries the same examples in each run; the others, which CI runs as well, try new ones.
-settings.register_profile(
-    "quick", deadline=None, derandomize=True, max_examples=QUICK, suppress_health_check=[HealthCheck.too_slow]
-)
-new = settings(settings.get_profile("quick"), derandomize=False)
-settings.register_profile("many", parent=new, max_examples=150)
-settings.register_profile("long", parent=new, max_examples=1000, stateful_step_count=100)
+_profile = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", parent=_profile, max_examples=QUICK, derandomize=True, database=None)
+settings.register_profile("many", parent=_profile, max_examples=150)
+settings.register_profile("long", parent=_profile, max_examples=1000, stateful_step_count=100)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 

@@ -119,7 +119,7 @@ class _Log:
             self.named |= {mark.earlier, mark.latest}
         self.places |= {mark.page for mark in commit.marks}
         self.heads.update(commit.heads)
-        self.newest = max(self.newest, *schemas, *(mark.schema for mark in commit.marks), -1)
+        self.newest = max([self.newest, *schemas, *(mark.schema for mark in commit.marks)])
 
     def belongs_to(self, main: MainFile) -> bool:
         """Say whether a main file may be the one that the log was begun on, or that with a part of the log in it."""
