@@ -251,14 +251,18 @@ def main(arguments: dict) -> None:
 
 
 class TearingFiles(Files):
-    """Files that are replaced piece by piece, to see that it is seen."""
+    """Files that are replaced piece by piece, to see that it is seen. A whole one is the one that was written."""
 
     def rename(self, source, target):
-        fd = self.open_read(source)
-        with open(fd, "rb") as old, open(os.path.join(self.path, target), "wb", buffering=0) as new:
-            while piece := old.read(100):
-                new.write(piece)
-        self.unlink(source)
+        path = os.path.join(self.path, target)
+        with open(self.open_read(source), "rb") as file:
+            status, whole = os.fstat(file.fileno()), file.read()
+        os.truncate(os.path.join(self.path, source), 0)
+        super().rename(source, target)
+        with open(path, "wb", buffering=0) as new:
+            for begin in range(0, len(whole), 100):
+                new.write(whole[begin : begin + 100])
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ import os
 
 import pytest
 
+from tests.faults.arena import TearingFiles
 from tests.faults.attacks import attack
-from tests.faults.worker import WEIGHTS
+from tests.faults.worker import WEIGHTS, Place
 from tests.support.sizes import Size
 
 KINDS = ("snapshot", "log", "sqlite")
@@ -55,3 +56,19 @@ def test_the_observer_notices_what_is_wrong(kind, mutant, tmp_path):
     print(f"{kind} {mutant}: noticed at kill {seen['kills']}")
     expected = {"early": "was durable", "torn": "CorruptSessionError"}
     assert expected[mutant] in seen["wrong"]
+
+
+def test_files_that_tear_are_whole_when_nobody_is_killed(tmp_path):
+    """An archive that a recovery had replaced was taken for another program's at the append: a wrong reason to notice."""
+    place = Place("snapshot", str(tmp_path), files=TearingFiles)
+    with place.opened(archive=True) as m:
+        m.add("k", *({"role": "user", "content": str(number)} for number in range(6)))
+        m.truncate_history("k", 4)
+    (archive,) = tmp_path.rglob("*.archive.jsonl")
+    with open(archive, "ab") as file:
+        file.write(b"{")  # of a save that was killed
+    with place.opened(archive=True) as m:
+        m.truncate_history("k", 2)
+        m.save("k")
+        assert m.verify() == []
+        assert [message.content for message in m.get_archive("k")] == list("0123")
