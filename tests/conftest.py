@@ -42,11 +42,13 @@ collect_ignore = ["typing"]
 #: They import frameworks, which need not be there, and have no doctests.
 collect_ignore_glob = ["support/adapted_*.py"]
 
-# The quick profile tries the same examples in each run; the others, which CI runs as well, try new ones.
-_profile = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("quick", parent=_profile, max_examples=QUICK, derandomize=True, database=None)
-settings.register_profile("many", parent=_profile, max_examples=150)
-settings.register_profile("long", parent=_profile, max_examples=1000, stateful_step_count=100)
+# A run tries the same examples each time, so that it fails for what was changed, and not by chance; `new` looks for new ones.
+_new = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_same = settings(_new, derandomize=True, database=None)
+settings.register_profile("quick", parent=_same, max_examples=QUICK)
+settings.register_profile("many", parent=_same, max_examples=150)
+settings.register_profile("long", parent=_same, max_examples=1000, stateful_step_count=100)
+settings.register_profile("new", parent=_new, max_examples=1000, stateful_step_count=100)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 

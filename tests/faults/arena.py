@@ -260,8 +260,7 @@ class TearingFiles(Files):
         os.truncate(os.path.join(self.path, source), 0)
         super().rename(source, target)
         with open(path, "wb", buffering=0) as new:
-            for begin in range(0, len(whole), 100):
-                new.write(whole[begin : begin + 100])
+            new.writelines(whole[begin : begin + 100] for begin in range(0, len(whole), 100))
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
