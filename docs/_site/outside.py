@@ -31,7 +31,12 @@ DOCS = "docs"
 #: A link or picture of Markdown: its text, its target, and its anchor.
 LINK = re.compile(r"\[([^\[\]]*)\]\(([^)#:\s]+)((?:#[^)]*)?)\)")
 #: Pages of the repository itself, which the navigation has under these titles.
-PROJECT = {"Changes": "CHANGELOG.md", "Contributing": "CONTRIBUTING.md", "Figures": "benchmarks/README.md"}
+PROJECT = {
+    "Changes": "CHANGELOG.md",
+    "Contributing": "CONTRIBUTING.md",
+    "Figures": "benchmarks/README.md",
+    "What limits the speed": "benchmarks/limits.md",
+}
 CODE = re.compile(r"(^```.*?^```)", re.DOTALL | re.MULTILINE)
 LANGUAGES = {".py": "python", ".cfg": "ini", ".yml": "yaml", ".toml": "toml"}
 
