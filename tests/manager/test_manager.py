@@ -900,8 +900,8 @@ def test_opening_a_directory_reads_no_session(tmp_path, monkeypatch):
     original = Files.open_read
     monkeypatch.setattr(Files, "open_read", lambda self, name: reads.append(name) or original(self, name))
     with SessionManager(tmp_path / "chats") as m:
-        assert m.get("missing") is None
         assert len(m) == 50
+        assert m.get("missing") is None
         assert reads == []
         m.get("k:7")
         assert reads == ["k~3a7.session.json"]

@@ -29,6 +29,7 @@ from session_manager.stores.files.directory_lock import DirectoryLock, has_lock_
 from session_manager.stores.files.filesystem import Files, create_directory, real_path
 from session_manager.stores.files.foreign import foreign_below, foreign_finding, foreign_in, foreign_objection
 from session_manager.stores.files.kinds import BACKUP_OBJECTION, MANIFEST, SUFFIXES, objection, sessions_in
+from session_manager.stores.files.listing import Listing
 from session_manager.stores.files.names import file_name, is_hashed, key_of
 from session_manager.stores.files.quarantine import (
     count_in,
@@ -156,17 +157,15 @@ class SessionDirectory(Resource):
             names = self.files.names()
         except OSError as error:
             raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
-        suffix = self._suffix
-        others = [name for name in names if not name.endswith(suffix) or name[0] == "."]
-        self.names = set(names)
-        self.names.difference_update(others)
+        self.listing = listing = Listing(names, self._suffix)
+        others = listing.others
         found: dict[str, Collection[str]] = {**sessions_in(others)}
-        if self.names:
-            found[self._scheme] = self.names
+        if found and listing.has_sessions:
+            found[self._scheme] = listing.sessions
         reason = objection(self._given, found, self._scheme)
         if not reason and not self.files.adopts:
             foreign = foreign_in(self.files, others)
-            if not foreign and self.read_only and not self.names:
+            if not foreign and self.read_only and not listing.has_sessions:
                 foreign = foreign_below(self.path, others)
             reason = foreign_objection(self._given, foreign, names)
         if reason:
@@ -194,6 +193,11 @@ class SessionDirectory(Resource):
             self.check_open()
             raise ReadOnlyError
 
+    @property
+    def names(self) -> set[str]:
+        """The names of the sessions' files that were listed; the writer keeps them up to date."""
+        return self.listing.sessions
+
     def name(self, key: str) -> str:
         """Return the name of a session's file."""
         return file_name(key, self._suffix)
@@ -204,7 +208,7 @@ class SessionDirectory(Resource):
 
     def may_have(self, name: str) -> bool:
         """Say whether it is worth looking for a file."""
-        return self.read_only or name in self.names
+        return self.read_only or self.listing.may_have(name)
 
     def look_for(self, name: str) -> None:
         """Note the file that an interrupted write has left, if there is one."""

@@ -9,9 +9,10 @@ before its first load. After a power cut the page cache is empty, so the marker 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from session_manager.stores.files.filesystem import Files
+from session_manager.stores.files.listing import Listing
 
 __all__ = ["CleanMark"]
 
@@ -24,19 +25,18 @@ class CleanMark:
     """The marker of a directory that is opened for writing, under its lock. Creating the object removes it, until `put_back`.
 
     :param files: the directory.
-    :param other_names: the other names in it.
-    :param names: the files that may hold bytes which were not synced.
+    :param listing: what is in it. Without the marker, every session's file may hold bytes which were not synced.
     :raises OSError: if it cannot be taken away.
     """
 
-    def __init__(self, files: Files, other_names: Collection[str], names: Collection[str]) -> None:
+    def __init__(self, files: Files, listing: Listing) -> None:
         self._files = files
         #: The files that are still to be synced.
         self.unsynced: set[str] = set()
-        if _NAME in other_names:
+        if _NAME in listing.others:
             files.unlink(_NAME)
         else:
-            self.unsynced.update(names)
+            self.unsynced.update(listing.sessions)
 
     def sync(self, name: str) -> None:
         """Sync a file, if it may need that.

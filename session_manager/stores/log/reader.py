@@ -53,7 +53,7 @@ class LogReader(Resource):
         if directory.read_only:
             return
         try:
-            self.mark = CleanMark(self._files, directory.other_names, directory.names)
+            self.mark = CleanMark(self._files, directory.listing)
         except OSError as error:
             raise StorageError(directory.path, f"cannot be written to: {error.strerror}") from error
 
