@@ -21,6 +21,7 @@ from session_manager.operations.manifest import File, Manifest, encode_manifest
 from session_manager.operations.verification import DATABASE, Backup, described, digest_of
 from session_manager.stores.archive.pairs import Pair
 from session_manager.stores.contract import Store
+from session_manager.stores.directory_store import DirectoryStore
 from session_manager.stores.files.atomic import NotRegularError, at_once, read_whole
 from session_manager.stores.files.filesystem import absolute, real_path
 from session_manager.stores.files.kinds import MANIFEST, is_ours
@@ -79,20 +80,20 @@ def backup(
     return found
 
 
-def _opened(storage: Store | str | os.PathLike[str]) -> SnapshotStore | LogStore | SQLiteStore:
+def _opened(storage: Store | str | os.PathLike[str]) -> DirectoryStore | SQLiteStore:
     """Open a storage read-only, for itself, so that this process may use it as well."""
     if isinstance(storage, SnapshotStore | LogStore | SQLiteStore):
         return type(storage)(storage.path, read_only=True)
     if isinstance(storage, Store):
         raise InvalidStorageError(repr(storage), _IN_RAM)
     store = open_store(storage, read_only=True)
-    if isinstance(store, SnapshotStore | LogStore | SQLiteStore):
+    if isinstance(store, DirectoryStore | SQLiteStore):
         return store
     store.close()
     raise InvalidStorageError(repr(store), _IN_RAM)
 
 
-def _free(target: str | os.PathLike[str], store: SnapshotStore | LogStore | SQLiteStore) -> str:
+def _free(target: str | os.PathLike[str], store: DirectoryStore | SQLiteStore) -> str:
     """Return the real path of a target, where nothing may be."""
     given = check_path(target, "target")
     if os.path.lexists(given):
@@ -107,9 +108,7 @@ def _free(target: str | os.PathLike[str], store: SnapshotStore | LogStore | SQLi
 class _Writer:
     """Writes one backup."""
 
-    def __init__(
-        self, store: SnapshotStore | LogStore | SQLiteStore, staging: Staging, progress: Progress | None
-    ) -> None:
+    def __init__(self, store: DirectoryStore | SQLiteStore, staging: Staging, progress: Progress | None) -> None:
         self._store, self._staging, self._progress = store, staging, progress
         self._made = utc_now()
         self._files: dict[str, File] = {}
@@ -152,7 +151,7 @@ class _Writer:
         self._files[DATABASE] = File(DATABASE, *found[0])
         return counts
 
-    def _copy_sessions(self, store: SnapshotStore | LogStore) -> None:
+    def _copy_sessions(self, store: DirectoryStore) -> None:
         """Copy all sessions; then those that a rename has given another key meanwhile, and files that belong to no session."""
         seen: set[str] = set()
         for _ in range(_LISTINGS):
@@ -166,7 +165,7 @@ class _Writer:
         for finding in store.strays():
             self._copy_stray(store, os.path.basename(finding.path))
 
-    def _copy_some(self, store: SnapshotStore | LogStore, keys: list[str], done: int, left: int) -> None:
+    def _copy_some(self, store: DirectoryStore, keys: list[str], done: int, left: int) -> None:
         copied: deque[tuple[str, Pair, list[File]]] = deque()
 
         def copy(key: str) -> None:
@@ -198,7 +197,7 @@ class _Writer:
                     self._staging.files.unlink(name)
                     del self._files[name]
 
-    def _copy_stray(self, store: SnapshotStore | LogStore, name: str) -> None:
+    def _copy_stray(self, store: DirectoryStore, name: str) -> None:
         if name in self._files or not is_ours(name):
             return
         try:

@@ -29,6 +29,7 @@ from session_manager.model.times import utc_now
 from session_manager.operations.manifest import Manifest
 from session_manager.operations.verification import DATABASE, check_files, opened_backup, read_manifest
 from session_manager.stores.contract import Commit
+from session_manager.stores.directory_store import DirectoryStore
 from session_manager.stores.files.atomic import read_whole
 from session_manager.stores.files.directory_lock import DirectoryLock
 from session_manager.stores.files.filesystem import Files, create_directory, real_path
@@ -232,16 +233,16 @@ class _Restoring:
                 staging.write(name, [data])
         return tuple(unreadable)
 
-    def _others(self, there: SnapshotStore | LogStore, unreadable: list[str]) -> list[tuple[str, bytes]]:
+    def _others(self, there: DirectoryStore, unreadable: list[str]) -> list[tuple[str, bytes]]:
         """Return the files, by name, that are written as they are."""
         files = [file for key in unreadable if (pair := there.pair(key)) is not None for file in pair.files]
         return [*files, *((name, read_whole(there._files, name)[0]) for name in self._strays(there))]
 
-    def _strays(self, there: SnapshotStore | LogStore) -> Iterator[str]:
+    def _strays(self, there: DirectoryStore) -> Iterator[str]:
         names = (os.path.basename(finding.path) for finding in there.strays())
         yield from filter(is_ours, names)
 
-    def _copy(self, there: SnapshotStore | LogStore, here: SnapshotStore | LogStore, unreadable: list[str]) -> None:
+    def _copy(self, there: DirectoryStore, here: DirectoryStore, unreadable: list[str]) -> None:
         keys = sorted(there.keys())
         for start in range(0, len(keys), _AT_ONCE):
             commits = []

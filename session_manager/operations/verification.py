@@ -15,6 +15,7 @@ from session_manager.as_dict import AsDict
 from session_manager.errors import InvalidStorageError, StorageError, UnsupportedFormatError
 from session_manager.operations.manifest import File, Manifest, decode_manifest
 from session_manager.stores.contract import Finding, Store
+from session_manager.stores.directory_store import DirectoryStore
 from session_manager.stores.files.atomic import NotRegularError, read_pieces, read_whole
 from session_manager.stores.files.filesystem import Files, real_path
 from session_manager.stores.files.kinds import MANIFEST
@@ -154,7 +155,7 @@ def _difference(files: Files, one: File) -> str | None:
     return None if found == (one.size, one.sha256) else "is not what was written: its SHA-256 differs"
 
 
-def opened_backup(path: str, kind: str) -> SnapshotStore | LogStore | SQLiteStore:
+def opened_backup(path: str, kind: str) -> DirectoryStore | SQLiteStore:
     """Open a backup read-only."""
     if kind == "sqlite":
         return SQLiteStore(os.path.join(path, DATABASE), read_only=True)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -38,19 +38,12 @@ from session_manager.errors import (
 )
 from session_manager.history.search import SearchHit, best
 from session_manager.model.changes import Clear
-from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
-from session_manager.stores.archive.files import ArchiveFiles
-from session_manager.stores.archive.pairs import Pair, read_pair
-from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
-from session_manager.stores.descriptions import Quarantined
-from session_manager.stores.erasure import Erasure
+from session_manager.stores.archive.pairs import Pair
+from session_manager.stores.contract import Commit, Finding, SessionInfo
+from session_manager.stores.directory_store import DirectoryStore
 from session_manager.stores.files.atomic import CROWDED, read_start
-from session_manager.stores.files.erasing import Erasures
 from session_manager.stores.files.filesystem import Files
-from session_manager.stores.files.kinds import ARCHIVE_SUFFIX
-from session_manager.stores.files.renames import Renames
-from session_manager.stores.files.session_directory import SessionDirectory
 from session_manager.stores.log.appender import Left, LogAppender
 from session_manager.stores.log.edited import read_edited
 from session_manager.stores.log.file import APPENDABLE, BELIEVED, WHOLE, Facts, LogFile
@@ -65,7 +58,7 @@ if TYPE_CHECKING:
 __all__ = ["LogStore"]
 
 
-class LogStore(Store):
+class LogStore(DirectoryStore):
     """Sessions as append-only logs in a directory, which one process at a time may open for writing.
 
     :param path: the directory; created, 0700, if it is missing.
@@ -77,9 +70,6 @@ class LogStore(Store):
     :raises StorageError: if it cannot be created, read or locked; with `read_only`, if it is not there.
     """
 
-    archives = True
-    tokenless = True
-
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -90,25 +80,15 @@ class LogStore(Store):
         place = check_path(path, "path")
         check_bool(read_only, "read_only")
         check_callable(files, "files")
-        self.shared = read_only
         #: The files with something to remember, by key.
         self._logs: dict[str, LogFile] = {}
         self._closed = False
-        self._directory = SessionDirectory(place, SUFFIX, _key_in, files=files, read_only=read_only)
-        self.path, self._files = self._directory.path, self._directory.files
-        try:
-            self._reader = LogReader(self._directory)
-            self._appender = LogAppender(self._directory, self._reader)
-            self._rewriter = LogRewriter(self._directory, self._reader)
-            self._archives = ArchiveFiles(self._directory, SUFFIX)
-            self._renames = Renames(self._directory, self)
-            self._erasures = Erasures(self._directory, self)
-            if not read_only:
-                self._renames.finish()
-                self._erasures.finish()
-        except BaseException:
-            self._directory.close()
-            raise
+        super().__init__(place, SUFFIX, _key_in, read_only=read_only, files=files)
+
+    def _prepare(self) -> None:
+        self._reader = LogReader(self._directory)
+        self._appender = LogAppender(self._directory, self._reader)
+        self._rewriter = LogRewriter(self._directory, self._reader)
 
     def _file(self, key: str) -> LogFile:
         """Return the `LogFile` of a session; a new one if there is nothing to remember."""
@@ -159,25 +139,8 @@ class LogStore(Store):
         self._directory.check_open()
         return self.has_archive(key) or self._reader.may_score(self._file(key), text, least)
 
-    def has_archive(self, key: str) -> bool:
-        return self._archives.may_have(key)
-
-    def archive(self, key: str) -> Iterator[Message]:
-        self._directory.check_open()
-        return iter(self._archives.read(key, self.version))
-
-    def pair(self, key: str) -> Pair | None:
-        """Return the files of a session as bytes (`session_manager.stores.archive.pairs`); `None` if there is none.
-
-        :raises StorageError: if they cannot be read.
-        """
-        self._directory.check_open()
-        try:
-            return read_pair(
-                self._files, key, lambda key: read_log(self._files, key, self._directory.name(key)), self.version
-            )
-        except OSError as error:
-            raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
+    def _pair(self, key: str) -> Pair | None:
+        return read_log(self._files, key, self._directory.name(key))
 
     def release(self, key: str) -> None:
         file = self._logs.get(key)
@@ -392,57 +355,9 @@ class LogStore(Store):
         self._directory.check_writable()
         return self.put_salvaged(edited(self._directory, self._archives, key, read_edited))
 
-    def quarantined(self) -> list[Quarantined]:
-        return self._directory.quarantined()
-
-    def quarantined_of(self, key: str) -> list[Quarantined]:
-        return self._directory.quarantined([key])
-
-    def count_quarantined(self) -> int:
-        return self._files.quarantined
-
-    def read_quarantined(self, name: str) -> bytes | None:
-        return self._directory.read_quarantined(name)
-
-    def purge_quarantined(self, name: str) -> bool:
-        return self._directory.purge_quarantined(name)
-
-    def erase(self, keys: Sequence[str], tell: Callable[[str], object] = str) -> Erasure:
-        self._directory.check_writable()
-        return self._erasures.run(keys, tell)
-
-    def copies_of(self, keys: Sequence[str]) -> list[Finding]:
-        self._directory.check_open()
-        return self._erasures.copies(keys)
-
     def repairs(self) -> list[Finding]:
         self._directory.check_open()
-        return [*self._reader.repairs(), *self._archives.repairs()]
-
-    def strays(self) -> list[Finding]:
-        self._directory.check_open()
-        return [*self._directory.strays(), *self._archives.alone(), *self._erasures.unfinished()]
-
-    def rename(self, key: str, new_key: str, expected: Version) -> None:
-        self._directory.check_writable()
-        self._renames.run(key, new_key, expected)
-
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        self._directory.check_open()
-        if self._directory.read_only:
-            self._directory.listed()
-        found = self._directory.keys()
-        return iter([key for key in found if key.startswith(prefix)])
-
-    def sizes(self, prefix: str = "") -> dict[str, int]:
-        self._directory.check_open()
-        if self._directory.read_only:
-            self._directory.listed()
-        return self._directory.sizes(prefix, ARCHIVE_SUFFIX)
-
-    def total_bytes(self) -> int:
-        self._directory.check_open()
-        return self._directory.total_bytes()
+        return [*self._reader.repairs(), *super().repairs()]
 
     def close(self) -> None:
         if self._closed:
@@ -452,10 +367,7 @@ class LogStore(Store):
             if all(file.status in WHOLE for file in list(self._logs.values())):
                 self._reader.put_mark_back()
         finally:
-            self._directory.close()
-
-    def __repr__(self) -> str:
-        return f"<LogStore {self.path!r}>"
+            super().close()
 
 
 def _is_crowded(failure: Exception | None) -> bool:

@@ -21,7 +21,6 @@ from session_manager.errors import (
     SaveFailedError,
     SaveOutcomeUnknownError,
     SessionManagerError,
-    StorageError,
     UnsupportedFormatError,
     raise_alone,
 )
@@ -29,11 +28,9 @@ from session_manager.frozen import Frozen
 from session_manager.history.search import SearchHit, best
 from session_manager.model.message import Message
 from session_manager.model.session import Session, Version
-from session_manager.stores.archive.files import ArchiveFiles
-from session_manager.stores.archive.pairs import Pair, read_pair
-from session_manager.stores.contract import Commit, Finding, SessionInfo, Store
-from session_manager.stores.descriptions import Quarantined
-from session_manager.stores.erasure import Erasure
+from session_manager.stores.archive.pairs import Pair
+from session_manager.stores.contract import Commit, Finding, SessionInfo
+from session_manager.stores.directory_store import DirectoryStore
 from session_manager.stores.files.atomic import (
     AT_ONCE,
     CROWDED,
@@ -47,12 +44,9 @@ from session_manager.stores.files.atomic import (
     replace_many,
     signature,
 )
-from session_manager.stores.files.erasing import Erasures
 from session_manager.stores.files.filesystem import Files
-from session_manager.stores.files.kinds import ARCHIVE_SUFFIX
 from session_manager.stores.files.needles import may_hold, may_score
-from session_manager.stores.files.renames import Renames
-from session_manager.stores.files.session_directory import SessionDirectory, reading
+from session_manager.stores.files.session_directory import reading
 from session_manager.stores.snapshot.edited import read_edited
 from session_manager.stores.snapshot.format import (
     SUFFIX,
@@ -98,7 +92,7 @@ class _Begun(Frozen, frozen=True):
     fingerprint: Fingerprint
 
 
-class SnapshotStore(Store):
+class SnapshotStore(DirectoryStore):
     """Sessions as JSON snapshots in a directory, which one process at a time may open for writing.
 
     :param path: the directory; created, 0700, if it is missing.
@@ -112,9 +106,6 @@ class SnapshotStore(Store):
     :raises StorageError: if it cannot be created, read or locked; with `read_only`, if it is not there.
     """
 
-    archives = True
-    tokenless = True
-
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -127,23 +118,11 @@ class SnapshotStore(Store):
         check_bool(read_only, "read_only")
         check_int(cache_bytes, "cache_bytes", least=0)
         check_callable(files, "files")
-        self.shared = read_only
         self._cache = LineCache(cache_bytes)
         self._facts: dict[str, _Facts] = {}
         #: Writes that may or may not survive a power cut.
         self._doubtful: dict[str, Commit] = {}
-        self._directory = SessionDirectory(place, SUFFIX, _key_in, files=files, read_only=read_only)
-        self.path, self._files = self._directory.path, self._directory.files
-        try:
-            self._archives = ArchiveFiles(self._directory, SUFFIX)
-            self._renames = Renames(self._directory, self)
-            self._erasures = Erasures(self._directory, self)
-            if not read_only:
-                self._renames.finish()
-                self._erasures.finish()
-        except BaseException:
-            self._directory.close()
-            raise
+        super().__init__(place, SUFFIX, _key_in, read_only=read_only, files=files)
 
     def load(self, key: str) -> Session | None:
         session, facts = self._shown(key)
@@ -220,28 +199,8 @@ class SnapshotStore(Store):
     def _bytes(self, name: str) -> bytes:
         return read_whole(self._files, name, judge=partial(check_format, path=name))[0]
 
-    def has_archive(self, key: str) -> bool:
-        return self._archives.may_have(key)
-
-    def archive(self, key: str) -> Iterator[Message]:
-        self._directory.check_open()
-        return iter(self._archives.read(key, self.version))
-
-    def pair(self, key: str) -> Pair | None:
-        """Return the files of a session as bytes (`session_manager.stores.archive.pairs`); `None` if there is none.
-
-        :raises StorageError: if they cannot be read.
-        """
-        self._directory.check_open()
-        name = self._directory.name(key)
-
-        def session(key: str) -> Pair | None:
-            return read_snapshot(self._files, key, name)
-
-        try:
-            return read_pair(self._files, key, session, self.version)
-        except OSError as error:
-            raise StorageError(self.path, f"cannot be read: {error.strerror}") from error
+    def _pair(self, key: str) -> Pair | None:
+        return read_snapshot(self._files, key, self._directory.name(key))
 
     def _state(self, key: str, name: str) -> State | None:
         """Return the header of a file; `None` if there is no file."""
@@ -394,17 +353,6 @@ class SnapshotStore(Store):
         self._archives.remove(key, damaged=damaged)
         return True
 
-    def rename(self, key: str, new_key: str, expected: Version) -> None:
-        self._directory.check_writable()
-        self._renames.run(key, new_key, expected)
-
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        self._directory.check_open()
-        if self._directory.read_only:
-            self._directory.listed()
-        found = self._directory.keys()
-        return iter([key for key in found if key.startswith(prefix)])
-
     def version(self, key: str) -> Version | None:
         facts = self._facts.get(self._directory.name(key))
         if facts is not None and self._is_still(key, facts):
@@ -479,53 +427,6 @@ class SnapshotStore(Store):
 
         self._directory.check_writable()
         return self.put_salvaged(edited(self._directory, self._archives, key, read_edited))
-
-    def quarantined(self) -> list[Quarantined]:
-        return self._directory.quarantined()
-
-    def quarantined_of(self, key: str) -> list[Quarantined]:
-        return self._directory.quarantined([key])
-
-    def count_quarantined(self) -> int:
-        return self._files.quarantined
-
-    def read_quarantined(self, name: str) -> bytes | None:
-        return self._directory.read_quarantined(name)
-
-    def purge_quarantined(self, name: str) -> bool:
-        return self._directory.purge_quarantined(name)
-
-    def erase(self, keys: Sequence[str], tell: Callable[[str], object] = str) -> Erasure:
-        self._directory.check_writable()
-        return self._erasures.run(keys, tell)
-
-    def copies_of(self, keys: Sequence[str]) -> list[Finding]:
-        self._directory.check_open()
-        return self._erasures.copies(keys)
-
-    def repairs(self) -> list[Finding]:
-        self._directory.check_open()
-        return self._archives.repairs()
-
-    def strays(self) -> list[Finding]:
-        self._directory.check_open()
-        return [*self._directory.strays(), *self._archives.alone(), *self._erasures.unfinished()]
-
-    def sizes(self, prefix: str = "") -> dict[str, int]:
-        self._directory.check_open()
-        if self._directory.read_only:
-            self._directory.listed()
-        return self._directory.sizes(prefix, ARCHIVE_SUFFIX)
-
-    def total_bytes(self) -> int:
-        self._directory.check_open()
-        return self._directory.total_bytes()
-
-    def close(self) -> None:
-        self._directory.close()
-
-    def __repr__(self) -> str:
-        return f"<SnapshotStore {self.path!r}>"
 
 
 def _header(files: Files, name: str, path: str) -> State:
