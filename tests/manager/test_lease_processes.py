@@ -62,11 +62,12 @@ class Worker:
 
 
 @pytest.fixture
-def holder(place, store):
-    """A process that takes turns when it is told, with a lease of half a second."""
-    worker = Worker(place, "hold", 0.5)
-    yield worker
-    worker.end()
+def holders(place, store):
+    """Processes that take turns when they are told: one with a lease of half a second, and one with a long lease."""
+    workers = [Worker(place, "hold", seconds) for seconds in (0.5, 3600)]
+    yield workers
+    for worker in workers:
+        worker.end()
 
 
 def texts(m, key=KEY):
@@ -84,8 +85,9 @@ def leave(holder):
     return holder.hears()
 
 
-def test_a_process_that_stands_still_or_is_killed_is_replaced(place, store, holder):
+def test_a_process_that_stands_still_or_is_killed_is_replaced(place, store, holders):
     """It stands still, and nobody else takes a turn; it stands still, and another process does; it is killed."""
+    holder, patient = holders
     with SessionManager(store, lease=Lease()) as m:
         open_turn(holder, "kept")
         holder.process.send_signal(signal.SIGSTOP)
@@ -104,10 +106,11 @@ def test_a_process_that_stands_still_or_is_killed_is_replaced(place, store, hold
 
         open_turn(holder, "again")
         assert leave(holder) == "applied"
-        open_turn(holder, "killed")
-        holder.end()
+        open_turn(patient, "killed")
+        patient.end()
         with pytest.raises(TimeoutError), m.turn(KEY, timeout=0):
             pass
+        place.jump(3600)
         with m.turn(KEY, timeout=DEADLINE) as turn:
             turn.add_message("user", "next")
         assert texts(m) == ["kept", "instead", "again", "next"]

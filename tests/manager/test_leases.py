@@ -569,7 +569,7 @@ def test_leases_are_renewed_however_many_turns_end(ram):
         with m.turn("long"):
             with m.turn("short"):
                 pass
-            is_renewed = renewed.wait(2)
+            is_renewed = renewed.wait(DEADLINE)
             renewed.set()
         assert is_renewed
 
@@ -599,8 +599,8 @@ def test_one_thread_renews_all_leases_together_and_goes_on_after_a_failure(ram):
             calls.append(sorted(held))
             if len(calls) == 1:
                 raise StorageError("it", "is away")
-            super().renew_leases(held, seconds)
-            if len(calls) > 2:
+            super().renew_leases(held, DEADLINE)  # a machine may be too busy to look before the lease runs out again
+            if len(calls) > 2 and calls[-1] == ["a", "b"]:
                 both.set()
 
     with SessionManager(Noting(ram.opened()), lease=Lease(0.1)) as one, one.turn("a"), one.turn("b"):
@@ -608,7 +608,6 @@ def test_one_thread_renews_all_leases_together_and_goes_on_after_a_failure(ram):
         with SessionManager(ram.opened(), lease=Lease()) as other:
             assert not is_free(other, "a")
             assert not is_free(other, "b")
-    assert calls[-1] == ["a", "b"]
     assert {thread.name for thread in threads} == {"session-manager-leases"}
     assert len(threads) == 1
 
