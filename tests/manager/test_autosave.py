@@ -97,8 +97,7 @@ def test_a_session_is_saved_when_it_has_waited_for_the_interval():
     store = MemoryStore()
     with SessionManager(store, autosave=Autosave(interval=0.2, messages=NEVER)) as m:
         before = time.monotonic()
-        m.add_message("k", "user", "a")
-        m.add_message("k", "user", "b")
+        m.add("k", *[{"role": "user", "content": text} for text in "ab"])
         until(lambda: store.version("k"))
         assert 0.15 < time.monotonic() - before < 10
         assert said(store) == ["a", "b"]
