@@ -195,7 +195,7 @@ HANDLER = """
     signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0011)
     end = time.monotonic() + float(sys.argv[2])
     count = 0
-    while time.monotonic() < end:
+    while time.monotonic() < end or outcomes["done"] < int(sys.argv[3]):
         own.choice(calls)("main", f"m{count}")
         count += 1
     signal.setitimer(signal.ITIMER_REAL, 0)
@@ -215,12 +215,11 @@ HANDLER = """
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_signal_handler_may_call_anything_and_is_served_or_refused(kind, tmp_path, size, record_property):
-    done = run(HANDLER, Place(kind, str(tmp_path)).url, size.of(0.15, 1, 60), deadline=100)
+    done = run(HANDLER, Place(kind, str(tmp_path)).url, size.of(0.15, 1, 60), size.of(4, 21, 21), deadline=100)
     assert done.returncode == 0, done.stderr
     served, refused, calls = map(int, done.stdout.split())
     record_property("seen", (served, refused, calls))
     print(f"{kind}: {served} calls of a handler were served, {refused} refused, in the middle of {calls} calls")
-    assert served > size.of(3, 20, 20)
 
 
 # Forks
@@ -279,6 +278,8 @@ FORKS = """
             finally:
                 os._exit(code)
         well += os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    while min(counts) == 0 or sum(counts) <= forks:  # on a busy machine, a thread may hardly have begun
+        time.sleep(0.001)
     stop.set()
     for thread in threads:
         thread.join()
@@ -308,7 +309,6 @@ def test_forks_while_threads_write_and_autosave_runs(kind, tmp_path, size, recor
     record_property("seen", (well, messages))
     print(f"{kind}: {well} of {forks} children ended well, beside {messages} messages")
     assert well == forks
-    assert messages > forks
 
 
 OUTLIVED = """

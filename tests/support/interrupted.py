@@ -94,9 +94,8 @@ def locks(path, name):
     m.add_message("k", "user", "x")
     storm = Storm(0.0000007)
     end = time.monotonic() + 1.5
-    while time.monotonic() < end:
+    while time.monotonic() < end or storm.count <= 50:
         storm.once(lambda: CALLS[name](m))
-    assert storm.count > 50, storm.count
     assert use(m), "a lock is held"
 
 
@@ -110,9 +109,8 @@ def messages(path, seconds):
         m.save("k")
 
     end = time.monotonic() + float(seconds)
-    while time.monotonic() < end:
+    while time.monotonic() < end or storm.count <= 20:
         storm.once(add)
-    assert storm.count > 20, storm.count
     m.save("k")
     texts = [message.content for message in m.get_history("k")]
     assert texts == [str(number) for number in range(len(texts))], "lost or doubled"
