@@ -29,6 +29,7 @@ from session_manager.manager.together import MOST
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.sharded import ShardedStore, shard_of
 from session_manager.stores.sqlite import SQLiteStore
+from session_manager.stores.wrapped import WrappedStore
 from session_manager.testing import FaultyStore
 from tests.support.processes import start
 
@@ -288,8 +289,22 @@ def test_an_earlier_write_whose_outcome_is_unknown_is_settled_first(store, lands
 
 
 def test_what_is_held_up_never_lands_in_a_part(store):
-    with SessionManager(faulty := FaultyStore(store)) as m:
-        faulty.late_next(0.05)
+    is_asked = threading.Event()
+
+    class HeldUp(WrappedStore):
+        """A write arrives after the question whether it has landed."""
+
+        def write_together(self, commits):
+            assert is_asked.wait(60)
+            super().write_together(commits)
+
+        def landed(self, commit):
+            landed = super().landed(commit)
+            is_asked.set()
+            return landed
+
+    with SessionManager(faulty := FaultyStore(HeldUp(store))) as m:
+        faulty.late_next(0)
         with pytest.raises(SaveFailedError):
             m.commit_together(EVENT)
         assert [type(one) for one in faulty.settle_late()] == [ConflictError]

@@ -34,6 +34,7 @@ from session_manager.testing.comparison import difference, message_difference, v
 from session_manager.testing.machine import some_key
 from tests.support import broken_stores
 from tests.support.places import ROOT
+from tests.support.slow_store import SlowStore
 
 pytest_plugins = ["pytester"]
 
@@ -240,20 +241,21 @@ def test_a_crash_says_nothing_of_what_is_lost(recwarn):
     assert [str(warning.message) for warning in recwarn] == []
 
 
-def test_a_crash_waits_for_a_write_that_is_under_way(faulty):
-    store, m = faulty
-    store.delay = 0.2
-    saving = threading.Thread(target=m.save, args=(KEY,))
+def test_a_crash_waits_for_a_write_that_is_under_way():
+    store = SlowStore()
+    m = SessionManager(store)
+    m.add_message(KEY, "user", "a")
+    store.is_slow = True
+    saving, crashing = threading.Thread(target=m.save, args=(KEY,)), threading.Thread(target=crash, args=(m,))
     saving.start()
-    while not store_is_writing(m):
-        time.sleep(0.001)
-    crash(m)
-    saving.join()
+    assert store.waiting.acquire(timeout=30)
+    crashing.start()
+    crashing.join(0.05)
+    assert crashing.is_alive()
+    store.heal()
+    for thread in (saving, crashing):
+        thread.join(30)
     assert store.load(KEY) is not None
-
-
-def store_is_writing(m):
-    return m._residents.peek(KEY).unknown is not None
 
 
 # Comparison
