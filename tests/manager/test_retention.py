@@ -325,7 +325,7 @@ def test_a_read_only_manager_sets_no_expiry(tmp_path):
 
 
 class Watched(MemoryStore):
-    """A store that tells when a session was deleted, and refuses to delete some."""
+    """A store that tells when it was asked to delete a session, and is done with it; it refuses to delete some."""
 
     def __init__(self):
         super().__init__()
@@ -333,10 +333,12 @@ class Watched(MemoryStore):
         self.refused = set()
 
     def delete(self, key, expected=None):
-        self.asked.release()
-        if key in self.refused:
-            raise SaveFailedError(key, "no space")
-        return super().delete(key, expected)
+        try:
+            if key in self.refused:
+                raise SaveFailedError(key, "no space")
+            return super().delete(key, expected)
+        finally:
+            self.asked.release()
 
 
 @pytest.fixture
