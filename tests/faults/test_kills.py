@@ -30,7 +30,7 @@ def test_kill_9_at_any_moment_loses_nothing_that_was_acknowledged(kind, seed, tm
     assert seen["wrong"] == ""
     assert seen["kills"] == kills
     assert seen["opened"] > kills // 2
-    assert seen["acknowledged"] > kills
+    assert seen["acknowledged"] > kills // 2
     if size == Size.SMOKE:  # too few to count on what is rare
         return
     assert seen["under_way"] > kills // 20, "hardly any kill hit a save"
