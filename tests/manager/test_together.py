@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import signal
@@ -43,11 +44,13 @@ def calls(work):
         count += event == "call"
 
     before = sys.getprofile()
+    gc.disable()  # finalizers of what other tests have left would count
     sys.setprofile(note)
     try:
         work()
     finally:
         sys.setprofile(before)
+        gc.enable()
     return count
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import tempfile
 import tracemalloc
@@ -311,11 +312,13 @@ def calls(work):
         count += event == "call"
 
     before = sys.getprofile()
+    gc.disable()  # finalizers of what other tests have left would count
     sys.setprofile(note)
     try:
         work()
     finally:
         sys.setprofile(before)
+        gc.enable()
     return count
 
 
