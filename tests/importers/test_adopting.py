@@ -197,15 +197,17 @@ def test_a_file_that_came_back_as_it_was_is_not_mistaken(tmp_path: Path) -> None
 def test_a_file_that_is_written_meanwhile_is_not_renamed(tmp_path: Path) -> None:
     """picoclaw should be stopped. If it is not, what it writes stays."""
     path = filled(tmp_path / "chats", {"a.json": go_file("a")})
+    written: list[str] = []
 
     class Written(Files):
         def stat(self, name: str) -> os.stat_result | None:
             if name == "a.json":
-                (path / name).write_bytes(go_file("a", said("newer")))
+                written.append("newer")  # and longer: the clock of a file system may stand still for so long
+                (path / name).write_bytes(go_file("a", said(*written)))
             return super().stat(name)
 
     assert reasons(adopt(path, files=Written)) == {"a.json": ["a.json was written to while it was adopted"]}
-    assert theirs(path) == {"a.json": go_file("a", said("newer"))}
+    assert theirs(path) == {"a.json": go_file("a", said(*written))}
 
 
 def test_what_is_no_directory_of_picoclaws_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_edited_texts_are_signed_and_the_edited_bytes_are_kept(kind, tmp_path):
         m.get_history("k")
     done = accept_edits(url, "k")
     assert (done.key, done.messages, done.archived, done.signed) == ("k", 3, 3, True)
-    assert [one.name for one in quarantine.list(url)] == sorted(done.quarantined, key=done.quarantined.index)
+    assert {one.name for one in quarantine.list(url)} == {*done.quarantined}
     assert b"a longer text 5" in b"".join(quarantine.show(url, name) for name in done.quarantined)
     assert converter.structure(done.to_dict(), AcceptedEdits) == done
     with SessionManager(url, archive=True) as m:
