@@ -75,6 +75,7 @@ class Server:
     path: str = attrs.field(init=False)
     port: int = attrs.field(factory=free_port, init=False)
     process: subprocess.Popen | None = attrs.field(default=None, init=False)
+    _was_up: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self):
         self.path = tempfile.mkdtemp(prefix="postgres-")
@@ -106,7 +107,10 @@ class Server:
         assert done.returncode == 0, done.stderr
 
     def start(self):
-        """Start it, and wait until it takes connections. What an ended one has left may take a moment to go."""
+        """Start it, and wait until it takes connections. What an ended one has left may take a moment to go.
+
+        Another program may have got the port since it was looked for: then it gets another one, unless it was up before.
+        """
         settings = {
             "unix_socket_directories": "",
             "listen_addresses": "127.0.0.1",
@@ -114,27 +118,34 @@ class Server:
             **self.settings,
         }
         chosen = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        command = [os.path.join(programs(), "postgres"), "-D", self.data, "-p", str(self.port), *chosen]
+        command = [os.path.join(programs(), "postgres"), "-D", self.data, *chosen]
         end = time.monotonic() + DEADLINE
         with open(os.path.join(self.path, "log"), "ab") as log:
             while True:
-                self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.path, **unprivileged())
+                self.process = subprocess.Popen(
+                    [*command, "-p", str(self.port)], stdout=log, stderr=log, cwd=self.path, **unprivileged()
+                )
                 while self.process.poll() is None:
                     if self._answers():
+                        self._was_up = True
                         return self
                     assert time.monotonic() < end, "the server does not start"
                     time.sleep(0.02)
                 assert time.monotonic() < end, "the server does not stay"
+                if not self._was_up:
+                    self.port = free_port()
                 time.sleep(0.05)
 
     def _answers(self):
+        """Say whether it takes connections: it, and not another server that has its port."""
         import psycopg
 
         try:
-            psycopg.connect(self.url, connect_timeout=2).close()
-        except psycopg.OperationalError:
+            with psycopg.connect(self.url, connect_timeout=2) as connection:
+                ((data,),) = connection.execute("SHOW data_directory").fetchall()
+        except psycopg.Error:
             return False
-        return True
+        return os.path.realpath(data) == os.path.realpath(self.data)
 
     def kill(self):
         """End it without any farewell; its other processes notice it, and end."""
