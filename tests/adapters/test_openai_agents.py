@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import types
 
 import pytest
@@ -218,21 +219,28 @@ def test_clearing_deletes_the_session(url):
 
 def test_a_cancelled_call_has_happened_or_has_not():
     """A call that has begun to write ends first; one that waits for its turn has done nothing."""
-    disk = FaultyStore(MemoryStore())
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow(MemoryStore):
+        def write(self, commit):
+            begun.set()
+            assert go_on.wait(60)
+            super().write(commit)
+
+    disk = Slow()
 
     async def run():
         async with AsyncSessionManager(disk) as manager:
             session = OpenAIAgentsSession("chat", manager)
-            disk.delay = 0.2
             writing = asyncio.create_task(session.add_items(user("one")))
-            await asyncio.sleep(0.05)
+            assert await asyncio.to_thread(begun.wait, 60)
             waiting = asyncio.create_task(session.add_items(user("two")))
             await asyncio.sleep(0.05)
             for task in (waiting, writing):
                 task.cancel()
+            go_on.set()
             results = await asyncio.gather(writing, waiting, return_exceptions=True)
             assert [type(result) for result in results] == [asyncio.CancelledError] * 2
-            disk.delay = 0
             assert await session.get_items() == user("one")
             assert [message.content for message in disk.load("chat").messages] == ["one"]
 
