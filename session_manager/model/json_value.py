@@ -318,7 +318,11 @@ class JsonObject(dict[str, Any]):
     def __repr__(self) -> str:
         return f"<{len(self)}>"
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return "EMPTY_OBJECT" if self is EMPTY_OBJECT else super().__reduce_ex__(protocol)
 
+
+#: Stands for an object that was not given. It stays itself where it is copied or pickled.
 EMPTY_OBJECT: Final = JsonObject()
 
 

@@ -409,6 +409,17 @@ def test_pickled_and_copied_values_hold_the_same_facts(session):
         assert facts(again) == before
 
 
+@pytest.mark.parametrize("metadata", [None, {}, {"x": 1}])
+@pytest.mark.parametrize("copied", COPIES)
+def test_a_copy_of_a_message_knows_whether_it_was_given_metadata(copied, metadata):
+    """An edit by a message without metadata of its own keeps that of the old one, also if it came from another process."""
+    old = Message("user", "a", metadata={"old": True})
+    given = Message("user", "b", metadata=metadata)
+    edited = copied(given)._in_place_of(old, keep_time=False)
+    assert edited.metadata == given._in_place_of(old, keep_time=False).metadata
+    assert edited.metadata == ({"old": True} if metadata is None else metadata)
+
+
 # What a repr shows
 
 TALKATIVE = Message(
