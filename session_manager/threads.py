@@ -19,6 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 from session_manager.errors import WouldWaitError
 
 __all__ = [
+    "at_leisure",
     "at_once",
     "beside_a_loop",
     "check_may_wait",
@@ -57,6 +58,15 @@ def at_once(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R
     :raises WouldWaitError: if it would have to.
     """
     before, _thread.may_wait = _thread.may_wait, False
+    try:
+        return function(*args, **kwargs)
+    finally:
+        _thread.may_wait = before
+
+
+def at_leisure(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call a function of the program, which may wait, also inside of a call that must not."""
+    before, _thread.may_wait = _thread.may_wait, True
     try:
         return function(*args, **kwargs)
     finally:

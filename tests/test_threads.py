@@ -84,6 +84,15 @@ def test_a_call_that_would_wait_has_done_nothing():
         assert list(m) == ["k"]
 
 
+def test_a_call_that_changes_and_saves_is_refused_before_it_changes(tmp_path):
+    with SessionManager(f"log:{tmp_path}") as m:
+        m.add_message("k", "user", "hi")
+        before = m.get("k")
+        with pytest.raises(WouldWaitError):
+            at_once(lambda: m.put_state("k", {"a": 1}))
+        assert m.get("k") is before
+
+
 # To let others in
 
 

@@ -110,8 +110,9 @@ class AsyncSessionManager(Resource):
 
     A call that touches only RAM runs at once, in the event loop. Once in a hundred calls, other tasks get a turn first.
     A call that may wait for the disk, or that takes long, runs in one of the manager's few threads. So the loop never stops
-    for it. The writes of one session keep the order of their calls. Calls of several tasks for a session that is not in RAM
-    yet may overtake each other.
+    for it. The writes of one session that run in threads keep the order of their calls, and calls that only touch RAM wait for
+    none of them. So calls of several tasks may overtake each other: a message that is added while another task deletes the
+    session goes with it. Turns keep their order.
 
     **Cancellation**: a call that has begun is finished before the cancellation is raised. So a cancelled save is durable or has
     failed, like any other. A call that is cancelled while it waits for its turn has not happened. Only `close` happens in

@@ -14,6 +14,7 @@ from session_manager.manager.on_event import Event, OnEvent
 from session_manager.model.session import Session
 from session_manager.resource import Resource
 from session_manager.stores.contract import Commit
+from session_manager.threads import at_leisure
 
 __all__ = ["Reports"]
 
@@ -83,7 +84,7 @@ class Reports(Resource):
                 except IndexError:  # another thread tells it
                     return
                 try:
-                    self._on_event(event)
+                    at_leisure(self._on_event, event)
                 except Exception as error:  # noqa: BLE001 - whatever it is, the call has done its work
                     _log.warning("on_event raised %s for %s", type(error).__name__, type(event).__name__, exc_info=True)
         finally:

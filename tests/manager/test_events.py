@@ -210,6 +210,23 @@ async def test_the_async_manager_tells_them_too(storage):
     assert sorted(kinds(told)[1:]) == [("Deleted", KEY), *(("Saved", f"k{number}") for number in range(5))]
 
 
+@pytest.mark.anyio
+async def test_a_callback_in_a_loops_thread_may_wait_for_the_storage(storage, caplog):
+    """An eviction is told within a call that must not wait. What the callback calls may wait all the same."""
+
+    def tell(event):
+        if isinstance(event, Evicted) and event.key == KEY:
+            m.sync.put_state("metrics", {"last": event.key})
+
+    async with AsyncSessionManager(storage, on_event=tell, max_resident_bytes=1) as m:
+        await m.add_message(KEY, "user", "hi")
+        await m.add_message("telegram:2", "user", "hi")
+        await m.save(KEY)
+        await m.add_message("telegram:2", "user", "there")
+        assert await m.get_state("metrics") == {"last": KEY}
+    assert "WouldWaitError" not in caplog.text
+
+
 def test_events_are_frozen_and_become_json():
     values = [
         Saved(key=KEY, revision=1, changes=2, messages=3, seconds=0.5),

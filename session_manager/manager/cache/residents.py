@@ -469,12 +469,14 @@ class Residents(Resource):
         :param to_save: the caller saves the session next.
         :returns: the session before and after; `None` if there is no such session.
         :raises ReentrantCallError: with `to_save`, where the save would be refused; nothing has changed.
+        :raises WouldWaitError: likewise.
         """
         if not blind and self.store.shared:
             self.touch(key)
         while True:
             with self.lock.checked:
                 if to_save and self.is_stored:
+                    check_may_wait()
                     self.keyed.require_none()
                 entry = self._used(key)
                 changed = None if entry is None else self._changed(key, entry, change)
