@@ -241,12 +241,13 @@ class Removal(Resource, Part):
 
     def _would_expire(self, key: str, is_old: IsOld) -> bool:
         """Decide as `_expire` does, and read what is stored, for a damaged session stays. Requires the keyed lock."""
-        store, entry = self._residents.store, self._residents.peek(key)
-        if entry is not None and not _may_go(entry, is_old):
-            return False
-        if not self._residents.is_stored:
-            return entry is not None
+        store, entry = self._residents.store, None
         try:
+            entry = self._current(key)
+            if entry is not None and not _may_go(entry, is_old):
+                return False
+            if not self._residents.is_stored:
+                return entry is not None
             if entry is None:
                 session = store.load(key)
                 return session is not None and is_old(SessionInfo.of(session))
@@ -257,6 +258,15 @@ class Removal(Resource, Part):
         finally:
             if entry is None:
                 store.release(key)
+
+    def _current(self, key: str) -> Entry | None:
+        """Return what is in RAM of a session, over what other writers have saved: they may have set its expiry. Requires the keyed lock.
+
+        :raises CorruptSessionError: if what is stored is damaged.
+        """
+        residents = self._residents
+        entry = residents.peek(key)
+        return residents.fetch(key) if entry is not None and residents.store.shared else entry
 
     def _expire(self, key: str, is_old: IsOld) -> bool:
         """Delete a session that is old in RAM and stored. Requires its keyed lock."""
@@ -279,6 +289,7 @@ class Removal(Resource, Part):
         residents, store = self._residents, self._residents.store
         entry = None
         try:
+            self._current(key)
             entry = self._leave(key, is_old)
             if entry is not None or residents.peek(key) is None:
                 expected = _stored(store, key, entry, is_old)

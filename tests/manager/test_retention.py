@@ -282,6 +282,29 @@ def test_only_one_session_or_those_with_a_prefix_or_metadata_expire(m, clock, ag
     assert list(m) == ["a:1"]
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("storage", ["memory store", "sqlite"])
+def test_an_expiry_that_another_writer_set_counts_in_every_manager(tmp_path, clock, storage, dry_run):
+    """The manager that expires has an older state in RAM, and nothing asks it for that session."""
+    store = MemoryStore() if storage == "memory store" else f"sqlite:{tmp_path}/chats.db"
+    with SessionManager(store, clock=clock) as one, SessionManager(store, clock=clock) as other:
+        add(one, "set", "later", "shorter")
+        other.set_expiry("set", DAY)
+        other.update_metadata("set", {"tier": "free"})
+        other.set_expiry("later", DAY)
+        other.save_all()
+        other.set_expiry("shorter", 9 * DAY)
+        other.save_all()
+        one.get("shorter")
+        other.set_expiry("shorter", DAY)
+        other.save_all()
+        clock.advance(days=2)
+        other.add_message("later", "user", "again")
+        other.save_all()
+        assert one.expire(where={"tier": "free"}, dry_run=dry_run) == ["set"]
+        assert one.expire(dry_run=dry_run) == (["set", "shorter"] if dry_run else ["shorter"])
+
+
 def test_an_unsaved_expiry_neither_deletes_nor_keeps_by_itself(tmp_path, clock):
     with SessionManager(f"sqlite:{tmp_path}/chats.db", clock=clock) as m:
         add(m, "set")
