@@ -123,10 +123,17 @@ class Removal(Resource, Part):
                 if attempt == ATTEMPTS - 1:
                     raise
             else:
-                with self._residents.lock.checked:
-                    return self._residents.deleted(key, stored=False)
+                return self._delete_unsaved(key)
             pause(attempt)
         raise AssertionError("the last attempt raises")
+
+    def _delete_unsaved(self, key: str) -> bool:
+        """Delete a session that a store does not hold; say whether it was one: another writer may have deleted what RAM still has."""
+        residents = self._residents
+        with residents.lock.checked:
+            entry = residents.by_key.get(key)
+            residents.deleted(key, stored=False)
+            return entry is not None and entry.dirty
 
     def _put_back(self, store: Store, key: str) -> Version | None:
         """Write a session that a store has lost whole, and return its version; `None` if it was deleted, or never saved.

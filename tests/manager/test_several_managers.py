@@ -104,6 +104,18 @@ def test_managers_of_a_shared_store_lose_nothing(kind, tmp_path):
         check_all_are_there(store, acknowledged)
 
 
+def test_a_session_that_another_manager_deleted_is_not_deleted_twice(tmp_path):
+    url = f"sqlite:{tmp_path}/chats.db"
+    with SessionManager(url) as one, SessionManager(url) as other:
+        for m, key in ((one, "deleted"), (one, "unsaved")):
+            m.add_message(key, "user", "hi")
+            m.save(key)
+        assert other.delete("deleted")
+        assert other.delete("unsaved")
+        one.add_message("unsaved", "user", "more")
+        assert [one.delete(key) for key in ("deleted", "unsaved", "missing")] == [False, True, False]
+
+
 @pytest.mark.parametrize("wrapped", [False, True], ids=["bare", "wrapped"])
 def test_managers_of_threads_are_one_at_a_time_on_any_other_store(store, wrapped):
     """Two managers on one store lost 31 of 600 acknowledged saves, or damaged a log."""
