@@ -90,19 +90,29 @@ def quote_part(text: str) -> str:
 
     ``%`` becomes ``%25``, ``:`` becomes ``%3A``, and the empty text ``%``. All else stays as it is.
 
+    :raises InvalidKeyError: if it is no text.
+
     >>> join_key("mail", quote_part("re: 100%"), quote_part(""))
     'mail:re%3A 100%25:%'
     """
-    return text.replace("%", "%25").replace(_SEPARATOR, "%3A") or "%"
+    return _text(text).replace("%", "%25").replace(_SEPARATOR, "%3A") or "%"
 
 
 def unquote_part(part: str) -> str:
     """Return the text of which `quote_part` made a part.
 
+    :raises InvalidKeyError: if it is no text.
+
     >>> [unquote_part(part) for part in split_key("mail:re%3A 100%25:%")]
     ['mail', 're: 100%', '']
     """
-    return "" if part == "%" else part.replace("%3A", _SEPARATOR).replace("%25", "%")
+    return "" if part == "%" else _text(part).replace("%3A", _SEPARATOR).replace("%25", "%")
+
+
+def _text(part: object) -> str:
+    if not isinstance(part, str):
+        raise InvalidKeyError(part, f"a part must be a str, not {type(part).__name__}")
+    return part
 
 
 def _part(part: object) -> str:

@@ -84,3 +84,10 @@ def test_any_texts_are_parts_of_a_key_and_come_back(texts):
 def test_a_quoted_part_is_its_text_again(text):
     assert unquote_part(quote_part(text)) == text
     assert ":" not in quote_part(text) != ""
+
+
+@pytest.mark.parametrize("part", [None, 42, b"x", ["x"]])
+@pytest.mark.parametrize("call", [quote_part, unquote_part])
+def test_what_is_no_text_is_neither_quoted_nor_unquoted(call, part):
+    with pytest.raises(InvalidKeyError, match="a part must be a str"):
+        call(part)
