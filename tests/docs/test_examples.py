@@ -969,7 +969,7 @@ def test_fleet_says_why_its_workers_do_not_start(tmp_path):
     (tmp_path / "other.db").write_text("something else", "utf-8")
     process = execute_apart("fleet.py", "--store=sqlite:other.db", "--deliveries=2", "--kills=0")
     assert process.returncode == 1
-    assert process.stderr.splitlines()[-1] == "fleet: a worker has failed: see above"
+    assert process.stderr.endswith("fleet: a worker has failed: see above\n")  # one that is killed may not end its line
 
 
 def test_a_worker_of_the_fleet_that_is_broken_ends(monkeypatch, capsys):
