@@ -55,6 +55,7 @@ class Proxy:
     count: int = 0
     port: int = attrs.field(init=False)
     _listener: socket.socket = attrs.field(init=False)
+    _accepting: threading.Thread = attrs.field(init=False)
     _lock: threading.Lock = attrs.field(factory=threading.Lock)
     _open: list = attrs.field(factory=list)
     #: Connections to the server with the bytes that are still to come.
@@ -64,7 +65,8 @@ class Proxy:
     def __attrs_post_init__(self):
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def arm(self, what, *, passes=0):
         with self._lock:
@@ -135,6 +137,10 @@ class Proxy:
             server.close()
 
     def close(self):
+        # First the thread has to end: one that still accepted would take over the descriptor's next socket, such as after a SIGCONT.
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join(DEADLINE)
         self._listener.close()
         for one in self._open:
             self._lose(one)
