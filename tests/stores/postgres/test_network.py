@@ -25,7 +25,7 @@ FAULTS = ["drop request", "drop answer", "late"]
 @pytest.fixture
 def direct(place):
     """The store without the proxy between; it does not wait long for locks of those whose request is held up."""
-    with closing(place.open(statement_timeout=0.3)) as one:
+    with closing(place.open(connect=lambda: psycopg.connect(place.url, options="-c lock_timeout=300"))) as one:
         yield one
 
 
