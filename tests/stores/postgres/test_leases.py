@@ -149,8 +149,8 @@ def test_turns_go_on_over_the_end_of_their_server(server, end):
     with (
         closing(place.open()) as one,
         closing(place.open()) as other,
-        SessionManager(one, lease=Lease(0.3)) as m,
-        SessionManager(other, lease=Lease(0.3)) as rival,
+        SessionManager(one, lease=Lease(3)) as m,
+        SessionManager(other, lease=Lease(3)) as rival,
     ):
         with m.turn(KEY) as turn:
             turn.add_message("user", "kept")
