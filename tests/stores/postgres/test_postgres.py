@@ -486,7 +486,7 @@ def test_health_does_not_ask_the_server(place):
 
 def test_a_statement_that_takes_too_long_is_ended(place):
     """A lock that somebody forgot to let go holds a save up for so long, and it has not happened then."""
-    with closing(place.open(statement_timeout=0.2)) as store:
+    with closing(place.open(statement_timeout=1)) as store:  # it also bounds how long this process may stand still
         before = write_new(store)
         with psycopg.connect(place.url) as other:
             other.execute(f"SELECT 1 FROM {place.schema}.sessions FOR UPDATE")

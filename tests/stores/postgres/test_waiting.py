@@ -77,7 +77,7 @@ def test_a_read_that_is_interrupted_leaves_no_connection_behind(place):
 
 
 def test_a_lock_that_is_never_let_go_holds_a_deletion_up_for_so_long(place):
-    with closing(place.open(statement_timeout=0.2)) as store:
+    with closing(place.open(statement_timeout=1)) as store:  # it also bounds how long this process may stand still
         before = write_new(store)
         with psycopg.connect(place.url) as holder:
             holder.execute(f"SELECT 1 FROM {place.schema}.sessions FOR UPDATE")
