@@ -85,12 +85,15 @@ async def test_many_users_share_their_threads(tmp_path):
     for number, user in enumerate(users):
         async with user.turn(f"k{number}") as turn:
             turn.add_message("user", "hi")
-    assert len(alive() - before) <= 2 + 1 + 2
+    assert len([one for one in alive() - before if one.name.startswith("session-manager_")]) <= 2 + 1 + 2
     with pytest.raises(ValueError, match="threads must be 2, as the first user"):
         AsyncSessionManager.shared(path, threads=3)
     for user in users:
         await user.close()
-    assert len(alive() - before) <= 1
+    for thread in alive() - before:  # those in which users were opened and closed may be about to end
+        if thread.name.startswith("session-manager"):
+            thread.join(DEADLINE)
+            assert not thread.is_alive()
 
 
 @pytest.mark.anyio
