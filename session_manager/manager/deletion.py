@@ -128,8 +128,12 @@ class Removal(Resource, Part):
         raise AssertionError("the last attempt raises")
 
     def _delete_unsaved(self, key: str) -> bool:
-        """Delete a session that a store does not hold; say whether it was one: another writer may have deleted what RAM still has."""
+        """Delete a session that a store does not hold; say whether it was one.
+
+        Another writer may have deleted what RAM still has. Then unsaved messages are a session, and changes of what is gone are none.
+        """
         residents = self._residents
+        self._current(key)
         with residents.lock.checked:
             entry = residents.by_key.get(key)
             residents.deleted(key, stored=False)
@@ -158,6 +162,10 @@ class Removal(Resource, Part):
     def _delete_expected(self, key: str, expected: Version | None) -> bool:
         """Delete a session in one version. Requires its keyed lock. A message that comes now waits, and starts a new one."""
         residents, store = self._residents, self._residents.store
+        entry = residents.peek(key)
+        if entry is not None and entry.dirty:
+            with contextlib.suppress(CorruptSessionError, UnsupportedFormatError):
+                self._current(key)
         with residents.lock.checked:
             entry = residents.by_key.get(key)
             there = None if entry is None else entry.durable.version
@@ -267,7 +275,7 @@ class Removal(Resource, Part):
                 store.release(key)
 
     def _current(self, key: str) -> Entry | None:
-        """Return what is in RAM of a session, over what other writers have saved: they may have set its expiry. Requires the keyed lock.
+        """Return what is in RAM of a session, over what other writers have saved. Requires the keyed lock.
 
         :raises CorruptSessionError: if what is stored is damaged.
         """

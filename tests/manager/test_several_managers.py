@@ -13,6 +13,7 @@ import pytest
 from session_manager import (
     Autosave,
     ClosedError,
+    ConflictError,
     InvalidMessageError,
     SaveFailedError,
     SessionManager,
@@ -114,6 +115,25 @@ def test_a_session_that_another_manager_deleted_is_not_deleted_twice(tmp_path):
         assert other.delete("unsaved")
         one.add_message("unsaved", "user", "more")
         assert [one.delete(key) for key in ("deleted", "unsaved", "missing")] == [False, True, False]
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_changes_of_a_session_that_is_gone_are_no_session(kind, tmp_path):
+    """They mean nothing any more: `delete` counted them as a session, and refused an expected version because of them."""
+    store = SHARED[kind](tmp_path)
+    with closing(store), SessionManager(store) as one, SessionManager(store) as other:
+        for key in ("deleted", "none expected", "made again"):
+            say(one, "hi", key)
+            other.set_summary(key, "greetings")
+            one.delete(key)
+        say(one, "again", "made again")
+        assert not other.delete("deleted")
+        assert not other.delete("none expected", expected=None)
+        assert other.delete("made again", expected=one.get("made again").version)
+        assert list(one) == []
+        other.add_message("unsaved", "user", "hi")
+        with pytest.raises(ConflictError):
+            other.delete("unsaved", expected=None)
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["bare", "wrapped"])
