@@ -8,10 +8,12 @@ from time import perf_counter
 import attrs
 
 from session_manager.errors import (
+    ConflictError,
     SaveOutcomeUnknownError,
     SessionExistsError,
     SessionManagerError,
     SessionNotFoundError,
+    raise_alone,
 )
 from session_manager.frozen import Part
 from session_manager.manager.cache.entry import Entry
@@ -42,10 +44,10 @@ class Forking(Resource, Part):
     def _fork(self, key: str, new_key: str, at: datetime) -> Session:
         """Copy a session. Requires both keyed locks."""
         residents, store = self._residents, self._residents.store
-        source, there = (residents.fetch(one) for one in (key, new_key))
+        source = residents.fetch(key)
         if source is None:
             raise SessionNotFoundError(key)
-        if there is not None:
+        if new_key == key or residents.fetch(new_key) is not None:
             raise SessionExistsError(new_key)
         blank = residents.blank(new_key, at)
         copy = attrs.evolve(
@@ -64,6 +66,8 @@ class Forking(Resource, Part):
         began = perf_counter()
         try:
             store.write(commit)
+        except ConflictError:  # another writer has created it meanwhile
+            raise_alone(SessionExistsError(new_key))
         except BaseException as error:
             if isinstance(error, SaveOutcomeUnknownError) or not isinstance(error, SessionManagerError):
                 with residents.lock.checked:

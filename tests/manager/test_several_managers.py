@@ -16,6 +16,7 @@ from session_manager import (
     ConflictError,
     InvalidMessageError,
     SaveFailedError,
+    SessionExistsError,
     SessionManager,
     StorageLockedError,
     StoreInUseError,
@@ -25,6 +26,7 @@ from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
 from session_manager.stores.sqlite import SQLiteStore
+from session_manager.stores.wrapped import WrappedStore
 from session_manager.testing import FaultyStore, crash
 
 KEY = "telegram:42"
@@ -134,6 +136,22 @@ def test_changes_of_a_session_that_is_gone_are_no_session(kind, tmp_path):
         other.add_message("unsaved", "user", "hi")
         with pytest.raises(ConflictError):
             other.delete("unsaved", expected=None)
+
+
+def test_a_fork_to_a_key_that_another_manager_takes_is_refused(tmp_path):
+    """It takes the key between the look and the write of the copy."""
+
+    class Late(WrappedStore):
+        def write(self, commit):
+            if commit.session.key == "copy":
+                say(other, "mine", "copy")
+            super().write(commit)
+
+    with closing(MemoryStore()) as store, SessionManager(Late(store)) as one, SessionManager(store) as other:
+        say(one, "hi")
+        with pytest.raises(SessionExistsError):
+            one.fork(KEY, "copy")
+        assert texts(one, "copy") == ["mine"]
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["bare", "wrapped"])
