@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from contextlib import closing
+from contextlib import closing, suppress
 
 import attrs
 
@@ -22,7 +22,7 @@ from session_manager.operations.verification import DATABASE, Backup, described,
 from session_manager.stores.archive.pairs import Pair
 from session_manager.stores.contract import Store
 from session_manager.stores.directory_store import DirectoryStore
-from session_manager.stores.files.atomic import NotRegularError, at_once, read_whole
+from session_manager.stores.files.atomic import NotRegularError, Signature, at_once, read_whole, signature
 from session_manager.stores.files.filesystem import absolute, real_path
 from session_manager.stores.files.kinds import MANIFEST, is_ours
 from session_manager.stores.files.staging import Staging
@@ -113,6 +113,8 @@ class _Writer:
         self._made = utc_now()
         self._files: dict[str, File] = {}
         self._pairs: dict[str, Pair] = {}
+        #: The signatures of the sessions' files, right before they were copied.
+        self._identities: dict[str, Signature | None] = {}
 
     def run(self, path: str) -> Backup:
         store = self._store
@@ -153,22 +155,38 @@ class _Writer:
 
     def _copy_sessions(self, store: DirectoryStore) -> None:
         """Copy all sessions; then those that a rename has given another key meanwhile, and files that belong to no session."""
-        seen: set[str] = set()
+        done = 0
         for _ in range(_LISTINGS):
-            new = sorted(set(store.keys()) - seen)
+            new = sorted(key for key in set(store.keys()) if not self._is_copied(store, key))
             if not new:
                 break
             for start in range(0, len(new), _AT_ONCE):
-                self._copy_some(store, new[start : start + _AT_ONCE], len(seen), len(seen) + len(new) - start)
-                seen.update(new[start : start + _AT_ONCE])
+                some = new[start : start + _AT_ONCE]
+                for key in some:
+                    self._drop(key)
+                self._copy_some(store, some, done, len(new) - start)
+                done += len(some)
         self._drop_renamed(set(store.keys()))
         for finding in store.strays():
             self._copy_stray(store, os.path.basename(finding.path))
+
+    def _is_copied(self, store: DirectoryStore, key: str) -> bool:
+        """Say whether the session that has a key now was copied. A rename may have moved one there after another one was deleted."""
+        pair = self._pairs.get(key)
+        if pair is None:
+            return False
+        if _identity(store, key) == self._identities[key]:
+            return True
+        with suppress(StorageError):
+            now = store.version(key)
+            return now is None or (pair.version is not None and pair.version.generation == now.generation)
+        return True
 
     def _copy_some(self, store: DirectoryStore, keys: list[str], done: int, left: int) -> None:
         copied: deque[tuple[str, Pair, list[File]]] = deque()
 
         def copy(key: str) -> None:
+            self._identities[key] = _identity(store, key)
             pair = store.pair(key)
             if pair is not None:
                 copied.append((key, pair, [self._write(name, data) for name, data in pair.files]))
@@ -192,10 +210,14 @@ class _Writer:
         }
         for key, pair in list(self._pairs.items()):
             if key not in keys and isinstance(pair.version, Version) and pair.version.generation in there:
-                del self._pairs[key]
-                for name, _ in pair.files:
-                    self._staging.files.unlink(name)
-                    del self._files[name]
+                self._drop(key)
+
+    def _drop(self, key: str) -> None:
+        """Remove what was copied of a session, if anything was."""
+        pair = self._pairs.pop(key, None)
+        for name, _ in () if pair is None else pair.files:
+            self._staging.files.unlink(name)
+            del self._files[name]
 
     def _copy_stray(self, store: DirectoryStore, name: str) -> None:
         if name in self._files or not is_ours(name):
@@ -205,3 +227,9 @@ class _Writer:
         except (FileNotFoundError, NotRegularError):
             return
         self._files[name] = self._write(name, data)
+
+
+def _identity(store: DirectoryStore, key: str) -> Signature | None:
+    """Return the signature of a session's file; `None` if there is none."""
+    status = store._files.stat(store._directory.name(key))
+    return None if status is None else signature(status)

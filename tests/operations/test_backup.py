@@ -230,6 +230,34 @@ def test_a_session_that_is_renamed_meanwhile_is_there_once(kind, tmp_path, targe
     assert made.sessions == 66
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_session_that_takes_the_key_of_a_copied_one_is_there(kind, tmp_path, target):
+    """It was listed under its old key, and read under neither: the backup had the session that was deleted in its place."""
+    keys = [f"{number:02}" for number in range(66)]
+    with SessionManager(url_of(kind, tmp_path), archive=True) as m:
+        for key in keys:
+            m.add_message(key, "user", key)
+            m.add_message(key, "user", "again")
+            m.truncate_history(key, 1)
+        m.save_all()
+
+        def rename(done, total, key):
+            assert done <= total
+            if key == "00" and "65" in m:
+                m.delete("00")
+                m.rename("65", "00")
+                m.rename("01", "x")
+                m.rename("64", "01")
+                m.add_message("64", "user", "a new one")
+                m.save_all()
+
+        made = backup(url_of(kind, tmp_path), target, progress=rename)
+        expected = held(url_of(kind, tmp_path))
+    assert held(opened(target, kind)) == expected
+    assert verify_backup(target).ok
+    assert made.sessions == 66
+
+
 # What is not right in the storage
 
 
