@@ -50,12 +50,15 @@ def token_digest(token: str) -> bytes:
 def has_parted(known: Session, kept: Iterable[tuple[int, bytes]]) -> bool | None:
     """Say whether a picture is none of the states that led to what a store holds of its generation; `None`: nobody can tell.
 
+    A write without a token, as a rename between two shards or a copy makes it, cannot be compared.
+
     :param kept: the revisions of the session's last writes, and the digests of their tokens.
     """
     there = dict(kept)
     if not known._token or known._token in there.values():
         return False if known._token else None
-    return True if there.get(known.revision) else None
+    token = there.get(known.revision)
+    return True if token and token != token_digest("") else None
 
 
 def compared(known: Session, found: Session | None, kept: Iterable[tuple[int, bytes]] = ()) -> Session | None:
