@@ -262,6 +262,7 @@ class SessionManager(Resource):
     def _assemble(self, lease: Lease | None = None) -> None:
         """Make the parts of the manager, which work on its sessions in RAM."""
         self._saving = Saving(self._residents)
+        self._residents.settle = self._saving.settle
         self._write_through = WriteThrough(self._residents, self._saving)
         turns = Claims(self._residents.lock)
         self._removal = Removal(self._residents, turns)

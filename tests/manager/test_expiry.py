@@ -20,6 +20,7 @@ from session_manager import (
     SaveFailedError,
     SaveOutcomeUnknownError,
     SessionManager,
+    StorageError,
 )
 from session_manager.errors import SaveError
 from session_manager.manager import retention
@@ -661,13 +662,19 @@ def test_a_write_of_unknown_outcome_keeps_a_session(clock):
             super().write(commit)
             raise SaveOutcomeUnknownError(commit.session.key, "?")
 
-    store = Unsure()
+        def landed(self, commit):
+            if is_away:
+                raise StorageError("memory:", "is away")
+            return super().landed(commit)
+
+    store, is_away = Unsure(), True
     m = SessionManager(store, clock=clock)
     m.add_message("k", "user", "x")
     with pytest.raises(SaveOutcomeUnknownError):
         m.save("k")
     clock.advance(days=2)
     assert m.expire(DAY) == []
+    is_away = False
     m.save("k")
     assert m.expire(DAY) == ["k"]
 

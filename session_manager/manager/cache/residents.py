@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from time import perf_counter
 
@@ -92,6 +93,8 @@ class Residents(Resource):
         self._phase = _Phase.OPEN
         #: Called with every entry that a change made, by a thread that holds the lock.
         self.watch: Callable[[str, Entry], None] | None = None
+        #: Settles a write whose outcome is unknown, by a thread that holds the keyed lock.
+        self.settle: Callable[[Store, Commit], object] | None = None
         #: Whether turns are written under leases.
         self.is_leased = False
         #: Called before the store is given back.
@@ -274,10 +277,11 @@ class Residents(Resource):
         """Return a session's entry as it is now, from the store if need be; `None` if there is no such session."""
         with self.lock.checked:
             entry = self._used(key)
+            is_doubtful = entry is not None and entry.unknown is not None and key in self._failures
         if not self.is_stored:
             return entry
         found = None if entry is None else self._newer(entry)
-        if entry is not None and found is entry.durable:
+        if entry is not None and found is entry.durable and not (is_doubtful and self.store.shared):
             return entry
         try:
             with self.lock_of(key):
@@ -299,7 +303,7 @@ class Residents(Resource):
     def _newer(self, entry: Entry) -> Session | None:
         """Return what the store holds of a session now: ``entry.durable`` itself if no other writer has saved it since.
 
-        Of a session whose write is under way, that is not asked.
+        Of a session whose write is under way, or of unknown outcome, that is not asked.
         """
         if not self.store.shared or entry.unknown is not None:
             return entry.durable
@@ -329,6 +333,12 @@ class Residents(Resource):
             size = self.measured(session)
             with self.lock.checked:
                 return self.put_new(key, Entry.of(session), size)
+        if entry.unknown is not None and self.store.shared and self.settle is not None:
+            with suppress(Exception):  # it stays unknown, and is settled by the next save
+                self.settle(self.store, entry.unknown)
+            seen, entry = None, self.peek(key)
+            if entry is None:  # clean, and evicted
+                return self.fetch(key)
         if seen is None or seen.durable is not entry.durable or entry.unknown is not None:
             found = self._newer(entry)  # what was found may be the write that is unknown
         if found is not entry.durable:
