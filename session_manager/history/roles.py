@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from session_manager.history.check import Check, Found
@@ -135,20 +135,31 @@ def _find_neighbours(messages: Sequence[Message], rules: Rules) -> Found:
     ]
 
 
-def _must_join(one: Message, other: Message, rules: Rules) -> bool:
+def _must_join(one: Message, other: Message, rules: Rules, *, calls_later: bool = False) -> bool:
+    """Say whether two neighbours must be one message.
+
+    :param calls_later: whether the second one is to be joined with calls behind it.
+    """
     role = role_of(one)
     if role not in ("user", "assistant") or role != role_of(other):
         return False
-    if not rules.alternate and (role == "user" or not calls(other)):
+    if not rules.alternate and (role == "user" or not (calls_later or calls(other))):
         return False
     return _common(one, other) is not None
 
 
 def _mend_neighbours(messages: list[Message], rules: Rules) -> list[Message]:
-    return merged(messages, lambda one, other: _must_join(one, other, rules))
+    """Join each row of neighbours at once. What is behind a message decides whether it is joined, so the last one is first."""
+    rows: list[list[Message]] = []
+    for message in reversed(messages):
+        if rows and _must_join(message, rows[-1][-1], rules, calls_later=len(rows[-1]) > 1):
+            rows[-1].append(message)
+        else:
+            rows.append([message])
+    return [message for row in reversed(rows) for message in merged(row[::-1])]
 
 
-def merged(messages: list[Message], may_join: Callable[[Message, Message], bool] = lambda *_: True) -> list[Message]:
+def merged(messages: list[Message]) -> list[Message]:
     """Return messages with neighbours joined, where their shapes have a common form.
 
     Each pass joins pairs, so that the text of many messages is not copied for each of them.
@@ -157,7 +168,7 @@ def merged(messages: list[Message], may_join: Callable[[Message, Message], bool]
         kept: list[Message] = []
         is_single = False
         for message in messages:
-            both = joined(kept[-1], message) if is_single and may_join(kept[-1], message) else None
+            both = joined(kept[-1], message) if is_single else None
             kept[len(kept) - (both is not None) :] = [message if both is None else both]
             is_single = both is None
         if len(kept) == len(messages):

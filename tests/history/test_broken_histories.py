@@ -15,6 +15,7 @@ from session_manager.history import (
     ANTHROPIC,
     BEDROCK,
     BY_SHAPE,
+    GEMINI,
     OPENAI_RESPONSES,
     STRICT_TEMPLATES,
     Empty,
@@ -310,6 +311,19 @@ def test_neighbours_are_merged_by_halves(counted):
     [one] = repair(history_of(*[ASKED] * 512), STRICT_TEMPLATES)
     assert one.content == "\n\n".join([ASKED["content"]] * 512)
     assert sum(len(first.content) + len(second.content) for first, second in pairs) < 20 * len(one.content)
+
+
+def test_many_words_before_a_call_are_joined_by_halves(counted):
+    """Each pass joined the last two: 2,000 messages took twenty seconds."""
+    pairs = counted(roles_module, "joined")
+    words = [{"role": "model", "parts": [{"text": f"word {at}"}]} for at in range(300)]
+    call = {"role": "model", "parts": [{"functionCall": {"name": "now", "args": {}}}]}
+    asked = {"role": "user", "parts": [{"text": "What time is it?"}]}
+    history = history_of(asked, *words, call, *words)
+    made = repair(history, GEMINI)
+    assert made[1].to_dict()["parts"] == [*(part for one in words for part in one["parts"]), *call["parts"]]
+    assert made[3:] == history[302:]
+    assert sum(len(one._object["parts"]) + len(other._object["parts"]) for one, other in pairs) < 20 * len(words)
 
 
 # A compaction between calls and their results
