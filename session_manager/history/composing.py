@@ -14,7 +14,8 @@ from session_manager.history.cuts import compaction, fitting
 from session_manager.history.repairs import repair
 from session_manager.history.roles import head, joined, merged
 from session_manager.history.rules import Rules, SystemPlace
-from session_manager.history.shapes import BEDROCK, CHAT, GEMINI, Shape, shape_of
+from session_manager.history.shapes import BEDROCK, CHAT, GEMINI, Shape, calls, results, shape_of
+from session_manager.history.shapes.items import is_compaction
 from session_manager.model.message import Item, Message
 from session_manager.model.session import Session
 from session_manager.model.times import utc_now
@@ -43,14 +44,30 @@ def composed(
     if any(message.role == "user" for message in lead):
         rules = attrs.evolve(rules, user_first=False)
     rest = _rest(whole[first:], max_messages, max_tokens, count, rules)
-    if (kept := compaction(stored)) is not None and all(one is not stored[kept] for one in rest):
-        rest = [stored[kept], *rest]
+    if (kept := _newest_compaction(stored, buffered)) is not None and compaction(rest) is None:
+        rest = repair([_alone(kept), *rest], rules)
     done = [*lead, *rest]
     if lead and rules.alternate:
         done = repair(done, rules)
     elif lead and CACHE_MARKS.find(done, rules):
         done = CACHE_MARKS.mend(done, rules)
     return [message.to_dict() for message in done]
+
+
+def _newest_compaction(stored: Sequence[Message], buffered: Sequence[Message]) -> Message | None:
+    for messages in (buffered, stored):
+        if (at := compaction(messages)) is not None:
+            return messages[at]
+    return None
+
+
+def _alone(message: Message) -> Message:
+    """Return a message with a compaction without what is bound to messages that were cut: calls, results and thoughts."""
+    if not calls(message) and not results(message):
+        return message
+    shape, value = shape_of(message), message._object
+    parts = [part for part in shape.parts(value) or () if is_compaction({"role": "assistant", "content": [part]})]
+    return message._with_object(shape.with_content(value, parts))
 
 
 def _prompt(system: object) -> Message:

@@ -23,7 +23,7 @@ from session_manager.history.shapes import (
     shape_of,
     texts_of,
 )
-from session_manager.history.shapes.items import is_of_the_model, is_reasoning
+from session_manager.history.shapes.items import is_compaction, is_of_the_model, is_reasoning
 from session_manager.model.message import Message
 
 __all__ = ["ENDS", "NEIGHBOURS", "REASONING", "STARTS", "SYSTEM", "head", "joined", "merged"]
@@ -88,6 +88,8 @@ def _find_start(messages: Sequence[Message], rules: Rules) -> Found:
     first = head(messages)
     if not rules.user_first or first == len(messages) or _is_foreign(messages[first]):
         return []
+    if is_compaction(messages[first]._object):
+        return []
     if starts(pair(messages, rules))[:1] == [first]:
         return []
     return [(first, "the history does not start with a user message")]
@@ -104,6 +106,7 @@ def _mend_start(messages: list[Message], rules: Rules) -> list[Message]:
     start = next((start for start in turn_starts(messages, rules) if start >= first), None)
     if start is None:  # A user wrote while a tool was running.
         start = next(asked, len(messages))
+    start = next((at for at in range(first, start) if is_compaction(messages[at]._object)), start)
     return [message for at, message in enumerate(messages) if not first <= at < start or _is_foreign(message)]
 
 

@@ -662,6 +662,58 @@ def test_a_compaction_stays_in_the_context_and_in_the_history(m):
     assert m.truncate_history(KEY, 3, whole_turns=True) == 0
 
 
+def test_a_compaction_that_comes_twice_is_sent_once(m):
+    """The repair had left the second one out, or given it another id, and it was taken for one that a bound had cut."""
+    compaction = {"type": "compaction", "id": "cmp_1", "encrypted_content": "gAAA="}
+    m.add(KEY, compaction, ASKED, said("Noon."), compaction, ASKED)
+    other = {**compaction, "encrypted_content": "gBBB="}
+    m.add("telegram:43", compaction, ASKED, said("Noon."), other, ASKED)
+    for bounds in ({}, {"max_messages": 9}, {"max_tokens": 999}):
+        for rules in (BY_SHAPE, OPENAI_RESPONSES):
+            assert m.get_context(KEY, rules=rules, **bounds) == [compaction, ASKED, said("Noon."), ASKED]
+            sent = m.get_context("telegram:43", rules=rules, **bounds)
+            assert sent == [compaction, ASKED, said("Noon."), {**other, "id": "cmp_1_2"}, ASKED]
+
+
+@pytest.mark.parametrize(
+    "block", [use("now", "t 1"), {**TEXT, "cache_control": {"type": "ephemeral"}}], ids=["an id", "a cache mark"]
+)
+def test_a_repaired_message_with_a_compaction_is_sent_once(m, block):
+    marked = {**TEXT, "cache_control": {"type": "ephemeral"}}
+    answers = [user(got("t 1"))] if block["type"] == "tool_use" else []
+    m.add(KEY, ASKED, model({"type": "compaction", "content": "They met."}, block), *answers, *[user(marked)] * 4)
+    sent = m.get_context(KEY, rules=ANTHROPIC)
+    assert [one["role"] for one in sent].count("assistant") == 1
+    assert problems([Message.from_dict(one) for one in sent], ANTHROPIC) == []
+
+
+def test_a_compaction_that_a_bound_cut_comes_without_its_calls(m):
+    """Its call came without the result, which had been cut: "`tool_use` ids were found without `tool_result` blocks"."""
+    compaction = {"type": "compaction", "content": "They met."}
+    m.add(KEY, ASKED, model(compaction, TEXT, use("now")), user(got()), said("Noon."), ASKED)
+    for rules in (BY_SHAPE, ANTHROPIC):
+        sent = m.get_context(KEY, rules=rules, max_messages=1)
+        assert sent == [model(compaction), ASKED]
+        assert problems([Message.from_dict(one) for one in sent], rules) == []
+
+
+def test_a_compaction_in_the_turn_stays_in_its_context(m):
+    compaction = {"type": "compaction", "id": "cmp_1", "encrypted_content": "gAAA="}
+    with m.turn(KEY) as turn:
+        turn.add(ASKED, compaction, *rounds(4))
+        sent = turn.get_context(rules=OPENAI_RESPONSES, max_messages=4)
+        assert sent[:2] == [compaction, ASKED]
+    assert m.get_context(KEY, rules=OPENAI_RESPONSES, max_messages=4) == sent
+
+
+def test_a_history_may_start_with_a_compaction():
+    """A truncation leaves such a history. A repair left the compaction out, and with it all that it stands for."""
+    compacted = model({"type": "compaction", "content": "They met."}, use("now"))
+    history = [Message.from_dict(one) for one in (compacted, user(got()), said("Noon."), ASKED)]
+    assert problems(history, ANTHROPIC) == []
+    assert repair([Message("assistant", "Hello!"), *history], ANTHROPIC) == history
+
+
 def test_a_compaction_before_a_long_turn_stays_as_its_question_does(m):
     compaction = {"type": "compaction", "id": "cmp_1", "encrypted_content": "gAAA="}
     m.add(KEY, ASKED, compaction, ASKED, *rounds(30))
