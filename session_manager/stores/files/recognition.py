@@ -79,7 +79,7 @@ class Head:
             tables = frozenset(table.decode() for table in _TABLE.findall(data))
             return cls(name, (), tables=tables, is_database=True)
         text = data.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")
-        if text[:1] not in (b"{", b"[") or b"\0" in text:
+        if text[:1] not in (b"{", b"[") and not name.endswith(_LINES):  # of lines, the first one may be damaged
             return cls(name, (), metas=metas)
         is_array = text.startswith(b"[")
         return cls(name, _objects(name, text, is_array=is_array), is_array=is_array, metas=metas)
