@@ -32,10 +32,14 @@ _OFFERED = 100
 
 
 def _storage(ctx: click.Context, _: click.Parameter, value: str | None) -> str | None:
-    """Return the storage: the command's own option, that of `session-manager`, or the variable."""
-    found = value or ctx.find_root().obj or os.environ.get(_VARIABLE)
+    """Return the storage: the command's own option, that of `session-manager`, or the variable.
+
+    An option that is given is the storage, also if it is empty, as ``-s "$CHATS"`` is without such a variable.
+    """
+    given = (value, ctx.find_root().obj, os.environ.get(_VARIABLE))
+    found = next((one for one in given if one is not None), None)
     if ctx.resilient_parsing:
-        return found
+        return found or None
     if not found:
         raise click.UsageError(f"which storage? Give --storage, such as --storage log:chats, or set {_VARIABLE}.", ctx)
     if found == "memory:":

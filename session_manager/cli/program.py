@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import keyword
@@ -90,6 +91,7 @@ class Program(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a subcommand; its result is the exit code."""
+        _open_closed_streams(ctx)
         _escape_what_cannot_be_encoded()
         try:
             code = super().invoke(ctx)
@@ -109,6 +111,14 @@ class Program(click.Group):
             line, code = told(error)
             click.echo(f"session-manager: {line}", err=True)
         ctx.exit(code or 0)
+
+
+def _open_closed_streams(ctx: click.Context) -> None:
+    """Let a command do its work where the caller has closed its output (``>&-``), which is `None` in Python then."""
+    for stream, redirect in ((sys.stdout, contextlib.redirect_stdout), (sys.stderr, contextlib.redirect_stderr)):
+        if stream is None:
+            nowhere = ctx.with_resource(open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - the context closes it
+            ctx.with_resource(redirect(nowhere))
 
 
 def _escape_what_cannot_be_encoded() -> None:

@@ -22,6 +22,37 @@ from tests.support.processes import run_python
 NAMES = [name for commands in COMMANDS.values() for name in commands]
 
 
+# What a shell gives
+
+
+def test_an_empty_storage_is_none_and_not_that_of_the_variable(tmp_path, monkeypatch):
+    """``delete --prefix test: --yes -s "$CHATS"``, without such a variable, deleted in another storage."""
+    named = f"log:{tmp_path / 'chats'}"
+    with SessionManager(named) as manager:
+        manager.add_message("test:1", "user", "Hi")
+    monkeypatch.setenv("SESSION_MANAGER_STORAGE", named)
+    assert run("ls").code == 0
+    for words in (("delete", "test:1", "--yes", "-s", ""), ("-s", "", "delete", "test:1", "--yes")):
+        done = run(*words)
+        assert (done.code, done.out) == (2, "")
+        assert "which storage?" in done.err
+    monkeypatch.setenv("SESSION_MANAGER_STORAGE", "")
+    assert run("ls").code == 2
+    assert run("ls", "-s", named).code == 0
+
+
+def test_a_command_works_with_closed_output(tmp_path):
+    """It ended in a traceback."""
+    named = f"log:{tmp_path / 'chats'}"
+    with SessionManager(named) as manager:
+        manager.add_message("test:1", "user", "Hi")
+    for words in (("ls",), ("export", "test:1"), ("delete", "test:1", "--yes")):
+        line = f"{shlex.join(command(*words, '-s', named))} >&-"
+        done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert run("show", "test:1", "-s", named).code == 3
+
+
 # Help
 
 
