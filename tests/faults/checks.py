@@ -93,7 +93,8 @@ def handed_over(tmp_path):
 
         patched.setattr(directory_lock.WriterLock, "acquire", after_another)
         with closing(SnapshotStore(tmp_path / "chats")) as store:
-            assert texts(SessionManager(store)) == ["theirs"]
+            m = SessionManager(store)
+            assert (list(m), texts(m)) == ([KEY], ["theirs"])
 
 
 def another_program(kind, tmp_path):

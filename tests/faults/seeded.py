@@ -674,7 +674,10 @@ MANAGER = (
         "manager/test_manager.py::test_fork_copies_everything_to_a_life_of_its_own",
         forking.Forking,
         "_fork",
-        ("if there is not None:", "if there is not None and there.durable.revision:"),
+        (
+            "residents.fetch(new_key) is not None:",
+            "(there := residents.fetch(new_key)) is not None and there.durable.revision:",
+        ),
     ),
     seeded(
         "a fork of unknown outcome is forgotten",

@@ -351,9 +351,11 @@ def test_fork_copies_everything_to_a_life_of_its_own(m, clock):
     assert copy.generation != m.get(KEY).generation
     m.add_message("copy", "user", "b")
     assert (texts(m), texts(m, "copy")) == (["a"], ["a", "b"])
-    for new_key in ("copy", KEY):
+    m.add_message("unsaved", "user", "c")
+    for new_key in ("copy", "unsaved", KEY):
         with pytest.raises(SessionExistsError):
             m.fork(KEY, new_key)
+    assert texts(m, "unsaved") == ["c"]
 
 
 def test_fork_is_durable_when_it_returns(stored, tmp_path):
