@@ -141,7 +141,7 @@ def _find_neighbours(messages: Sequence[Message], rules: Rules) -> Found:
 def _must_join(one: Message, other: Message, rules: Rules, *, calls_later: bool = False) -> bool:
     """Say whether two neighbours must be one message.
 
-    :param calls_later: whether the second one is to be joined with calls behind it.
+    :param calls_later: whether the second one will get calls, from a message behind it.
     """
     role = role_of(one)
     if role not in ("user", "assistant") or role != role_of(other):

@@ -213,7 +213,7 @@ class _Writer:
                 self._drop(key)
 
     def _drop(self, key: str) -> None:
-        """Remove what was copied of a session, if anything was."""
+        """Remove the copy of a session, if there is one."""
         pair = self._pairs.pop(key, None)
         for name, _ in () if pair is None else pair.files:
             self._staging.files.unlink(name)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import inspect
 import os
 import signal
-import sys
 import threading
 from itertools import chain
 
@@ -32,27 +30,8 @@ from session_manager.stores.sharded import ShardedStore, shard_of
 from session_manager.stores.sqlite import SQLiteStore
 from session_manager.stores.wrapped import WrappedStore
 from session_manager.testing import FaultyStore
+from tests.support.counted import calls
 from tests.support.processes import start
-
-
-def calls(work):
-    """How many functions of Python some work calls."""
-    count = 0
-
-    def note(_frame, event, _argument):
-        nonlocal count
-        count += event == "call"
-
-    before = sys.getprofile()
-    gc.disable()  # finalizers of what other tests have left would count
-    sys.setprofile(note)
-    try:
-        work()
-    finally:
-        sys.setprofile(before)
-        gc.enable()
-    return count
-
 
 HI = {"role": "user", "content": "hi"}
 EVENT = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 import tempfile
 import tracemalloc
@@ -39,6 +38,7 @@ from session_manager.stores.files.filesystem import Files
 from session_manager.stores.log import LogStore
 from session_manager.stores.memory import MemoryStore
 from session_manager.stores.snapshot import SnapshotStore
+from tests.support.counted import calls
 from tests.support.laws import examples
 from tests.support.small_sessions import AT, message, session_of
 from tests.support.strategies import facts
@@ -301,25 +301,6 @@ def test_a_growing_text_is_written_in_proportion_to_its_length(kind, grown, tmp_
         assert store._files.written - before < 5 * 300 * len(LONG)
         again = store.load(KEY)
     assert facts(again) == facts(attrs.evolve(shown, revision=again.revision))
-
-
-def calls(work):
-    """How many functions of Python some work calls."""
-    count = 0
-
-    def note(_frame, event, _argument):
-        nonlocal count
-        count += event == "call"
-
-    before = sys.getprofile()
-    gc.disable()  # finalizers of what other tests have left would count
-    sys.setprofile(note)
-    try:
-        work()
-    finally:
-        sys.setprofile(before)
-        gc.enable()
-    return count
 
 
 @pytest.mark.parametrize("grown", GROWING.values(), ids=GROWING)

@@ -8,7 +8,7 @@ __all__ = ["Listing"]
 class Listing:
     """The names in a directory.
 
-    The set of the sessions' files is made when somebody asks for it: who opens 100,000 sessions and reads one needs none.
+    It makes the set of the sessions' files when somebody asks for it. To open 100,000 sessions and read one needs no set.
 
     :param names: all names.
     :param suffix: how the names of sessions' files end. Hidden files are none.
